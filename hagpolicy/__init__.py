@@ -1,0 +1,56 @@
+"""Per-prompt decoding policies for a frozen LLM.
+
+Names are imported on first use, so that `import hagpolicy` costs next to nothing and loading a
+bundle needs no more than numpy, tokenizers and an onnxruntime.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Completion": "hagpolicy.engines.base",
+    "Decision": "hagpolicy.policy",
+    "DecodingConfig": "hagpolicy.config",
+    "DecodingSpace": "hagpolicy.space",
+    "Encoder": "hagpolicy.encoders.base",
+    "Engine": "hagpolicy.engines.base",
+    "Estimate": "hagpolicy.estimates",
+    "Evaluation": "hagpolicy.estimates",
+    "Learner": "hagpolicy.learners.base",
+    "Policy": "hagpolicy.policy",
+    "Prompt": "hagpolicy.prompts",
+    "Request": "hagpolicy.engines.base",
+    "Score": "hagpolicy.scorers.base",
+    "Scorer": "hagpolicy.scorers.base",
+    "SimulatedEngine": "hagpolicy.engines.simulated",
+    "SweepTable": "hagpolicy.table",
+    "evaluate": "hagpolicy.evaluation",
+    "fit": "hagpolicy.fitting",
+    "get_scorer": "hagpolicy.scorers",
+    "headroom": "hagpolicy.evaluation",
+    "load": "hagpolicy.policy",
+    "load_engine": "hagpolicy.engines",
+    "load_table": "hagpolicy.store",
+    "read_prompts": "hagpolicy.prompts",
+    "rescore": "hagpolicy.sweeping.run",
+    "sweep": "hagpolicy.sweeping.run",
+    "wrap": "hagpolicy.compose.wrap_",
+    "write_report": "hagpolicy.reporting",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted([*_HOMES, "__version__"])  # pyright: ignore
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'hagpolicy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

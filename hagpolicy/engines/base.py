@@ -1,0 +1,94 @@
+"""The interface of an engine: a frozen LLM that fills cells."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hagpolicy.config import DecodingConfig
+from hagpolicy.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Request:
+    """One cell to be generated.
+
+    Attributes:
+        prompt: the prompt; the engine adds the config's hint.
+        config: the decoding configuration.
+        sample: number of the sample, from 0.
+        seed: 63-bit; the cell's random stream is a function of it alone.
+        max_tokens: limit on new tokens, at least 1 (the config's own limit is already in it).
+    """
+
+    prompt: Prompt
+    config: DecodingConfig
+    sample: int
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came back for one request.
+
+    Attributes:
+        text: the generated text, without special tokens.
+        tokens: new tokens, the end token included.
+        prompt_tokens: tokens of the prompt, hint and template included.
+        seconds: this cell's share of its unit's wall time.
+        finish: "stop", "length" or "error".
+        error: the reason, where finish is "error"; else None.
+        receipt: settings the engine did not honour as sent, by field; empty when all was honoured.
+    """
+
+    text: str
+    tokens: int = 0
+    prompt_tokens: int = 0
+    seconds: float = 0.0
+    finish: str = "stop"
+    error: str | None = None
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """A frozen LLM behind one interface.
+
+    Attributes:
+        name: shown to people, such as "transformers:HuggingFaceTB/SmolLM2-135M-Instruct".
+        unit_cells: how many cells the engine likes to generate together.
+    """
+
+    name: str
+    unit_cells: int = 1
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, str]:
+        """What the cells depend on: kind, model, weights digest or revision, engine version, digest
+        of the chat template. Equal fingerprints: cells may be mixed in one folder."""
+
+    @abstractmethod
+    def default_config(self) -> DecodingConfig:
+        """What the engine does when nothing is sent: the model's generation_config over the
+        engine's own defaults."""
+
+    @abstractmethod
+    def unsupported(self, config: DecodingConfig) -> list[str]:
+        """Names of the fields of `config` that this engine cannot honour; empty when it can run it."""
+
+    @abstractmethod
+    def generate(self, unit: Sequence[Request]) -> list[Completion]:
+        """Generate the cells of one unit together, in the order given.
+
+        A cell that fails comes back with finish "error" and the reason; the others are not
+        touched. The result depends on the unit's own content only.
+
+        Raises:
+            EngineError: the engine failed as a whole.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing to release
+        """Release what the engine holds; a second call does nothing."""

@@ -1,0 +1,73 @@
+"""The exception tree.
+
+    HagError
+    ├── InvalidInput        (ValueError)  a value the caller gave is not usable
+    │   └── UnsupportedSetting            an engine cannot honour a setting
+    ├── MissingExtra        (ImportError) an optional package is not installed
+    ├── BundleError                       a saved policy cannot be read
+    ├── StoreError                        a sweep folder cannot be read or written
+    │   ├── ForeignSweep                  it holds the cells of another engine
+    │   └── SweepLocked                   another process is writing to it
+    └── EngineError                       an engine failed as a whole
+
+Every message says what was wrong, what was expected, what was found and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "EngineError",
+    "ForeignSweep",
+    "HagError",
+    "InvalidInput",
+    "MissingExtra",
+    "StoreError",
+    "SweepLocked",
+    "UnsupportedSetting",
+]
+
+
+class HagError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class InvalidInput(HagError, ValueError):
+    """A value is not usable: names the field, what was expected, what was found."""
+
+    def __init__(self, field: str, expected: str, got: object, do: str = "") -> None:
+        self.field = field
+        self.expected = expected
+        self.got = got
+        shown = got if isinstance(got, str) else repr(got)
+        if len(shown) > 200:
+            shown = shown[:200] + " …"
+        super().__init__(f"{field}: expected {expected}, got {shown}." + (f" {do}" if do else ""))
+
+
+class UnsupportedSetting(InvalidInput):
+    """An engine cannot honour a setting of a decoding configuration."""
+
+
+class MissingExtra(HagError, ImportError):
+    """An optional package is not installed; the message gives the install command."""
+
+
+class BundleError(HagError):
+    """A saved policy is damaged, foreign or written by a newer version."""
+
+
+class StoreError(HagError):
+    """A sweep folder cannot be read or written; what was stored before is intact."""
+
+
+class ForeignSweep(StoreError):
+    """A sweep folder holds the cells of another engine."""
+
+
+class SweepLocked(StoreError):
+    """Another process is writing to the sweep folder."""
+
+
+class EngineError(HagError):
+    """An engine failed as a whole; the failure of one cell is a mark on that cell instead."""

@@ -1,0 +1,81 @@
+"""A small builder of ONNX graphs: named constants and nodes, appended in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+ML_OPSET = 3
+IR_VERSION = 9
+
+
+class GraphBuilder:
+    """Collects nodes and constants; tensors are named by strings.
+
+    Parts (encoder, learner's head, decision) append to one builder and pass tensor names on.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self._count = 0
+
+    def _name(self, hint: str) -> str:
+        self._count += 1
+        return f"{hint}_{self._count}"
+
+    def constant(self, array: np.ndarray | float | int, hint: str = "const", dtype: Any = None) -> str:
+        """Add a constant tensor; returns its name."""
+        name = self._name(hint)
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(array, dtype=dtype)).reshape(np.shape(array)), name))
+        return name
+
+    def node(self, op: str, inputs: list[str], *, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output; returns the output's name."""
+        return self.node_multi(op, inputs, 1, domain=domain, **attributes)[0]
+
+    def node_multi(self, op: str, inputs: list[str], outputs: int, *, domain: str = "", **attributes: Any) -> list[str]:
+        """Add a node with several outputs; returns their names."""
+        names = [self._name(op.lower()) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=names[0], domain=domain, **attributes))
+        return names
+
+    def input(self, name: str, dtype: int, shape: list[int | str]) -> str:
+        """Declare a graph input (dtype: an `onnx.TensorProto` type); returns its name."""
+        self.inputs.append(helper.make_tensor_value_info(name, dtype, shape))
+        return name
+
+    def output(self, tensor: str, name: str, dtype: int, shape: list[int | str]) -> None:
+        """Declare `tensor` a graph output under a public name."""
+        self.nodes.append(helper.make_node("Identity", [tensor], [name], name=name))
+        self.outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    def cast(self, tensor: str, dtype: int) -> str:
+        """Append a Cast to an `onnx.TensorProto` type."""
+        return self.node("Cast", [tensor], to=dtype)
+
+    def model(self, name: str) -> onnx.ModelProto:
+        """The finished, checked model."""
+        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.initializers)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="hagpolicy",
+        )
+        onnx.checker.check_model(model)
+        return model
+
+
+FLOAT = int(TensorProto.FLOAT)
+DOUBLE = int(TensorProto.DOUBLE)
+INT64 = int(TensorProto.INT64)
+INT32 = int(TensorProto.INT32)
+INT8 = int(TensorProto.INT8)
+UINT8 = int(TensorProto.UINT8)

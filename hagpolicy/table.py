@@ -1,0 +1,199 @@
+"""`SweepTable`: the rewards of prompts × configs × samples, and reading them from other formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.config import DecodingConfig
+from hagpolicy.errors import InvalidInput
+from hagpolicy.prompts import Prompt, as_prompt, as_prompts, group_ids
+from hagpolicy.space import DecodingSpace
+
+
+@dataclass(frozen=True, eq=False)
+class SweepTable:
+    """The cells of a sweep as arrays. NaN is "not scored", never 0.
+
+    Attributes:
+        prompts: n_prompts prompts.
+        space: n_configs configs.
+        rewards: float64 (n_prompts, n_configs, n_samples), in [0, 1] or NaN.
+        tokens: float32 of the same shape, new tokens; None where unknown.
+        seconds: float32 of the same shape, wall time; None where unknown.
+        default: index of the engine's default in the space; None where unknown.
+        fingerprint: of the engine, see `Engine.fingerprint`; empty where unknown.
+        max_tokens: the sweep's limit on new tokens; None where unknown.
+        scorers: name and version of the scorer of each task.
+        failures: count of the cells that were generated and could not be scored, by reason.
+    """
+
+    prompts: tuple[Prompt, ...]
+    space: DecodingSpace
+    rewards: np.ndarray
+    tokens: np.ndarray | None = None
+    seconds: np.ndarray | None = None
+    default: int | None = None
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rewards = np.array(self.rewards, dtype=np.float64)
+        wanted = (len(self.prompts), len(self.space))
+        if rewards.ndim != 3 or rewards.shape[:2] != wanted or rewards.shape[2] < 1:
+            expected = f"shape (n_prompts, n_configs, n_samples) = ({wanted[0]}, {wanted[1]}, ≥1)"
+            raise InvalidInput("rewards", expected, f"shape {rewards.shape}")
+        bad = np.argwhere(~np.isnan(rewards) & ~((rewards >= 0.0) & (rewards <= 1.0)))
+        if len(bad):
+            at = tuple(int(number) for number in bad[0])
+            raise InvalidInput(f"rewards{list(at)}", "a reward in [0, 1], or NaN for a missing one", float(rewards[at]))
+        rewards.flags.writeable = False
+        object.__setattr__(self, "rewards", rewards)
+        for name in ("tokens", "seconds"):
+            values = getattr(self, name)
+            if values is not None:
+                values = np.array(values, dtype=np.float32)
+                if values.shape != rewards.shape:
+                    raise InvalidInput(name, f"the shape of rewards, {rewards.shape}", f"shape {values.shape}")
+                values.flags.writeable = False
+                object.__setattr__(self, name, values)
+        if self.default is not None and not 0 <= self.default < len(self.space):
+            raise InvalidInput("default", f"an index of the space, 0 to {len(self.space) - 1}", self.default)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        prompts: Iterable[Any],
+        space: DecodingSpace | Iterable[DecodingConfig],
+        rewards: Any,
+        *,
+        tasks: Sequence[str] | None = None,
+        groups: Sequence[Any] | None = None,
+        tokens: Any = None,
+        seconds: Any = None,
+        default: int | None = None,
+    ) -> SweepTable:
+        """A table of a sweep made elsewhere.
+
+        Args:
+            prompts: strings, chat messages or `Prompt`, n_prompts of them.
+            space: the configs, n_configs of them.
+            rewards: (n_prompts, n_configs, n_samples) or (n_prompts, n_configs), in [0, 1], NaN = missing.
+            tasks: task of each prompt, (n_prompts,); None: the prompts' own.
+            groups: group of each prompt, (n_prompts,); None: the prompts' own.
+            tokens: new tokens, shaped like rewards.
+            seconds: wall time, shaped like rewards.
+            default: index of the engine's default in the space.
+
+        Raises:
+            InvalidInput: shapes that disagree, or a reward outside [0, 1].
+        """
+        known = list(as_prompts(prompts))
+        for name, labels in (("task", tasks), ("group", groups)):
+            if labels is None:
+                continue
+            labels = [str(label) for label in labels]
+            if len(labels) != len(known):
+                raise InvalidInput(f"{name}s", f"one a prompt, {len(known)}", f"{len(labels)}")
+            known = [replace(prompt, **{name: label}) for prompt, label in zip(known, labels, strict=True)]
+        space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
+        arrays = [None if values is None else np.asarray(values, dtype=np.float64) for values in (rewards, tokens, seconds)]
+        full = [values[:, :, None] if values is not None and values.ndim == 2 else values for values in arrays]
+        assert full[0] is not None
+        return cls(tuple(known), space, full[0], full[1], full[2], default)
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path, *, default: DecodingConfig | None = None) -> SweepTable:
+        """A table from outcomes, one JSON object a line.
+
+        Keys: `prompt` or `messages`, `config` (a mapping of its fields), `reward` (null: not
+        scored), optional `tokens`, `seconds`, and the prompt's task, group, reference, id.
+        Lines of one prompt and config are its samples, in the order of the file.
+
+        Raises:
+            InvalidInput: an unreadable file or line; the message names the line.
+        """
+        path = Path(path)
+        cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+        prompts: dict[Prompt, int] = {}
+        configs: dict[DecodingConfig, int] = {}
+        try:
+            lines = path.read_text("utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"outcomes file {path}", "a readable UTF-8 file", str(error)) from error
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                config = DecodingConfig.from_dict(row.pop("config"))
+                values = tuple(_value(row.pop(name, None)) for name in ("reward", "tokens", "seconds"))
+                prompt = as_prompt(row)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                expected = "an object with prompt, config and reward"
+                raise InvalidInput(f"{path}, line {number}", expected, f"{line[:80]} ({error})") from error
+            key = (prompts.setdefault(prompt, len(prompts)), configs.setdefault(config, len(configs)))
+            cells.setdefault(key, []).append((values[0], values[1], values[2]))
+        if not cells:
+            raise InvalidInput(f"outcomes file {path}", "at least one outcome", "none")
+        full = np.full((3, len(prompts), len(configs), max(map(len, cells.values()))), np.nan)
+        for (i, j), outcomes in cells.items():
+            full[:, i, j, : len(outcomes)] = np.array(outcomes).T
+        tokens, seconds = (None if np.isnan(part).all() else part for part in full[1:])
+        space = DecodingSpace(configs)
+        index = None if default is None else space.index(default)
+        return cls(tuple(prompts), space, full[0], tokens, seconds, index)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """int64 (n_prompts,): number of the set of prompts each one stays together with."""
+        return group_ids(self.prompts)
+
+    @cached_property
+    def tasks(self) -> np.ndarray:
+        """str (n_prompts,): task of each prompt."""
+        return np.array([prompt.task for prompt in self.prompts], dtype=str)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 (n_prompts, n_configs): scored samples of each cell."""
+        return np.asarray((~np.isnan(self.rewards)).sum(axis=2), dtype=np.int64)
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """float64 (n_prompts, n_configs): mean reward over the scored samples, NaN where there is none."""
+        total = np.where(np.isnan(self.rewards), 0.0, self.rewards).sum(axis=2)
+        return np.where(self.counts > 0, total / np.maximum(self.counts, 1), np.nan)
+
+    @cached_property
+    def complete(self) -> np.ndarray:
+        """bool (n_prompts,): prompts with at least one scored sample of every config. Only these
+        enter comparisons: a prompt that lacks a config is left out for all, and counted."""
+        return np.asarray((self.counts > 0).all(axis=1))
+
+    def take(self, rows: np.ndarray) -> SweepTable:
+        """The table of some prompts: indices or a bool mask (n_prompts,)."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        parts = {name: None if (v := getattr(self, name)) is None else v[rows] for name in ("rewards", "tokens", "seconds")}
+        taken = replace(self, prompts=tuple(self.prompts[int(row)] for row in rows), **parts)
+        # Exact duplicates across the cut must keep the group they had in the whole table.
+        taken.__dict__["groups"] = self.groups[rows]
+        return taken
+
+    def __repr__(self) -> str:
+        shape = " × ".join(
+            f"{count} {name}" for count, name in zip(self.rewards.shape, ("prompts", "configs", "samples"), strict=True)
+        )
+        return f"SweepTable({shape}, {int(self.counts.sum())} scored)"
+
+
+def _value(value: Any) -> float:
+    return float("nan") if value is None else float(value)

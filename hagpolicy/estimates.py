@@ -1,0 +1,344 @@
+"""Arrays in, values out: intervals over groups, single best solver, oracles, selection.
+
+Everything here works on a matrix of mean rewards `Y`, float64 (n_prompts, n_configs), and the
+groups of the prompts, int64 (n_prompts,). Prompts of one group are not independent, so every
+interval is a bootstrap over groups (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+N_BOOT = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """A JSON-able mapping."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, float]) -> Estimate:
+        """What `to_json` wrote."""
+        return cls(values["value"], values["low"], values["high"])
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def __format__(self, spec: str) -> str:
+        """`"+"` shows signs: for differences."""
+        if spec != "+":
+            return format(str(self), spec)
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+class GroupBootstrap:
+    """Draws whole groups with replacement; the same draws for everything that is compared.
+
+    Args:
+        groups: int64 (n_prompts,).
+        n_boot: number of draws.
+        seed: of the draws.
+    """
+
+    def __init__(self, groups: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> None:
+        _, self.index = np.unique(groups, return_inverse=True)
+        self.n_groups = int(self.index.max()) + 1
+        rng = np.random.default_rng(seed)
+        uniform = np.full(self.n_groups, 1.0 / self.n_groups)
+        self.counts = rng.multinomial(self.n_groups, uniform, size=n_boot).astype(np.float64)
+        self.sizes = np.bincount(self.index, minlength=self.n_groups).astype(np.float64)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """float64 (n_groups, k): sums by group of values (n_prompts, k)."""
+        total = np.zeros((self.n_groups, values.shape[1]))
+        np.add.at(total, self.index, values)
+        return total
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """float64 (n_boot, k): mean over the drawn prompts of values (n_prompts, k)."""
+        return np.asarray((self.counts @ self.sums(values)) / (self.counts @ self.sizes)[:, None])
+
+    def mean(self, values: np.ndarray) -> Estimate:
+        """Mean of values (n_prompts,), with its percentile interval."""
+        return interval(float(values.mean()), self.means(values[:, None])[:, 0])
+
+
+def interval(value: float, draws: np.ndarray) -> Estimate:
+    """`value` with the central 95 % of the draws."""
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return Estimate(float(value), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Outcome of `select`.
+
+    Attributes:
+        index: the candidate with the highest mean, None when none is above zero.
+        gain: bias-corrected gain of choosing among the candidates by their mean.
+    """
+
+    index: int | None
+    gain: Estimate
+
+
+def select(gains: np.ndarray, boot: GroupBootstrap) -> Selection:
+    """Choose the best of several candidates and estimate what that choice gains, in one procedure.
+
+    Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, *Machine
+    Learning* 107, 2018): each draw chooses the candidate that is best on the drawn groups and
+    scores it on the groups that were not drawn; where none is above zero it keeps the reference
+    and scores 0. So the estimate pays for having looked at all candidates.
+
+    Args:
+        gains: float64 (n_prompts, n_candidates): out-of-fold gain of every candidate over the
+            reference.
+        boot: draws over the groups of the prompts.
+    """
+    mean = gains.mean(axis=0)
+    best = int(np.argmax(mean))
+    sums = boot.sums(gains)
+    in_bag = (boot.counts @ sums) / (boot.counts @ boot.sizes)[:, None]
+    left_out = (boot.counts == 0).astype(np.float64)
+    sizes = left_out @ boot.sizes
+    usable = sizes > 0
+    out_of_bag = (left_out @ sums) / np.maximum(sizes, 1.0)[:, None]
+    chosen = in_bag.argmax(axis=1)
+    rows = np.arange(len(chosen))
+    draws = np.where(in_bag[rows, chosen] > 0.0, out_of_bag[rows, chosen], 0.0)[usable]
+    if not len(draws):  # one group: nothing can be left out, so nothing is known
+        return Selection(None, Estimate(0.0, -1.0, 1.0))
+    return Selection(best if mean[best] > 0.0 else None, interval(float(draws.mean()), draws))
+
+
+def fold_numbers(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """int64 (n_prompts,): a fold for each prompt; groups stay together, folds are balanced in prompts.
+
+    Groups are shuffled, then the largest first each goes to the fold that holds the fewest prompts.
+    """
+    _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    shuffled = np.random.default_rng(seed).permutation(len(sizes))
+    load = np.zeros(n_folds)
+    fold_of = np.empty(len(sizes), dtype=np.int64)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        fold = int(load.argmin())
+        fold_of[group] = fold
+        load[fold] += sizes[group]
+    return fold_of[index]
+
+
+def choices_of(values: np.ndarray, reference: int | np.ndarray, margin: float) -> np.ndarray:
+    """int64 (n,): the best config of each row where it beats the reference by more than the margin,
+    else the reference; ties go to the first in the space's order.
+
+    Args:
+        values: float (n, n_configs).
+        reference: index, or int (n,).
+        margin: in units of reward, at least 0.
+    """
+    best = values.argmax(axis=1)
+    rows = np.arange(len(values))
+    reference = np.broadcast_to(reference, best.shape)
+    return np.where(values[rows, best] - values[rows, reference] > margin, best, reference)
+
+
+def taken(Y: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """float64 (n_prompts,): Y at the chosen config of each prompt."""
+    return np.asarray(Y[np.arange(len(Y)), choices])
+
+
+def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    """int64 (n_prompts,): for each prompt the config that is best on average outside its fold.
+
+    Args:
+        Y: float64 (n_prompts, n_configs).
+        folds: int64 (n_prompts,).
+        labels: a label for each prompt; then the best of its own label outside its fold, or of all
+            prompts where the label has none there. None: one best for all.
+    """
+    choice = np.empty(len(Y), dtype=np.int64)
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        overall = int(Y[train].mean(axis=0).argmax())
+        choice[test] = overall
+        for label in np.unique(labels[test]) if labels is not None else []:
+            same = train & (labels == label)
+            if same.any():
+                choice[test & (labels == label)] = int(Y[same].mean(axis=0).argmax())
+    return choice
+
+
+def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, seed: int = 0) -> np.ndarray | None:
+    """float64 (n_prompts,): value of the best config of each prompt, chosen on one half of the
+    samples and scored on the other, both ways, over random halves; a lower bound of the VBS.
+
+    Ties on the choosing half are broken at random. A frozen config's outcomes stand in both
+    halves, whatever their number. None where no sampled config has two samples everywhere.
+
+    Args:
+        rewards: float64 (n_prompts, n_configs, n_samples), NaN = missing.
+        frozen: bool (n_configs,): deterministic configs.
+        repeats: number of random splits.
+        seed: of splits and ties.
+    """
+    counts = (~np.isnan(rewards)).sum(axis=2)
+    if not len(rewards) or rewards.shape[1] == 0 or (counts[:, ~frozen] < 2).any() or (counts < 1).any():
+        return None
+    rng = np.random.default_rng(seed)
+    total = np.zeros(len(rewards))
+    whole = np.nanmean(rewards, axis=2)
+    for _ in range(repeats):
+        # Rank the present samples of each cell at random: the first half of them chooses.
+        key = np.where(np.isnan(rewards), 2.0, rng.random(rewards.shape))
+        rank = key.argsort(axis=2).argsort(axis=2)
+        first = rank < (counts // 2)[:, :, None]
+        second = ~first & ~np.isnan(rewards)
+        filled = np.nan_to_num(rewards)
+        halves = [(filled * half).sum(axis=2) / np.maximum(half.sum(axis=2), 1) for half in (first, second)]
+        halves = [np.where(frozen, whole, half) for half in halves]
+        for chooser, judge in (halves, halves[::-1]):
+            # Ties at random: equal means must not be decided by the space's order.
+            noise = rng.random(chooser.shape)
+            top = chooser >= chooser.max(axis=1, keepdims=True) - 1e-12
+            total += taken(judge, np.where(top, noise, -1.0).argmax(axis=1))
+    return total / (2 * repeats)
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One line of the ladder: mean reward and paired gain over SBS, each with its 95 % interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    gap_closed: float | None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The best per-prompt policy that was found, before the gate.
+
+    Attributes:
+        name: learner and encoder; "sbs" when nothing beat SBS.
+        gain: bias-corrected gain over SBS.
+        margin: departs from SBS only for a predicted advantage above it.
+        departing_groups: groups with a prompt for which it departs from SBS, out of fold.
+        shipped: True when the lower end is above 0 and at least 10 groups depart.
+    """
+
+    name: str
+    gain: Estimate
+    margin: float
+    departing_groups: int
+    shipped: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping."""
+        return {**self.__dict__, "gain": self.gain.to_json()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Candidate:
+        """What `to_json` wrote."""
+        return cls(**{**values, "gain": Estimate.from_json(values["gain"])})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The ladder of baselines, all on prompts that were not trained on.
+
+    Attributes:
+        rows: from the engine's default to the (biased) naive VBS.
+        candidate: before the gate; None for an evaluation on another table.
+        sbs_over_default: gain of the single best config; None without a known default.
+        n_prompts: prompts compared.
+        n_groups: independent groups among them.
+        n_left_out: prompts left out, because they lack a config or were trained on.
+        fallbacks: share of prompts unlike the training prompts.
+        warnings: in plain words.
+    """
+
+    rows: tuple[EvaluationRow, ...]
+    candidate: Candidate | None
+    sbs_over_default: Estimate | None
+    n_prompts: int
+    n_groups: int
+    n_left_out: int = 0
+    fallbacks: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    def row(self, name: str) -> EvaluationRow:
+        """The row of that name. Raises KeyError where there is none."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping that `from_json` reads back."""
+        return {
+            **self.__dict__,
+            "rows": [row.to_json() for row in self.rows],
+            "candidate": self.candidate and self.candidate.to_json(),
+            "sbs_over_default": self.sbs_over_default and self.sbs_over_default.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
+        """What `to_json` wrote."""
+        parts = dict(values)
+        parts["rows"] = tuple(EvaluationRow(**row) for row in values["rows"])
+        parts["candidate"] = values["candidate"] and Candidate.from_json(values["candidate"])
+        parts["sbs_over_default"] = values["sbs_over_default"] and Estimate.from_json(values["sbs_over_default"])
+        parts["warnings"] = tuple(values["warnings"])
+        return cls(**parts)
+
+    def __str__(self) -> str:
+        lines = []
+        if self.sbs_over_default is not None:
+            lines.append(f"single best config over the engine's default: {self.sbs_over_default:+}")
+        if self.candidate is not None:
+            lines.append(candidate_sentence(self.candidate))
+        width = max(len(row.name) for row in self.rows)
+        lines.append(f"{'':{width}}  {'reward [95 %]':22}  {'gain over SBS [95 %]':26}  gap closed")
+        for row in self.rows:
+            value = Estimate(row.value, row.low, row.high)
+            gain = Estimate(row.gain, row.gain_low, row.gain_high)
+            closed = "" if row.gap_closed is None else f"{row.gap_closed:7.0%}"
+            lines.append(f"{row.name:{width}}  {value!s:22}  {gain:+}  {closed:10}  {row.note}".rstrip())
+        left = f", {self.n_left_out} left out" if self.n_left_out else ""
+        lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent groups{left}")
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+def candidate_sentence(candidate: Candidate) -> str:
+    """What the gate did, in plain words."""
+    if candidate.name == "sbs":
+        return "no per-prompt policy beat the single best config; it ships"
+    found = f"{candidate.name}: gain {candidate.gain:+}, departing in {candidate.departing_groups} groups"
+    if candidate.shipped:
+        return f"per-prompt policy ships: {found}"
+    return f"nothing per prompt is proven, the single best config ships; held back: {found}"

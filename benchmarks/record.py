@@ -105,7 +105,8 @@ def record(
     """
     print(f"\n{statement}\n{table(figures)}")
     if not args.quick:
-        _write(claim, {"status": "run", "statement": statement, "figures": [asdict(f) for f in figures], "notes": notes})
+        measured = [asdict(item) for item in figures]
+        _write(claim, {"status": "run", "statement": statement, "figures": measured, "notes": notes})
     return int(any(figure.met is False for figure in figures))
 
 
@@ -128,7 +129,8 @@ def table(figures: Sequence[Figure]) -> str:
         kept = {None: "", True: "met", False: "MISSED"}[item.met]
         rows.append((item.name, f"{item.value:.4g}", interval, item.unit, item.target or "", kept))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _write(claim: str, result: dict[str, Any]) -> None:
@@ -154,7 +156,8 @@ def _commit() -> str:
     """The commit measured, marked where tracked code differs from it."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT.parent, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", *words], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "hagpolicy", "benchmarks/*.py")

@@ -90,13 +90,15 @@ class Selection:
     Attributes:
         index: the candidate with the highest mean, None when none is above zero.
         gain: bias-corrected gain of choosing among the candidates by their mean.
+        value: the same for the reward itself: reference plus gain.
     """
 
     index: int | None
     gain: Estimate
+    value: Estimate
 
 
-def select(gains: np.ndarray, boot: GroupBootstrap) -> Selection:
+def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Selection:
     """Choose the best of several candidates and estimate what that choice gains, in one procedure.
 
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, *Machine
@@ -107,22 +109,28 @@ def select(gains: np.ndarray, boot: GroupBootstrap) -> Selection:
     Args:
         gains: float64 (n_prompts, n_candidates): out-of-fold gain of every candidate over the
             reference.
+        reference: float64 (n_prompts,): reward of the reference.
         boot: draws over the groups of the prompts.
     """
     mean = gains.mean(axis=0)
     best = int(np.argmax(mean))
-    sums = boot.sums(gains)
-    in_bag = (boot.counts @ sums) / (boot.counts @ boot.sizes)[:, None]
+    sums = boot.sums(np.column_stack([gains, reference]))
+    in_bag = (boot.counts @ sums[:, :-1]) / (boot.counts @ boot.sizes)[:, None]
     left_out = (boot.counts == 0).astype(np.float64)
     sizes = left_out @ boot.sizes
     usable = sizes > 0
-    out_of_bag = (left_out @ sums) / np.maximum(sizes, 1.0)[:, None]
-    chosen = in_bag.argmax(axis=1)
+    if not usable.any():  # one group: nothing can be left out, so nothing is known
+        return Selection(None, Estimate(0.0, -1.0, 1.0), Estimate(float(reference.mean()), 0.0, 1.0))
+    out_of_bag = (left_out @ sums)[usable] / sizes[usable, None]
+    chosen = in_bag[usable].argmax(axis=1)
     rows = np.arange(len(chosen))
-    draws = np.where(in_bag[rows, chosen] > 0.0, out_of_bag[rows, chosen], 0.0)[usable]
-    if not len(draws):  # one group: nothing can be left out, so nothing is known
-        return Selection(None, Estimate(0.0, -1.0, 1.0))
-    return Selection(best if mean[best] > 0.0 else None, interval(float(draws.mean()), draws))
+    draws = np.where(in_bag[usable][rows, chosen] > 0.0, out_of_bag[rows, chosen], 0.0)
+    values = out_of_bag[:, -1] + draws
+    return Selection(
+        best if mean[best] > 0.0 else None,
+        interval(float(draws.mean()), draws),
+        interval(float(values.mean()), values),
+    )
 
 
 def fold_numbers(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:

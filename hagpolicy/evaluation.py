@@ -155,7 +155,7 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
     split = split_oracle(kept.rewards, frozen, seed=seed)
     sampled = split_oracle(kept.rewards[:, ~frozen], frozen[~frozen], seed=seed) if (~frozen).sum() > 1 else None
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
-    default = None if table.default is None else select(Y - Y[:, [table.default]], boot).gain
+    default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     lower = [oracle for oracle in (split, sampled) if oracle is not None]
     low = sampled if sampled is not None else split
     return Headroom(
@@ -210,11 +210,3 @@ def table_warnings(table: SweepTable) -> list[str]:
                 "(a cache, a fixed seed, a server that ignores temperature)? Copies are not samples"
             )
     return found
-
-
-def overlap_free(table: SweepTable, known: Mapping[str, Any]) -> np.ndarray:
-    """bool (n_prompts,): prompts that are not among salted digests of training prompts."""
-    from hagpolicy.policy import salted
-
-    digests = salted([prompt.text for prompt in table.prompts], known["salt"])
-    return np.array([value not in set(known["digests"]) for value in digests])

@@ -1,0 +1,46 @@
+"""Learners by name, loaded late."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.learners.base import FittedLearner, Learner
+
+__all__ = ["AUTO", "LEARNERS", "FittedLearner", "Learner", "get_learner", "get_learners"]
+
+LEARNERS: dict[str, tuple[str, str]] = {
+    "constant": ("hagpolicy.learners.linear", "Constant"),
+    "ridge": ("hagpolicy.learners.linear", "Ridge"),
+    "knn": ("hagpolicy.learners.neighbours", "NearestNeighbours"),
+    "mlp": ("hagpolicy.learners.mlp", "Perceptron"),
+    "lightgbm": ("hagpolicy.learners.trees", "BoostedTrees"),
+}
+
+AUTO = ("ridge", "knn", "lightgbm", "mlp")
+
+
+def get_learner(spec: str | Learner) -> Learner:
+    """A learner by its name, or the one given.
+
+    Raises:
+        InvalidInput: an unknown name, with the nearest known ones.
+        MissingExtra: the learner's package is not installed.
+    """
+    if isinstance(spec, Learner):
+        return spec
+    if spec not in LEARNERS:
+        near = difflib.get_close_matches(str(spec), LEARNERS, n=1)
+        do = f"Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInput("learner", f"'auto' or one of {', '.join(LEARNERS)}", spec, do)
+    module, name = LEARNERS[spec]
+    learner: Learner = getattr(importlib.import_module(module), name)()
+    return learner
+
+
+def get_learners(spec: str | Learner | list[str | Learner]) -> list[Learner]:
+    """The learners that compete: one, several, or those of "auto"."""
+    if spec == "auto":
+        return [get_learner(name) for name in AUTO]
+    return [get_learner(item) for item in (spec if isinstance(spec, list) else [spec])]

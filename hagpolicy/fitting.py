@@ -1,0 +1,226 @@
+"""`fit`: from a sweep table to a Policy, by selection, gate and interval in one procedure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hagpolicy.encoders import encode, get_encoder
+from hagpolicy.encoders.base import Encoder
+from hagpolicy.errors import InvalidInput
+from hagpolicy.estimates import (
+    Candidate,
+    Evaluation,
+    GroupBootstrap,
+    Selection,
+    candidate_sentence,
+    choices_of,
+    crossfit_sbs,
+    fold_numbers,
+    select,
+    taken,
+)
+from hagpolicy.evaluation import N_FOLDS, comparable, table_warnings
+from hagpolicy.graphs.assemble import assemble
+from hagpolicy.graphs.novelty import Novelty, fit_novelty
+from hagpolicy.ladder import Entry, Ladder
+from hagpolicy.learners import get_learner, get_learners
+from hagpolicy.learners.base import FittedLearner, Learner
+from hagpolicy.near_duplicates import SIMILAR, join_groups, similar_pairs
+from hagpolicy.policy import Policy
+from hagpolicy.table import SweepTable
+
+logger = logging.getLogger(__name__)
+
+# For rewards in [0, 1]; chosen on simulated worlds before this was written.
+MARGINS = (0.0, 0.03, 0.06, 0.12)
+MIN_DEPARTING = 10
+# Fewer independent groups than this cannot prove anything; SBS ships without a search.
+MIN_GROUPS = 20
+MANY_SIMILAR = 0.2
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training prompts of one encoder as arrays; what every candidate is fitted on."""
+
+    encoder: Encoder
+    features: np.ndarray
+    unknown: np.ndarray
+    Y: np.ndarray
+    groups: np.ndarray
+    folds: np.ndarray
+    seed: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A candidate before selection: out-of-fold gains over SBS, float64 (n_prompts,), and its choices."""
+
+    training: Training
+    learner: Learner
+    margin: float
+    gains: np.ndarray
+    departs: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Learner and encoder."""
+        return f"{self.learner.name} on {self.training.encoder.name}"
+
+
+def fit(
+    table: SweepTable,
+    encoder: str | Encoder | Sequence[str | Encoder] = "static",
+    learner: str | Learner | list[str | Learner] = "auto",
+    *,
+    margins: Sequence[float] = MARGINS,
+    near_duplicates: float | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Fit a policy; it ships the single best config unless something better is proven.
+
+    Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
+    and its gain estimated by bootstrap bias-corrected cross-validation (`estimates.select`). It
+    ships, refitted on everything, when the interval's lower end is above 0 and at least 10 groups
+    depart from the single best config.
+
+    Args:
+        table: a sweep; prompts that lack a config are left out and counted.
+        encoder: "static", "precomputed", an Encoder, or several that compete.
+        learner: "auto", a name, a Learner, or several that compete.
+        margins: in units of reward: a candidate departs from the single best config only for a
+            larger predicted advantage.
+        near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
+            share, in (0, 1]; None: exact duplicates and declared groups only.
+        seed: of folds, bootstrap and learners.
+
+    Raises:
+        InvalidInput: fewer than two comparable prompts, an unknown encoder or learner, a bad margin.
+        MissingExtra: a package of the extra [fit] is not installed.
+    """
+    if not margins or any(not margin >= 0.0 for margin in margins):
+        raise InvalidInput("margins", "at least one number, none below 0", list(margins))
+    kept = comparable(table)
+    warnings = table_warnings(kept)
+    groups = _groups(kept, near_duplicates, warnings)
+    boot = GroupBootstrap(groups, seed=seed)
+    folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
+    encoders = [encoder] if isinstance(encoder, (str, Encoder)) else list(encoder)
+    trainings = []
+    for spec in encoders:
+        chosen = get_encoder(spec)
+        features, unknown = encode(chosen, kept.prompts)
+        trainings.append(Training(chosen, features, unknown, kept.means, groups, folds, seed))
+    learners = get_learners(learner)
+    contenders: list[Contender] = []
+    if boot.n_groups >= MIN_GROUPS:
+        for training in trainings:
+            for item in learners:
+                contenders += cross_fit(training, item, margins)
+    else:
+        warnings.append(f"{boot.n_groups} independent groups are too few to prove anything (at least {MIN_GROUPS})")
+    return _policy(table, kept, trainings, contenders, boot, warnings)
+
+
+def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:
+    """Groups of the prompts, near-duplicates joined on request and warned about otherwise."""
+    pairs = similar_pairs(table.prompts, SIMILAR if threshold is None else threshold)
+    apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]
+    if threshold is not None:
+        return join_groups(table.groups, apart)
+    share = len(np.unique(apart)) / len(table.prompts)
+    if share > MANY_SIMILAR:
+        warnings.append(
+            f"{share:.0%} of the prompts are nearly equal to another one in a different group; if they are not "
+            f"independent, declare groups or pass near_duplicates={SIMILAR}: intervals are too narrow otherwise"
+        )
+    return table.groups
+
+
+def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) -> list[Contender]:
+    """One contender a margin: fitted on all folds but one, scored on that one, in turn."""
+    Y, folds = training.Y, training.folds
+    sbs = crossfit_sbs(Y, folds)
+    values = np.empty_like(Y)
+    unlike = np.zeros(len(Y), dtype=bool)
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        fitted, novelty = fit_part(training, learner, train)
+        values[test] = fitted.predict(training.features[test])
+        unlike[test] = novelty.score(training.features[test], training.unknown[test]) > 1.0
+    found = []
+    for margin in margins:
+        choices = np.where(unlike, sbs, choices_of(values, sbs, margin))
+        gains = taken(Y, choices) - taken(Y, sbs)
+        found.append(Contender(training, learner, margin, gains, choices != sbs))
+    return found
+
+
+def fit_part(training: Training, learner: Learner, rows: np.ndarray) -> tuple[FittedLearner, Novelty]:
+    """Learner and novelty fitted on some of the prompts: bool (n_prompts,)."""
+    features, groups = training.features[rows], training.groups[rows]
+    fitted = learner.fit(features, training.Y[rows], groups, training.seed)
+    return fitted, fit_novelty(features, training.unknown[rows], groups, training.seed)
+
+
+def _policy(
+    table: SweepTable,
+    kept: SweepTable,
+    trainings: list[Training],
+    contenders: list[Contender],
+    boot: GroupBootstrap,
+    warnings: list[str],
+) -> Policy:
+    """Select, gate, evaluate, refit on everything, export."""
+    Y, folds, seed = kept.means, trainings[0].folds, trainings[0].seed
+    ladder = Ladder(Y, kept.rewards, kept.space.deterministic, crossfit_sbs(Y, folds), boot, seed)
+
+    def chosen_among(some: list[Contender]) -> Selection:
+        return select(np.column_stack([item.gains for item in some]), ladder.reference, boot)
+
+    entries: dict[str, Entry] = {}
+    for name in dict.fromkeys(item.learner.name for item in contenders):
+        best = chosen_among([item for item in contenders if item.learner.name == name])
+        entries[name] = Entry(best.value, best.gain, "before the gate")
+    winner: Contender | None = None
+    candidate = Candidate("sbs", ladder.fixed(ladder.reference).gain, 0.0, 0, False)
+    entries["policy"] = Entry(boot.mean(ladder.reference), candidate.gain, "ships the single best config")
+    if contenders:
+        selection = chosen_among(contenders)
+        winner = None if selection.index is None else contenders[selection.index]
+        departing = 0 if winner is None else len(np.unique(trainings[0].groups[winner.departs]))
+        shipped = selection.gain.low > 0.0 and departing >= MIN_DEPARTING
+        margin = 0.0 if winner is None else winner.margin
+        candidate = Candidate(winner.name if winner else "sbs", selection.gain, margin, departing, shipped)
+        if shipped:
+            entries["policy"] = Entry(selection.value, selection.gain, candidate.name)
+    per_task = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
+    evaluation = Evaluation(
+        ladder.rows(kept.default, per_task, entries),
+        candidate,
+        None if kept.default is None else select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain,
+        n_prompts=len(kept.prompts),
+        n_groups=boot.n_groups,
+        n_left_out=len(table.prompts) - len(kept.prompts),
+        warnings=tuple(warnings),
+    )
+    logger.info("%s", candidate_sentence(candidate))
+    held = None if winner is None else _export(kept, winner.training, winner.learner, winner.margin, evaluation, True)
+    if candidate.shipped and held is not None:
+        return held
+    shipped_policy = _export(kept, trainings[0], get_learner("constant"), 0.0, evaluation, False)
+    shipped_policy.candidate = held
+    return shipped_policy
+
+
+def _export(
+    kept: SweepTable, training: Training, learner: Learner, margin: float, evaluation: Evaluation, per_prompt: bool
+) -> Policy:
+    """Refit on all prompts and assemble the graph that predicts from now on."""
+    everything = np.ones(len(kept.prompts), dtype=bool)
+    fitted, novelty = fit_part(training, learner, everything)
+    return assemble(kept, training.encoder, learner, fitted, novelty, margin, evaluation, per_prompt, training.features)

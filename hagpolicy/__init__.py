@@ -36,7 +36,7 @@ _HOMES = {
     "read_prompts": "hagpolicy.prompts",
     "rescore": "hagpolicy.sweeping.run",
     "sweep": "hagpolicy.sweeping.run",
-    "wrap": "hagpolicy.compose.wrap_",
+    "wrap": "hagpolicy.compose.pipelines",
     "write_report": "hagpolicy.reporting",
 }
 

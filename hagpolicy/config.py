@@ -12,18 +12,21 @@ from typing import Any
 
 from hagpolicy import dialects
 from hagpolicy._digest import digest
+from hagpolicy.dialects import NEUTRAL
 from hagpolicy.errors import InvalidInput
 
-
-def _number(neutral: float, low: float, high: float, *, open_low: bool = False) -> Any:
-    bounds = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
-    return field(
-        default=neutral, metadata={"kind": float, "low": low, "high": high, "open_low": open_low, "bounds": bounds}
-    )
+__all__ = ["FIELDS", "NEUTRAL", "DecodingConfig", "check_fields"]
 
 
-def _whole(neutral: int | None, low: int) -> Any:
-    return field(default=neutral, metadata={"kind": int, "low": low, "high": math.inf, "bounds": f"[{low}, inf)"})
+def _number(name: str, low: float, high: float, *, open_low: bool = False) -> Any:
+    bounds = f"{'(' if open_low or math.isinf(low) else '['}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
+    limits = {"kind": float, "low": low, "high": high, "open_low": open_low, "bounds": bounds}
+    return field(default=NEUTRAL[name], metadata=limits)
+
+
+def _whole(name: str, low: int) -> Any:
+    limits = {"kind": int, "low": low, "high": math.inf, "bounds": f"[{low}, inf)"}
+    return field(default=NEUTRAL[name], metadata=limits)
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,19 +56,19 @@ class DecodingConfig:
         InvalidInput: a value of the wrong type or out of range, naming field, expected and got.
     """
 
-    temperature: float = _number(1.0, 0.0, math.inf)
-    top_p: float = _number(1.0, 0.0, 1.0, open_low=True)
-    top_k: int = _whole(0, 0)
-    min_p: float = _number(0.0, 0.0, 1.0)
-    typical_p: float = _number(1.0, 0.0, 1.0, open_low=True)
-    repetition_penalty: float = _number(1.0, 0.0, math.inf, open_low=True)
-    presence_penalty: float = _number(0.0, -2.0, 2.0)
-    frequency_penalty: float = _number(0.0, -2.0, 2.0)
-    no_repeat_ngram_size: int = _whole(0, 0)
-    num_beams: int = _whole(1, 1)
-    length_penalty: float = _number(1.0, -math.inf, math.inf)
-    max_tokens: int | None = _whole(None, 1)
-    hint: str = field(default="", metadata={"kind": str})
+    temperature: float = _number("temperature", 0.0, math.inf)
+    top_p: float = _number("top_p", 0.0, 1.0, open_low=True)
+    top_k: int = _whole("top_k", 0)
+    min_p: float = _number("min_p", 0.0, 1.0)
+    typical_p: float = _number("typical_p", 0.0, 1.0, open_low=True)
+    repetition_penalty: float = _number("repetition_penalty", 0.0, math.inf, open_low=True)
+    presence_penalty: float = _number("presence_penalty", -2.0, 2.0)
+    frequency_penalty: float = _number("frequency_penalty", -2.0, 2.0)
+    no_repeat_ngram_size: int = _whole("no_repeat_ngram_size", 0)
+    num_beams: int = _whole("num_beams", 1)
+    length_penalty: float = _number("length_penalty", -math.inf, math.inf)
+    max_tokens: int | None = _whole("max_tokens", 1)
+    hint: str = field(default=NEUTRAL["hint"], metadata={"kind": str})
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -105,15 +108,9 @@ class DecodingConfig:
         return self.temperature == 0.0
 
     def canonical(self) -> DecodingConfig:
-        """The config with every field that cannot change the text at its neutral value.
-
-        Greedy decoding ignores truncation (the likeliest token is always kept), and the length
-        penalty only ranks beams.
-        """
-        idle = {"length_penalty"} if self.num_beams == 1 else set()
-        if self.deterministic:
-            idle |= {"top_p", "top_k", "min_p", "typical_p"}
-        return self.replace(**{name: NEUTRAL[name] for name in idle})
+        """The config with every field that cannot change the text (`dialects.idle_fields`) at its
+        neutral value."""
+        return self.replace(**{name: NEUTRAL[name] for name in dialects.idle_fields(self.fields())})
 
     def render(
         self, engine: str, prompt: dialects.PromptLike = "", *, unsupported: dialects.Unsupported = "error"
@@ -146,7 +143,8 @@ class DecodingConfig:
         return dialects.keywords(self.fields(), "ollama")
 
     def __str__(self) -> str:
-        parts = [f"{name}={value!r}" if name == "hint" else f"{name}={value:g}" for name, value in self.to_dict().items()]
+        said = self.to_dict().items()
+        parts = [f"{name}={value!r}" if name == "hint" else f"{name}={value:g}" for name, value in said]
         return " ".join(parts) or "temperature=1"
 
     def __repr__(self) -> str:
@@ -178,7 +176,6 @@ def _checked(spec: dataclasses.Field[Any], value: Any) -> Any:
 
 
 FIELDS: tuple[str, ...] = tuple(spec.name for spec in dataclasses.fields(DecodingConfig))
-NEUTRAL: dict[str, Any] = {spec.name: spec.default for spec in dataclasses.fields(DecodingConfig)}
 
 
 def check_fields(values: Mapping[str, Any]) -> None:

@@ -13,10 +13,22 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._digest import digest
+from hagpolicy.dialects import Message, PromptLike
 from hagpolicy.errors import InvalidInput
 
-Message = Mapping[str, str]
-PromptLike = str | Sequence[Message]
+__all__ = [
+    "Message",
+    "Prompt",
+    "PromptLike",
+    "as_prompt",
+    "as_prompts",
+    "check_content",
+    "group_ids",
+    "join_labels",
+    "normalised",
+    "prompt_text",
+    "read_prompts",
+]
 
 
 def prompt_text(content: PromptLike) -> str:

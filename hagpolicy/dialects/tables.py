@@ -1,0 +1,188 @@
+"""What each engine calls our settings: one table an engine, no code.
+
+Read from the engines' sources and documentation (October 2026). Everything that has a default of
+the engine's own is named here, so that it is always sent: an unset field means something else in
+each engine, and vLLM and SGLang fill it from the model's generation_config.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+NEUTRAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "typical_p": 1.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "no_repeat_ngram_size": 0,
+        "num_beams": 1,
+        "length_penalty": 1.0,
+        "max_tokens": None,
+        "hint": "",
+    }
+)
+"""Every field of a decoding configuration, at the value at which it changes nothing."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an engine takes one of our fields.
+
+    Attributes:
+        key: the engine's own name.
+        off: what the engine calls the neutral value, where it is not ours; None: it is ours.
+        low: least value the engine accepts; a value beyond is not expressible.
+        high: greatest value the engine accepts.
+        lifted_to: the engine itself lifts positive values below this one to it.
+        note: how the engine's meaning differs from ours; "" where it does not.
+    """
+
+    key: str
+    off: Any = None
+    low: float = -math.inf
+    high: float = math.inf
+    lifted_to: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How an engine is spoken to.
+
+    Attributes:
+        settings: our field to the engine's; a field that is missing is one the engine lacks.
+        always: sent with every request: what the engine would do besides, switched off.
+        greedy: sent at temperature 0, over everything else.
+        sampling: sent at a temperature above 0.
+        processors: fields that a logits processor of ours adds to the engine.
+    """
+
+    settings: Mapping[str, Setting]
+    always: Mapping[str, Any] = field(default_factory=dict)
+    greedy: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    processors: frozenset[str] = frozenset()
+
+
+TRANSFORMERS = Dialect(
+    settings={
+        "temperature": Setting("temperature"),
+        "top_p": Setting("top_p"),
+        "top_k": Setting("top_k"),
+        "min_p": Setting("min_p"),
+        "typical_p": Setting("typical_p"),
+        "repetition_penalty": Setting("repetition_penalty"),
+        "no_repeat_ngram_size": Setting("no_repeat_ngram_size"),
+        "num_beams": Setting("num_beams"),
+        "length_penalty": Setting("length_penalty"),
+        "max_tokens": Setting("max_new_tokens"),
+    },
+    always={"early_stopping": False, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_h": None},
+    # `generate` warns about sampling settings without sampling; these are the values it is silent about.
+    greedy={"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "typical_p": 1.0},
+    sampling={"do_sample": True},
+    processors=frozenset({"presence_penalty", "frequency_penalty"}),
+)
+
+VLLM = Dialect(
+    settings={
+        "temperature": Setting("temperature", high=2.0, lifted_to=0.01),
+        "top_p": Setting("top_p"),
+        "top_k": Setting("top_k"),
+        "min_p": Setting("min_p"),
+        "repetition_penalty": Setting("repetition_penalty"),
+        "presence_penalty": Setting("presence_penalty"),
+        "frequency_penalty": Setting("frequency_penalty"),
+        "max_tokens": Setting("max_tokens"),
+    },
+)
+
+SGLANG = Dialect(
+    settings={
+        "temperature": Setting("temperature"),
+        "top_p": Setting("top_p"),
+        "top_k": Setting("top_k", off=-1),
+        "min_p": Setting("min_p"),
+        "repetition_penalty": Setting("repetition_penalty", high=2.0, note="counts tokens of the answer only"),
+        "presence_penalty": Setting("presence_penalty"),
+        "frequency_penalty": Setting("frequency_penalty"),
+        "max_tokens": Setting("max_new_tokens"),
+    },
+)
+
+OPENAI = Dialect(
+    settings={
+        "temperature": Setting("temperature", high=2.0),
+        "top_p": Setting("top_p"),
+        "presence_penalty": Setting("presence_penalty"),
+        "frequency_penalty": Setting("frequency_penalty"),
+        "max_tokens": Setting("max_completion_tokens"),
+    },
+)
+
+# The window is a buffer of this many token ids for each request. The server once took -1 for the whole
+# context; its schema now refuses negative numbers, so a window wider than most contexts is sent.
+_WINDOW = 65536
+_PROMPT_TOO = f"counts tokens of the prompt too, within the last {_WINDOW} tokens"
+
+LLAMA_CPP = Dialect(
+    settings={
+        "temperature": Setting("temperature"),
+        "top_p": Setting("top_p"),
+        "top_k": Setting("top_k"),
+        "min_p": Setting("min_p"),
+        "typical_p": Setting("typical_p"),
+        "repetition_penalty": Setting("repeat_penalty", note=f"counts the last {_WINDOW} tokens"),
+        "presence_penalty": Setting("presence_penalty", note=_PROMPT_TOO),
+        "frequency_penalty": Setting("frequency_penalty", note=_PROMPT_TOO),
+        "max_tokens": Setting("n_predict"),
+    },
+    always={
+        "repeat_last_n": _WINDOW,
+        # The server's own order truncates before it applies the temperature; the other engines divide first.
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p", "typ_p"],
+        "dry_multiplier": 0.0,
+        "xtc_probability": 0.0,
+        "top_n_sigma": -1.0,
+        "dynatemp_range": 0.0,
+        "mirostat": 0,
+        "min_keep": 0,
+    },
+)
+
+_ONE_RUNNER = "ignored by Ollama's Go runner (ollama#15783); honoured by its llama.cpp runner"
+
+OLLAMA = Dialect(
+    settings={
+        "temperature": Setting("temperature"),
+        "top_p": Setting("top_p"),
+        "top_k": Setting("top_k"),
+        "min_p": Setting("min_p"),
+        "typical_p": Setting("typical_p", note=_ONE_RUNNER),
+        "repetition_penalty": Setting("repeat_penalty", note=_ONE_RUNNER),
+        "presence_penalty": Setting("presence_penalty", note=_ONE_RUNNER),
+        "frequency_penalty": Setting("frequency_penalty", note=_ONE_RUNNER),
+        "max_tokens": Setting("num_predict"),
+    },
+    always={"repeat_last_n": -1},
+)
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {
+        "transformers": TRANSFORMERS,
+        "vllm": VLLM,
+        "sglang": SGLANG,
+        "openai": OPENAI,
+        "llama_cpp": LLAMA_CPP,
+        "ollama": OLLAMA,
+    }
+)

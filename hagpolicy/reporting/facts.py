@@ -1,0 +1,222 @@
+"""What the report says: from table, headroom, evaluation and policy to plain rows."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hagpolicy.estimates import Estimate, Evaluation
+from hagpolicy.evaluation import Headroom, comparable
+from hagpolicy.reporting.labels import config_words, row_words, signed
+from hagpolicy.reporting.plots import Line
+from hagpolicy.table import SweepTable
+
+if TYPE_CHECKING:
+    from hagpolicy.policy import Policy
+
+_PACKAGES = ("hagpolicy", "numpy", "onnxruntime", "tokenizers", "scikit-learn", "lightgbm", "torch", "transformers")
+N_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One config in a grid of configs × tasks.
+
+    Attributes:
+        words: the config in plain words.
+        marks: such as "SBS" and "engine's default".
+        cells: (shown, strength in [0, 1] of the tint, True where it is the best of its column), one a column.
+    """
+
+    words: str
+    marks: tuple[str, ...]
+    cells: tuple[tuple[str, float, bool], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Configs × tasks. Columns: (name, number of prompts); the first is all prompts together."""
+
+    columns: tuple[tuple[str, int], ...]
+    rows: tuple[GridRow, ...]
+
+
+def column_masks(tasks: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """(name, bool mask (n_prompts,)): all prompts, then each task where there are several."""
+    names = sorted(set(tasks.tolist()))
+    masks = [("all", np.ones(len(tasks), dtype=bool))]
+    return masks + [(name or "no task", tasks == name) for name in names] if len(names) > 1 else masks
+
+
+def reward_grid(table: SweepTable, sbs: int) -> Grid:
+    """Mean reward of every config, overall and by task, the best on average first."""
+    kept = comparable(table)
+    masks = column_masks(kept.tasks)
+    means = np.array([kept.means[mask].mean(axis=0) for _, mask in masks]).T  # (n_configs, n_columns)
+    low, high = means.min(axis=0), means.max(axis=0)
+    strength = (means - low) / np.where(high > low, high - low, 1.0)
+    rows = []
+    for j in np.argsort(-means[:, 0], kind="stable").tolist():
+        marks = (*(("SBS",) if j == sbs else ()), *(("engine's default",) if j == table.default else ()))
+        cells = tuple(
+            (f"{means[j, k]:.2f}", float(strength[j, k]), bool(means[j, k] == high[k] and high[k] > low[k]))
+            for k in range(len(masks))
+        )
+        rows.append(GridRow(config_words(kept.space[j]), marks, cells))
+    return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
+
+
+def choice_grid(table: SweepTable, choices: np.ndarray, sbs: int) -> Grid:
+    """Share of prompts that get each config, overall and by task; configs that are never chosen are left out.
+
+    Args:
+        choices: int64 (n_prompts,), indices in the space.
+    """
+    masks = column_masks(table.tasks)
+    counts = np.array([np.bincount(choices[mask], minlength=len(table.space)) for _, mask in masks]).T
+    shares = counts / counts.sum(axis=0)
+    rows = []
+    for j in np.argsort(-shares[:, 0], kind="stable").tolist():
+        if shares[j, 0] > 0.0:
+            marks = (*(("SBS",) if j == sbs else ()), *(("engine's default",) if j == table.default else ()))
+            cells = tuple((f"{share:.0%}" if share else "–", float(share), False) for share in shares[j])
+            rows.append(GridRow(config_words(table.space[j]), marks, cells))
+    return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
+
+
+def choices_of(policy: Policy, table: SweepTable) -> np.ndarray:
+    """int64 (n_prompts,): index in the table's space of the config that the policy gives each prompt."""
+    configs = policy.predict_batch(list(table.prompts))
+    return np.array([table.space.index(config) for config in configs], dtype=np.int64)
+
+
+def departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs: int) -> list[dict[str, Any]]:
+    """The prompts whose config promises most over the SBS, with that promise; at most `N_EXAMPLES`, one a text."""
+    values = np.asarray(policy.values(list(table.prompts)), dtype=np.float64)
+    advantage = values[np.arange(len(values)), choices] - values[:, sbs]
+    rows: list[dict[str, Any]] = []
+    for i in np.argsort(-advantage, kind="stable").tolist():
+        if choices[i] != sbs and len(rows) < N_EXAMPLES:
+            prompt = table.prompts[i]
+            words = config_words(table.space[int(choices[i])])
+            rows.append({"text": prompt.text, "task": prompt.task, "words": words, "advantage": signed(advantage[i], 2)})
+    return rows
+
+
+def headroom_lines(found: Headroom) -> list[Line]:
+    """Rewards of SBS and oracles; the biased one drawn so that nobody takes it for a result."""
+    lines = [Line("single best configuration (SBS)", found.sbs, "accent")]
+    if found.split_oracle_sampled is not None:
+        lines.append(Line("oracle, split samples, no greedy", found.split_oracle_sampled))
+    if found.split_oracle is not None:
+        lines.append(Line("oracle, split samples", found.split_oracle))
+    return [*lines, Line("oracle, same samples: biased", found.naive_oracle, "biased")]
+
+
+def ladder_lines(evaluation: Evaluation) -> list[Line]:
+    """Paired gains over the SBS, in the ladder's order."""
+    lines = []
+    for row in evaluation.rows:
+        kind = {"policy": "accent", "sbs": "accent", "naive_vbs": "biased"}.get(row.name, "plain")
+        label = row_words(row.name) + (": biased" if kind == "biased" else "")
+        lines.append(Line(label, Estimate(row.gain, row.gain_low, row.gain_high), kind))
+    return lines
+
+
+def ladder_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """The ladder as a table."""
+    rows = []
+    for row in evaluation.rows:
+        rows.append(
+            {
+                "name": row_words(row.name),
+                "value": f"{row.value:.3f}",
+                "value_interval": f"{row.low:.3f} to {row.high:.3f}",
+                "gain": "" if row.name == "sbs" else signed(row.gain),
+                "gain_interval": "" if row.name == "sbs" else f"{signed(row.gain_low)} to {signed(row.gain_high)}",
+                "closed": "" if row.gap_closed is None else f"{row.gap_closed:.0%}",
+                "note": row.note,
+                "kind": {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}.get(row.name, ""),
+            }
+        )
+    return rows
+
+
+def cost_rows(table: SweepTable) -> list[dict[str, Any]]:
+    """New tokens and seconds of an answer by config, dearest first; empty where neither is known."""
+    columns = {name: _means(getattr(table, name)) for name in ("tokens", "seconds")}
+    known = columns["tokens"] if columns["tokens"] is not None else columns["seconds"]
+    if known is None:
+        return []
+    rows = []
+    for j in np.argsort(-known, kind="stable").tolist():
+        row: dict[str, Any] = {"words": config_words(table.space[j])}
+        for name, values in columns.items():
+            if values is not None and not np.isnan(values[j]):
+                row[name] = f"{values[j]:.1f}" if name == "tokens" else f"{values[j]:.2f}"
+                row[f"{name}_share"] = float(values[j] / max(float(np.nanmax(values)), 1e-12))
+        rows.append(row)
+    return rows
+
+
+def _means(values: np.ndarray | None) -> np.ndarray | None:
+    """float64 (n_configs,): mean over prompts and samples; None where nothing is known."""
+    if values is None or np.isnan(values).all():
+        return None
+    flat = np.asarray(values, dtype=np.float64).transpose(1, 0, 2).reshape(values.shape[1], -1)
+    counts = (~np.isnan(flat)).sum(axis=1)
+    return np.where(counts > 0, np.nansum(flat, axis=1) / np.maximum(counts, 1), np.nan)
+
+
+def left_out(table: SweepTable, found: Headroom) -> list[str]:
+    """What does not stand in the figures, and why, one sentence each."""
+    sentences = [f"{count} cells were not scored: {reason}" for reason, count in sorted(table.failures.items())]
+    frozen = table.space.deterministic
+    drawn = table.counts[:, ~frozen]
+    missing = int((drawn < drawn.max()).sum()) if drawn.size else 0
+    if missing:
+        sentences.append(f"{missing} pairs of prompt and configuration have fewer samples than the others")
+    if found.n_left_out:
+        sentences.append(f"{found.n_left_out} prompts are left out of every comparison: a configuration has no scored sample")
+    return sentences
+
+
+def warnings_of(found: Headroom, evaluation: Evaluation | None) -> Sequence[str]:
+    """Every warning once."""
+    return list(dict.fromkeys([*found.warnings, *(evaluation.warnings if evaluation else ())]))
+
+
+def provenance(table: SweepTable, policy: Policy | None, command: str | None) -> list[tuple[str, str]]:
+    """Where the figures come from: (name, value)."""
+    versions = []
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    shape = table.rewards.shape
+    rows = [
+        ("date", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        ("command", command or ""),
+        ("sweep", f"{shape[0]} prompts × {shape[1]} configurations × {shape[2]} samples, {int(table.counts.sum())} scored"),
+        ("limit on new tokens", "" if table.max_tokens is None else str(table.max_tokens)),
+        *((f"engine {name}", str(value)) for name, value in sorted(table.fingerprint.items())),
+        *((f"scorer of {task or 'all prompts'}", scorer) for task, scorer in sorted(table.scorers.items())),
+        ("space", table.space.digest),
+        ("policy trained on engine", "" if policy is None else _other_engine(table, policy)),
+        ("versions", ", ".join(versions)),
+        ("machine", f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _other_engine(table: SweepTable, policy: Policy) -> str:
+    """The policy's engine where it is not the table's; else empty."""
+    known = getattr(policy, "fingerprint", None)
+    return "" if not known or dict(known) == dict(table.fingerprint) else str(dict(known))

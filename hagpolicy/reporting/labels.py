@@ -1,0 +1,40 @@
+"""Plain words for configs and for the rows of the ladder, the same in report, command line and demo."""
+
+from __future__ import annotations
+
+from hagpolicy.config import DecodingConfig
+
+ROW_WORDS = {
+    "engine_default": "engine's default",
+    "random": "random configuration",
+    "sbs": "single best configuration (SBS)",
+    "best_per_task": "best configuration of each task",
+    "policy": "policy, as it ships",
+    "split_vbs": "oracle, split samples",
+    "naive_vbs": "oracle, same samples",
+}
+
+
+def config_words(config: DecodingConfig) -> str:
+    """A config for people: the strategy first, then what differs from neutral; `greedy · repetition_penalty 1.1`."""
+    values = config.to_dict()
+    temperature = values.pop("temperature", 1.0)
+    beams = values.pop("num_beams", 1)
+    if beams > 1:
+        first = f"{beams} beams" if temperature == 0.0 else f"{beams} beams · temperature {temperature:g}"
+    else:
+        first = "greedy" if temperature == 0.0 else f"temperature {temperature:g}"
+    hint = values.pop("hint", "")
+    parts = [first, *(f"{name} {value:g}" for name, value in values.items())]
+    return " · ".join([*parts, f"hint “{hint}”"] if hint else parts)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign, a true minus, and no sign on a zero."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0.0 else text.replace("-", "−")
+
+
+def row_words(name: str) -> str:
+    """A row of the ladder for people; a learner keeps its own name."""
+    return ROW_WORDS.get(name, f"{name} (before the gate)")

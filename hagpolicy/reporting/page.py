@@ -1,0 +1,195 @@
+"""`write_report`: one self-contained HTML file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hagpolicy._extras import require
+from hagpolicy.errors import InvalidInput
+from hagpolicy.estimates import Estimate, Evaluation
+from hagpolicy.evaluation import Headroom, headroom as find_headroom
+from hagpolicy.reporting import facts
+from hagpolicy.reporting.labels import config_words, signed
+from hagpolicy.reporting.plots import Line, interval_plot
+from hagpolicy.table import SweepTable
+
+if TYPE_CHECKING:
+    from hagpolicy.policy import Policy
+
+WIDE, NARROW = 760, 340
+
+
+def write_report(
+    path: str | Path,
+    *,
+    table: SweepTable,
+    policy: Policy | None = None,
+    headroom: Headroom | None = None,
+    evaluation: Evaluation | None = None,
+    title: str = "Decoding policy report",
+    command: str | None = None,
+) -> Path:
+    """Write the report of a sweep, and of the policy fitted on it, as one HTML file.
+
+    The file needs no network and no script, reads on a phone and on paper, in light and dark. It is
+    written under a temporary name and renamed, so a reader never meets half of it. Prompts, tasks,
+    hints and reasons are escaped: they stay text.
+
+    Args:
+        path: of the HTML file; its folder is made where it is missing.
+        table: the sweep.
+        policy: fitted on it; None: the report ends with what there is to win.
+        headroom: of the table; None: computed here.
+        evaluation: None: the policy's own, cross-fitted one.
+        title: the page's name.
+        command: that made all this, for the reader who wants to repeat it.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidInput: the policy's space is not the table's, or fewer than two prompts can be compared.
+        MissingExtra: jinja2 or matplotlib is not installed.
+    """
+    jinja2 = require("jinja2", "report", "the report")
+    if policy is not None and policy.space != table.space:
+        raise InvalidInput("policy", f"one over the table's space, {table.space!r}", policy.space)
+    found = headroom or find_headroom(table)
+    shown = evaluation or (policy.evaluation if policy is not None else None)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hagpolicy", "assets/report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    context = {
+        "title": title,
+        "found": found,
+        "sbs_words": config_words(found.sbs_config),
+        "default": _default_verdict(table, found, shown),
+        "per_prompt": _per_prompt_verdict(found, shown),
+        "rewards": facts.reward_grid(table, found.sbs_index),
+        "headroom_plots": _plots(jinja2, facts.headroom_lines(found), "headroom", None, "mean reward"),
+        "gains": _headroom_gains(found),
+        "ladder": facts.ladder_rows(shown) if shown else [],
+        "ladder_plots": _plots(jinja2, facts.ladder_lines(shown), "ladder", "SBS", "gain over the SBS") if shown else [],
+        "evaluation": shown,
+        "choices": _choices(policy, table, found) if policy is not None else [],
+        "costs": facts.cost_rows(table),
+        "left_out": facts.left_out(table, found),
+        "warnings": facts.warnings_of(found, shown),
+        "provenance": facts.provenance(table, policy, command),
+    }
+    return write_text(path, environment.get_template("report.html").render(context))
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a file whole or not at all: a temporary name beside it, synced, renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _plots(jinja2: Any, lines: list[Line], name: str, zero: str | None, axis: str) -> list[Any]:
+    """The plot for wide and for narrow screens; the page shows one of them."""
+    markup = require("markupsafe", "report", "the report").Markup
+    return [
+        markup(interval_plot(lines, width=width, name=f"{name}{width}", zero=zero, axis=axis)) for width in (WIDE, NARROW)
+    ]
+
+
+def _default_verdict(table: SweepTable, found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
+    """The first thing a reader wants: what one well-chosen configuration gains, and whether that is proven."""
+    gain = (evaluation.sbs_over_default if evaluation else None) or found.sbs_over_default
+    if gain is None:
+        text = "The engine's default is not in this sweep, so there is no gain over it to report."
+        return {"figure": f"{found.sbs.value:.3f}", "interval": _plain_range(found.sbs), "text": text, "state": "open"}
+    if table.default == found.sbs_index:
+        text = "The engine's default is itself the best single configuration of this sweep."
+        return {"figure": "±0", "interval": "", "text": text, "state": "open"}
+    words = f"is what the best single configuration, {config_words(found.sbs_config)}, gains over the engine's default."
+    proven = gain.low > 0.0
+    text = words if proven else f"{words} The interval reaches zero: not proven."
+    return {"figure": signed(gain.value), "interval": _range(gain), "text": text, "state": "proven" if proven else "open"}
+
+
+def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
+    """What the gate decided, and why."""
+    low = "an unknown amount" if found.could_win_low is None else f"{max(found.could_win_low.value, 0.0):.3f}"
+    if evaluation is None or evaluation.candidate is None:
+        words = f"Knowing each prompt's best configuration would win {low} to {found.could_win_high.value:.3f} more"
+        text = f"{words} (the upper end is biased). " + (
+            "No policy is fitted yet." if evaluation is None else "This is an evaluation on other prompts: see the ladder."
+        )
+        return {"figure": "open", "interval": "", "text": text, "state": "open"}
+    candidate = evaluation.candidate
+    if candidate.name == "sbs":
+        text = "No per-prompt policy beat the single best configuration. It ships, for every prompt."
+        return {"figure": "none", "interval": "", "text": text, "state": "held"}
+    gain = candidate.gain
+    figures = {"figure": signed(gain.value), "interval": _range(gain)}
+    departs = f"It departs from the SBS in {candidate.departing_groups} independent groups."
+    if candidate.shipped:
+        text = f"is what the policy that ships ({candidate.name}) gains over the single best configuration (SBS). {departs}"
+        return {**figures, "text": text, "state": "proven"}
+    why = "the interval reaches zero" if gain.low <= 0.0 else "fewer than 10 independent groups depart"
+    text = (
+        f"Not proven, because {why}: the best per-prompt candidate ({candidate.name}) is held back, and the single best "
+        f"configuration (SBS) ships. {departs}"
+    )
+    return {**figures, "text": text, "state": "held"}
+
+
+def _range(gain: Estimate) -> str:
+    return f"95 % interval {signed(gain.low)} to {signed(gain.high)}"
+
+
+def _plain_range(value: Estimate) -> str:
+    return f"mean reward of the SBS, 95 % interval {value.low:.3f} to {value.high:.3f}"
+
+
+def _headroom_gains(found: Headroom) -> list[tuple[str, str, str, bool]]:
+    """(name, gain, interval, biased) of what could still be won over the SBS."""
+    rows: list[tuple[str, Estimate | None, bool]] = [
+        ("best configuration of each task", found.per_task_best, False),
+        ("best configuration of each prompt, split samples (lower bound)", found.could_win_low, False),
+        ("best configuration of each prompt, same samples (biased upward)", found.could_win_high, True),
+    ]
+    return [
+        (name, signed(gain.value), f"{signed(gain.low)} to {signed(gain.high)}", biased)
+        for name, gain, biased in rows
+        if gain is not None
+    ]
+
+
+def _choices(policy: Policy, table: SweepTable, found: Headroom) -> list[dict[str, Any]]:
+    """What the shipped policy and, where the gate held, the candidate choose on the swept prompts."""
+    sections = []
+    for proven, chooser in ((True, policy), (False, policy.candidate)):
+        if chooser is None:
+            continue
+        choices = facts.choices_of(chooser, table)
+        sections.append(
+            {
+                "proven": proven,
+                "single": config_words(table.space[int(choices[0])]) if len(set(choices.tolist())) == 1 else "",
+                "grid": facts.choice_grid(table, choices, found.sbs_index),
+                "examples": facts.departures(chooser, table, choices, found.sbs_index),
+            }
+        )
+    return sections

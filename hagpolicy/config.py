@@ -166,7 +166,10 @@ def _checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     # bool is an Integral to Python, and never what a decoding setting means.
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise InvalidInput(name, wanted, value)
-    value = kind(value)
+    try:
+        value = kind(value) + 0  # -0.0 becomes 0.0: equal values must have equal digests
+    except OverflowError:
+        raise InvalidInput(name, wanted, value) from None
     if not math.isfinite(value):
         raise InvalidInput(name, wanted, value)
     low, high = spec.metadata["low"], spec.metadata["high"]

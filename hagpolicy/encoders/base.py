@@ -18,9 +18,12 @@ class Encoder(ABC):
 
     Attributes:
         name: such as "static".
+        length: (column, factor) of the feature that is factor × ln(token count), where there is one:
+            a short prompt's mean scatters more, and novelty allows for it.
     """
 
     name: str
+    length: tuple[int, float] | None = None
 
     @abstractmethod
     def export(self, graph: GraphBuilder) -> tuple[str, str]:

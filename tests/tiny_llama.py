@@ -1,0 +1,62 @@
+"""A randomly initialised Llama of a few thousand weights with a word tokenizer, for tests of plumbing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEXT = "what is the sum of name three red green blue colours count to ten why sky say hello again brief be . ? think"
+WORDS = TEXT.split(" ")
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <|end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+
+
+def tiny_tokenizer(*, chat: bool = True) -> Any:
+    """A word-level tokenizer: 3 special tokens, 3 role markers, then `WORDS`; pads on the right by default."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<unk>"]
+    vocabulary = {word: index for index, word in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="<|end|>",
+        unk_token="<unk>",
+        additional_special_tokens=special[3:6],
+    )
+    if chat:
+        wrapped.chat_template = TEMPLATE
+    return wrapped
+
+
+def tiny_model(seed: int = 0, **generation: Any) -> Any:
+    """A Llama over the tokenizer's words; `generation` goes into its own generation_config."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=7 + len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.3,
+    )
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():  # no special token but the end wins by chance
+        model.lm_head.weight[[0, 1, 3, 4, 5, 6]] = 0.0
+    torch.random.set_rng_state(state)
+    for name, value in {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **generation}.items():
+        setattr(model.generation_config, name, value)
+    return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,9 @@ def departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs: int)
         if choices[i] != sbs and len(rows) < N_EXAMPLES:
             prompt = table.prompts[i]
             words = config_words(table.space[int(choices[i])])
-            rows.append({"text": prompt.text, "task": prompt.task, "words": words, "advantage": signed(advantage[i], 2)})
+            rows.append(
+                {"text": prompt.text, "task": prompt.task, "words": words, "advantage": signed(advantage[i], 2)}
+            )
     return rows
 
 
@@ -183,7 +185,9 @@ def left_out(table: SweepTable, found: Headroom) -> list[str]:
     if missing:
         sentences.append(f"{missing} pairs of prompt and configuration have fewer samples than the others")
     if found.n_left_out:
-        sentences.append(f"{found.n_left_out} prompts are left out of every comparison: a configuration has no scored sample")
+        sentences.append(
+            f"{found.n_left_out} prompts are left out of every comparison: a configuration has no scored sample"
+        )
     return sentences
 
 
@@ -202,9 +206,12 @@ def provenance(table: SweepTable, policy: Policy | None, command: str | None) ->
             continue
     shape = table.rewards.shape
     rows = [
-        ("date", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        ("date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("command", command or ""),
-        ("sweep", f"{shape[0]} prompts × {shape[1]} configurations × {shape[2]} samples, {int(table.counts.sum())} scored"),
+        (
+            "sweep",
+            f"{shape[0]} prompts × {shape[1]} configurations × {shape[2]} samples, {int(table.counts.sum())} scored",
+        ),
         ("limit on new tokens", "" if table.max_tokens is None else str(table.max_tokens)),
         *((f"engine {name}", str(value)) for name, value in sorted(table.fingerprint.items())),
         *((f"scorer of {task or 'all prompts'}", scorer) for task, scorer in sorted(table.scorers.items())),

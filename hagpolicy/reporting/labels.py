@@ -37,4 +37,4 @@ def signed(value: float, digits: int = 3) -> str:
 
 def row_words(name: str) -> str:
     """A row of the ladder for people; a learner keeps its own name."""
-    return ROW_WORDS.get(name, f"{name} (before the gate)")
+    return ROW_WORDS.get(name, name)

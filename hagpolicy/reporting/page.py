@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy._extras import require
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import Estimate, Evaluation
-from hagpolicy.evaluation import Headroom, headroom as find_headroom
+from hagpolicy.evaluation import Headroom
+from hagpolicy.evaluation import headroom as find_headroom
 from hagpolicy.reporting import facts
 from hagpolicy.reporting.labels import config_words, signed
 from hagpolicy.reporting.plots import Line, interval_plot
@@ -76,7 +77,9 @@ def write_report(
         "headroom_plots": _plots(jinja2, facts.headroom_lines(found), "headroom", None, "mean reward"),
         "gains": _headroom_gains(found),
         "ladder": facts.ladder_rows(shown) if shown else [],
-        "ladder_plots": _plots(jinja2, facts.ladder_lines(shown), "ladder", "SBS", "gain over the SBS") if shown else [],
+        "ladder_plots": _plots(jinja2, facts.ladder_lines(shown), "ladder", "SBS", "gain over the SBS")
+        if shown
+        else [],
         "evaluation": shown,
         "choices": _choices(policy, table, found) if policy is not None else [],
         "costs": facts.cost_rows(table),
@@ -109,7 +112,8 @@ def _plots(jinja2: Any, lines: list[Line], name: str, zero: str | None, axis: st
     """The plot for wide and for narrow screens; the page shows one of them."""
     markup = require("markupsafe", "report", "the report").Markup
     return [
-        markup(interval_plot(lines, width=width, name=f"{name}{width}", zero=zero, axis=axis)) for width in (WIDE, NARROW)
+        markup(interval_plot(lines, width=width, name=f"{name}{width}", zero=zero, axis=axis))
+        for width in (WIDE, NARROW)
     ]
 
 
@@ -125,7 +129,12 @@ def _default_verdict(table: SweepTable, found: Headroom, evaluation: Evaluation 
     words = f"is what the best single configuration, {config_words(found.sbs_config)}, gains over the engine's default."
     proven = gain.low > 0.0
     text = words if proven else f"{words} The interval reaches zero: not proven."
-    return {"figure": signed(gain.value), "interval": _range(gain), "text": text, "state": "proven" if proven else "open"}
+    return {
+        "figure": signed(gain.value),
+        "interval": _range(gain),
+        "text": text,
+        "state": "proven" if proven else "open",
+    }
 
 
 def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
@@ -134,7 +143,9 @@ def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[
     if evaluation is None or evaluation.candidate is None:
         words = f"Knowing each prompt's best configuration would win {low} to {found.could_win_high.value:.3f} more"
         text = f"{words} (the upper end is biased). " + (
-            "No policy is fitted yet." if evaluation is None else "This is an evaluation on other prompts: see the ladder."
+            "No policy is fitted yet."
+            if evaluation is None
+            else "This is an evaluation on other prompts: see the ladder."
         )
         return {"figure": "open", "interval": "", "text": text, "state": "open"}
     candidate = evaluation.candidate
@@ -145,12 +156,12 @@ def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[
     figures = {"figure": signed(gain.value), "interval": _range(gain)}
     departs = f"It departs from the SBS in {candidate.departing_groups} independent groups."
     if candidate.shipped:
-        text = f"is what the policy that ships ({candidate.name}) gains over the single best configuration (SBS). {departs}"
+        text = f"is what the policy that ships, {candidate.name}, gains over the single best (SBS). {departs}"
         return {**figures, "text": text, "state": "proven"}
     why = "the interval reaches zero" if gain.low <= 0.0 else "fewer than 10 independent groups depart"
     text = (
-        f"Not proven, because {why}: the best per-prompt candidate ({candidate.name}) is held back, and the single best "
-        f"configuration (SBS) ships. {departs}"
+        f"Not proven, because {why}: the best per-prompt candidate, {candidate.name}, is held back, and the single "
+        f"best configuration (SBS) ships. {departs}"
     )
     return {**figures, "text": text, "state": "held"}
 

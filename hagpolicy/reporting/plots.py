@@ -13,7 +13,13 @@ from hagpolicy.estimates import Estimate
 from hagpolicy.reporting.labels import signed
 
 # Colours that occur nowhere else stand for CSS variables, so that one drawing serves light, dark and print.
-_VARIABLES = {"#010101": "--ink", "#020202": "--muted", "#030303": "--line", "#040404": "--accent", "#050505": "--biased"}
+_VARIABLES = {
+    "#010101": "--ink",
+    "#020202": "--muted",
+    "#030303": "--line",
+    "#040404": "--accent",
+    "#050505": "--biased",
+}
 INK, MUTED, LINE, ACCENT, BIASED = _VARIABLES
 _PIXEL = 1 / 72  # matplotlib writes SVG at 72 units an inch; one unit is one CSS pixel here
 _RC = {"svg.fonttype": "none", "svg.hashsalt": "hagpolicy", "font.size": 12.0, "font.family": "sans-serif"}
@@ -64,7 +70,9 @@ def interval_plot(lines: Sequence[Line], *, width: int, name: str, zero: str | N
         figure.patch.set_visible(False)
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    spoken = "; ".join(f"{line.label}: {line.estimate:+}" if zero else f"{line.label}: {line.estimate}" for line in lines)
+    spoken = "; ".join(
+        f"{line.label}: {line.estimate:+}" if zero else f"{line.label}: {line.estimate}" for line in lines
+    )
     return _inline(target.getvalue(), name, width, height, spoken)
 
 

@@ -1,0 +1,227 @@
+"""What each verb does: read the arguments, call the library, print, return the exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hagpolicy as hag
+from hagpolicy.errors import InvalidInput
+from hagpolicy.reporting.labels import config_words
+
+DONE, PARTLY = 0, 1
+
+
+def demo(arguments: Namespace) -> int:
+    """The whole loop on a small LLM."""
+    from hagpolicy.demo import run_demo
+
+    say = (lambda line="": None) if arguments.json else _say
+    outcome = run_demo(arguments.out, arguments.engine, say=say, progress=not arguments.quiet)
+    if arguments.json:
+        _say(_json(outcome))
+    return PARTLY if outcome["failures"] else DONE
+
+
+def sweep(arguments: Namespace) -> int:
+    """Fill the cells of a sweep folder."""
+    prompts = hag.read_prompts(arguments.prompts)
+    scorer = scorer_spec(arguments.scorer)
+    engine = hag.load_engine(arguments.engine)
+    if scorer is None:  # the simulated engine's world has a scorer of its own
+        scorer = getattr(engine, "scorer", None)
+    try:
+        table = hag.sweep(
+            engine,
+            prompts,
+            _space(arguments.space, engine),
+            scorer,
+            samples=arguments.samples,
+            max_tokens=arguments.max_tokens,
+            out=arguments.out,
+            seed=arguments.seed,
+            progress=not arguments.quiet,
+        )
+    finally:
+        engine.close()
+    return _table_outcome(arguments, table, arguments.out, f"hagpolicy headroom {shlex.quote(arguments.out)}")
+
+
+def rescore(arguments: Namespace) -> int:
+    """Score stored answers again."""
+    table = hag.rescore(arguments.folder, scorer_spec(arguments.scorer))
+    return _table_outcome(arguments, table, arguments.folder, f"hagpolicy headroom {shlex.quote(arguments.folder)}")
+
+
+def headroom(arguments: Namespace) -> int:
+    """What there is to win."""
+    found = hag.headroom(hag.load_table(arguments.folder), seed=arguments.seed)
+    _say(_json(found.to_json()) if arguments.json else str(found))
+    return DONE
+
+
+def fit(arguments: Namespace) -> int:
+    """Fit and save a policy."""
+    learner: Any = (
+        [name.strip() for name in arguments.learner.split(",")] if "," in arguments.learner else arguments.learner
+    )
+    policy = hag.fit(
+        hag.load_table(arguments.folder),
+        arguments.encoder,
+        learner,
+        near_duplicates=arguments.near_duplicates,
+        seed=arguments.seed,
+    )
+    policy.save(arguments.out)
+    if arguments.json:
+        evaluation = policy.evaluation and policy.evaluation.to_json()
+        _say(
+            _json(
+                {
+                    "policy": arguments.out,
+                    "ships_sbs": policy.ships_sbs,
+                    "reason": policy.reason,
+                    "evaluation": evaluation,
+                }
+            )
+        )
+    else:
+        _say(str(policy.evaluation))
+        _say(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
+    return DONE
+
+
+def evaluate(arguments: Namespace) -> int:
+    """A policy on another table."""
+    found = hag.evaluate(hag.load(arguments.policy), hag.load_table(arguments.folder))
+    _say(_json(found.to_json()) if arguments.json else str(found))
+    return DONE
+
+
+def predict(arguments: Namespace) -> int:
+    """Decide one prompt; imports nothing that only training needs."""
+    text = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    decision = hag.load(arguments.policy).decide(text, fixed=fixed_fields(arguments.fixed))
+    rendering = None
+    if arguments.engine:
+        rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
+    if arguments.json:
+        values: dict[str, Any] = {
+            "config": decision.config.to_dict(),
+            "value": decision.value,
+            "advantage": decision.advantage,
+            "reason": decision.reason,
+        }
+        if rendering is not None:
+            values |= {"engine": arguments.engine, "prompt": rendering.prompt, "kwargs": rendering.kwargs}
+            values |= {"receipt": rendering.receipt.__dict__}
+        _say(_json(values))
+    else:
+        _say(config_words(decision.config))
+        _say(f"expected reward {decision.value:.3f}, {decision.advantage:+.3f} over the single best; {decision.reason}")
+        if rendering is not None:
+            _say("\n".join(f"{name}={value!r}" for name, value in rendering.kwargs.items()))
+            if decision.config.hint:
+                _say(f"prompt: {rendering.prompt!r}")
+    return PARTLY if decision.reason == "no_config_agrees" else DONE
+
+
+def report(arguments: Namespace) -> int:
+    """Write the HTML report."""
+    policy = hag.load(arguments.policy) if arguments.policy else None
+    table = hag.load_table(arguments.folder, space=policy.space if policy else None)
+    command = shlex.join(["hagpolicy", "report", arguments.folder])
+    command += f" --policy {shlex.quote(arguments.policy)}" if arguments.policy else ""
+    path = hag.write_report(arguments.out, table=table, policy=policy, title=arguments.title, command=command)
+    _say(_json({"report": str(path)}) if arguments.json else f"report: {path}")
+    return DONE
+
+
+def scorer_spec(given: Sequence[str] | None) -> Any:
+    """What `--scorer` means: a name, {task: name}, the content of a JSON file, or None.
+
+    Raises:
+        InvalidInput: a file that is no JSON, a task named twice, or names with and without a task.
+    """
+    if not given:
+        return None
+    if len(given) == 1 and "=" not in given[0]:
+        return _json_file(given[0]) if given[0].endswith(".json") else given[0]
+    spec: dict[str, str] = {}
+    for part in given:
+        task, equals, name = part.partition("=")
+        if not equals or not name or task in spec:
+            raise InvalidInput("--scorer", "TASK=NAME once for each task", part)
+        spec[task] = name
+    return spec
+
+
+def fixed_fields(given: Sequence[str]) -> dict[str, Any]:
+    """What `--fixed FIELD=VALUE` means; values are JSON where they can be, else text.
+
+    Raises:
+        InvalidInput: no `=` in it.
+    """
+    fields: dict[str, Any] = {}
+    for part in given:
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InvalidInput("--fixed", "FIELD=VALUE, such as temperature=0.2", part)
+        try:
+            fields[name] = value if name == "hint" else json.loads(value)
+        except ValueError:
+            fields[name] = value
+    return fields
+
+
+def _space(given: str, engine: Any) -> Any:
+    if given == "hag":
+        return hag.DecodingSpace.hag()
+    if given.endswith(".json"):
+        return hag.DecodingSpace.from_json(given)
+    return hag.DecodingSpace.preset(given, engine)
+
+
+def _table_outcome(arguments: Namespace, table: Any, folder: str, following: str) -> int:
+    """Print what a table holds; 1 where cells failed."""
+    if arguments.json:
+        shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))
+        _say(_json({"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)}))
+    else:
+        _say(repr(table))
+        for reason, count in sorted(table.failures.items()):
+            _say(f"{count} cells failed: {reason}")
+        _say(f"saved: {folder}\nnext:  {following}")
+    return PARTLY if table.failures else DONE
+
+
+def _json_file(name: str) -> Any:
+    try:
+        return json.loads(Path(name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"scorer file {name}", "a readable JSON file", str(error)) from error
+
+
+def _json(value: Any) -> str:
+    """JSON for other programs: NaN, which JSON has no word for, becomes null."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):  # a numpy number
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _say(line: str = "") -> None:
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,157 @@
+"""What can be typed: verbs, options and their help."""
+
+from __future__ import annotations
+
+import argparse
+
+from hagpolicy import __version__
+from hagpolicy.cli import commands
+
+_ABOUT = """\
+Finds out, for one frozen LLM and your own prompts and scorer, which decoding settings
+each prompt should get, and says honestly how much of that is proven."""
+
+_END = """\
+the way from prompts to a policy:
+  hagpolicy sweep --engine smollm2 --prompts prompts.jsonl --scorer math=numeric_match \\
+                  --scorer lists=distinct_items --max-tokens 64 --out sweeps/smol
+  hagpolicy headroom sweeps/smol                      is there anything to win?
+  hagpolicy fit sweeps/smol --out policies/smol       ships only what is proven
+  hagpolicy predict policies/smol "What is 17 * 23?" --engine vllm
+  hagpolicy report sweeps/smol --policy policies/smol --out report.html
+
+exit codes:
+  0    done
+  1    done in part: cells failed, the engine or the disk gave up, nothing agrees with --fixed
+  2    bad input or usage
+  3    an optional package is missing (the message says how to install it)
+  130  interrupted; what is stored stays, and the same command goes on from there"""
+
+_PROMPTS = "JSONL or Parquet: prompt (or messages), and optionally reference, task, group, id"
+_SCORER = (
+    "a scorer's name, or TASK=NAME once for each task, or a JSON file with a name and its options or one scorer "
+    "a task; left out: each prompt brings its own in the key `scorer`"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `hagpolicy`; each verb sets `run`, a function from the arguments to the exit code."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("hagpolicy", description=_ABOUT, epilog=_END, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"hagpolicy {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, about: str, example: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(
+            name, help=about, description=about, epilog=f"example:\n  {example}", formatter_class=raw
+        )
+        made.set_defaults(run=getattr(commands, name))
+        made.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return made
+
+    _demo(verb("demo", "the whole loop on a small real LLM, in some ten minutes", "hagpolicy demo"))
+    _sweep(
+        verb(
+            "sweep",
+            "generate and score answers of prompts under every configuration; resumes",
+            "hagpolicy sweep --engine ./my-model --prompts qa.jsonl --scorer exact_match --out sweeps/qa",
+        )
+    )
+    headroom = verb("headroom", "what there is to win, before any training", "hagpolicy headroom sweeps/qa")
+    headroom.add_argument("folder", help="of a sweep")
+    headroom.add_argument("--seed", type=int, default=0, help="of folds, splits and bootstrap (default 0)")
+    _fit(verb("fit", "fit a policy; ships the single best configuration unless more is proven", _FIT_EXAMPLE))
+    evaluate = verb(
+        "evaluate",
+        "a policy on another sweep; prompts it was trained on are left out",
+        "hagpolicy evaluate policies/qa sweeps/new",
+    )
+    evaluate.add_argument("policy", help="folder of a policy")
+    evaluate.add_argument("folder", help="of a sweep over the same configurations")
+    _predict(verb("predict", "the decoding configuration of a prompt", _PREDICT_EXAMPLE))
+    _report(
+        verb("report", "one HTML file to look at", "hagpolicy report sweeps/qa --policy policies/qa --out report.html")
+    )
+    rescore = verb(
+        "rescore",
+        "score the stored answers again, without generating",
+        "hagpolicy rescore sweeps/qa --scorer numeric_match",
+    )
+    rescore.add_argument("folder", help="of a sweep")
+    rescore.add_argument("--scorer", action="append", metavar="SCORER", help=_SCORER)
+    return parser
+
+
+_FIT_EXAMPLE = "hagpolicy fit sweeps/qa --out policies/qa --learner ridge,knn"
+_PREDICT_EXAMPLE = """hagpolicy predict policies/qa "Name five rivers." --fixed temperature=0.2 --engine transformers
+  hagpolicy predict policies/qa - --json < prompt.txt"""
+
+
+def _demo(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--out", default="hagpolicy-demo", metavar="FOLDER", help="for all it writes (default %(default)s)"
+    )
+    verb.add_argument("--engine", default="smollm2", help="the LLM (default %(default)s)")
+    verb.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _sweep(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--engine", required=True, help="a folder, a GGUF file, transformers:NAME, smollm2 or simulated:SEED"
+    )
+    verb.add_argument("--prompts", required=True, metavar="FILE", help=_PROMPTS)
+    verb.add_argument("--space", default="standard", help="standard, hag, or a JSON file with a list of configurations")
+    verb.add_argument("--scorer", action="append", metavar="SCORER", help=_SCORER)
+    verb.add_argument(
+        "--samples", type=int, default=4, metavar="N", help="of each sampled configuration (default %(default)s)"
+    )
+    verb.add_argument(
+        "--max-tokens", type=int, default=256, metavar="N", help="new tokens an answer (default %(default)s)"
+    )
+    verb.add_argument("--out", required=True, metavar="FOLDER", help="an existing sweep of the same engine goes on")
+    verb.add_argument("--seed", type=int, default=0, help="of the random streams (default %(default)s)")
+    verb.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _fit(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("folder", help="of a sweep")
+    verb.add_argument("--out", required=True, metavar="POLICY", help="folder for the policy")
+    verb.add_argument("--encoder", default="static", help="static (default)")
+    verb.add_argument(
+        "--learner", default="auto", help="auto (default), constant, knn, ridge, lightgbm, mlp, or several with commas"
+    )
+    verb.add_argument(
+        "--near-duplicates",
+        type=float,
+        metavar="SHARE",
+        help="keep prompts together that share this much of their text, (0, 1]",
+    )
+    verb.add_argument("--seed", type=int, default=0, help="of folds, bootstrap and learners (default 0)")
+
+
+def _predict(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("policy", help="folder of a policy")
+    verb.add_argument("prompt", nargs="?", default="-", help="the prompt's text; - or left out: read from stdin")
+    verb.add_argument(
+        "--fixed",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a setting that is decided already; repeatable",
+    )
+    verb.add_argument(
+        "--engine", metavar="NAME", help="print the call for transformers, vllm, sglang, openai, llama_cpp or ollama"
+    )
+    verb.add_argument(
+        "--unsupported",
+        choices=("error", "warn", "drop"),
+        default="error",
+        help="a setting that the engine lacks: fail (default), warn or drop it",
+    )
+
+
+def _report(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("folder", help="of a sweep")
+    verb.add_argument("--policy", metavar="POLICY", help="folder of the policy fitted on it")
+    verb.add_argument("--out", default="report.html", metavar="FILE", help="(default %(default)s)")
+    verb.add_argument("--title", default="Decoding policy report", help="heading of the page")

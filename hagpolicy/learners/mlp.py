@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hagpolicy.graphs.builder import GraphBuilder
 
 HIDDEN = 32
-EPOCHS = 60
-PENALTY = 3.0
+EPOCHS = 100
+PENALTY = 0.2
 
 
 class FittedPerceptron(FittedLearner):
@@ -59,7 +59,7 @@ class Perceptron(Learner):
         both = np.hstack([relative, level[:, None]])
         centre, spread = both.mean(axis=0), float(both.std()) or 1.0
         model = network.MLPRegressor(
-            (HIDDEN,), alpha=PENALTY, max_iter=EPOCHS, batch_size=min(64, len(both)), random_state=seed, tol=0.0
+            hidden_layer_sizes=(HIDDEN,), alpha=PENALTY * len(both), max_iter=EPOCHS, batch_size=min(64, len(both)), random_state=seed, tol=0.0
         )
         with warnings.catch_warnings():
             # The number of epochs is the choice here; that it did not converge is no news.

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 # All configs' trees together: what keeps a prediction within twice the cost of tokenising the prompt.
 TREES = 600
 # What the trees of one config take up of the signal in the training targets, when all have spoken.
-TAKEN_UP = 0.8
-LEAVES = 6
+TAKEN_UP = 0.7
+LEAVES = 4
 # Leaves on this grid sum exactly in float32, in any order: sums of rewards stay below 2.
 LEAF_GRID = 2.0**-23
 

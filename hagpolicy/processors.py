@@ -1,0 +1,92 @@
+"""Logits processors that transformers lacks: presence and frequency penalties.
+
+The formula is vLLM's (`apply_penalties` of its sampler, after the OpenAI API's documentation): with
+c the number of times a token occurs in the answer so far, the prompt not counted,
+
+    logit := logit - frequency_penalty * c
+    logit := logit - presence_penalty   where c > 0
+
+The engine and `wrap` both use `penalise_answer`, so a config means the same in either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+from hagpolicy.errors import InvalidInput
+
+__all__ = ["AnswerPenalty", "penalise_answer", "penalty_processors"]
+
+Tensor = torch.Tensor
+PerRow = float | Tensor
+
+
+def penalise_answer(logits: Tensor, answer: Tensor, presence: Tensor, frequency: Tensor) -> Tensor:
+    """Logits after both penalties.
+
+    Args:
+        logits: float (rows, vocabulary).
+        answer: int64 (rows, tokens): the tokens generated so far.
+        presence: float (rows, 1).
+        frequency: float (rows, 1).
+
+    Returns:
+        A new tensor like `logits`.
+    """
+    if not answer.shape[1]:
+        return logits
+    # A model may know ids beyond its output layer; they cannot be generated, so they count for nothing.
+    answer = answer.clamp(max=logits.shape[1] - 1)
+    counts = torch.zeros_like(logits).scatter_add_(1, answer, torch.ones_like(answer, dtype=logits.dtype))
+    # Only the tokens of the answer change: a repeated token is written several times with one value.
+    seen = counts.gather(1, answer)
+    return logits.scatter(1, answer, logits.gather(1, answer) - frequency * seen - presence)
+
+
+class AnswerPenalty(LogitsProcessor):  # type: ignore[misc]
+    """Presence and frequency penalties for transformers' `generate(logits_processor=[…])`.
+
+    Args:
+        presence: one number, or float (rows,) with one a row of the batch.
+        frequency: likewise.
+        prompt_length: tokens of the (padded) prompt; None: the length seen at the first call, so
+            an instance without it belongs to one call of `generate`.
+
+    Raises:
+        InvalidInput: a negative prompt length.
+    """
+
+    def __init__(self, presence: PerRow = 0.0, frequency: PerRow = 0.0, prompt_length: int | None = None) -> None:
+        if prompt_length is not None and prompt_length < 0:
+            raise InvalidInput("prompt_length", "a whole number of tokens, or None", prompt_length)
+        self.presence = torch.as_tensor(presence, dtype=torch.float32).reshape(-1, 1)
+        self.frequency = torch.as_tensor(frequency, dtype=torch.float32).reshape(-1, 1)
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (rows, vocabulary) after the penalties for the answers in `input_ids` (rows, tokens).
+
+        Raises:
+            InvalidInput: the per-row penalties do not fit the rows (beams of one row may share its penalty).
+        """
+        if self.prompt_length is None:
+            self.prompt_length = input_ids.shape[1]
+        presence, frequency = (_fitted(values.to(scores), len(scores)) for values in (self.presence, self.frequency))
+        return penalise_answer(scores, input_ids[:, self.prompt_length :], presence, frequency)
+
+
+def _fitted(values: Tensor, rows: int) -> Tensor:
+    """Per-row values (rows, 1): a row's value is repeated for each of its beams."""
+    if rows % len(values):
+        raise InvalidInput("penalties", f"one number, or one a row ({rows} rows)", f"{len(values)} numbers")
+    return values.repeat_interleave(rows // len(values), dim=0)
+
+
+def penalty_processors(presence_penalty: float = 0.0, frequency_penalty: float = 0.0) -> list[Any]:
+    """The processors that honour both settings in one call of `generate`; empty where both are 0."""
+    if presence_penalty == 0.0 and frequency_penalty == 0.0:
+        return []
+    return [AnswerPenalty(presence_penalty, frequency_penalty)]

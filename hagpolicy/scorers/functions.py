@@ -1,0 +1,159 @@
+"""User functions as scorers: sync, async, or on a whole batch."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from hagpolicy._digest import canonical_json, digest
+from hagpolicy.engines.base import Completion
+from hagpolicy.errors import InvalidInput
+from hagpolicy.prompts import Prompt
+from hagpolicy.scorers.base import Score, Scorer
+from hagpolicy.scorers.checked import as_score, error_text
+
+_CONVENTION = "f(text), f(text, reference), or with batch=True f(items)"
+
+
+class FunctionScorer(Scorer):
+    """A scorer made of a function, plain or `async def`.
+
+    Conventions:
+        f(text): the reward of one completion's text.
+        f(text, reference): the same, with the prompt's reference (None where it has none). A second
+            parameter with a default gets the reference only if it is called `reference`.
+        f(items), with batch=True: the rewards of a list of (Prompt, Completion), in its order.
+
+    A reward is a number in [0, 1] or a `Score`. What else comes back (None, NaN, 2.0, text), and an
+    item on which the function raises, is unscored with the reason. Async functions run `concurrency`
+    at a time, every batch in an event loop of its own.
+
+    Args:
+        function: as above.
+        name: shown in tables; default: the function's own.
+        version: to be changed whenever the same text could get another reward; default: a digest
+            of the function's source, or its name where there is no source to be had. A change in
+            what the function calls, or closes over, is not seen: give a version then.
+        batch: True for f(items).
+        needs_reference: True refuses prompts without a reference before a sweep.
+        concurrency: async calls in flight at once, at least 1.
+
+    Raises:
+        InvalidInput: no function, or its parameters fit none of the conventions.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        batch: bool = False,
+        needs_reference: bool = False,
+        concurrency: int = 16,
+    ) -> None:
+        if not callable(function):
+            raise InvalidInput("scorer", f"a function {_CONVENTION}", function)
+        if concurrency < 1:
+            raise InvalidInput("scorer.concurrency", "a whole number of at least 1", concurrency)
+        self.function = function
+        self.name = name or _name_of(function)
+        self.version = version if version is not None else _version_of(function)
+        self.batch = batch
+        self.needs_reference = needs_reference
+        self.concurrency = concurrency
+        self._two = _takes_reference(function, self.name, batch)
+
+    def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+        """Rewards in order. A batch function that raises, or returns another number of rewards, raises here."""
+        if self.batch:
+            given = self.function(list(items))
+            if inspect.isawaitable(given):
+                (given,) = _awaited([given], 1)
+                if isinstance(given, Exception):
+                    raise given
+            scores = [as_score(value) for value in given]
+            if len(scores) != len(items):
+                raise InvalidInput(f"scorer {self.name}", f"one reward an item, {len(items)}", f"{len(scores)}")
+            return scores
+        given = [self._call(prompt, completion) for prompt, completion in items]
+        pending = [index for index, value in enumerate(given) if inspect.isawaitable(value)]
+        for index, value in zip(pending, _awaited([given[i] for i in pending], self.concurrency), strict=True):
+            given[index] = value
+        return [
+            Score.unscored(error_text(value)) if isinstance(value, Exception) else as_score(value) for value in given
+        ]
+
+    def _call(self, prompt: Prompt, completion: Completion) -> Any:
+        try:
+            return self.function(completion.text, *([prompt.reference] if self._two else []))
+        except Exception as error:  # a user's function may raise anything; it costs this item only
+            return error
+
+    def __repr__(self) -> str:
+        return f"FunctionScorer({self.name!r}, version={self.version!r})"
+
+
+def _takes_reference(function: Callable[..., Any], name: str, batch: bool) -> bool:
+    """True where the function is to be called with text and reference."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some functions written in C tell nothing
+        return not batch
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if named or len(required) > (1 if batch else 2) or not (positional or starred):
+        raise InvalidInput(f"scorer {name}", f"a function {_CONVENTION}", f"{name}{inspect.signature(function)}")
+    second = positional[1] if len(positional) > 1 else None
+    return not batch and (len(required) == 2 or (second is not None and second.name == "reference") or not positional)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    if isinstance(function, functools.partial):
+        return _name_of(function.func)
+    name = getattr(function, "__name__", None) or type(function).__name__
+    return "lambda" if name == "<lambda>" else str(name)
+
+
+def _version_of(function: Callable[..., Any]) -> str:
+    bound: Any = None
+    inner: Any = function
+    if isinstance(inner, functools.partial):
+        bound, inner = [list(inner.args), inner.keywords], inner.func
+    if not (inspect.isroutine(inner) or inspect.isclass(inner)):
+        inner = type(inner)  # an object with __call__: its class says what it does
+    try:
+        return "source:" + digest([inspect.getsource(inner), canonical_json(bound)])[:12]
+    except (OSError, TypeError, ValueError):
+        return "name:" + _name_of(function)
+
+
+def _awaited(pending: Sequence[Awaitable[Any]], concurrency: int) -> list[Any]:
+    """Results in order, or the exceptions raised. Works where an event loop is already running, as in a notebook."""
+    if not pending:
+        return []
+
+    async def run() -> list[Any]:
+        gate = asyncio.Semaphore(concurrency)
+
+        async def one(awaitable: Awaitable[Any]) -> Any:
+            async with gate:
+                return await awaitable
+
+        return await asyncio.gather(*map(one, pending), return_exceptions=True)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run())
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.extend(asyncio.run(run())), name="hagpolicy-scorer")
+    thread.start()
+    thread.join()
+    return results

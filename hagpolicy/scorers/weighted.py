@@ -1,0 +1,58 @@
+"""Weighted combinations of scorers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hagpolicy.engines.base import Completion
+from hagpolicy.errors import InvalidInput
+from hagpolicy.prompts import Prompt
+from hagpolicy.scorers.base import Score, Scorer
+from hagpolicy.scorers.checked import checked_scores
+
+
+class Weighted(Scorer):
+    """The weighted mean of several scorers' rewards.
+
+    Unscored where any part is unscored, with that part's reason: a mean over the rest would be
+    another objective.
+
+    Args:
+        parts: (scorer, weight) pairs; weights are positive and are divided by their sum.
+
+    Raises:
+        InvalidInput: no part, or a weight that is not positive and finite.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Scorer, float]]) -> None:
+        if not parts:
+            raise InvalidInput("weighted scorer", "at least one part", "none")
+        for scorer, weight in parts:
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+                raise InvalidInput(f"weight of {scorer.name}", "a number in (0, inf)", weight)
+        total = math.fsum(weight for _, weight in parts)
+        self.parts = tuple((scorer, weight / total) for scorer, weight in parts)
+        self.name = "+".join(f"{weight:.3g}*{scorer.name}" for scorer, weight in self.parts)
+        self.version = ",".join(f"{weight!r}*{scorer.version}" for scorer, weight in self.parts)
+        self.needs_reference = any(scorer.needs_reference for scorer, _ in self.parts)
+
+    def check(self, prompt: Prompt) -> str | None:
+        """The first reason any part gives."""
+        return next((reason for scorer, _ in self.parts if (reason := scorer.check(prompt)) is not None), None)
+
+    def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+        """Weighted means in order; the answer is that of the first part that extracts one."""
+        columns = [checked_scores(scorer, items) for scorer, _ in self.parts]
+        return [self._joined(row) for row in zip(*columns, strict=True)]
+
+    def _joined(self, row: tuple[Score, ...]) -> Score:
+        for (scorer, _), score in zip(self.parts, row, strict=True):
+            if math.isnan(score.value):
+                return Score.unscored(f"{scorer.name}: {score.reason}")
+        value = math.fsum(weight * score.value for (_, weight), score in zip(self.parts, row, strict=True))
+        answer = next((score.answer for score in row if score.answer is not None), None)
+        return Score(min(max(value, 0.0), 1.0), None, answer)
+
+    def __repr__(self) -> str:
+        return f"Weighted({self.name})"

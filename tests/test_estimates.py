@@ -1,0 +1,155 @@
+"""Statistics on arrays: known answers, and coverage on worlds of known truth."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hagpolicy.estimates import (
+    Candidate,
+    Estimate,
+    Evaluation,
+    EvaluationRow,
+    GroupBootstrap,
+    choices_of,
+    crossfit_sbs,
+    fold_numbers,
+    select,
+    split_oracle,
+    taken,
+)
+
+
+def test_bootstrap_interval_of_a_mean_is_as_wide_as_theory() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    estimate = GroupBootstrap(np.arange(400)).mean(values)
+    assert estimate.value == pytest.approx(values.mean())
+    width = estimate.high - estimate.low
+    assert width == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+
+
+def test_groups_widen_the_interval() -> None:
+    values = np.random.default_rng(0).normal(size=50).repeat(8)
+    apart = GroupBootstrap(np.arange(400)).mean(values)
+    together = GroupBootstrap(np.arange(50).repeat(8)).mean(values)
+    assert (together.high - together.low) > 2 * (apart.high - apart.low)
+
+
+def test_folds_keep_groups_together_and_are_balanced() -> None:
+    groups = np.random.default_rng(1).integers(40, size=300)
+    folds = fold_numbers(groups, 5, seed=0)
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+    sizes = np.bincount(folds)
+    assert len(sizes) == 5
+    assert sizes.max() - sizes.min() <= np.bincount(groups).max()
+
+
+def test_one_huge_group_leaves_the_rest_in_other_folds() -> None:
+    groups = np.array([0] * 50 + list(range(1, 21)))
+    folds = fold_numbers(groups, 5, seed=0)
+    assert (folds[:50] == folds[0]).all()
+    assert set(folds[50:]) | {folds[0]} == set(range(5))
+
+
+def test_selection_pays_for_looking() -> None:
+    """Best of many null candidates: the naive mean is far above zero, the estimate is not."""
+    rng = np.random.default_rng(2)
+    naive, corrected, covered = [], [], 0
+    for _ in range(60):
+        gains = rng.normal(scale=0.3, size=(150, 30))
+        selection = select(gains, np.zeros(150), GroupBootstrap(np.arange(150), n_boot=500))
+        naive.append(gains.mean(axis=0).max())
+        corrected.append(selection.gain.value)
+        covered += selection.gain.low <= 0.0 <= selection.gain.high
+    assert np.mean(naive) > 0.04
+    assert abs(np.mean(corrected)) < 0.015
+    assert covered >= 54
+
+
+def test_selection_keeps_the_reference_when_nothing_beats_it() -> None:
+    selection = select(np.full((50, 3), -0.1), np.full(50, 0.5), GroupBootstrap(np.arange(50)))
+    assert selection.index is None
+    assert selection.gain == Estimate(0.0, 0.0, 0.0)
+    assert selection.value.value == pytest.approx(0.5)
+
+
+def test_one_group_proves_nothing() -> None:
+    selection = select(np.full((50, 3), 0.5), np.zeros(50), GroupBootstrap(np.zeros(50, dtype=int)))
+    assert selection.index is None
+    assert selection.gain.low <= 0.0
+
+
+def test_choices_ties_go_to_the_first_and_margins_hold() -> None:
+    values = np.array([[0.5, 0.7, 0.7], [0.5, 0.55, 0.5], [0.9, 0.1, 0.2]])
+    assert choices_of(values, 0, 0.1).tolist() == [1, 0, 0]
+    assert choices_of(values, 2, 0.0).tolist() == [2, 1, 0]
+
+
+def test_crossfit_sbs_never_sees_its_own_fold() -> None:
+    Y = np.zeros((10, 2))
+    folds = np.arange(10) % 2
+    Y[folds == 0, 0] = 1.0  # config 0 is best in fold 0 only
+    Y[folds == 1, 1] = 1.0
+    assert (taken(Y, crossfit_sbs(Y, folds)) == 0.0).all()
+
+
+def test_crossfit_by_label_falls_back_to_all() -> None:
+    Y = np.array([[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 2)
+    labels = np.array(["a"] * 6 + ["b", "b"])
+    choice = crossfit_sbs(Y, np.array([0, 0, 0, 1, 1, 1, 0, 0]), labels)
+    assert choice.tolist() == [0] * 8  # label b never occurs outside fold 0
+
+
+def test_split_oracle_has_no_luck_where_the_naive_one_has() -> None:
+    rewards = (np.random.default_rng(3).random((400, 6, 8)) < 0.5).astype(float)
+    frozen = np.zeros(6, dtype=bool)
+    split = split_oracle(rewards, frozen)
+    assert split is not None
+    assert split.mean() == pytest.approx(0.5, abs=0.02)
+    assert rewards.mean(axis=2).max(axis=1).mean() > 0.68
+
+
+def test_frozen_luck_stays_in_the_split_oracle_and_goes_without_the_config() -> None:
+    rng = np.random.default_rng(4)
+    rewards = (rng.random((400, 4, 8)) < 0.5).astype(float)
+    rewards[:, 0, 1:] = np.nan
+    frozen = np.array([True, False, False, False])
+    split, sampled = split_oracle(rewards, frozen), split_oracle(rewards[:, 1:], frozen[1:])
+    assert split is not None
+    assert sampled is not None
+    assert split.mean() > 0.6
+    assert sampled.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_split_oracle_needs_two_samples() -> None:
+    assert split_oracle(np.zeros((3, 2, 1)), np.zeros(2, dtype=bool)) is None
+    missing = np.full((3, 2, 2), np.nan)
+    assert split_oracle(missing, np.array([True, False])) is None
+
+
+def test_ties_are_broken_at_random_not_by_order() -> None:
+    rewards = np.zeros((2000, 2, 2))
+    rewards[:, 1] = [1.0, 0.0]  # the same mean on neither half; config 0 is always 0
+    split = split_oracle(rewards, np.zeros(2, dtype=bool))
+    assert split is not None
+    # Choosing on the 1 gives the 0 on the other half; a tie at 0 draws either: expectation 1/4.
+    assert split.mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_evaluation_survives_json() -> None:
+    evaluation = Evaluation(
+        (EvaluationRow("sbs", 0.5, 0.4, 0.6, 0.0, 0.0, 0.0, 0.0), EvaluationRow("policy", 0.6, 0.5, 0.7, 0.1, 0.05, 0.15, None)),
+        Candidate("ridge on static", Estimate(0.1, 0.05, 0.15), 0.03, 40, True),
+        Estimate(0.2, 0.1, 0.3),
+        n_prompts=100,
+        n_groups=90,
+        warnings=("careful",),
+    )
+    again = Evaluation.from_json(json.loads(json.dumps(evaluation.to_json())))
+    assert again == evaluation
+    assert "ridge on static" in str(again)
+    assert again.row("policy").gain == 0.1
+    with pytest.raises(KeyError):
+        again.row("nothing")

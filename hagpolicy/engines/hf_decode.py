@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
 from hagpolicy.config import DecodingConfig
-from hagpolicy.engines.hf_sampling import NONE_ALLOWED, RowSettings, choose, penalise, uniforms
+from hagpolicy.engines.hf_rows import RowSettings, positions, uniforms
+from hagpolicy.engines.hf_sampling import NONE_ALLOWED, choose, penalise
 
 __all__ = ["Decoded", "decode"]
 
-Tensor = torch.Tensor
 # Leaving costs one copy of the cache, about what each step costs anyway; a row's share of the forward
 # pass is worth more from one finished row in this many on.
 LEAVE_WHEN_ONE_IN = 8
@@ -45,7 +46,7 @@ class Decoded:
     rows_computed: int
 
 
-@torch.inference_mode()
+@torch.inference_mode()  # type: ignore[untyped-decorator]
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -95,7 +96,7 @@ def decode(
         if not left:
             break
         if (len(rows) - left) * LEAVE_WHEN_ONE_IN >= len(rows):
-            stay = open_.nonzero().squeeze(1)
+            stay = positions(open_)
             batch.keep(stay)
             settings, rows, open_, token = settings.take(stay), rows[stay], open_[stay], token[stay]
         batch.advance(token)
@@ -121,6 +122,7 @@ class _Batch:
         self._tokens = torch.zeros((len(prompts), self.width + room), dtype=torch.int64, device=prompts.device)
         self._tokens[:, : self.width] = prompts
         self._padded = bool(padding.any())
+        self.logits: Tensor
         self._forward(prompts)
 
     @classmethod

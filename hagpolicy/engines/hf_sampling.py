@@ -21,95 +21,16 @@ vocabulary; rows without the proof are done again on all tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
-
-import numpy as np
 import torch
+from torch import Tensor
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.engines.hf_rows import RowSettings, positions
 from hagpolicy.processors import penalise_answer
 
-__all__ = ["RowSettings", "choose", "penalise", "uniforms"]
+__all__ = ["choose", "penalise", "truncate"]
 
-Tensor = torch.Tensor
 SHORTLIST = 256
 NONE_ALLOWED = -1
-
-
-@dataclass(frozen=True)
-class RowSettings:
-    """Settings of the rows of a batch, each a vector (rows,); see `DecodingConfig` for their meaning."""
-
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
-    min_p: Tensor
-    typical_p: Tensor
-    repetition_penalty: Tensor
-    presence_penalty: Tensor
-    frequency_penalty: Tensor
-    no_repeat_ngram_size: Tensor
-
-    @cached_property
-    def repeating(self) -> Tensor:
-        """int64 (some,): rows with a repetition penalty."""
-        return _where(self.repetition_penalty != 1)
-
-    @cached_property
-    def answering(self) -> Tensor:
-        """int64 (some,): rows with a presence or frequency penalty."""
-        return _where((self.presence_penalty != 0) | (self.frequency_penalty != 0))
-
-    @cached_property
-    def by_ngram(self) -> dict[int, Tensor]:
-        """n-gram size to the rows, int64 (some,), in which no n-gram of that size may occur twice."""
-        sizes = self.no_repeat_ngram_size.unique().tolist()
-        return {size: _where(self.no_repeat_ngram_size == size) for size in sizes if size > 0}
-
-    @cached_property
-    def sampling(self) -> Tensor:
-        """int64 (some,): rows that sample."""
-        return _where(self.temperature > 0)
-
-    @cached_property
-    def sampled(self) -> RowSettings:
-        """The settings of the rows that sample."""
-        return self.take(self.sampling)
-
-    @classmethod
-    def of(cls, configs: Sequence[DecodingConfig], device: torch.device | str = "cpu") -> RowSettings:
-        """The settings of one config a row; floats in float32, whole numbers in int64."""
-        columns = {spec.name: [getattr(config, spec.name) for config in configs] for spec in fields(cls)}
-        kinds = {name: torch.int64 if isinstance(column[0], int) else torch.float32 for name, column in columns.items()}
-        return cls(**{name: torch.tensor(column, dtype=kinds[name], device=device) for name, column in columns.items()})
-
-    def take(self, rows: Tensor) -> RowSettings:
-        """The settings of some rows, given as int64 indices."""
-        return RowSettings(**{spec.name: getattr(self, spec.name)[rows] for spec in fields(self)})
-
-
-def _where(mask: Tensor) -> Tensor:
-    return mask.nonzero().squeeze(1)
-
-
-def uniforms(seeds: Sequence[int], steps: int) -> np.ndarray:
-    """float64 (rows, steps) in [0, 1): number `step` of the stream that a row's seed names.
-
-    Counter-based: SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014) over seed and step, so
-    a number depends on nothing but these two. The seed is mixed first, lest seeds that differ by the
-    increment share a stream one step apart.
-    """
-    key = _mixed(np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64))
-    counter = np.arange(1, steps + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return (_mixed(key[:, None] + counter[None, :]) >> np.uint64(11)) * 2.0**-53
-
-
-def _mixed(state: np.ndarray) -> np.ndarray:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
 
 
 def penalise(settings: RowSettings, history: Tensor, padding: Tensor, prompt_width: int, logits: Tensor) -> Tensor:
@@ -181,7 +102,7 @@ def _sample(settings: RowSettings, scores: Tensor, uniform: Tensor) -> Tensor:
     typical = settings.typical_p < 1
     tokens = torch.empty(len(scores), dtype=torch.int64, device=scores.device)
     todo = torch.ones_like(head)
-    listed = _where(head)
+    listed = positions(head)
     if vocabulary > SHORTLIST and len(listed):
         some = scores[listed]
         # In the order of ids: a stable sort then breaks ties as it does over the whole vocabulary.
@@ -190,7 +111,7 @@ def _sample(settings: RowSettings, scores: Tensor, uniform: Tensor) -> Tensor:
         kept, proven = truncate(settings.take(listed), short, some.logsumexp(1), whole=False)
         tokens[listed] = ids.gather(1, _draw(kept, uniform[listed])[:, None]).squeeze(1)
         todo[listed[proven]] = False
-    rest = _where(todo)
+    rest = positions(todo)
     if len(rest):
         some = scores[rest]
         if bool((head | typical)[rest].any()):
@@ -232,7 +153,7 @@ def truncate(settings: RowSettings, scores: Tensor, log_total: Tensor, *, whole:
         # beyond the list leaves the total that top_p is a part of unknown.
         proven = ~(keep & (ordered == lowest)).any(1) & (limited | (settings.top_k == 0) | (settings.top_p >= 1))
     kept = torch.full_like(scores, -torch.inf).scatter(1, order, ordered.masked_fill(~keep, -torch.inf))
-    rows = _where(settings.typical_p < 1)
+    rows = positions(settings.typical_p < 1)
     if len(rows):
         kept = kept.index_copy(0, rows, _typical(kept[rows], settings.typical_p[rows]))
     return kept, proven

@@ -1,0 +1,176 @@
+"""Load a model and its tokenizer for the transformers engine: hub name, folder or GGUF file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
+from hagpolicy.errors import EngineError, InvalidInput
+
+__all__ = ["Loaded", "load", "pick_device", "state_digest"]
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+NOTE = "hagpolicy.json"
+SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to generate.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        tokenizer: with its chat template, if it has one.
+        name: the hub's name, or the last part of the path.
+        weights: gives a digest of the weights; of a large folder that takes seconds, so only on demand.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    weights: Callable[[], str]
+
+
+def load(source: str, *, device: str, dtype: str | None, revision: str | None, cache: str | Path | None) -> Loaded:
+    """Load from a folder, a GGUF file, or the hub by name.
+
+    Args:
+        source: path or hub name.
+        device: such as "cpu" or "cuda".
+        dtype: such as "float32"; "auto": as stored; None: float32 on a CPU, else as stored.
+        revision: of a hub name; None: the newest.
+        cache: a folder in which the converted form of a GGUF file is kept and found again; None: none.
+
+    Raises:
+        InvalidInput: no such file or folder, an option that does not fit, an unknown dtype.
+        EngineError: transformers cannot load it; its own message is kept.
+    """
+    kind = _dtype(dtype, device)
+    path = Path(source).expanduser()
+    local = path.exists()
+    if revision is not None and local:
+        raise InvalidInput("revision", "a hub name beside it", source, "A folder or file has no revisions.")
+    if cache is not None and path.suffix != ".gguf":
+        raise InvalidInput("cache", "a GGUF file beside it", source, "Only converted files are cached.")
+    if not local and (path.suffix == ".gguf" or path.is_absolute() or source.startswith((".", "~"))):
+        raise InvalidInput("model", "a file or folder that exists, or a hub name", source)
+    try:
+        if path.suffix == ".gguf":
+            model, tokenizer = _from_gguf(path, kind, None if cache is None else Path(cache))
+            weights: Callable[[], str] = lambda: digest_file(path)  # noqa: E731
+        else:
+            where = {"revision": revision} if revision is not None else {}
+            tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **where)
+            weights = (lambda: _folder_digest(path)) if local else (lambda: _hub_digest(model))
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise EngineError(f"transformers could not load {source!r}: {error}") from error
+    if model.config.is_encoder_decoder:
+        raise InvalidInput("model", "a decoder-only language model", f"{source} ({model.config.model_type})")
+    name = path.resolve().name if local else source
+    return Loaded(model.to(device).eval(), tokenizer, name, weights)
+
+
+def pick_device(device: str) -> str:
+    """ "auto" as the machine's best: "cuda" where there is one, else "cpu"; anything else as it is.
+
+    Raises:
+        InvalidInput: no such device here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidInput("device", "'auto' or a device of this machine", device, str(error)) from error
+    return device
+
+
+def state_digest(model: Any) -> str:
+    """Digest of a model's own parameters, for a model that came as an object."""
+    parts = {}
+    for name, value in model.state_dict().items():
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        parts[name] = [str(value.dtype), list(value.shape), digest_bytes(flat.numpy().tobytes())]
+    return digest(parts)
+
+
+def _dtype(dtype: str | None, device: str) -> Any:
+    if dtype is None:
+        dtype = "float32" if device.startswith("cpu") else "auto"
+    kind = dtype if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."), None)
+    if kind != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise InvalidInput("dtype", "'auto', 'float32', 'bfloat16' or 'float16'", dtype)
+    return kind
+
+
+def _from_gguf(path: Path, kind: Any, cache: Path | None) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file, through the cache folder if there is one."""
+    if cache is None:
+        return _converted(path, kind)
+    kept = cache / f"{path.stem}-{digest_file(path)[:12]}-{str(kind).removeprefix('torch.')}"
+    if not (kept / NOTE).exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Under a name of its own until complete: a killed conversion is never taken for a whole one.
+        fresh = Path(tempfile.mkdtemp(prefix=f".{kept.name}.", dir=cache))
+        try:
+            _store(*_converted(path, kind), fresh)
+            if not kept.exists():
+                os.replace(fresh, kept)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    note = json.loads((kept / NOTE).read_text("utf-8"))
+    tokenizer = _plain_tokenizer({"tokenizer_file": str(kept / "tokenizer.json")}, note["special"], note["template"])
+    return AutoModelForCausalLM.from_pretrained(kept, dtype=kind), tokenizer
+
+
+def _converted(path: Path, kind: Any) -> tuple[Any, Any]:
+    """De-quantise. The file's weights are 4 to 8 bits wide, so "auto" has nothing to go by: float32."""
+    read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    special = {name: getattr(read, name) for name in SPECIAL if getattr(read, name) is not None}
+    tokenizer = _plain_tokenizer({"tokenizer_object": read.backend_tokenizer}, special, read.chat_template)
+    kind = torch.float32 if kind == "auto" else kind
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=kind)
+    # What is left of the quantisation would make `save_pretrained` refuse and the config name this file.
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, tokenizer
+
+
+def _plain_tokenizer(source: Mapping[str, Any], special: Mapping[str, str], template: str | None) -> Any:
+    """One class for the fresh and the cached tokenizer: the class that AutoTokenizer picks for a saved
+    GGUF tokenizer loses spaces and line breaks."""
+    tokenizer = PreTrainedTokenizerFast(**source, **special)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _store(model: Any, tokenizer: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    special = {name: getattr(tokenizer, name) for name in SPECIAL if getattr(tokenizer, name) is not None}
+    note = canonical_json({"format": 1, "special": special, "template": tokenizer.chat_template})
+    (folder / NOTE).write_text(note, "utf-8")
+
+
+def _folder_digest(folder: Path) -> str:
+    """Digest of a folder's weight files and config."""
+    files = sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)} | set(folder.glob("config.json")))
+    return digest({file.name: digest_file(file) for file in files})
+
+
+def _hub_digest(model: Any) -> str:
+    """The hub's commit names the weights; without one (an old cache), the weights themselves do."""
+    commit = getattr(model.config, "_commit_hash", None)
+    return f"commit {commit}" if commit else state_digest(model)

@@ -13,7 +13,7 @@ from typing import Any
 
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
-from hagpolicy.reporting.labels import config_words
+from hagpolicy.reporting.labels import config_words, signed
 
 DONE, PARTLY = 0, 1
 
@@ -112,24 +112,32 @@ def predict(arguments: Namespace) -> int:
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
     if arguments.json:
-        values: dict[str, Any] = {
-            "config": decision.config.to_dict(),
-            "value": decision.value,
-            "advantage": decision.advantage,
-            "reason": decision.reason,
-        }
-        if rendering is not None:
-            values |= {"engine": arguments.engine, "prompt": rendering.prompt, "kwargs": rendering.kwargs}
-            values |= {"receipt": rendering.receipt.__dict__}
-        _say(_json(values))
+        _say(_json(_decision_values(decision, rendering)))
     else:
         _say(config_words(decision.config))
-        _say(f"expected reward {decision.value:.3f}, {decision.advantage:+.3f} over the single best; {decision.reason}")
+        if decision.value is not None and decision.advantage is not None:
+            _say(f"expected reward {decision.value:.3f}, {signed(decision.advantage)} over the best on average")
+        _say(decision.explanation)
         if rendering is not None:
             _say("\n".join(f"{name}={value!r}" for name, value in rendering.kwargs.items()))
+            for name, value in rendering.processor_settings.items():
+                _say(f"logits processor: {name}={value!r} (Decision.render(…).processors in Python)")
             if decision.config.hint:
                 _say(f"prompt: {rendering.prompt!r}")
     return PARTLY if decision.reason == "no_config_agrees" else DONE
+
+
+def _decision_values(decision: Any, rendering: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        name: getattr(decision, name) for name in ("index", "value", "advantage", "reason", "explanation")
+    }
+    values["config"] = decision.config.to_dict()
+    if rendering is not None:
+        values |= {name: getattr(rendering, name) for name in ("engine", "prompt", "kwargs")}
+        values["receipt"] = {name: getattr(rendering.receipt, name) for name in ("applied", "dropped", "clamped")}
+        # Settings that keywords cannot say (a penalty in transformers) need these processors as well.
+        values["processors"] = rendering.processor_settings
+    return values
 
 
 def report(arguments: Namespace) -> int:

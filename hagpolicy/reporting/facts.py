@@ -225,5 +225,5 @@ def provenance(table: SweepTable, policy: Policy | None, command: str | None) ->
 
 def _other_engine(table: SweepTable, policy: Policy) -> str:
     """The policy's engine where it is not the table's; else empty."""
-    known = getattr(policy, "fingerprint", None)
-    return "" if not known or dict(known) == dict(table.fingerprint) else str(dict(known))
+    known = policy.fingerprint
+    return "" if not known or known == dict(table.fingerprint) else str(known)

@@ -1,0 +1,230 @@
+"""The command line: each verb through `main`, its exit codes, and what `predict` must not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hagpolicy.cli import main
+from hagpolicy.cli.commands import fixed_fields, scorer_spec
+from hagpolicy.engines.simulated import SimulatedEngine
+from hagpolicy.errors import EngineError, InvalidInput, MissingExtra, StoreError
+
+HEAVY = ("torch", "transformers", "pyarrow", "onnx", "lightgbm", "sklearn", "matplotlib", "jinja2", "scipy")
+SPACE = [
+    {"temperature": 0.0},
+    {"temperature": 0.3},
+    {"temperature": 0.7, "frequency_penalty": 0.5},
+    {"temperature": 0.7, "hint": "Think step by step."},
+    {"temperature": 1.3, "min_p": 0.1},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts and a space on disk, a sweep of them, and a policy fitted on it, all by the command line."""
+    root = tmp_path_factory.mktemp("cli")
+    prompts = SimulatedEngine(seed=3).prompts(140, 0)
+    write_prompts(root / "prompts.jsonl", prompts[:100])
+    write_prompts(root / "more.jsonl", prompts[80:])
+    (root / "space.json").write_text(json.dumps(SPACE))
+    assert sweep(root, "prompts.jsonl", "sweep") == 0
+    assert main(["fit", str(root / "sweep"), "--out", str(root / "policy"), "--learner", "ridge"]) == 0
+    return root
+
+
+def write_prompts(path: Path, prompts: object) -> None:
+    path.write_text("".join(json.dumps(prompt.to_dict()) + "\n" for prompt in prompts))  # type: ignore[attr-defined]
+
+
+def sweep(root: Path, prompts: str, out: str, *more: str) -> int:
+    files = ["--prompts", str(root / prompts), "--space", str(root / "space.json"), "--out", str(root / out)]
+    return main(["sweep", "--engine", "simulated:3", "--samples", "4", "--quiet", *files, *more])
+
+
+def test_sweep_resumes_and_names_the_next_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path.name for path in (folder / "sweep").rglob("*.parquet"))
+    assert sweep(folder, "prompts.jsonl", "sweep") == 0
+    printed = capsys.readouterr()
+    assert "100 prompts × 6 configs" in printed.out  # the engine's default is added
+    assert "next:  hagpolicy headroom" in printed.out
+    assert sorted(path.name for path in (folder / "sweep").rglob("*.parquet")) == before
+
+
+def test_headroom_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["headroom", str(folder / "sweep")]) == 0
+    assert "The best single configuration" in capsys.readouterr().out
+    assert main(["headroom", str(folder / "sweep"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n_prompts"] == 100
+    assert found["sbs_over_default"].keys() == {"value", "low", "high"}
+
+
+def test_fit_prints_the_ladder_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "constant,ridge", "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"engine_default", "sbs", "ridge", "policy"} <= {row["name"] for row in found["evaluation"]["rows"]}
+    assert isinstance(found["ships_sbs"], bool)
+    assert (tmp_path / "p" / "policy.onnx").is_file()
+
+
+def test_predict_in_words_as_json_and_from_stdin(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = "Tell me about the oven and the dough, then compare the soup with the pan."
+    assert main(["predict", str(folder / "policy"), prompt, "--json", "--engine", "transformers"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["config"] in [*SPACE, {}]
+    assert "do_sample" in found["kwargs"]
+    assert set(found["receipt"]) == {"applied", "dropped", "clamped"}
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(prompt))
+    assert main(["predict", str(folder / "policy"), "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"] == found["config"]
+    assert main(["predict", str(folder / "policy"), prompt]) == 0
+    assert "expected reward" in capsys.readouterr().out
+
+
+def test_predict_keeps_what_is_fixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["predict", str(folder / "policy"), "Name a fern.", "--json", "--fixed"]
+    assert main([*arguments, "temperature=0.3"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"] == {"temperature": 0.3}
+    assert main([*arguments, "temperature=0.31"]) == 1
+    assert json.loads(capsys.readouterr().out)["reason"] == "no_config_agrees"
+
+
+def test_evaluate_leaves_out_the_prompts_trained_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "more") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder / "policy"), str(folder / "more"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_prompts"], found["n_left_out"]) == (40, 20)
+
+
+def test_report_with_a_policy(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r.html"
+    assert main(["report", str(folder / "sweep"), "--policy", str(folder / "policy"), "--out", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    assert "The ladder" in out.read_text("utf-8")
+
+
+def test_rescore_changes_the_rewards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "scored-twice") == 0
+    assert main(["rescore", str(folder / "scored-twice"), "--scorer", "json_valid"]) == 0
+    capsys.readouterr()
+    assert main(["headroom", str(folder / "scored-twice"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["naive_oracle"]["value"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["headroom", "no-such-folder"], "no-such-folder"),
+        (["fit", "{sweep}", "--out", "p", "--learner", "rigde"], "ridge"),
+        (["fit", "{sweep}", "--out", "p", "--encoder", "magic"], "magic"),
+        (["predict", "no-such-policy", "Hello"], "no-such-policy"),
+        (["predict", "{policy}", "Hello", "--fixed", "temprature=0.2"], "temperature"),
+        (["predict", "{policy}", "Hello", "--fixed", "temperature"], "FIELD=VALUE"),
+        (["predict", "{policy}", "  "], "empty prompt"),
+        (["predict", "{policy}", "Hello", "--engine", "vlm"], "vllm"),
+        (["sweep", "--engine", "simulated:3", "--prompts", "no.jsonl", "--out", "o"], "no.jsonl"),
+        (
+            ["sweep", "--engine", "simulated:3", "--prompts", "{prompts}", "--out", "o", "--space", "standrad"],
+            "standard",
+        ),
+        (["sweep", "--engine", "simulated:4", "--prompts", "{prompts}", "--out", "{sweep}", "--quiet"], "simulated:3"),
+        (["rescore", "{sweep}", "--scorer", "a=numeric_match", "--scorer", "a=chrf"], "once"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    folder: Path,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"sweep": folder / "sweep", "policy": folder / "policy", "prompts": folder / "prompts.jsonl"}
+    assert main([part.format(**places) for part in arguments]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.startswith("hagpolicy: ")
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
+
+
+def test_cells_that_fail_are_code_1_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "failing", "--scorer", "numeric_match") in (1, 2)
+    text = (folder / "more.jsonl").read_text().splitlines()
+    rows = [{**json.loads(line), "reference": 7} for line in text]
+    (folder / "numbers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    assert sweep(folder, "numbers.jsonl", "failing-too", "--scorer", "json_valid") == 0
+    assert "failed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MissingExtra("feature needs the package 'x': pip install 'hagpolicy[fit]'"), 3),
+        (EngineError("the engine gave up"), 1),
+        (StoreError("the folder is locked"), 2),
+        (OSError(28, "No space left on device"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes_of_errors(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hagpolicy.cli.commands.headroom", failing)
+    assert main(["headroom", "x"]) == code
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert str(error) in printed
+
+
+def test_usage_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["swep"]) == 2
+    capsys.readouterr()
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for verb in ("demo", "sweep", "headroom", "fit", "evaluate", "predict", "report", "rescore"):
+        assert f"    {verb}" in text
+        assert main([verb, "--help"]) == 0
+        assert "example:" in capsys.readouterr().out
+    assert "exit codes" in text
+
+
+def test_predict_imports_nothing_that_only_training_needs(folder: Path) -> None:
+    program = (
+        "import sys; from hagpolicy.cli import main; "
+        f"code = main(['predict', {str(folder / 'policy')!r}, 'Name a fern.']); "
+        f"sys.exit(code or ' '.join(sorted(set({HEAVY!r}) & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "expected reward" in done.stdout
+
+
+def test_scorer_and_fixed_are_read_as_written(tmp_path: Path) -> None:
+    assert scorer_spec(None) is None
+    assert scorer_spec(["chrf"]) == "chrf"
+    assert scorer_spec(["a=chrf", "b=numeric_match"]) == {"a": "chrf", "b": "numeric_match"}
+    (tmp_path / "s.json").write_text('{"name": "numeric_match", "tolerance": 0.1}')
+    assert scorer_spec([str(tmp_path / "s.json")]) == {"name": "numeric_match", "tolerance": 0.1}
+    with pytest.raises(InvalidInput, match="readable JSON"):
+        scorer_spec([str(tmp_path / "none.json")])
+    with pytest.raises(InvalidInput, match="TASK=NAME"):
+        scorer_spec(["a=chrf", "numeric_match"])
+    assert fixed_fields(["temperature=0", "hint=5", "top_k=40"]) == {"temperature": 0, "hint": "5", "top_k": 40}

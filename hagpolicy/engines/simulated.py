@@ -177,7 +177,8 @@ class SimulatedEngine(Engine):
         """(len(phases), n_configs): effect of the config and of config and task together."""
         effects = np.array([2.0 * self._unit("effect", config.digest) - 1.0 for config in configs])
         angles = np.array([self._unit("phase", config.digest) for config in configs])
-        return np.asarray(self.config_effect * effects + amplitude * np.cos(2.0 * np.pi * (angles[None, :] - phases[:, None])))
+        turns = angles[None, :] - phases[:, None]
+        return np.asarray(self.config_effect * effects + amplitude * np.cos(2.0 * np.pi * turns))
 
     def _phase(self, text: str) -> float:
         """Phase of a prompt in [0, 1): of the theme most of its words belong to; of its hash where there is none."""

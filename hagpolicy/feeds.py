@@ -30,10 +30,13 @@ Feed = dict[str, np.ndarray]
 
 
 class Feeds(Protocol):
-    """Makes graph inputs; `text` is None where a prompt has no text of its own."""
+    """Makes graph inputs. A prompt's content is None where it is a bare vector."""
 
     def one(self, prompt: Any) -> tuple[Feed, PromptLike | None]:
         """Graph inputs of one prompt, with batch size 1, and the prompt's content."""
+
+    def content(self, prompt: Any) -> PromptLike | None:
+        """The prompt's content, checked."""
 
     def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
         """Chunks: int64 (rows,) the numbers of the prompts, and the graph inputs for them."""
@@ -83,6 +86,10 @@ class TokenFeeds:
         }
         return feed, content
 
+    def content(self, prompt: Any) -> PromptLike:
+        """See `Feeds.content`."""
+        return _content(prompt)
+
     def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
         """Chunks of prompts of like length; see `Feeds.many`."""
         rows = self._ids([cut(prompt_text(_content(prompt))) for prompt in prompts])
@@ -115,7 +122,11 @@ class VectorFeeds:
 
     def one(self, prompt: Any) -> tuple[Feed, PromptLike | None]:
         """Graph inputs of one vector, or of a `Prompt` with the list `metadata["vector"]`."""
-        return {"vectors": vector_of(prompt, self.dim)[None]}, prompt.content if isinstance(prompt, Prompt) else None
+        return {"vectors": vector_of(prompt, self.dim)[None]}, self.content(prompt)
+
+    def content(self, prompt: Any) -> PromptLike | None:
+        """See `Feeds.content`."""
+        return prompt.content if isinstance(prompt, Prompt) else None
 
     def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
         """Chunks of 1024 in the given order; see `Feeds.many`."""
@@ -146,7 +157,7 @@ def vector_of(prompt: Any, dim: int | None = None) -> np.ndarray:
     return vector
 
 
-def feeds_of(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> TokenFeeds | VectorFeeds:
+def feeds_of(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Feeds:
     """What makes the graph inputs, by an encoder's `spec()` and `files()`.
 
     Raises:

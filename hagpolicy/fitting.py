@@ -24,7 +24,7 @@ from hagpolicy.estimates import (
     taken,
 )
 from hagpolicy.evaluation import N_FOLDS, comparable, table_warnings
-from hagpolicy.graphs.assemble import assemble
+from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.ladder import Entry, Ladder
 from hagpolicy.learners import get_learner, get_learners
@@ -164,7 +164,7 @@ def fit_part(training: Training, learner: Learner, rows: np.ndarray) -> tuple[Fi
     """Learner and novelty fitted on some of the prompts: bool (n_prompts,)."""
     features, groups = training.features[rows], training.groups[rows]
     fitted = learner.fit(features, training.Y[rows], groups, training.seed)
-    return fitted, fit_novelty(features, training.unknown[rows], groups, training.seed)
+    return fitted, fit_novelty(features, training.unknown[rows], groups, training.seed, training.encoder.length)
 
 
 def _policy(
@@ -209,18 +209,22 @@ def _policy(
         warnings=tuple(warnings),
     )
     logger.info("%s", candidate_sentence(candidate))
-    held = None if winner is None else _export(kept, winner.training, winner.learner, winner.margin, evaluation, True)
+    held = None
+    if winner is not None:
+        held = _export(kept, winner.training, winner.learner, winner.margin, evaluation, per_prompt=True)
     if candidate.shipped and held is not None:
         return held
-    shipped_policy = _export(kept, trainings[0], get_learner("constant"), 0.0, evaluation, False)
+    shipped_policy = _export(kept, trainings[0], get_learner("constant"), 0.0, evaluation, per_prompt=False)
     shipped_policy.candidate = held
     return shipped_policy
 
 
 def _export(
-    kept: SweepTable, training: Training, learner: Learner, margin: float, evaluation: Evaluation, per_prompt: bool
+    kept: SweepTable, training: Training, learner: Learner, margin: float, evaluation: Evaluation, *, per_prompt: bool
 ) -> Policy:
     """Refit on all prompts and assemble the graph that predicts from now on."""
     everything = np.ones(len(kept.prompts), dtype=bool)
     fitted, novelty = fit_part(training, learner, everything)
-    return assemble(kept, training.encoder, learner, fitted, novelty, margin, evaluation, per_prompt, training.features)
+    return export_policy(
+        kept, training.encoder, learner, fitted, novelty, margin, evaluation, per_prompt=per_prompt
+    )

@@ -1,0 +1,1 @@
+"""Building, joining and checking the one ONNX graph of a policy."""

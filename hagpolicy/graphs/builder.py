@@ -34,7 +34,9 @@ class GraphBuilder:
     def constant(self, array: np.ndarray | float | int, hint: str = "const", dtype: Any = None) -> str:
         """Add a constant tensor; returns its name."""
         name = self._name(hint)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(array, dtype=dtype)).reshape(np.shape(array)), name))
+        # ascontiguousarray makes a scalar an array of one; the shape is put back.
+        values = np.ascontiguousarray(np.asarray(array, dtype=dtype)).reshape(np.shape(array))
+        self.initializers.append(numpy_helper.from_array(values, name))
         return name
 
     def node(self, op: str, inputs: list[str], *, domain: str = "", **attributes: Any) -> str:

@@ -50,7 +50,8 @@ class Novelty:
             unknown: float32 (n,), share of unknown tokens.
         """
         squared = _nearest(features.astype(np.float64), self.spread, self.centroids, self.length)
-        return np.asarray(np.maximum((squared / self.distance**2).astype(np.float32), unknown / np.float32(self.unknown)))
+        ratio = (squared / self.distance**2).astype(np.float32)
+        return np.asarray(np.maximum(ratio, unknown / np.float32(self.unknown)))
 
 
 def fit_novelty(
@@ -133,4 +134,4 @@ def _centroids(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _squared(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """float64 (n, k): squared distances, never below 0."""
     cross = points @ centroids.T
-    return np.maximum((points**2).sum(axis=1)[:, None] - 2 * cross + (centroids**2).sum(axis=1), 0.0)
+    return np.asarray(np.maximum((points**2).sum(axis=1)[:, None] - 2 * cross + (centroids**2).sum(axis=1), 0.0))

@@ -103,7 +103,7 @@ def run_world(name: str, seed: int) -> Outcome:
     policy = hag.fit(hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=0))
     new = engine.prompts(N_NEW, seed=2)
     new_truth = engine.truth(new, SPACE)
-    reference = new_truth[:, policy.sbs]
+    reference = new_truth[:, policy.sbs_index]
 
     def gain(chooser: hag.Policy | None) -> float:
         if chooser is None:
@@ -112,7 +112,6 @@ def run_world(name: str, seed: int) -> Outcome:
         return float((new_truth[np.arange(N_NEW), chosen] - reference).mean())
 
     found = policy.evaluation.candidate
-    assert found is not None
     held = policy.candidate if policy.ships_sbs else policy
     return Outcome(
         seed=seed,

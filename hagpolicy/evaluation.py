@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import (
     Estimate,
+    Evaluation,
     GroupBootstrap,
     crossfit_sbs,
     fold_numbers,
@@ -19,6 +19,8 @@ from hagpolicy.estimates import (
     split_oracle,
     taken,
 )
+from hagpolicy.ladder import Ladder
+from hagpolicy.policy import Policy
 from hagpolicy.table import SweepTable
 
 N_FOLDS = 5
@@ -210,3 +212,63 @@ def table_warnings(table: SweepTable) -> list[str]:
                 "(a cache, a fixed seed, a server that ignores temperature)? Copies are not samples"
             )
     return found
+
+
+def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
+    """The ladder of baselines for a policy on prompts it was not trained on.
+
+    Nothing is chosen here: SBS and the best config of each task are those of the training prompts,
+    so intervals are plain paired bootstraps over groups.
+
+    Args:
+        policy: any policy, fitted or loaded.
+        table: a sweep with at least the configs of the policy's space; prompts that were trained on,
+            or that lack a config, are left out and counted.
+        seed: of the bootstrap and of the split-sample VBS.
+
+    Raises:
+        InvalidInput: a config of the policy is not in the table, or fewer than two prompts are left.
+    """
+    view = _in_space(table, policy)
+    fresh = view.take(~policy.trained_on(view.prompts))
+    if len(fresh.prompts) < 2:
+        got = f"{len(fresh.prompts)} of {len(view.prompts)}"
+        raise InvalidInput("table", "at least two prompts that were not trained on", got, "Sweep new prompts.")
+    kept = comparable(fresh)
+    Y = kept.means
+    boot = GroupBootstrap(kept.groups, seed=seed)
+    ladder = Ladder(
+        Y, kept.rewards, kept.space.deterministic, np.full(len(Y), policy.sbs_index), boot, seed
+    )
+    decisions = policy.decide_batch(kept.prompts)
+    chosen = np.array([decision.index for decision in decisions])
+    best: dict[str, int] = policy.manifest.get("task_best") or {}
+    per_task = np.array([best.get(task, policy.sbs_index) for task in kept.tasks]) if len(best) > 1 else None
+    note = "ships the single best config" if policy.ships_sbs else policy.learner
+    rows = ladder.rows(view.default, per_task, {"policy": ladder.fixed(taken(Y, chosen), note)})
+    default = None if view.default is None else boot.mean(ladder.reference - Y[:, view.default])
+    unlike = [decision.reason == "unlike_training" for decision in decisions]
+    left_out = len(table.prompts) - len(kept.prompts)
+    warnings = tuple(table_warnings(kept) + _fingerprint_warnings(policy, table))
+    return Evaluation(
+        rows, None, default, len(Y), boot.n_groups, left_out, fallbacks=float(np.mean(unlike)), warnings=warnings
+    )
+
+
+def _in_space(table: SweepTable, policy: Policy) -> SweepTable:
+    """The table's columns in the order of the policy's space."""
+    missing = [config for config in policy.space if config not in table.space]
+    if missing:
+        raise InvalidInput("table", "a sweep with every config of the policy", f"no {missing[0]!r}", "Sweep it too.")
+    columns = [table.space.index(config) for config in policy.space]
+    default = columns.index(table.default) if table.default in columns else None
+    parts = {name: None if (v := getattr(table, name)) is None else v[:, columns] for name in ("rewards", "tokens", "seconds")}
+    view = replace(table, space=policy.space, default=default, **parts)
+    view.__dict__["groups"] = table.groups
+    return view
+
+
+def _fingerprint_warnings(policy: Policy, table: SweepTable) -> list[str]:
+    if policy.fingerprint and table.fingerprint and policy.fingerprint != dict(table.fingerprint):
+        return ["the table comes from another engine than the one the policy was fitted for"]
+    return []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,7 +46,17 @@ MANY_SIMILAR = 0.2
 
 @dataclass(frozen=True)
 class Training:
-    """The training prompts of one encoder as arrays; what every candidate is fitted on."""
+    """The training prompts of one encoder as arrays; what every candidate is fitted on.
+
+    Attributes:
+        encoder: of the prompts.
+        features: float32 (n_prompts, n_features), from the encoder's graph.
+        unknown: float32 (n_prompts,), share of unknown tokens.
+        Y: float64 (n_prompts, n_configs), mean rewards.
+        groups: int64 (n_prompts,).
+        folds: int64 (n_prompts,).
+        seed: of everything random.
+    """
 
     encoder: Encoder
     features: np.ndarray
@@ -54,6 +65,27 @@ class Training:
     groups: np.ndarray
     folds: np.ndarray
     seed: int
+
+    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Masks (n_prompts,) of training and test prompts, one pair a fold."""
+        for fold in np.unique(self.folds):
+            yield self.folds != fold, self.folds == fold
+
+    def novelty(self, rows: np.ndarray) -> Novelty:
+        """What tells prompts unlike those in `rows`, bool (n_prompts,)."""
+        return fit_novelty(self.features[rows], self.unknown[rows], self.groups[rows], self.seed)
+
+    def fitted(self, learner: Learner, rows: np.ndarray) -> FittedLearner:
+        """The learner fitted on the prompts in `rows`, bool (n_prompts,)."""
+        return learner.fit(self.features[rows], self.Y[rows], self.groups[rows], self.seed)
+
+    @cached_property
+    def unlike(self) -> np.ndarray:
+        """bool (n_prompts,): unlike the prompts of the other folds; such a prompt falls back to SBS."""
+        found = np.zeros(len(self.Y), dtype=bool)
+        for train, test in self.parts():
+            found[test] = self.novelty(train).score(self.features[test], self.unknown[test]) > 1.0
+        return found
 
 
 @dataclass(frozen=True)
@@ -143,28 +175,17 @@ def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> 
 
 def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) -> list[Contender]:
     """One contender a margin: fitted on all folds but one, scored on that one, in turn."""
-    Y, folds = training.Y, training.folds
-    sbs = crossfit_sbs(Y, folds)
+    Y = training.Y
+    sbs = crossfit_sbs(Y, training.folds)
     values = np.empty_like(Y)
-    unlike = np.zeros(len(Y), dtype=bool)
-    for fold in np.unique(folds):
-        train, test = folds != fold, folds == fold
-        fitted, novelty = fit_part(training, learner, train)
-        values[test] = fitted.predict(training.features[test])
-        unlike[test] = novelty.score(training.features[test], training.unknown[test]) > 1.0
+    for train, test in training.parts():
+        values[test] = training.fitted(learner, train).predict(training.features[test])
     found = []
     for margin in margins:
-        choices = np.where(unlike, sbs, choices_of(values, sbs, margin))
+        choices = np.where(training.unlike, sbs, choices_of(values, sbs, margin))
         gains = taken(Y, choices) - taken(Y, sbs)
         found.append(Contender(training, learner, margin, gains, choices != sbs))
     return found
-
-
-def fit_part(training: Training, learner: Learner, rows: np.ndarray) -> tuple[FittedLearner, Novelty]:
-    """Learner and novelty fitted on some of the prompts: bool (n_prompts,)."""
-    features, groups = training.features[rows], training.groups[rows]
-    fitted = learner.fit(features, training.Y[rows], groups, training.seed)
-    return fitted, fit_novelty(features, training.unknown[rows], groups, training.seed, training.encoder.length)
 
 
 def _policy(
@@ -224,7 +245,7 @@ def _export(
 ) -> Policy:
     """Refit on all prompts and assemble the graph that predicts from now on."""
     everything = np.ones(len(kept.prompts), dtype=bool)
-    fitted, novelty = fit_part(training, learner, everything)
+    fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
     return export_policy(
-        kept, training.encoder, learner, fitted, novelty, margin, evaluation, per_prompt=per_prompt
+        kept, training.encoder, learner, fitted, novelty, margin, evaluation, training.features, per_prompt=per_prompt,
     )

@@ -294,3 +294,7 @@ def test_transformers_generate_obeys_without_a_warning(config, contrary, caplog)
     for name, value in rendering.kwargs.items():
         if name != "max_new_tokens":
             assert seen[name] == value, name
+    assert not seen["top_h"]
+    assert not seen["epsilon_cutoff"]
+    assert not seen["eta_cutoff"]
+    assert not seen["early_stopping"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-TEXT = "what is the sum of name three red green blue colours count to ten why sky say hello again brief be . ? think"
+TEXT = (
+    "what is the sum of name three red green blue colours count to ten why sky say hello again brief be . ? "
+    "think step by"
+)
 WORDS = TEXT.split(" ")
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <|end|> {% endfor %}"

@@ -1,0 +1,1 @@
+"""Put a policy in front of engines, clients and pipelines."""

@@ -188,6 +188,14 @@ def test_batches_of_one_config_go_in_one_call_of_the_pipeline(pipe, sent):
     assert texts(together[2]) == texts(wrapped("name sky blue", max_new_tokens=4))
 
 
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 8])
+def test_penalties_count_each_answer_from_its_own_prompts_end(pipe, batch_size):
+    wrapped = hag.wrap(pipe, WordPolicy())
+    prompts = ["red again", "red", "red or green or blue or ten", "red sky"]
+    together = wrapped(prompts, max_new_tokens=8, batch_size=batch_size)
+    assert together == [wrapped(prompt, max_new_tokens=8) for prompt in prompts]
+
+
 @pytest.mark.parametrize(
     ("setting", "index", "arrives"),
     [

@@ -37,6 +37,8 @@ class Send:
         copies: how often its one text is returned: a deterministic config gives one text, however
             many sequences the caller asks for.
         decision: the policy's; None where it could not read the prompt or the caller's settings.
+        key: equal where prompts can be sent together; "" where the call goes unchanged.
+        penalised: True when logits processors of ours are in `kwargs`.
     """
 
     prompt: Any
@@ -44,6 +46,7 @@ class Send:
     copies: int
     decision: Decision | None
     key: str
+    penalised: bool = False
 
     @property
     def hinted(self) -> bool:
@@ -113,15 +116,25 @@ class Call:
             merged.update(**self.standing)
             sent.pop("generation_config", None)
             sent = {**merged.update(**sent), "generation_config": merged}
-        return Send(rendering.prompt, sent, copies, decision, key)
+        return Send(rendering.prompt, sent, copies, decision, key, bool(rendering.processor_settings))
 
 
-def groups(sends: Sequence[Send]) -> list[list[int]]:
-    """Numbers of the prompts that can be sent in one call, in order of first appearance."""
+def groups(sends: Sequence[Send], batch_size: int | None = None) -> list[list[int]]:
+    """Numbers of the prompts that can be sent in one call, in order of first appearance.
+
+    Args:
+        sends: one a prompt.
+        batch_size: prompts that the receiver hands to one call of `generate`; None: all of them. A
+            penalty of ours learns the prompt's length there, so it must not meet a second call.
+    """
     found: dict[str, list[int]] = {}
     for number, send in enumerate(sends):
         found.setdefault(f"{send.key}|{send.copies}", []).append(number)
-    return list(found.values())
+    divided = []
+    for rows in found.values():
+        step = batch_size if batch_size is not None and sends[rows[0]].penalised else len(rows)
+        divided += [rows[start : start + step] for start in range(0, len(rows), step)]
+    return divided
 
 
 def readable(prompt: Any) -> PromptLike | None:

@@ -81,7 +81,8 @@ class WrappedPipeline(Front):
         decisions = decide(self.policy, prompts, call.fixed)
         sends = [call.send(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
         answers: list[Any] = [None] * len(prompts)
-        for rows in groups(sends):
+        batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
+        for rows in groups(sends, batch_size):
             batch = [_as_pipelines_take_it(sends[row].prompt) for row in rows]
             # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
             got = self.target(batch[0] if len(batch) == 1 else batch, **sends[rows[0]].kwargs)

@@ -103,7 +103,8 @@ class SweepTable:
             labels = [str(label) for label in labels]
             if len(labels) != len(known):
                 raise InvalidInput(f"{name}s", f"one a prompt, {len(known)}", f"{len(labels)}")
-            known = [replace(prompt, **{name: label}) for prompt, label in zip(known, labels, strict=True)]
+            changes: list[dict[str, Any]] = [{name: label} for label in labels]
+            known = [replace(prompt, **change) for prompt, change in zip(known, changes, strict=True)]
         space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
         arrays = [None if values is None else np.asarray(values, dtype=np.float64) for values in (rewards, tokens, seconds)]
         full = [values[:, :, None] if values is not None and values.ndim == 2 else values for values in arrays]
@@ -182,7 +183,8 @@ class SweepTable:
     def take(self, rows: np.ndarray) -> SweepTable:
         """The table of some prompts: indices or a bool mask (n_prompts,)."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-        parts = {name: None if (v := getattr(self, name)) is None else v[rows] for name in ("rewards", "tokens", "seconds")}
+        names = ("rewards", "tokens", "seconds")
+        parts: dict[str, Any] = {name: None if (v := getattr(self, name)) is None else v[rows] for name in names}
         taken = replace(self, prompts=tuple(self.prompts[int(row)] for row in rows), **parts)
         # Exact duplicates across the cut must keep the group they had in the whole table.
         taken.__dict__["groups"] = self.groups[rows]

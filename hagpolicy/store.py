@@ -1,0 +1,175 @@
+"""The sweep folder in, `SweepTable` out: any choice of prompts, configs and samples is a view of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.cells import View, fill
+from hagpolicy.config import DecodingConfig
+from hagpolicy.errors import InvalidInput, StoreError
+from hagpolicy.folder import SweepStore
+from hagpolicy.prompts import Prompt, as_prompts
+from hagpolicy.space import DecodingSpace
+from hagpolicy.table import SweepTable
+
+__all__ = ["SweepStore", "chosen_view", "distinct", "load_table", "table_of"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_table(
+    path: str | Path,
+    *,
+    prompts: Any = None,
+    space: DecodingSpace | Iterable[DecodingConfig] | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    scorer: str | Mapping[str, str] | None = None,
+) -> SweepTable:
+    """The table of a sweep folder, or any part of it. Reads only; a running sweep may be looked at.
+
+    Args:
+        path: a folder that `sweep` wrote.
+        prompts: strings, messages, `Prompt` or a file; None: those of the latest sweep.
+        space: the configs; None: those of the latest sweep.
+        samples: at least 1; None: as many as the latest sweep.
+        max_tokens: the limit they were generated under; None: that of the latest sweep.
+        scorer: whose rewards: a name ("chrf": its latest version) or name@version, or a mapping of
+            them by task; None: those of the latest sweep or `rescore`.
+
+    Raises:
+        StoreError: no sweep folder, nothing planned in it, or none of the chosen cells is stored.
+        InvalidInput: a scorer that never scored a cell here, or a bad choice.
+    """
+    with SweepStore(path) as store:
+        view = chosen_view(store, prompts, space, samples, max_tokens, scorer)
+        stored = sum(key in store.cells.rows for keys in view.keys for key in keys)
+        if stored == 0:
+            raise StoreError(f"none of the {view.n_cells} chosen cells is stored in {path}. Run `sweep` for them.")
+        if stored < view.n_cells:
+            logger.warning("%s: %d of %d cells are not generated yet", path, view.n_cells - stored, view.n_cells)
+        return table_of(store, view)
+
+
+def chosen_view(
+    store: SweepStore,
+    prompts: Any = None,
+    space: DecodingSpace | Iterable[DecodingConfig] | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    scorer: str | Mapping[str, str] | None = None,
+) -> View:
+    """The view that the arguments of `load_table` choose; what is not given is that of the latest plan.
+
+    Raises:
+        StoreError: nothing is planned in the folder.
+        InvalidInput: a scorer that never scored a cell here, or a bad choice.
+    """
+    if not store.plans:
+        raise StoreError(f"{store.path} holds no plan: the sweep ended before it began. Run it again.")
+    latest = store.plans[-1].view
+    chosen = latest.prompts if prompts is None else distinct(as_prompts(prompts))
+    if space is not None and not isinstance(space, DecodingSpace):
+        space = DecodingSpace(space)
+    default = latest.default
+    if space is not None and latest.default is not None:
+        known = latest.space[latest.default]
+        default = space.index(known) if known in space else None
+    for name, value in (("samples", samples), ("max_tokens", max_tokens)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidInput(name, "a whole number of at least 1", value)
+    return View(
+        prompts=chosen,
+        space=latest.space if space is None else space,
+        samples=latest.samples if samples is None else samples,
+        max_tokens=latest.max_tokens if max_tokens is None else max_tokens,
+        seed=latest.seed,
+        default=default,
+        scorers=_scorers(store, latest, chosen, scorer),
+    )
+
+
+def table_of(store: SweepStore, view: View) -> SweepTable:
+    """The cells of a view as a table. What is not generated, or not scored by the view's scorer, is NaN.
+
+    `failures` counts the cells that were generated and have no reward, by reason.
+    """
+    rows = [[store.cells.rows.get(key, -1) for key in keys] for keys in view.keys]
+    rewards = np.full((len(view.prompts), len(view.space), 1 + max(sample for _, sample in view.slots)), np.nan)
+    failures: Counter[str] = Counter()
+    for name in dict.fromkeys(view.scorers):
+        records = store.scores.get(name)
+        mine = np.array([scorer == name for scorer in view.scorers])
+        if records is None:
+            failures[f"not scored by {name}"] += sum(row >= 0 for i in np.flatnonzero(mine) for row in rows[i])
+            continue
+        scored = [
+            [records.rows.get(key, -1) if mine[i] else -1 for key in keys] for i, keys in enumerate(view.keys)
+        ]
+        values = records.column("reward")
+        rewards[mine] = fill(view, scored, values)[mine]
+        unscored = np.append(np.isnan(values), True)
+        for i in np.flatnonzero(mine):
+            for row, cell in zip(scored[i], rows[i], strict=True):
+                if cell >= 0 and unscored[row]:
+                    failures[_reason(store, name, row, cell)] += 1
+    tasks: dict[str, dict[str, None]] = {}
+    for prompt, name in zip(view.prompts, view.scorers, strict=True):
+        tasks.setdefault(prompt.task, {})[name] = None
+    return SweepTable(
+        prompts=view.prompts,
+        space=view.space,
+        rewards=rewards,
+        tokens=fill(view, rows, store.cells.column("tokens")).astype(np.float32),
+        seconds=fill(view, rows, store.cells.column("seconds")).astype(np.float32),
+        default=view.default,
+        fingerprint=store.fingerprint,
+        max_tokens=view.max_tokens,
+        scorers={task: ", ".join(names) for task, names in tasks.items()},
+        failures={reason: count for reason, count in failures.most_common() if count},
+    )
+
+
+def _reason(store: SweepStore, scorer: str, row: int, cell: int) -> str:
+    """Why a generated cell has no reward."""
+    if error := store.cells.value("error", cell):
+        return f"engine error: {error}"
+    return f"not scored by {scorer}" if row < 0 else store.scores[scorer].value("reason", row) or "no reason given"
+
+
+def distinct(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+    """The prompts without exact repetitions: a prompt given twice would have the same cells twice."""
+    kept = tuple(dict.fromkeys(prompts))
+    if len(kept) < len(prompts):
+        logger.warning("%d prompts repeat another in every field and are left out", len(prompts) - len(kept))
+    return kept
+
+
+def _scorers(
+    store: SweepStore, latest: View, prompts: tuple[Prompt, ...], scorer: str | Mapping[str, str] | None
+) -> tuple[str, ...]:
+    """Identity of each prompt's scorer."""
+    if scorer is None:
+        by_digest = {prompt.digest: name for prompt, name in zip(latest.prompts, latest.scorers, strict=True)}
+        # A prompt of an earlier sweep has the scorer it had then.
+        for plan in reversed(store.plans):
+            for prompt, name in zip(plan.view.prompts, plan.view.scorers, strict=True):
+                by_digest.setdefault(prompt.digest, name)
+        by_task = {prompt.task: name for prompt, name in zip(latest.prompts, latest.scorers, strict=True)}
+        return tuple(by_digest.get(prompt.digest) or by_task.get(prompt.task, latest.scorers[0]) for prompt in prompts)
+    found: dict[str, str] = {}
+    for task in dict.fromkeys(prompt.task for prompt in prompts):
+        asked = scorer if isinstance(scorer, str) else scorer.get(task)
+        # Later identities of a name stand later in the store: the last one is the latest version.
+        matching = [name for name in store.scores if asked in (name, name.rpartition("@")[0])]
+        if not matching:
+            where = f"scorer of task {task!r}" if task else "scorer"
+            raise InvalidInput(where, f"one that scored cells here: {', '.join(store.scores)}", asked, "Use `rescore`.")
+        found[task] = matching[-1]
+    return tuple(found[prompt.task] for prompt in prompts)

@@ -1,0 +1,139 @@
+"""Which cells are generated next, and which of them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hagpolicy.cells import Plan, View
+from hagpolicy.engines.base import Engine
+from hagpolicy.errors import InvalidInput, UnsupportedSetting
+from hagpolicy.folder import SweepStore
+from hagpolicy.prompts import Prompt
+from hagpolicy.scorers.base import Scorer
+from hagpolicy.space import DecodingSpace
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a sweep has to do.
+
+    Attributes:
+        view: the cells that are wanted.
+        new: the plan with the units packed now; its view is `view`.
+        old: unfinished units of stored plans, as (plan, unit), to be run as they were packed.
+        stored: how many wanted cells are stored and did not fail.
+    """
+
+    view: View
+    new: Plan
+    old: tuple[tuple[Plan, int], ...]
+    stored: int
+
+    def units(self) -> Iterator[tuple[Plan, int]]:
+        """All units to run, (plan, unit): unfinished ones first."""
+        yield from self.old
+        yield from ((self.new, unit) for unit in range(len(self.new.units)))
+
+    @property
+    def n_units(self) -> int:
+        """Number of units to run."""
+        return len(self.old) + len(self.new.units)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells to generate."""
+        return sum(sum(1 for _ in plan.cells(unit)) for plan, unit in self.units())
+
+
+def plan_work(store: SweepStore, view: View, unit_cells: int) -> Work:
+    """Decide what is generated, and together with what, before the first token.
+
+    A cell that is stored is not generated again, unless the engine failed on it: then it is tried
+    once more in every new call of `sweep`. A unit of a stored plan of which nothing is stored, and
+    of which everything is wanted, runs as it was packed: its texts are then those of an
+    uninterrupted sweep, bit by bit. All other cells are packed into new units.
+
+    Args:
+        store: the sweep folder.
+        view: the wanted cells.
+        unit_cells: how many cells the engine likes to generate together, at least 1.
+    """
+    failed = store.cells.column("failed") > 0
+    done = {key for key, row in store.cells.rows.items() if not failed[row]}
+    open_keys = {key for keys in view.keys for key in keys if key not in done}
+    stored = view.n_cells - len(open_keys)
+    old: list[tuple[Plan, int]] = []
+    for plan in store.plans:
+        if not open_keys:
+            break
+        for unit in range(len(plan.units)):
+            keys = plan.keys(unit)
+            if all(key in open_keys and key not in store.cells.rows for key in keys):
+                old.append((plan, unit))
+                open_keys.difference_update(keys)
+    wanted = [tuple(slot for slot, key in enumerate(keys) if key in open_keys) for keys in view.keys]
+    return Work(view, pack(view, wanted, unit_cells), tuple(old), stored)
+
+
+def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int) -> Plan:
+    """Pack cells into units: those of one prompt together, several prompts where they fit.
+
+    A prompt with more cells than a unit holds is split into equal parts.
+
+    Args:
+        view: the view.
+        wanted: for each prompt, the slots to be generated.
+        unit_cells: cells of a unit, at least 1.
+    """
+    patterns: dict[tuple[int, ...], int] = {}
+    units: list[tuple[tuple[int, int], ...]] = []
+    current: list[tuple[int, int]] = []
+    size = 0
+    for prompt, slots in enumerate(wanted):
+        n_parts = math.ceil(len(slots) / max(unit_cells, 1))
+        for part in np.array_split(np.array(slots, dtype=np.int64), n_parts) if n_parts else ():
+            pattern = tuple(part.tolist())
+            if current and size + len(pattern) > unit_cells:
+                units.append(tuple(current))
+                current, size = [], 0
+            current.append((prompt, patterns.setdefault(pattern, len(patterns))))
+            size += len(pattern)
+    if current:
+        units.append(tuple(current))
+    return Plan(view, tuple(patterns), tuple(units))
+
+
+def check_settings(engine: Engine, space: DecodingSpace) -> None:
+    """Refuse, before a token is spent, a config that the engine cannot honour.
+
+    Raises:
+        UnsupportedSetting: naming the config and its fields.
+    """
+    for index, config in enumerate(space):
+        if missing := engine.unsupported(config):
+            raise UnsupportedSetting(
+                f"space[{index}]",
+                f"settings that {engine.name} can honour",
+                f"{config!r}, of which it has no {', '.join(missing)}",
+                "Leave the config out; DecodingSpace.preset(name, engine) does so by itself.",
+            )
+
+
+def check_references(prompts: Sequence[Prompt], scorers: Sequence[Scorer]) -> None:
+    """Refuse, before a token is spent, a prompt whose reference its scorer cannot use.
+
+    Raises:
+        InvalidInput: naming the first such prompts and why.
+    """
+    problems = [
+        f"prompt {index}{'' if prompt.id is None else f' ({prompt.id!r})'}: {why}"
+        for index, (prompt, scorer) in enumerate(zip(prompts, scorers, strict=True))
+        if (why := scorer.check(prompt)) is not None
+    ]
+    if problems:
+        more = f" … and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise InvalidInput("prompts", "references that their scorers can use", "; ".join(problems[:3]) + more)

@@ -1,0 +1,57 @@
+"""Rewards of completions, fresh or stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from hagpolicy.cells import View
+from hagpolicy.engines.base import Completion
+from hagpolicy.folder import SweepStore
+from hagpolicy.prompts import Prompt
+from hagpolicy.scorers import checked_scores
+from hagpolicy.scorers.base import Score, Scorer
+from hagpolicy.segments import SCORE_COLUMNS
+
+logger = logging.getLogger(__name__)
+
+
+def identity(scorer: Scorer) -> str:
+    """Name and version of a scorer, as stored with every reward."""
+    return f"{scorer.name}@{scorer.version}"
+
+
+def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+    """Scores in order; every scorer sees its items at once."""
+    mine: dict[int, list[int]] = {}
+    for index, scorer in enumerate(scorers):
+        mine.setdefault(id(scorer), []).append(index)
+    scores: dict[int, Score] = {}
+    for indices in mine.values():
+        scores |= zip(indices, checked_scores(scorers[indices[0]], [items[i] for i in indices]), strict=True)
+    return [scores[index] for index in range(len(items))]
+
+
+def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, again: bool) -> None:
+    """Score stored texts of a view: those without a reward of their scorer, or all (`again`)."""
+    failed = store.cells.column("failed") > 0
+    wanted: dict[str, int] = {}
+    for i, keys in enumerate(view.keys):
+        known = store.scores[view.scorers[i]].rows if view.scorers[i] in store.scores and not again else {}
+        for key in keys:
+            row = store.cells.rows.get(key)
+            if row is not None and not failed[row] and key not in known:
+                wanted[key] = i
+    columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
+    for found in store.completions(wanted) if wanted else ():
+        owners = [wanted[key] for key, _ in found]
+        items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
+        scores = scored([scorers[i] for i in owners], items)
+        for (key, _), i, score in zip(found, owners, scores, strict=True):
+            row_values = (key, score.value, score.reason, score.answer, view.scorers[i])
+            for column, value in zip(columns.values(), row_values, strict=True):
+                column.append(value)
+    if columns["cell"]:
+        store.add_scores(columns)
+        logger.info("%s: %d stored cells scored without generating", store.path, len(columns["cell"]))

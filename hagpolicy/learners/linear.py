@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 INNER_FOLDS = 5
 # Penalty per training prompt, on features of unit mean square: from "predict the mean" to almost none.
 PENALTIES = np.logspace(3, -3, 19)
+# Where only the directions are wanted, a middle penalty does.
+PILOT_PENALTY = 0.1
 
 
 class Affine(FittedLearner):
@@ -77,9 +79,7 @@ def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
     """float64 (n_features, n_targets): weights on centred features, at the best penalty and rank."""
     from hagpolicy.estimates import fold_numbers
 
-    spread = targets.std(axis=0)
-    usual = float(np.median(spread))
-    spread = np.maximum(spread, 0.1 * usual) if usual > 0.0 else np.ones_like(spread)
+    spread = _spread(targets)
     T = targets / spread
     folds = fold_numbers(groups, min(INNER_FOLDS, len(np.unique(groups))), seed)
     explained = np.zeros((len(PENALTIES), T.shape[1]))
@@ -95,6 +95,32 @@ def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
     weights, directions = path.at(PENALTIES[number])
     kept = directions[:, : rank + 1]
     return np.asarray(path.rotation.T @ (weights @ kept @ kept.T) * spread)
+
+
+def shared_directions(X: np.ndarray, targets: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where prompts move the configs together: (projection, back), float64 (n_targets, k) and (k, n_targets).
+
+    The principal directions of a ridge fit, each config weighed by the inverse of its spread.
+    `targets @ projection` are k columns within [-1, 1] that can be learned in place of all targets;
+    times `back` they give the targets' predictable part.
+
+    Args:
+        X: float64 (n, n_features), centred and scaled.
+        targets: float64 (n, n_targets), centred by column.
+        rank: k at most.
+    """
+    spread = _spread(targets)
+    directions = _Path(X, targets / spread).at(PILOT_PENALTY)[1][:, :rank]
+    size = np.abs((targets / spread) @ directions).max(axis=0)
+    size = np.where(size > 0.0, size, 1.0)
+    return directions / spread[:, None] / size, (directions * size).T * spread
+
+
+def _spread(targets: np.ndarray) -> np.ndarray:
+    """float64 (n_targets,): standard deviations, none far below the usual one, never 0."""
+    spread = targets.std(axis=0)
+    usual = float(np.median(spread))
+    return np.maximum(spread, 0.1 * usual) if usual > 0.0 else np.ones_like(spread)
 
 
 class _Path:

@@ -7,75 +7,78 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.learners.base import FittedLearner, Learner, advantages
+from hagpolicy.learners.base import FittedLearner, Learner, Scaling, advantages
+from hagpolicy.learners.linear import shared_directions
 
 if TYPE_CHECKING:
     from hagpolicy.graphs.builder import GraphBuilder
 
-# All configs' trees together: what keeps a prediction within twice the cost of tokenising the prompt.
-TREES = 600
-# What the trees of one config take up of the signal in the training targets, when all have spoken.
+# Directions across configs that get a booster each, beside the one of the row mean: what suits one
+# config suits its like, and boosting every config alone would cost more and learn less.
+RANK = 3
+# Trees of one booster; all together they keep a prediction within twice the cost of tokenising.
+ROUNDS = 60
+# What a booster's trees take up of the signal in the training targets, when all have spoken.
 TAKEN_UP = 0.7
 LEAVES = 4
-# Leaves on this grid sum exactly in float32, in any order: sums of rewards stay below 2.
+# Leaves on this grid sum exactly in float32, in any order: targets are held to [-1, 1], sums stay below 2.
 LEAF_GRID = 2.0**-23
 
 
 class FittedTrees(FittedLearner):
-    """One booster for each config's advantage, and one for the row mean, summed in the graph.
+    """One booster a direction across configs, and one for the row mean: values = trees @ back + intercept.
 
     Args:
-        boosters: n_configs + 1 LightGBM boosters with leaves on `LEAF_GRID`.
+        boosters: k LightGBM boosters with leaves on `LEAF_GRID`.
+        back: float64 (k, n_configs).
+        intercept: float64 (n_configs,).
     """
 
-    def __init__(self, boosters: list[Any]) -> None:
-        self.boosters = boosters
+    def __init__(self, boosters: list[Any], back: np.ndarray, intercept: np.ndarray) -> None:
+        self.boosters, self.back, self.intercept = boosters, back, intercept
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, n_configs), by native LightGBM."""
         wide = features.astype(np.float64)
-        parts = np.stack([booster.predict(wide, num_threads=1) for booster in self.boosters], axis=1)
-        return np.asarray(parts[:, :-1] + parts[:, -1:])
+        sums = np.stack([booster.predict(wide, num_threads=1) for booster in self.boosters], axis=1)
+        return np.asarray(sums @ self.back + self.intercept)
 
     def export(self, graph: GraphBuilder, features: str) -> str:
-        """Append one tree ensemble with n_configs + 1 targets, and the sum."""
+        """Append one tree ensemble with k targets, and the way back to configs in float64."""
         from hagpolicy.graphs.builder import DOUBLE
 
         attributes = ensemble_attributes([booster.dump_model() for booster in self.boosters])
         sums = graph.node("TreeEnsembleRegressor", [features], domain="ai.onnx.ml", **attributes)
-        wide = graph.cast(sums, DOUBLE)
-        configs = len(self.boosters) - 1
-        relative, level = graph.node_multi(
-            "Split", [wide, graph.constant([configs, 1], "sizes", np.int64)], 2, axis=1
-        )
-        return graph.node("Add", [relative, level])
+        product = graph.node("MatMul", [graph.cast(sums, DOUBLE), graph.constant(self.back, "back")])
+        return graph.node("Add", [product, graph.constant(self.intercept, "intercept")])
 
 
 class BoostedTrees(Learner):
-    """LightGBM (Ke et al., NeurIPS 2017) with few small trees, as many as the speed allows.
+    """LightGBM (Ke et al., NeurIPS 2017) with few small trees.
 
     Args:
-        trees: number of trees of all configs together. More of them predict more slowly.
+        rounds: trees of each booster. More of them predict more slowly.
     """
 
     name = "lightgbm"
 
-    def __init__(self, trees: int = TREES) -> None:
-        self.trees = trees
+    def __init__(self, rounds: int = ROUNDS) -> None:
+        self.rounds = rounds
 
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedTrees:
         """See `Learner.fit`."""
         lightgbm = require("lightgbm", "fit", "the lightgbm learner")
         relative, level = advantages(targets)
-        columns = np.hstack([relative, level[:, None]])
-        rounds = max(1, self.trees // columns.shape[1])
+        centred = relative - relative.mean(axis=0)
+        projection, back = shared_directions(Scaling.of(features).apply(features), centred, RANK)
+        columns = np.column_stack([centred @ projection, level - level.mean()])
         options = {
             "objective": "regression",
-            "learning_rate": 1.0 - (1.0 - TAKEN_UP) ** (1.0 / rounds),
+            "learning_rate": 1.0 - (1.0 - TAKEN_UP) ** (1.0 / self.rounds),
             "num_leaves": LEAVES,
             "min_data_in_leaf": max(5, len(features) // 20),
             "lambda_l2": 5.0,
-            "feature_fraction": 0.5,
+            "feature_fraction": 0.3,
             "max_bin": 31,
             "use_missing": False,
             "seed": seed,
@@ -84,14 +87,13 @@ class BoostedTrees(Learner):
             "num_threads": 1,
             "verbose": -1,
         }
-        wide = features.astype(np.float64)
-        data = lightgbm.Dataset(wide, label=columns[:, 0], params=options, free_raw_data=False).construct()
+        data = lightgbm.Dataset(features.astype(np.float64), label=columns[:, 0], params=options, free_raw_data=False)
         boosters = []
         for column in columns.T:
-            data.set_label(np.ascontiguousarray(column))
-            booster = lightgbm.train(options, data, num_boost_round=rounds)
-            boosters.append(_on_grid(booster))
-        return FittedTrees(boosters)
+            data.construct().set_label(np.ascontiguousarray(column))
+            boosters.append(_on_grid(lightgbm.train(options, data, num_boost_round=self.rounds)))
+        everywhere = np.ones((1, targets.shape[1]))
+        return FittedTrees(boosters, np.vstack([back, everywhere]), targets.mean(axis=0))
 
 
 def _on_grid(booster: Any) -> Any:

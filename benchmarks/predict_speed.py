@@ -1,0 +1,104 @@
+"""`predict` costs little more than tokenizing the prompt.
+
+    python benchmarks/predict_speed.py [--quick] [--data DIR]
+
+One thread; prompts of 36 to 44 tokens, each one used once a round in shuffled order; every round takes
+for each prompt, in a shuffled order again, the time of `Tokenizer.encode` (padding, truncation and
+special tokens off) and of the policy's `predict`. A process serves one policy, so each is measured
+beside an `encode` of its own: several would push each other out of the processor's caches. The figure
+is the ratio of medians over prompts, with a bootstrap interval over prompts. Prompts are those of
+`--data` (grade-school maths, openai/grade-school-math) where given, else made from templates.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from record import arguments, bootstrap, figure, record
+from tokenizers import Tokenizer
+
+from hagpolicy import DecodingSpace, Policy, SweepTable
+from hagpolicy.encoders import encode, get_encoder
+from hagpolicy.estimates import Evaluation
+from hagpolicy.graphs.assemble import assemble
+from hagpolicy.graphs.novelty import fit_novelty
+from hagpolicy.learners import get_learner
+from hagpolicy.prompts import as_prompts
+
+TARGETS = {"ridge": 1.5, "mlp": 1.5, "lightgbm": 2.0, "knn": None}
+CLAIM = "A policy's predict costs at most 1.5 times tokenizing its prompt (ridge, MLP), 2 times (trees)."
+
+
+def prompts(data: Path | None, tokenizer: Tokenizer) -> list[str]:
+    """Distinct prompts of 36 to 44 tokens."""
+    if data is not None:
+        lines = (data / "tasks" / "gsm8k" / "train.jsonl").read_text("utf-8").splitlines()
+        texts = [json.loads(line)["question"] for line in lines]
+    else:
+        rng = np.random.default_rng(0)
+        words = [word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 3]
+        texts = [f"How would you {' '.join(rng.choice(words, 30))}? Give one reason." for _ in range(1000)]
+    return [text for text in dict.fromkeys(texts) if 36 <= len(tokenizer.encode(text).ids) <= 44]
+
+
+def fitted_policy(name: str, texts: list[str]) -> Policy:
+    """A policy of 300 prompts × 14 configs × 4 samples whose best config depends on the prompt."""
+    space = DecodingSpace.preset("standard")
+    rng = np.random.default_rng(1)
+    encoder, learner = get_encoder("static"), get_learner(name)
+    features, unknown = encode(encoder, as_prompts(texts))
+    leaning = (features - features.mean(axis=0)) @ rng.normal(0, 0.03, (features.shape[1], len(space)))
+    chances = 0.4 + 0.3 * np.tanh(leaning)
+    rewards = rng.random((*chances.shape, 4)) < chances[:, :, None]
+    table = SweepTable.from_arrays(texts, space, rewards.astype(np.float64))
+    fitted = learner.fit(features, table.means, table.groups, 0)
+    novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
+    nothing = Evaluation((), None, None, n_prompts=0, n_groups=0)
+    return assemble(table, encoder, learner, fitted, novelty, 0.03, nothing, True, features)
+
+
+def measure(policy: Policy, tokenizer: Tokenizer, texts: list[str], rounds: int) -> np.ndarray:
+    """Seconds (n_prompts, 2) of `predict` and of `encode`, medians over rounds."""
+    calls = (policy.predict, tokenizer.encode)
+    taken = np.zeros((rounds, len(texts), 2))
+    rng = np.random.default_rng(2)
+    for number in range(rounds):
+        for row in rng.permutation(len(texts)):
+            for which in rng.permutation(2):
+                call, text = calls[which], texts[row]
+                start = time.perf_counter_ns()
+                call(text)
+                taken[number, row, which] = (time.perf_counter_ns() - start) / 1e9
+    return np.median(taken, axis=0)
+
+
+def main() -> int:
+    args = arguments(__doc__.split("\n")[0])
+    files = get_encoder("static").files()
+    tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
+    texts = prompts(args.data, tokenizer)
+    training, fresh = texts[:300], texts[300:][: 200 if args.quick else 600]
+    figures = []
+    for name, target in TARGETS.items():
+        policy = fitted_policy(name, training)
+        measure(policy, tokenizer, fresh[:50], 2)
+        pairs = measure(policy, tokenizer, fresh, 5 if args.quick else 15)
+        ratio, low, high = bootstrap(pairs, lambda rows, axis: np.divide(*np.median(rows, axis=axis)), draws=1000)
+        figures.append(figure(f"predict / encode, {name}", ratio, low, high, unit="times", at_most=target))
+        for column, call in enumerate((f"predict, {name}", "encode beside it")):
+            figures.append(figure(f"{call}, median", float(np.median(pairs[:, column])) * 1e6, unit="µs"))
+    what = "grade-school maths questions" if args.data else "generated prompts"
+    return record("predict_speed", CLAIM, figures, args, f"{len(fresh)} {what} of 36 to 44 tokens, 14 configs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

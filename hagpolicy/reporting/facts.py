@@ -13,7 +13,7 @@ import numpy as np
 
 from hagpolicy.estimates import Estimate, Evaluation
 from hagpolicy.evaluation import Headroom, comparable
-from hagpolicy.reporting.labels import config_words, row_words, signed
+from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
 from hagpolicy.reporting.plots import Line
 from hagpolicy.table import SweepTable
 
@@ -143,7 +143,7 @@ def ladder_rows(evaluation: Evaluation) -> list[dict[str, str]]:
                 "gain": "" if row.name == "sbs" else signed(row.gain),
                 "gain_interval": "" if row.name == "sbs" else f"{signed(row.gain_low)} to {signed(row.gain_high)}",
                 "closed": "" if row.gap_closed is None else f"{row.gap_closed:.0%}",
-                "note": row.note,
+                "note": row_note(row.name, row.note),
                 "kind": {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}.get(row.name, ""),
             }
         )

@@ -38,3 +38,8 @@ def signed(value: float, digits: int = 3) -> str:
 def row_words(name: str) -> str:
     """A row of the ladder for people; a learner keeps its own name."""
     return ROW_WORDS.get(name, name)
+
+
+def row_note(name: str, note: str) -> str:
+    """A row's note, unless the row's own words say it already."""
+    return "" if note in row_words(name) else note

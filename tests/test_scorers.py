@@ -65,7 +65,7 @@ def test_any_text_gets_a_reward_in_range(name, text):
     assert result.reason is None
 
 
-RUNAWAYS = [" ", "\n", "*", "1,", "1,000", "1 ", "\\boxed{", "(", "a) ", "and ", "answer ", "the ", "- x\n", ": ", "```"]
+RUNAWAYS = [" ", "\n", "*", "1,", "1,000", "1 ", "\\boxed{", "(", "a) ", "and ", "answer ", "the ", "- x\n", "```"]
 
 
 @pytest.mark.parametrize("name", SCORERS)
@@ -370,8 +370,11 @@ def test_contains_all_refuses(reference):
         ("apple\npear\nplum", 3),
         ("Apple, Apple, Apple, Apple", 1),
         ("1. Apple\n2.", 1),
-        ("2, 4, 6, 8", 4),
-        ("One\n\nTwo", 2),
+        ("1. 1\n2. 2\n3. 3", 0),
+        ("1. 1. 1. 2. 3. 4.", 0),
+        ("I'm sorry for the confusion, but as a helpful AI, I was not made for lists of colours, however", 0),
+        ("The fruits I like are apples, pears, plums, cherries", 3),  # the first item cannot be told from its lead
+        ("Red\n\nBlue", 2),
         ("", 0),
         ("...\n---", 0),
         ("I am sorry but I really cannot think of any fruit at all today", 0),
@@ -386,6 +389,7 @@ def test_distinct_items_references():
     assert score("distinct_items", "apple, pear", {"count": 4}).value == 0.5
     assert score("distinct_items", "apple, pear", "4").value == 0.5
     assert score("distinct_items", "Apples, pear", 4).answer == "appl, pear"
+    assert score({"name": "distinct_items", "numbers": True}, "2, 4, 6, 6", 4).value == 0.75
     for bad in (0, -1, 2.5, "many", True, [3], {"n": 3}, {"count": 0}):
         assert "distinct_items expects" in reason("distinct_items", bad), bad
 
@@ -661,6 +665,8 @@ def test_unknown_names_and_options_get_help():
         get_scorer("numeric_mach")
     with pytest.raises(InvalidInput, match="unknown option 'tolerence'"):
         get_scorer({"name": "numeric_match", "tolerence": 1})
+    with pytest.raises(InvalidInput, match="numbers"):
+        get_scorer({"name": "distinct_items", "numbers": "yes"})
     with pytest.raises(InvalidInput, match="no options"):
         get_scorer({"name": "exact_match", "case": True})
     for bad in (5, None, {}, {"numeric_match": "x"}, {"name": "weighted", "parts": [{"scorer": "chrf"}]}):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hagpolicy.errors import InvalidInput
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score
 from hagpolicy.scorers.reading import ReadingScorer, plain
@@ -20,7 +21,9 @@ _EXPLAINED = re.compile(r"\s*(?::\s|\s[-–—]\s|\().*$", re.DOTALL)
 _JOINED = re.compile(r"\s*(?:[,;、，]|\n)\s*")
 _LAST_AND = re.compile(r"\s+(?:and|or|&)\s+(?=[^,;]*$)")
 _LEADING_AND = re.compile(r"^(?:and|or|&)\s+")
+# Longer than this, an item is a sentence; between commas, which prose has too, it must be shorter.
 _MOST_WORDS = 8
+_MOST_INLINE_WORDS = 4
 
 
 def listed_items(text: str) -> list[str]:
@@ -28,7 +31,8 @@ def listed_items(text: str) -> list[str]:
 
     Bulleted or numbered lines where there are any; else items numbered within a line; else the
     parts between commas or semicolons, the last one also after "and" or "or" (of the text after a
-    colon that introduces them); else the lines.
+    colon that introduces them); else the lines. Where more than a third of such parts are longer
+    than four words, the text is prose and lists nothing.
     """
     lines = [" ".join(line.split()) for line in text.splitlines()]
     lines = [line for line in lines if line and not _BARE_BULLET.match(line)]
@@ -44,7 +48,9 @@ def listed_items(text: str) -> list[str]:
     body = rest if colon and rest.strip() and not re.search(r"[,;]", lead) else joined
     if len(_JOINED.split(body.strip())) > 2 or "," in body or ";" in body:
         body = "\n".join(_LAST_AND.sub(", ", line) for line in body.splitlines())
-    return [item for part in _JOINED.split(body) if (item := _LEADING_AND.sub("", part.strip()))]
+    items = [item for part in _JOINED.split(body) if (item := _LEADING_AND.sub("", part.strip()))]
+    short = [item for item in items if len(item.split()) <= _MOST_INLINE_WORDS]
+    return short if 3 * (len(items) - len(short)) <= len(items) else []
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,22 @@ class DistinctItems(ReadingScorer[int]):
 
     The reference is the number wanted, or a mapping with it as `count`. Items are found by
     `listed_items`. Two items are one when they agree after folding case, markup, articles,
-    explanations ("apple: a fruit") and inflections; what has no letter or digit, or more than 8
-    words, is a sentence and no item.
+    explanations ("apple: a fruit") and inflections. What has more than 8 words is a sentence, and
+    what has no letter is a number left over from the numbering: neither is an item.
+
+    Attributes:
+        numbers: True where numbers are asked for, and count as items.
     """
+
+    numbers: bool = False
 
     name = "distinct_items"
     needs_reference = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.numbers, bool):
+            raise InvalidInput("distinct_items.numbers", "True or False", self.numbers)
+        super().__post_init__()
 
     def wanted(self, prompt: Prompt) -> int:
         """The number of items wanted, at least 1."""
@@ -74,7 +90,8 @@ class DistinctItems(ReadingScorer[int]):
 
     def judge(self, text: str, wanted: int) -> Score:
         """The share, with the distinct items found."""
-        found = dict.fromkeys(key for item in listed_items(text) if (key := item_key(item)))
+        keys = (item_key(item) for item in listed_items(text))
+        found = dict.fromkeys(key for key in keys if key and (self.numbers or re.search(r"[^\W\d_]", key)))
         return Score(min(len(found) / wanted, 1.0), None, ", ".join(found) or None)
 
 

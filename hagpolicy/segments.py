@@ -140,7 +140,7 @@ class FolderLock:
         try:
             import fcntl
         except ImportError as error:
-            raise StoreError("a sweep folder is locked by flock, which this system lacks. On Windows use WSL.") from error
+            raise StoreError("sweep folders are locked by flock, which this system lacks: use WSL.") from error
         path = folder / "lock"
         try:
             self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -1,0 +1,1 @@
+"""Filling a sweep folder: which cells next (`plan`), driving the engine (`drive`), the verbs (`run`)."""

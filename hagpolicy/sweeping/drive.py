@@ -113,7 +113,8 @@ def _row(key: str, request: Request, completion: Completion, scorer: Scorer, sco
     failed = completion.finish == "error"
     error = (completion.error or "unknown") if failed else None
     return (
-        key, prompt.digest, prompt.id, prompt.task, request.config.digest, request.max_tokens, request.sample, request.seed,
+        key, prompt.digest, prompt.id, prompt.task,
+        request.config.digest, request.max_tokens, request.sample, request.seed,
         text, completion.tokens, completion.prompt_tokens, completion.seconds, completion.finish, error,
         score.value, score.reason, score.answer, identity(scorer), json.dumps(dict(completion.receipt), default=str),
     )  # fmt: skip

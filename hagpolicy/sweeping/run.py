@@ -26,7 +26,7 @@ from hagpolicy.table import SweepTable
 logger = logging.getLogger(__name__)
 
 def sweep(
-    engine: Engine | str,
+    engine: Engine | str | Path,
     prompts: Any,
     space: DecodingSpace | Iterable[DecodingConfig],
     scorer: Any,
@@ -77,7 +77,7 @@ def sweep(
     scorers = scorer_of(scorer, chosen)
     check_references(chosen, scorers)
     space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
-    if isinstance(engine, str):
+    if not isinstance(engine, Engine):
         from hagpolicy.engines import load_engine
 
         loaded: Engine = load_engine(engine)

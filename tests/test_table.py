@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from hagpolicy.config import DecodingConfig
+from hagpolicy.errors import InvalidInput
+from hagpolicy.prompts import Prompt
+from hagpolicy.space import DecodingSpace
+from hagpolicy.table import SweepTable
+
+SPACE = DecodingSpace.grid(temperature=[0.0, 1.0])
+PROMPTS = ["one", "two", "three"]
+
+
+def test_from_arrays_takes_labels_and_a_sample_axis_or_none():
+    rewards = np.array([[0.0, 1.0], [0.5, np.nan], [1.0, 0.25]])
+    labels = {"tasks": ["a", "a", "b"], "groups": [1, 2, 1]}
+    table = SweepTable.from_arrays(PROMPTS, SPACE, rewards, **labels, tokens=rewards * 10)
+    assert table.rewards.shape == (3, 2, 1)
+    assert table.rewards.dtype == np.float64
+    assert table.tasks.tolist() == ["a", "a", "b"]
+    assert table.groups.tolist() == [0, 1, 0]
+    assert table.counts.tolist() == [[1, 1], [1, 0], [1, 1]]
+    assert table.complete.tolist() == [True, False, True]
+    assert table.tokens.dtype == np.float32
+
+
+def test_means_leave_missing_samples_out():
+    table = SweepTable.from_arrays(["a"], SPACE, [[[1.0, np.nan, np.nan], [0.0, 1.0, np.nan]]])
+    assert table.means.tolist() == [[1.0, 0.5]]
+    assert np.isnan(SweepTable.from_arrays(["a"], SPACE, [[[np.nan], [1.0]]]).means[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"rewards": np.zeros((2, 2, 1))}, "shape"),
+        ({"rewards": np.full((3, 2, 1), 2.0)}, r"rewards\[0, 0, 0\]"),
+        ({"rewards": np.full((3, 2, 1), -0.1)}, r"\[0, 1\]"),
+        ({"tokens": np.zeros((3, 2, 5))}, "tokens"),
+        ({"tasks": ["a"]}, "tasks"),
+        ({"default": 2}, "default"),
+        ({"prompts": ["one", " ", "three"]}, "prompt 1"),
+    ],
+)
+def test_bad_arrays_are_refused(changes, word):
+    given = {"prompts": PROMPTS, "space": SPACE, "rewards": np.zeros((3, 2, 1)), **changes}
+    with pytest.raises(InvalidInput, match=word):
+        SweepTable.from_arrays(**given)
+
+
+def test_arrays_cannot_be_changed_afterwards():
+    rewards = np.zeros((3, 2, 1))
+    table = SweepTable.from_arrays(PROMPTS, SPACE, rewards)
+    rewards[:] = 1.0
+    assert table.rewards.max() == 0.0
+    with pytest.raises(ValueError, match="read-only"):
+        table.rewards[0] = 1.0
+
+
+def test_take_keeps_groups_of_the_whole_table():
+    table = SweepTable.from_arrays(["a b", "c", "a  b"], SPACE, np.arange(6).reshape(3, 2, 1) / 6)
+    part = table.take(np.array([False, True, True]))
+    assert part.groups.tolist() == [1, 0]
+    assert part.rewards.tolist() == table.rewards[1:].tolist()
+    assert [prompt.text for prompt in table.take([2, 0]).prompts] == ["a  b", "a b"]
+
+
+def test_jsonl_of_outcomes(tmp_path):
+    path = tmp_path / "outcomes.jsonl"
+    rows = [
+        {"prompt": "one", "config": {"temperature": 0}, "reward": 1, "tokens": 5, "task": "t", "model": "m"},
+        {"prompt": "one", "config": {}, "reward": 0.5, "task": "t", "model": "m"},
+        {"prompt": "one", "config": {}, "reward": None, "task": "t", "model": "m"},
+        {"messages": [{"role": "user", "content": "two"}], "config": {"temperature": 0}, "reward": 0},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    table = SweepTable.from_jsonl(path, default=DecodingConfig())
+    assert table.space == SPACE
+    assert table.default == 1
+    assert table.prompts[0] == Prompt("one", task="t", metadata={"model": "m"})
+    assert table.prompts[1].text == "two"
+    expected = [[[1, np.nan], [0.5, np.nan]], [[0, np.nan], [np.nan, np.nan]]]
+    np.testing.assert_array_equal(table.rewards, expected)
+    assert table.tokens[0, 0, 0] == 5
+    assert table.seconds is None
+
+
+BAD_LINES = [
+    "{not json",
+    "[1]",
+    '{"prompt": "a", "reward": 1}',
+    '{"prompt": "a", "config": {"temprature": 1}, "reward": 1}',
+    '{"prompt": "a", "config": {}, "reward": "high"}',
+]
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_an_unreadable_line_is_named(tmp_path, line):
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text('{"prompt": "a", "config": {}, "reward": 1}\n' + line)
+    with pytest.raises(InvalidInput, match="line 2"):
+        SweepTable.from_jsonl(path)
+
+
+def test_an_empty_or_missing_file_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="readable"):
+        SweepTable.from_jsonl(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(InvalidInput, match="at least one outcome"):
+        SweepTable.from_jsonl(tmp_path / "empty.jsonl")

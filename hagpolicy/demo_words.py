@@ -127,11 +127,10 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append("\n" + _wrapped(f"[{row['task']}] {_one_line(row['prompt'])}", "   "))
         for choice in row["choices"]:
             who = ", ".join(choice["who"])
-            reward = "  –  " if choice["reward"] is None else f"{choice['reward']:.2f}"
-            lines.append(f"     {who}: {config_words(DecodingConfig.from_dict(choice['config']))}")
-            lines.append(
-                _wrapped(f"{reward}  {_one_line(choice['text']) or '(no text)'}", "       ", hanging="             ")
-            )
+            reward = "  – " if choice["reward"] is None else f"{choice['reward']:.2f}"
+            text = _one_line(choice["text"]) or "(no text)"
+            lines.append(f"   {who:{label}}  {config_words(DecodingConfig.from_dict(choice['config']))}")
+            lines.append(_wrapped(f"{reward}  {text}", " " * (label + 5), hanging=" " * (label + 11)))
     if any("not proven" in choice["who"] for row in rows for choice in row["choices"]):
         lines.append(
             "\n" + _wrapped("“not proven” is what the held-back candidate would choose; the policy does not use it.")

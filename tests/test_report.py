@@ -13,10 +13,12 @@ import pytest
 
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import Candidate, Estimate, Evaluation, EvaluationRow
+from hagpolicy.estimates import Estimate
 from hagpolicy.evaluation import headroom
+from hagpolicy.fitting import fit
+from hagpolicy.policy import Policy
 from hagpolicy.reporting import write_report
-from hagpolicy.reporting.facts import choice_grid, cost_rows, left_out, reward_grid
+from hagpolicy.reporting.facts import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
 from hagpolicy.reporting.labels import config_words, signed
 from hagpolicy.reporting.page import write_text
 from hagpolicy.reporting.plots import Line, interval_plot
@@ -38,7 +40,13 @@ MEANS = {
     "sentences": [0.5, 0.4, 0.6, 0.3],
     "facts": [0.7, 0.6, 0.5, 0.4],
 }
-TASKS = [task for task in MEANS for _ in range(8)]
+TEXTS = {
+    "arithmetic": "What is {0} plus {1}? Give the sum of both numbers.",
+    "lists": "List {0} different animals that live in forest number {1}.",
+    "sentences": "Write one sentence with the words river, stone and bridge, variant {0} of {1}.",
+    "facts": "Which city is the capital of the country in atlas {0}, page {1}?",
+}
+TASKS = [task for task in MEANS for _ in range(15)]
 
 
 class Page(HTMLParser):
@@ -79,48 +87,37 @@ class Page(HTMLParser):
             self.words += data
 
 
-def made_table(**changes: object) -> SweepTable:
+def made_table(*, spread: float = 0.02, flat: bool = False, **changes: object) -> SweepTable:
+    """Rewards near MEANS, or near one half for every config (`flat`)."""
     rng = np.random.default_rng(0)
-    means = np.array([MEANS[task] for task in TASKS])
-    rewards = np.clip(means[:, :, None] + rng.normal(0, 0.02, (len(TASKS), len(SPACE), 2)), 0, 1)
+    means = np.array([[0.5] * len(SPACE) if flat else MEANS[task] for task in TASKS])
+    rewards = np.clip(means[:, :, None] + rng.normal(0, spread, (len(TASKS), len(SPACE), 2)), 0, 1)
     rewards[:, :2, 1] = np.nan
-    prompts = [f"Prompt {i} <script>alert({i})</script> costs $x_1$" for i in range(len(TASKS))]
-    table = SweepTable.from_arrays(prompts, SPACE, rewards, tasks=TASKS, tokens=np.full(rewards.shape, 20.0), default=2)
+    prompts = [TEXTS[task].format(i, 3 * i) + f" <script>alert({i})</script> $x_1$" for i, task in enumerate(TASKS)]
+    tokens = np.full(rewards.shape, 20.0)
+    table = SweepTable.from_arrays(prompts, SPACE, rewards, tasks=TASKS, tokens=tokens, default=2)
     return dataclasses.replace(table, **changes)  # type: ignore[arg-type]
 
 
-def evaluation(low: float, *, shipped: bool) -> Evaluation:
-    def row(name: str, value: float, note: str = "") -> EvaluationRow:
-        return EvaluationRow(
-            name, value, value - 0.05, value + 0.05, value - 0.5, value - 0.55, value - 0.45, 0.5, note
-        )
-
-    rows = [row("engine_default", 0.4), row("sbs", 0.5), row("ridge", 0.6), row("policy", 0.6)]
-    candidate = Candidate("ridge on static", Estimate(0.1, low, 0.2), 0.03, 20, shipped)
-    return Evaluation((*rows, row("naive_vbs", 0.9, "biased upward")), candidate, Estimate(0.1, 0.02, 0.18), 32, 32)
+@pytest.fixture(scope="module")
+def proven() -> Policy:
+    """Fitted where each kind of prompt has its own best config."""
+    policy = fit(made_table(), learner="ridge")
+    assert not policy.ships_sbs
+    return policy
 
 
-class ByTask:
-    """Chooses by the words it was told of; what the report asks of a policy, without the graph."""
-
-    space = SPACE
-    ships_sbs = False
-    candidate: ByTask | None = None
-
-    def __init__(self, outcome: Evaluation, choices: list[int]) -> None:
-        self.evaluation, self.choices = outcome, choices
-
-    def predict_batch(self, prompts: list[object]) -> list[DecodingConfig]:
-        return [SPACE[j] for j in self.choices]
-
-    def values(self, prompts: list[object]) -> np.ndarray:
-        return np.array([MEANS[task] for task in TASKS], dtype=np.float32)
+@pytest.fixture(scope="module")
+def held() -> Policy:
+    """Fitted on noise alone; a candidate was found and held back."""
+    policy = fit(made_table(flat=True, spread=0.2), learner="knn")
+    assert policy.ships_sbs
+    assert policy.candidate is not None
+    return policy
 
 
-def test_page_is_self_contained_and_well_formed(tmp_path: Path) -> None:
-    best = [int(np.argmax(MEANS[task])) for task in TASKS]
-    policy = ByTask(evaluation(0.03, shipped=True), best)
-    path = write_report(tmp_path / "deep" / "report.html", table=made_table(), policy=policy, command="hagpolicy demo")  # type: ignore[arg-type]
+def test_page_is_self_contained_and_well_formed(tmp_path: Path, proven: Policy) -> None:
+    path = write_report(tmp_path / "deep" / "report.html", table=made_table(), policy=proven, command="hagpolicy demo")
     text = path.read_text("utf-8")
     page = Page(text)
     assert "script" not in page.tags
@@ -135,10 +132,9 @@ def test_page_is_self_contained_and_well_formed(tmp_path: Path) -> None:
     assert SPACE.digest in page.words
 
 
-def test_what_users_wrote_stays_text(tmp_path: Path) -> None:
-    policy = ByTask(evaluation(0.03, shipped=True), [3] * len(TASKS))
+def test_what_users_wrote_stays_text(tmp_path: Path, proven: Policy) -> None:
     table = made_table(failures={"<img src=x onerror=alert(1)>": 3})
-    text = write_report(tmp_path / "r.html", table=table, policy=policy, title="<i>mine</i>").read_text("utf-8")  # type: ignore[arg-type]
+    text = write_report(tmp_path / "r.html", table=table, policy=proven, title="<i>mine</i>").read_text("utf-8")
     page = Page(text)
     assert not {"script", "img", "i", "b"} & set(page.tags)
     assert "<script>alert(" in page.words
@@ -146,17 +142,28 @@ def test_what_users_wrote_stays_text(tmp_path: Path) -> None:
     assert "<b>Be brief</b> & exact, for $5 or $6" in page.words
 
 
-def test_a_proven_policy_and_one_that_was_held_back_read_differently(tmp_path: Path) -> None:
-    best = [int(np.argmax(MEANS[task])) for task in TASKS]
-    proven = ByTask(evaluation(0.03, shipped=True), best)
-    shipped = write_report(tmp_path / "a.html", table=made_table(), policy=proven).read_text("utf-8")  # type: ignore[arg-type]
-    assert "Not proven" not in Page(shipped).words
-    held = ByTask(evaluation(-0.02, shipped=False), [1] * len(TASKS))
-    held.candidate = ByTask(held.evaluation, best)
-    words = Page(write_report(tmp_path / "b.html", table=made_table(), policy=held).read_text("utf-8")).words  # type: ignore[arg-type]
+def test_a_proven_policy_and_one_that_was_held_back_read_differently(
+    tmp_path: Path, proven: Policy, held: Policy
+) -> None:
+    shipped = Page(write_report(tmp_path / "a.html", table=made_table(), policy=proven).read_text("utf-8")).words
+    assert "is what the policy that ships, ridge on static, gains over the single best" in shipped
+    assert "Not proven" not in shipped
+    table = made_table(flat=True, spread=0.2)
+    words = Page(write_report(tmp_path / "b.html", table=table, policy=held).read_text("utf-8")).words
     assert "Not proven, because the interval reaches zero" in words
     assert "Not proven: what the candidate that was held back would choose" in " ".join(words.split())
-    assert "It gives every prompt the same configuration: greedy · repetition_penalty 1.2" in words
+    assert f"It gives every prompt the same configuration: {config_words(held.sbs)}" in words
+
+
+def test_the_choices_shown_are_the_policys(proven: Policy) -> None:
+    table = made_table()
+    choices = choices_of(proven, table)
+    assert choices.tolist() == [SPACE.index(proven.predict(prompt)) for prompt in table.prompts]
+    rows = departures(proven, table, choices, proven.sbs_index)
+    assert 0 < len(rows) <= 8
+    shown = [float(row["advantage"]) for row in rows]
+    assert shown == sorted(shown, reverse=True)
+    assert all(row["words"] != config_words(proven.sbs) for row in rows)
 
 
 def test_headline_names_the_gain_over_the_default_and_its_interval(tmp_path: Path) -> None:
@@ -177,13 +184,13 @@ def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
     table = made_table()
     sbs = int(np.argmax(table.means.mean(axis=0)))
     grid = reward_grid(table, sbs)
-    assert grid.columns == (("all", 32), ("arithmetic", 8), ("facts", 8), ("lists", 8), ("sentences", 8))
+    assert grid.columns == (("all", 60), ("arithmetic", 15), ("facts", 15), ("lists", 15), ("sentences", 15))
     assert grid.rows[0].words == config_words(SPACE[sbs])
     assert grid.rows[0].marks == ("SBS",)
     assert {row.words: row.marks for row in grid.rows}["temperature 0.7"] == ("engine's default",)
     lists = [row.cells[3] for row in grid.rows]
     shown = {row.words: cell[0] for row, cell in zip(grid.rows, lists, strict=True)}
-    assert shown["greedy · repetition_penalty 1.2"] == f"{table.means[8:16, 1].mean():.2f}"
+    assert shown["greedy · repetition_penalty 1.2"] == f"{table.means[15:30, 1].mean():.2f}"
     assert [cell[2] for cell in lists].count(True) == 1
     assert max(lists, key=lambda cell: cell[1])[2]
 
@@ -215,11 +222,11 @@ def test_cost_leaves_out_what_is_unknown() -> None:
     assert all("seconds" not in row for row in rows)
 
 
-def test_a_policy_over_another_space_is_refused(tmp_path: Path) -> None:
-    policy = ByTask(evaluation(0.03, shipped=True), [0])
-    policy.space = DecodingSpace(SPACE[:2])
+def test_a_policy_over_another_space_is_refused(tmp_path: Path, proven: Policy) -> None:
+    table = made_table()
+    other = SweepTable.from_arrays(table.prompts, SPACE[:2], table.rewards[:, :2])
     with pytest.raises(InvalidInput, match="table's space"):
-        write_report(tmp_path / "r.html", table=made_table(), policy=policy)  # type: ignore[arg-type]
+        write_report(tmp_path / "r.html", table=other, policy=proven)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -88,11 +88,11 @@ class Headroom:
     @property
     def sentence(self) -> str:
         """The outcome in one plain sentence."""
-        default = (
-            f"The best single configuration ({self.sbs_config}) gains {self.sbs_over_default:+} over the engine's default"
-            if self.sbs_over_default is not None
-            else f"The best single configuration ({self.sbs_config}) scores {self.sbs} (the engine's default is not in the table)"
-        )
+        default = f"The best single configuration ({self.sbs_config})"
+        if self.sbs_over_default is not None:
+            default += f" gains {self.sbs_over_default:+} over the engine's default"
+        else:
+            default += f" scores {self.sbs} (the engine's default is not in the table)"
         low = f"at least {max(self.could_win_low.value, 0.0):.3f}" if self.could_win_low else "an unknown amount"
         return (
             f"{default}; knowing each prompt's best would win {low} and at most {self.could_win_high.value:.3f} more "
@@ -229,7 +229,7 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     Raises:
         InvalidInput: a config of the policy is not in the table, or fewer than two prompts are left.
     """
-    view = _in_space(table, policy)
+    view = table.in_space(policy.space)
     fresh = view.take(~policy.trained_on(view.prompts))
     if len(fresh.prompts) < 2:
         got = f"{len(fresh.prompts)} of {len(view.prompts)}"
@@ -253,19 +253,6 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     return Evaluation(
         rows, None, default, len(Y), boot.n_groups, left_out, fallbacks=float(np.mean(unlike)), warnings=warnings
     )
-
-
-def _in_space(table: SweepTable, policy: Policy) -> SweepTable:
-    """The table's columns in the order of the policy's space."""
-    missing = [config for config in policy.space if config not in table.space]
-    if missing:
-        raise InvalidInput("table", "a sweep with every config of the policy", f"no {missing[0]!r}", "Sweep it too.")
-    columns = [table.space.index(config) for config in policy.space]
-    default = columns.index(table.default) if table.default in columns else None
-    parts = {name: None if (v := getattr(table, name)) is None else v[:, columns] for name in ("rewards", "tokens", "seconds")}
-    view = replace(table, space=policy.space, default=default, **parts)
-    view.__dict__["groups"] = table.groups
-    return view
 
 
 def _fingerprint_warnings(policy: Policy, table: SweepTable) -> list[str]:

@@ -77,7 +77,9 @@ def _reason(evaluation: Evaluation, per_prompt: bool) -> str:
     if evaluation.candidate is None:
         return ""
     sentence = candidate_sentence(evaluation.candidate)
-    return f"not proven, for comparison only: {sentence}" if per_prompt and not evaluation.candidate.shipped else sentence
+    if per_prompt and not evaluation.candidate.shipped:
+        return f"not proven, for comparison only: {sentence}"
+    return sentence
 
 
 def _task_best(table: SweepTable) -> dict[str, int]:

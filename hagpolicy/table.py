@@ -106,10 +106,12 @@ class SweepTable:
             changes: list[dict[str, Any]] = [{name: label} for label in labels]
             known = [replace(prompt, **change) for prompt, change in zip(known, changes, strict=True)]
         space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
-        arrays = [None if values is None else np.asarray(values, dtype=np.float64) for values in (rewards, tokens, seconds)]
-        full = [values[:, :, None] if values is not None and values.ndim == 2 else values for values in arrays]
-        assert full[0] is not None
-        return cls(tuple(known), space, full[0], full[1], full[2], default)
+        rewards = np.asarray(rewards, dtype=np.float64)
+        rest = [None if values is None else np.asarray(values, dtype=np.float64) for values in (tokens, seconds)]
+        if rewards.ndim == 2:  # one sample
+            rewards = rewards[:, :, None]
+            rest = [values if values is None or values.ndim != 2 else values[:, :, None] for values in rest]
+        return cls(tuple(known), space, rewards, rest[0], rest[1], default)
 
     @classmethod
     def from_jsonl(cls, path: str | Path, *, default: DecodingConfig | None = None) -> SweepTable:
@@ -183,12 +185,37 @@ class SweepTable:
     def take(self, rows: np.ndarray) -> SweepTable:
         """The table of some prompts: indices or a bool mask (n_prompts,)."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-        names = ("rewards", "tokens", "seconds")
-        parts: dict[str, Any] = {name: None if (v := getattr(self, name)) is None else v[rows] for name in names}
-        taken = replace(self, prompts=tuple(self.prompts[int(row)] for row in rows), **parts)
+        taken = replace(
+            self,
+            prompts=tuple(self.prompts[int(row)] for row in rows),
+            rewards=self.rewards[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+            seconds=None if self.seconds is None else self.seconds[rows],
+        )
         # Exact duplicates across the cut must keep the group they had in the whole table.
         taken.__dict__["groups"] = self.groups[rows]
         return taken
+
+    def in_space(self, space: DecodingSpace) -> SweepTable:
+        """The table of the configs of another space, in its order.
+
+        Raises:
+            InvalidInput: a config of that space is not in the table.
+        """
+        missing = [config for config in space if config not in self.space]
+        if missing:
+            raise InvalidInput("table", "a sweep with every config of the space", f"no {missing[0]!r}", "Sweep it too.")
+        columns = [self.space.index(config) for config in space]
+        seen = replace(
+            self,
+            space=space,
+            rewards=self.rewards[:, columns],
+            tokens=None if self.tokens is None else self.tokens[:, columns],
+            seconds=None if self.seconds is None else self.seconds[:, columns],
+            default=columns.index(self.default) if self.default in columns else None,
+        )
+        seen.__dict__["groups"] = self.groups
+        return seen
 
     def __repr__(self) -> str:
         shape = " × ".join(

@@ -140,7 +140,10 @@ def test_ties_are_broken_at_random_not_by_order() -> None:
 
 def test_evaluation_survives_json() -> None:
     evaluation = Evaluation(
-        (EvaluationRow("sbs", 0.5, 0.4, 0.6, 0.0, 0.0, 0.0, 0.0), EvaluationRow("policy", 0.6, 0.5, 0.7, 0.1, 0.05, 0.15, None)),
+        (
+            EvaluationRow("sbs", 0.5, 0.4, 0.6, 0.0, 0.0, 0.0, 0.0),
+            EvaluationRow("policy", 0.6, 0.5, 0.7, 0.1, 0.05, 0.15, None),
+        ),
         Candidate("ridge on static", Estimate(0.1, 0.05, 0.15), 0.03, 40, True),
         Estimate(0.2, 0.1, 0.3),
         n_prompts=100,

@@ -45,14 +45,14 @@ def test_graph_equals_learner(name: str) -> None:
     assert expected.dtype == np.float64
     got = run(fitted, fresh)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 if name != "lightgbm" else 1e-7)
-    singles = np.concatenate([run_one for run_one in (run(fitted, fresh[i : i + 1]) for i in range(20))])
+    singles = np.concatenate([run(fitted, fresh[i : i + 1]) for i in range(20)])
     np.testing.assert_array_equal(singles.astype(np.float32), got[:20].astype(np.float32))
     assert run(fitted, fresh[:0]).shape == (0, M)
 
 
 @pytest.mark.parametrize("name", ["ridge", "knn", "lightgbm", "mlp"])
 def test_learns_what_there_is_and_only_that(name: str) -> None:
-    features, targets, truth = world(2)
+    features, targets, _ = world(2)
     test_features, _, test_truth = world(3)
     fitted = get_learner(name).fit(features, targets, np.arange(N), seed=0)
     constant = get_learner("constant").fit(features, targets, np.arange(N), seed=0)

@@ -511,3 +511,65 @@ def test_a_policy_of_another_engine_warns_once(model, tokenizer, pipe):
             hag.wrap(model, WordPolicy(fingerprint=mine), tokenizer=tokenizer)
     finally:
         model.config.name_or_path = ""
+
+
+# With a policy that was fitted
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A policy that learned: greedy for sums, a repetition penalty for names."""
+    space = DecodingSpace([SPACE[0], SPACE[1], SPACE[4]])
+    rng = np.random.default_rng(0)
+    colours, things = "red green blue white black".split(), "dog cat bird fish tree house".split()  # noqa: SIM905
+    prompts, rewards = [], rng.uniform(0.3, 0.5, (160, 3, 4))
+    for number in range(160):
+        colour, thing, first = rng.choice(colours), rng.choice(things), rng.integers(99)
+        named, summed = f"name {number} {colour} {thing}", f"what is the sum of {first} and {number} ?"
+        prompts.append(named if number % 2 else summed)
+        rewards[number, number % 2] += 0.4
+    return hag.fit(hag.SweepTable.from_arrays(prompts, space, rewards), encoder="static", learner="ridge")
+
+
+def test_a_fitted_policy_decides_for_a_wrapped_pipeline(fitted, pipe, tmp_path):
+    assert not fitted.ships_sbs
+    policy = hag.load(fitted.save(tmp_path / "policy"))
+    wrapped = hag.wrap(pipe, policy)
+    prompts = ["what is the sum of 17 and 18 ?", "name 14 blue bird", "what is the sum of 3 and 77 ?", ""]
+    wrapped(prompts, max_new_tokens=3)
+    assert [None if d is None else d.index for d in wrapped.decisions] == [0, 1, 0, None]
+    assert wrapped.decisions[:3] == policy.decide_batch(prompts[:3], {"max_tokens": 3})
+    wrapped(prompts[:3], max_new_tokens=3, temperature=0.7)
+    assert [d.index for d in wrapped.decisions] == [2, 2, 2]
+    wrapped([{"role": "user", "content": "name 14 blue bird"}], max_new_tokens=3)
+    assert wrapped.decisions[0].index == 1
+
+
+@pytest.mark.llm
+def test_the_real_model_answers_alike_through_every_door(smollm):
+    """4 prompts × 15 tokens, four times: 240 tokens."""
+    from hagpolicy import Prompt, Request
+
+    space = DecodingSpace(
+        [
+            DecodingConfig(temperature=0),
+            DecodingConfig(temperature=0, hint="Answer with one word."),
+            DecodingConfig(temperature=0, frequency_penalty=1.5),
+        ]
+    )
+    policy = WordPolicy(space, {"fruit": 1, "colours": 2}, dict(smollm.fingerprint), max_tokens=15)
+    prompts = ["What is the capital of France?", "Name a fruit that is red.", "List some colours now", "What is 2 + 2?"]
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    pipe = transformers.pipeline("text-generation", smollm.model, tokenizer=smollm.tokenizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = hag.wrap(smollm.model, policy, tokenizer=smollm.tokenizer)
+    together = model.generate_text(prompts)
+    configs = [decision.config for decision in model.decisions]
+    assert configs == [space[0], space[1], space[2], space[0]]
+    assert "Paris" in together[0]
+    assert together == [model.generate_text(prompt) for prompt in prompts]
+    records = hag.wrap(pipe, policy)(chats, max_new_tokens=15, return_full_text=False)
+    assert [record[0]["generated_text"] for record in records] == together
+    cells = [Request(Prompt(prompt), config, 0, 1, 15) for prompt, config in zip(prompts, configs, strict=True)]
+    assert [cell.text for request in cells for cell in smollm.generate([request])] == together, "as the sweep wrote"

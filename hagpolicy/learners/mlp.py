@@ -59,7 +59,12 @@ class Perceptron(Learner):
         both = np.hstack([relative, level[:, None]])
         centre, spread = both.mean(axis=0), float(both.std()) or 1.0
         model = network.MLPRegressor(
-            hidden_layer_sizes=(HIDDEN,), alpha=PENALTY * len(both), max_iter=EPOCHS, batch_size=min(64, len(both)), random_state=seed, tol=0.0
+            hidden_layer_sizes=(HIDDEN,),
+            alpha=PENALTY * len(both),
+            max_iter=EPOCHS,
+            batch_size=min(64, len(both)),
+            random_state=seed,
+            tol=0.0,
         )
         with warnings.catch_warnings():
             # The number of epochs is the choice here; that it did not converge is no news.

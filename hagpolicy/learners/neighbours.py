@@ -32,7 +32,8 @@ class FittedNeighbours(FittedLearner):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, n_configs)."""
-        return self.targets[self.nearest(encode(features, self.centre, self.factor))].mean(axis=1)
+        nearest = self.nearest(encode(features, self.centre, self.factor))
+        return np.asarray(self.targets[nearest].mean(axis=1))
 
     def nearest(self, codes: np.ndarray) -> np.ndarray:
         """int64 (n, k): nearest training prompts, the earlier one first on ties."""
@@ -54,9 +55,8 @@ class FittedNeighbours(FittedLearner):
         # The query's own square is the same for all neighbours and is left out.
         squares = graph.constant((wide**2).sum(axis=1), "squares", np.int32)
         distance = graph.node("Sub", [squares, graph.node("Mul", [dots, graph.constant(2, "two", np.int32)])])
-        nearest = graph.node_multi(
-            "TopK", [graph.cast(distance, INT32), graph.constant([self.k], "k", np.int64)], 2, largest=0, axis=1
-        )[1]
+        k = graph.constant(np.array([self.k], dtype=np.int64), "k")
+        nearest = graph.node_multi("TopK", [graph.cast(distance, INT32), k], 2, largest=0, axis=1)[1]
         gathered = graph.node("Gather", [graph.constant(self.targets, "targets"), nearest], axis=0)
         return graph.node("ReduceMean", [gathered], axes=[1], keepdims=0)
 
@@ -93,7 +93,7 @@ class NearestNeighbours(Learner):
 def encode(features: np.ndarray, centre: np.ndarray, factor: float) -> np.ndarray:
     """int8 (n, n_features): centred, scaled, rounded half to even, clipped to ±127."""
     scaled = np.rint((features.astype(np.float64) - centre) * factor)
-    return np.clip(scaled, -CODE_LIMIT, CODE_LIMIT).astype(np.int8)
+    return np.asarray(np.clip(scaled, -CODE_LIMIT, CODE_LIMIT), dtype=np.int8)
 
 
 def _distances(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:

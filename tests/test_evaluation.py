@@ -1,0 +1,207 @@
+"""Headroom, fit and evaluate on worlds of known truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.errors import InvalidInput
+from hagpolicy.near_duplicates import join_groups, similar_pairs
+
+SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0, 1.3], repetition_penalty=[1.0, 1.1])
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("HAGPOLICY_DATA", ROOT.parent / "shared" / "data"))
+
+
+def draw(world: hag.SimulatedEngine, n: int, samples: int, seed: int = 1) -> hag.SweepTable:
+    """A table of a world, deterministic configs drawn once."""
+    prompts = world.prompts(n, seed)
+    truth = world.truth(prompts, SPACE)
+    rng = np.random.default_rng(seed)
+    rewards = (rng.random((*truth.shape, samples)) < truth[:, :, None]).astype(float)
+    rewards[:, SPACE.deterministic, 1:] = np.nan
+    return hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=SPACE.index(hag.DecodingConfig()))
+
+
+@pytest.fixture(scope="module")
+def strong() -> tuple[hag.SimulatedEngine, hag.SweepTable, hag.Policy]:
+    world = hag.SimulatedEngine(3, gap=0.15, space=SPACE)
+    table = draw(world, 250, 8)
+    return world, table, hag.fit(table)
+
+
+@pytest.fixture(scope="module")
+def null() -> tuple[hag.SweepTable, hag.Policy]:
+    table = draw(hag.SimulatedEngine(4, gap=0.0, config_effect=0.1), 150, 4)
+    return table, hag.fit(table)
+
+
+def test_headroom_orders_the_oracles_and_says_it_plainly(strong: tuple) -> None:
+    world, table, _ = strong
+    h = hag.headroom(table)
+    truth = world.truth(table.prompts, SPACE)
+    assert h.split_oracle is not None
+    assert h.split_oracle_sampled is not None
+    assert h.per_task_best is not None
+    assert h.sbs.value < h.split_oracle_sampled.value < h.naive_oracle.value
+    assert h.naive_oracle.value > truth.max(axis=1).mean() + 0.03  # biased upward, and by how much
+    assert h.split_oracle_sampled.value < truth.max(axis=1).mean()
+    assert h.per_task_best.low > 0
+    assert h.sbs_over_default is not None
+    for words in ("engine's default", "knowing each prompt's best", "can prove a gain of"):
+        assert words in str(h)
+    assert json.loads(json.dumps(h.to_json()))["n_prompts"] == 250
+
+
+def test_sbs_over_default_covers_the_truth(null: tuple) -> None:
+    table, _ = null
+    truth = hag.SimulatedEngine(4, gap=0.0, config_effect=0.1).truth(table.prompts, SPACE).mean(axis=0)
+    gain = hag.headroom(table).sbs_over_default
+    assert gain is not None
+    assert table.default is not None
+    best = truth[int(table.means.mean(axis=0).argmax())] - truth[table.default]
+    assert gain.low <= best <= gain.high
+
+
+def test_copied_samples_are_named() -> None:
+    rng = np.random.default_rng(0)
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9, 1.1])
+    rewards = (rng.random((100, 4, 5)) < 0.5).astype(float)
+    rewards[:, 2] = rewards[:, 2, :1]
+    prompts = [f"prompt {i}" for i in range(100)]
+    warnings = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings
+    assert [warning for warning in warnings if "config 2" in warning and "copied" in warning]
+    assert len(warnings) == 1
+    rewards[:] = rewards[:, :, :1]
+    assert len(hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings) == 4
+
+
+def test_unequal_greedy_outcomes_are_used_and_named() -> None:
+    rewards = (np.random.default_rng(0).random((60, 10, 3)) < 0.5).astype(float)
+    h = hag.headroom(hag.SweepTable.from_arrays([f"p {i}" for i in range(60)], SPACE, rewards))
+    assert any("unequal outcomes" in warning for warning in h.warnings)
+
+
+def test_missing_cells_leave_the_prompt_out_and_are_never_zero(strong: tuple) -> None:
+    _, table, _ = strong
+    rewards = table.rewards.copy()
+    rewards[:7, 3] = np.nan
+    holed = hag.SweepTable.from_arrays(table.prompts, SPACE, rewards, default=table.default)
+    assert hag.headroom(holed).n_left_out == 7
+    rewards[:, 3] = np.nan
+    with pytest.raises(InvalidInput, match="configs without any scored sample: 1"):
+        hag.headroom(hag.SweepTable.from_arrays(table.prompts, SPACE, rewards))
+
+
+def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> None:
+    world, _, policy = strong
+    found = policy.evaluation.candidate
+    assert found.shipped
+    assert not policy.ships_sbs
+    assert policy.candidate is None
+    new = world.prompts(500, seed=9)
+    truth = world.truth(new, SPACE)
+    chosen = truth[np.arange(500), [decision.index for decision in policy.decide_batch(new)]]
+    gained = (chosen - truth[:, policy.sbs_index]).mean()
+    assert found.gain.low <= gained <= found.gain.high
+    assert gained >= 0.8 * (truth.max(axis=1) - truth[:, policy.sbs_index]).mean()
+
+
+def test_the_ladder_is_complete_and_in_order(strong: tuple) -> None:
+    names = [row.name for row in strong[2].evaluation.rows]
+    assert names == [
+        "engine_default", "random", "sbs", "best_per_task", "ridge", "knn", "lightgbm", "mlp", "policy",
+        "split_vbs", "naive_vbs",
+    ]  # fmt: skip
+    sbs = strong[2].evaluation.row("sbs")
+    assert sbs.gain == sbs.gain_low == sbs.gain_high == 0.0
+
+
+def test_the_gate_holds_where_nothing_is_to_be_won(null: tuple) -> None:
+    table, policy = null
+    assert policy.ships_sbs
+    assert not policy.evaluation.candidate.shipped
+    assert policy.evaluation.row("policy").gain == 0.0
+    assert {config.digest for config in policy.predict_batch(["anything at all", "List ten birds."])} == {policy.sbs.digest}
+    np.testing.assert_allclose(policy.values(["anything"])[0], table.means.mean(axis=0), rtol=1e-6)
+    assert policy.decide("anything").reason == "sbs_shipped"
+    if policy.candidate is not None:
+        assert "not proven" in policy.candidate.reason
+
+
+def test_evaluate_on_another_table_leaves_out_what_was_trained_on(strong: tuple) -> None:
+    world, table, policy = strong
+    other = draw(world, 200, 4, seed=5)
+    e = hag.evaluate(policy, other)
+    assert e.row("policy").gain_low > 0
+    assert e.row("best_per_task").gain > 0
+    overlap = sum(prompt in set(table.prompts) for prompt in other.prompts)
+    assert e.n_left_out == overlap
+    with pytest.raises(InvalidInput, match="not trained on"):
+        hag.evaluate(policy, table)
+
+
+def test_evaluate_needs_every_config_of_the_policy(strong: tuple) -> None:
+    world, _, policy = strong
+    other = draw(world, 50, 2, seed=6)
+    smaller = hag.SweepTable.from_arrays(other.prompts, SPACE[:5], other.rewards[:, :5])
+    with pytest.raises(InvalidInput, match="every config"):
+        hag.evaluate(policy, smaller)
+
+
+def test_space_order_and_extra_configs_do_not_matter_to_evaluate(strong: tuple) -> None:
+    world, _, policy = strong
+    other = draw(world, 100, 4, seed=7)
+    space, _ = hag.DecodingSpace(reversed(SPACE)).with_config(hag.DecodingConfig(temperature=2.0))
+    rewards = np.concatenate([other.rewards[:, ::-1], other.rewards[:, :1]], axis=1)
+    turned = hag.SweepTable.from_arrays(other.prompts, space, rewards)
+    assert hag.evaluate(policy, turned).row("policy").value == hag.evaluate(policy, other).row("policy").value
+
+
+def test_few_groups_ship_sbs_without_a_search() -> None:
+    table = draw(hag.SimulatedEngine(1), 15, 2)
+    policy = hag.fit(table)
+    assert policy.ships_sbs
+    assert any("too few to prove" in warning for warning in policy.evaluation.warnings)
+
+
+def test_bad_arguments(strong: tuple) -> None:
+    for arguments in ({"margins": []}, {"margins": [-0.1]}, {"margins": [float("nan")]}, {"learner": "rigde"}):
+        with pytest.raises(InvalidInput):
+            hag.fit(strong[1], **arguments)
+
+
+def test_near_duplicates_are_found_joined_and_warned_about() -> None:
+    base = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(40)]
+    prompts = [hag.Prompt(f"{text} {mark}") for text in base for mark in ("", "Please!")]
+    pairs = similar_pairs(prompts)
+    assert {(2 * i, 2 * i + 1) for i in range(40)} <= {tuple(pair) for pair in pairs.tolist()}
+    groups = join_groups(np.arange(80), pairs)
+    assert all(groups[2 * i] == groups[2 * i + 1] for i in range(40))
+    rewards = (np.random.default_rng(0).random((80, 10, 2)) < 0.5).astype(float)
+    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards)
+    loose = hag.fit(table, learner="knn")
+    assert any("nearly equal" in warning for warning in loose.evaluation.warnings)
+    joined = hag.fit(table, learner="knn", near_duplicates=0.8)
+    assert joined.evaluation.n_groups == len(np.unique(groups))
+    assert not any("nearly equal" in warning for warning in joined.evaluation.warnings)
+
+
+@pytest.mark.skipif(not (DATA / "jhu-gpt35").exists(), reason="the public data is not here (HAGPOLICY_DATA)")
+def test_known_data_gives_the_known_headroom() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import jhu
+
+    h = hag.headroom(jhu.load(DATA))
+    assert h.naive_oracle.value == pytest.approx(0.755, abs=0.002)
+    assert h.split_oracle is not None
+    assert h.split_oracle_sampled is not None
+    assert 0.65 <= h.split_oracle.value <= 0.69
+    assert 0.595 <= h.split_oracle_sampled.value <= 0.63
+    assert h.sbs.value == pytest.approx(0.585, abs=0.01)

@@ -33,7 +33,13 @@ Feed = dict[str, np.ndarray]
 
 
 class Feeds(Protocol):
-    """Makes graph inputs. A prompt's content is None where it is a bare vector."""
+    """Makes graph inputs. A prompt's content is None where it is a bare vector.
+
+    Attributes:
+        inputs: names of the graph's inputs.
+    """
+
+    inputs: tuple[str, ...]
 
     def one(self, prompt: Any) -> tuple[Feed, PromptLike | None]:
         """Graph inputs of one prompt, with batch size 1, and the prompt's content."""
@@ -68,6 +74,8 @@ class TokenFeeds:
     Raises:
         BundleError: it cannot be read, or it pads, truncates or adds tokens.
     """
+
+    inputs: tuple[str, ...] = ("ids", "mask")
 
     def __init__(self, tokenizer: bytes) -> None:
         try:
@@ -124,6 +132,8 @@ class VectorFeeds:
     Args:
         dim: length of a vector.
     """
+
+    inputs: tuple[str, ...] = ("vectors",)
 
     def __init__(self, dim: int) -> None:
         self.dim = dim

@@ -77,9 +77,12 @@ class Policy:
             raise BundleError("policy.json: training_means and sbs do not fit the space")
         self._feeds = feeds_of(self.encoder, files)
         self._session = open_session(model)
-        wanted = {"values", "novelty", "choice"}
-        if {output.name for output in self._session.get_outputs()} != wanted:
-            raise BundleError(f"policy.onnx: expected the outputs {', '.join(sorted(wanted))}")
+        named = (self._session.get_inputs(), self._session.get_outputs())
+        wanted = (set(self._feeds.inputs), {"values", "novelty", "choice"})
+        for what, found, expected in zip(("inputs", "outputs"), named, wanted, strict=True):
+            names = {item.name for item in found}
+            if names != expected:
+                raise BundleError(f"policy.onnx: expected the {what} {sorted(expected)}, got {sorted(names)}")
         self._configs = tuple(self.space)
 
     @property

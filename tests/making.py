@@ -28,8 +28,16 @@ from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.1, 1.2])
-SUMS = [f"Tom has {a} apples and buys {b} more at the market. How many apples does Tom have now?" for a in range(2, 12) for b in (3, 5, 8)]
-LISTS = [f"List {n} different {things} and nothing else." for n in range(3, 8) for things in ("fruits", "rivers", "tools", "birds", "cities", "games")]
+SUMS = [
+    f"Tom has {a} apples and buys {b} more at the market. How many apples does Tom have now?"
+    for a in range(2, 12)
+    for b in (3, 5, 8)
+]
+LISTS = [
+    f"List {count} different {things} and nothing else."
+    for count in range(3, 8)
+    for things in ("fruits", "rivers", "tools", "birds", "cities", "games")
+]
 CHINESE = "北京到上海的距离是一千二百公里，火车每小时走三百公里，需要多久？"
 
 

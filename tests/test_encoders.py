@@ -15,7 +15,8 @@ from hagpolicy.feeds import HEAD_CHARS, TAIL_CHARS, TokenFeeds, chunks, cut, fee
 from hagpolicy.prompts import Prompt, as_prompts
 
 STATIC = StaticEncoder()
-ODD = ["a", "\x00", "x" * 150, making.CHINESE, "def f(x):\n    return x\n", "half \ud83d emoji", "[PAD] [UNK] [CLS]", "é" * 50]
+CODE = "def f(x):\n    return x\n"
+ODD = ["a", "\x00", "x" * 150, making.CHINESE, CODE, "half \ud83d emoji", "[PAD] [UNK] [CLS]", "é" * 50]
 
 
 @pytest.fixture(scope="module")

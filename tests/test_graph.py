@@ -120,7 +120,7 @@ def test_novelty_is_the_same_in_the_graph_and_in_numpy(trained):
 def strangers() -> dict[str, list[str]]:
     """Prompts that have nothing in common with English word problems."""
     rng = np.random.default_rng(0)
-    code = "def mean(values):\n    total = 0\n    for value in values:\n        total += value\n    return total / len(values)\n"
+    code = "def mean(values):\n    total = 0\n    for value in values:\n        total += value\n    return total\n"
     return {
         "chinese": [making.CHINESE, "请写一首关于春天的诗，并解释其中的意象。"],
         "base64": [base64.b64encode(rng.bytes(size)).decode() for size in (120, 300, 600)],

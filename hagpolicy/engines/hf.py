@@ -212,7 +212,7 @@ class TransformersEngine(Engine):
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
                 raise EngineError(f"{self.name} failed: {error}") from error
-            reason = f"out of memory with {len(prompts)} cells together: {str(error).splitlines()[0]}"
+            reason = f"out of memory ({len(prompts)} together): {str(error).splitlines()[0]}"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return [Completion("", prompt_tokens=len(ids), finish="error", error=reason) for ids in prompts]

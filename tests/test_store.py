@@ -1,0 +1,296 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+import hagpolicy.sweeping.drive as drive
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
+from hagpolicy.cells import Plan, View, cell_key, stream_seed
+from hagpolicy.errors import StoreError, SweepLocked
+from hagpolicy.scorers import FunctionScorer
+from hagpolicy.segments import FolderLock, write_whole
+from hagpolicy.store import SweepStore
+from hagpolicy.sweeping.plan import pack
+
+SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])
+CELLS = 6 * (1 + 2 + 2)  # six prompts; greedy, .7 and the engine's default, the latter two drawn twice
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A finished sweep in six segments of one unit each."""
+    monkeypatch.setattr(drive, "FLUSH_SECONDS", 0.0)
+    run(tmp_path / "sweep")
+    return tmp_path / "sweep"
+
+
+def run(out, seed=1, **options):
+    engine = SimulatedEngine(seed=seed, unit_cells=5)
+    options = {"samples": 2, "max_tokens": 8, "progress": False, **options}
+    return sweep(engine, engine.prompts(6), SPACE, engine.scorer, out=out, **options)
+
+
+def damage_cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def damage_empty(path):
+    path.write_bytes(b"")
+
+
+def damage_bit(path):
+    # In the middle of the data pages, where only the pages' own checksums can tell.
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_cut, damage_empty, damage_bit])
+def test_a_torn_segment_is_set_aside_and_its_cells_come_back_equal(folder, caplog, damage):
+    before = load_table(folder)
+    victim = folder / "cells" / "000003.parquet"
+    damage(victim)
+    partial = load_table(folder)  # reads only: leaves the file alone
+    assert "000003.parquet is damaged and left out" in caplog.text
+    assert int(partial.counts.sum()) == CELLS - 5
+    assert victim.exists()
+    after = run(folder)
+    assert "set aside as 000003.parquet.torn; its cells will be generated again" in caplog.text
+    assert (folder / "cells" / "000003.parquet.torn").exists()
+    assert not victim.exists()
+    np.testing.assert_array_equal(after.rewards, before.rewards)
+    np.testing.assert_array_equal(after.rewards, load_table(folder).rewards)
+    assert len(list((folder / "cells").glob("*.parquet"))) == 6
+
+
+def test_rewards_of_a_lost_text_are_not_those_of_the_new_one(folder):
+    half = FunctionScorer(lambda text: 0.5, name="half", version="1")
+    rescore(folder, half)
+    damage_cut(folder / "cells" / "000001.parquet")
+    run(folder)
+    table = load_table(folder, scorer="half")
+    assert table.failures == {"not scored by half@1": 5}
+    assert rescore(folder, half).failures == {}
+
+
+def test_damaged_plans_and_prompts_are_made_anew(folder, caplog):
+    before = load_table(folder)
+    for path in [*(folder / "plans").iterdir(), *(folder / "prompts").iterdir()]:
+        path.write_text('{"broken')
+    with pytest.raises(StoreError, match="holds no plan"):
+        load_table(folder)
+    np.testing.assert_array_equal(run(folder).rewards, before.rewards)
+    assert caplog.text.count(".torn") == 2
+    np.testing.assert_array_equal(load_table(folder).rewards, before.rewards)
+
+
+def test_a_plan_without_its_prompts_waits_for_them(folder, caplog):
+    shutil.rmtree(folder / "prompts")
+    with pytest.raises(StoreError, match="no plan"):
+        load_table(folder)
+    assert "6 of the plan's prompts are not stored" in caplog.text
+    assert run(folder).complete.all()
+    assert load_table(folder).complete.all()
+
+
+def test_newer_formats_are_refused_and_unreadable_ones_named(folder):
+    about = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**about, "format_version": 99}))
+    with pytest.raises(StoreError, match=r"format 99.*Update"):
+        run(folder)
+    (folder / "sweep.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"sweep\.json cannot be read"):
+        load_table(folder)
+    (folder / "sweep.json").write_text(json.dumps(about))
+    plan = next((folder / "plans").iterdir())
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), "format_version": 99}))
+    with pytest.raises(StoreError, match="plan has format 99"):
+        load_table(folder)
+
+
+def test_leftovers_of_a_killed_write_are_cleared(folder):
+    leftover = folder / "cells" / "000007.parquet.tmp"
+    leftover.write_bytes(b"half a segm")
+    assert load_table(folder).complete.all()
+    assert leftover.exists()
+    run(folder)
+    assert not leftover.exists()
+
+
+def test_none_of_the_chosen_cells(folder):
+    with pytest.raises(StoreError, match="none of the 6 chosen cells"):
+        load_table(folder, space=[DecodingConfig(temperature=0.0, num_beams=2)])
+
+
+def test_a_view_with_holes_says_so(folder, caplog):
+    table = load_table(folder, samples=3)
+    assert table.rewards.shape == (6, 3, 3)
+    assert np.isnan(table.rewards[:, :, 2]).all()
+    assert "12 of 42 cells are not generated yet" in caplog.text
+
+
+def test_a_dead_process_leaves_no_lock_and_a_living_one_is_named(folder):
+    code = """
+        import sys
+        from pathlib import Path
+        from hagpolicy.segments import FolderLock
+        lock = FolderLock(Path(sys.argv[1]))
+        sys.stdout.write("held\\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(SweepLocked, match=rf"process {holder.pid} on host \S+ \(since"):
+            run(folder)
+        assert load_table(folder).complete.all()  # reading needs no lock
+        holder.kill()
+        holder.wait()
+    assert run(folder).complete.all()
+
+
+def test_the_lock_is_given_back(folder):
+    with SweepStore(folder, write=True):
+        pass
+    lock = FolderLock(folder)
+    lock.release()
+    lock.release()
+
+
+def test_a_place_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot make the sweep folder"):
+        run(tmp_path / "file" / "sweep")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    (tmp_path / "file.tmp").mkdir()  # whatever keeps the temporary file from being written
+    with pytest.raises(StoreError, match="intact"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+FULL_DISK = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    import hagpolicy.sweeping.drive as drive
+    from hagpolicy import DecodingSpace, SimulatedEngine, load_table, sweep
+    from hagpolicy.errors import StoreError
+    from hagpolicy.segments import read_segment
+
+    drive.FLUSH_SECONDS = 0.0
+    out, other = Path(sys.argv[1]), Path(sys.argv[2])
+    world = SimulatedEngine(seed=1, unit_cells=60)
+    def run(folder):
+        space = DecodingSpace.grid(temperature=[0.0, 0.7])
+        return sweep(world, world.prompts(40), space, world.scorer, samples=8, max_tokens=8, out=folder, progress=False)
+
+    filler = out.parent / "filler"
+    filler.write_bytes(b"x" * int(sys.argv[3]))
+    try:
+        run(out)
+    except StoreError as error:
+        assert "No space left" in str(error) and "intact" in str(error), error
+    else:
+        raise AssertionError("the disk did not fill up")
+    stored = [read_segment(path) for path in sorted((out / "cells").glob("*.parquet"))]
+    assert stored and None not in stored
+    rows = [row for table in stored for row in table.to_pylist()]
+    filler.unlink()
+    table = run(out)
+    np.testing.assert_array_equal(table.rewards, run(other).rewards)
+    # What was stored before the disk was full was kept as it was.
+    again = [read_segment(path) for path in sorted((out / "cells").glob("*.parquet"))]
+    assert [row for table in again[: len(stored)] for row in table.to_pylist()] == rows
+    assert len({row["cell"] for table in again for row in table.to_pylist()}) == sum(map(len, again))
+"""
+
+READ_ONLY = """
+    import subprocess, sys
+    from pathlib import Path
+    from hagpolicy import DecodingSpace, SimulatedEngine, load_table, sweep
+    from hagpolicy.errors import StoreError
+
+    out = Path(sys.argv[1])
+    world = SimulatedEngine(seed=1)
+    def run():
+        space = DecodingSpace.grid(temperature=[0.0, 0.7])
+        return sweep(world, world.prompts(4), space, world.scorer, samples=2, out=out, progress=False)
+
+    run()
+    subprocess.run(["mount", "-o", "remount,ro", str(out.parent)], check=True)
+    assert load_table(out).complete.all()
+    for action in (run, lambda: sweep(world, ["a"], [world.default_config()], world.scorer, out=out.parent / "new")):
+        try:
+            action()
+        except StoreError as error:
+            assert "Read-only file system" in str(error), error
+        else:
+            raise AssertionError("it wrote to a read-only disk")
+"""
+
+
+def on_small_disk(tmp_path, code, *arguments):
+    """Run code on a file system of one megabyte of its own, where the system allows to make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["unshare", "--mount", "--map-root-user"] if os.getuid() else ["unshare", "--mount"]
+    script = 'mount -t tmpfs -o size=1m tmpfs "$1" && shift && exec "$@"'
+    prefix = [*mount, "sh", "-c", script, "sh", str(disk)]
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("this system allows no mount of its own")
+    command = [sys.executable, "-c", textwrap.dedent(code), str(disk / "sweep"), *map(str, arguments)]
+    done = subprocess.run([*prefix, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_loses_nothing_that_was_stored(tmp_path):
+    on_small_disk(tmp_path, FULL_DISK, tmp_path / "other", 980_000)
+
+
+def test_a_read_only_disk_can_be_read_and_says_that_it_cannot_be_written(tmp_path):
+    on_small_disk(tmp_path, READ_ONLY)
+
+
+def test_keys_and_streams():
+    config = DecodingConfig(temperature=0.5)
+    prompt = Prompt("a")
+    keys = {
+        cell_key(p, c, m, s, seed)
+        for p in (prompt.digest, Prompt("b").digest)
+        for c in (config.digest, DecodingConfig().digest)
+        for m in (1, 2)
+        for s in (0, 1)
+        for seed in (0, 1)
+    }
+    assert len(keys) == 32
+    assert all(0 <= stream_seed(key) < 2**63 for key in keys)
+    assert len({stream_seed(key) for key in keys}) == 32
+    # The identity of cells that users have on disk: a change of this value breaks their folders.
+    assert cell_key(prompt.digest, config.digest, 8, 0, 0) == "a146c907aab841d83f22b6273c74c8e8"
+
+
+def test_plans_survive_json():
+    prompts = tuple(Prompt(text) for text in "abc")
+    view = View(prompts, SPACE, 2, 8, 5, 1, ("x@1", "y@1", "x@1"))
+    plan = pack(view, [(0, 1, 2), (), (1, 2)], unit_cells=2)
+    assert [list(plan.cells(unit)) for unit in range(len(plan.units))] == [[(0, 0), (0, 1)], [(0, 2)], [(2, 1), (2, 2)]]
+    back = Plan.from_json(json.loads(json.dumps(plan.to_json())), {prompt.digest: prompt for prompt in prompts})
+    assert back == plan
+    assert back.digest == plan.digest
+
+
+def test_segments_can_be_read_by_any_parquet_reader(folder):
+    table = pyarrow.parquet.read_table(folder / "cells")
+    assert table.num_rows == CELLS
+    assert {"text", "reward", "tokens", "config", "prompt", "task", "sample"} <= set(table.column_names)

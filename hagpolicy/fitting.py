@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hagpolicy._extras import require
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
@@ -149,13 +150,16 @@ def fit(
         trainings.append(Training(chosen, features, unknown, kept.means, groups, folds, seed))
     learners = get_learners(learner)
     contenders: list[Contender] = []
-    if boot.n_groups >= MIN_GROUPS:
-        for training in trainings:
-            for item in learners:
-                contenders += cross_fit(training, item, margins)
-    else:
-        warnings.append(f"{boot.n_groups} independent groups are too few to prove anything (at least {MIN_GROUPS})")
-    return _policy(table, kept, trainings, contenders, boot, warnings)
+    threads = require("threadpoolctl", "fit", "fitting")
+    # Many small matrices: more threads are slower, and would make the result depend on the machine.
+    with threads.threadpool_limits(1):
+        if boot.n_groups >= MIN_GROUPS:
+            for training in trainings:
+                for item in learners:
+                    contenders += cross_fit(training, item, margins)
+        else:
+            warnings.append(f"{boot.n_groups} independent groups are too few to prove anything (at least {MIN_GROUPS})")
+        return _policy(table, kept, trainings, contenders, boot, warnings)
 
 
 def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""Render benchmarks/README.md and the numbers in the top README from benchmarks/results/*.json.
+
+    python benchmarks/render.py [--check]
+
+`--check` writes nothing and exits with 1 where a rendered document is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+RESULTS = ROOT / "results"
+README = ROOT / "README.md"
+TOP = ROOT.parent / "README.md"
+INTRO = """# Benchmarks
+
+One script a claim. Every table below is rendered by `python benchmarks/render.py` from `benchmarks/results/`, which
+the scripts write; a test fails where this file is stale. Intervals are 95 %. A target that was missed stays here,
+marked. Speed is given as ratios of two things measured in one run.
+
+- `make bench DATA=DIR` runs every claim; `make bench-worlds` the study on simulated worlds (resumable).
+- `python benchmarks/<claim>.py --quick` takes about a minute and writes nothing.
+- `--data DIR` is a folder with public data: `tasks/` (GSM8K: openai/grade-school-math @ 3101c7d, SVAMP:
+  arkilpatel/SVAMP @ 689d7cc, AQuA: google-deepmind/AQuA @ 26b64ed, CommonGen: allenai/CommonGen-Eval @ 448741b, E2E:
+  tuetschek/e2e-dataset @ ab0d967, IFEval: josejg/instruction_following_eval @ 0c495b2) and `jhu-gpt35/`
+  (matthewrenze/jhu-llm-temperature @ b00cfb6).
+"""
+
+
+def results() -> list[dict[str, Any]]:
+    """All stored results, by name."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def benchmarks_page() -> str:
+    """The text of benchmarks/README.md."""
+    return "\n".join([INTRO, *(section(result) for result in results())])
+
+
+def section(result: dict[str, Any]) -> str:
+    """One claim: sentence, table, where it was measured."""
+    lines = [f"## {result['claim']}", "", f"{result['statement']}.", ""]
+    if result["status"] != "run":
+        return "\n".join([*lines, f"Not run: {result['reason']}.", ""])
+    lines += ["| figure | value | 95 % interval | unit | target | |", "|---|---|---|---|---|---|"]
+    for item in result["figures"]:
+        interval = "" if item["low"] is None else f"{item['low']:.4g} to {item['high']:.4g}"
+        kept = {None: "", True: "met", False: "**missed**"}[item["met"]]
+        target = (item["target"] or "").replace(">=", "≥").replace("<=", "≤")
+        lines.append(f"| {item['name']} | {item['value']:.4g} | {interval} | {item['unit']} | {target} | {kept} |")
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    where = f"`{result['command']}` at {result['commit']}, {result['date']}, {result['hardware']}; {versions}."
+    return "\n".join([*lines, "", *([result["notes"], ""] if result["notes"] else []), where, ""])
+
+
+def top_page(text: str) -> str:
+    """The top README with what stands between `<!-- claim.figure -->` marks replaced by the stored figure."""
+    known = {result["claim"]: result for result in results() if result["status"] == "run"}
+
+    def render(match: re.Match[str]) -> str:
+        claim, name = match[1].split("/", 1)
+        item = next(item for item in known[claim]["figures"] if item["name"] == name)
+        return f"<!-- {match[1]} -->{_words(item)}<!-- / -->"
+
+    return re.sub(r"<!-- (\w+/[^>]*?) -->.*?<!-- / -->", render, text, flags=re.DOTALL)
+
+
+def _words(item: dict[str, Any]) -> str:
+    sign = "+" if item["unit"] == "reward gain" else ""
+    unit = {"times": " times", "reward gain": "", "reward": "", "share": ""}.get(item["unit"], f" {item['unit']}")
+    digits = ".3f" if item["unit"].startswith("reward") else ".3g"
+    interval = "" if item["low"] is None else f" [{item['low']:{sign}{digits}}, {item['high']:{sign}{digits}}]"
+    return f"{item['value']:{sign}{digits}}{unit}{interval}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = False
+    for path, text in ((README, benchmarks_page()), (TOP, top_page(TOP.read_text("utf-8")))):
+        old = path.read_text("utf-8") if path.exists() else ""
+        if old == text:
+            continue
+        stale = True
+        if check:
+            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), text.splitlines(True), path.name, "rendered"))
+        else:
+            path.write_text(text, "utf-8")
+    return int(stale and check)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

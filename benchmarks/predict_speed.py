@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 from hagpolicy import DecodingSpace, Policy, SweepTable
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.estimates import Evaluation
-from hagpolicy.graphs.assemble import assemble
+from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners import get_learner
 from hagpolicy.prompts import as_prompts
@@ -63,7 +63,7 @@ def fitted_policy(name: str, texts: list[str]) -> Policy:
     fitted = learner.fit(features, table.means, table.groups, 0)
     novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
     nothing = Evaluation((), None, None, n_prompts=0, n_groups=0)
-    return assemble(table, encoder, learner, fitted, novelty, 0.03, nothing, True, features)
+    return export_policy(table, encoder, learner, fitted, novelty, 0.03, nothing, features, per_prompt=True)
 
 
 def measure(policy: Policy, tokenizer: Tokenizer, texts: list[str], rounds: int) -> np.ndarray:

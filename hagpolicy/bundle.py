@@ -124,7 +124,7 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 
 def salted(prompts: Iterable[Any], salt: str) -> list[str]:
-    """Digests of prompts' normalised texts under a salt, 32 hex digits each, in order.
+    """Digests of prompts' normalised texts under a salt of 32 hex digits, 32 hex digits each, in order.
 
     They tell that a prompt was trained on without holding it; the salt keeps one bundle's digests
     from being looked up in another's.
@@ -133,11 +133,6 @@ def salted(prompts: Iterable[Any], salt: str) -> list[str]:
     texts = (normalised((value if isinstance(value, Prompt) else as_prompt(value)).text) for value in prompts)
     data = (text.encode("utf-8", "surrogatepass") for text in texts)
     return [hashlib.blake2b(part, digest_size=DIGEST_BYTES, key=key).hexdigest() for part in data]
-
-
-def new_salt() -> str:
-    """A random salt, 32 hex digits."""
-    return secrets.token_hex(16)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -12,14 +12,14 @@ def policy_card(policy: Policy) -> str:
     """Markdown for a bundle's README.md: how it was made, how well it does, where it must not be used."""
     engine = ", ".join(f"{name} {value}" for name, value in policy.fingerprint.items()) or "not known"
     limit = f"at most {policy.max_tokens} new tokens" if policy.max_tokens else "no known limit on new tokens"
-    training = policy.manifest.get("trained_on") or {}
+    training = len((policy.manifest.get("trained_on") or {}).get("digests", ()))
     lines = [
         "# A decoding policy",
         "",
-        policy.reason,
+        policy.reason or "No evaluation is stored with this policy.",
         "",
         f"- engine it was swept on: {engine}",
-        f"- sweep: {limit}, {training.get('n_prompts', 'an unknown number of')} training prompts",
+        f"- sweep: {limit}, {training or 'an unknown number of'} training prompts",
         f"- encoder {policy.encoder['name']}, learner {policy.learner}, margin {policy.margin:g}",
         "- contents: no training text, no reward of a single prompt; "
         + ("vectors of the training prompts are inside the graph" if policy.carries_vectors else "no training vector"),

@@ -74,7 +74,7 @@ class Training:
 
     def novelty(self, rows: np.ndarray) -> Novelty:
         """What tells prompts unlike those in `rows`, bool (n_prompts,)."""
-        return fit_novelty(self.features[rows], self.unknown[rows], self.groups[rows], self.seed)
+        return fit_novelty(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
 
     def fitted(self, learner: Learner, rows: np.ndarray) -> FittedLearner:
         """The learner fitted on the prompts in `rows`, bool (n_prompts,)."""

@@ -18,7 +18,7 @@ from hagpolicy.encoders.base import Encoder
 from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.encoders.static import StaticEncoder
 from hagpolicy.estimates import Estimate, Evaluation, EvaluationRow
-from hagpolicy.graphs.assemble import assemble
+from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners.base import Learner
 from hagpolicy.learners.linear import Affine, Constant
@@ -86,7 +86,9 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
     row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
     evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
-    return assemble(table, encoder, learner, fitted, novelty, margin, evaluation, not ships_sbs, features)
+    return export_policy(
+        table, encoder, learner, fitted, novelty, margin, evaluation, features, per_prompt=not ships_sbs
+    )
 
 
 def vector(side: float) -> np.ndarray:

@@ -38,6 +38,8 @@ VARIANTS = {
     "sif 1e-3, half": (1e-3, 0.5),
     "sif 1e-4, half": (1e-4, 0.5),
 }
+# What a policy reads off a prompt is its kind and structure, and frequent words carry that: weighting them down
+# helps retrieval (.52 -> .60) and costs the exam of a question (.77 -> .73) and its number of steps (.13 -> .08).
 CHOSEN = "plain, half even"
 ASSET = Path(__file__).parent.parent / "hagpolicy" / "assets" / "static"
 LIMIT = 8 * 1024 * 1024

@@ -66,7 +66,9 @@ def top_page(text: str) -> str:
 
     def render(match: re.Match[str]) -> str:
         claim, name = match[1].split("/", 1)
-        item = next(item for item in known[claim]["figures"] if item["name"] == name)
+        item = next((item for item in known.get(claim, {}).get("figures", []) if item["name"] == name), None)
+        if item is None:
+            return match[0]
         return f"<!-- {match[1]} -->{_words(item)}<!-- / -->"
 
     return re.sub(r"<!-- (\w+/[^>]*?) -->.*?<!-- / -->", render, text, flags=re.DOTALL)

@@ -9,12 +9,12 @@ from typing import Any
 
 from hagpolicy.config import DecodingConfig
 from hagpolicy.engines.base import Engine
-from hagpolicy.estimates import Estimate
 from hagpolicy.evaluation import Headroom
 from hagpolicy.policy import Policy
 from hagpolicy.prompts import Prompt
 from hagpolicy.reporting.facts import reward_grid
 from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
+from hagpolicy.results import Estimate
 from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 

@@ -7,41 +7,14 @@ interval is a bootstrap over groups (Efron and Tibshirani, *An Introduction to t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from hagpolicy.results import Estimate
+
 N_BOOT = 2000
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """A JSON-able mapping."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, float]) -> Estimate:
-        """What `to_json` wrote."""
-        return cls(values["value"], values["low"], values["high"])
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    def __format__(self, spec: str) -> str:
-        """`"+"` shows signs: for differences."""
-        if spec != "+":
-            return format(str(self), spec)
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 class GroupBootstrap:
@@ -224,129 +197,3 @@ def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, 
             top = chooser >= chooser.max(axis=1, keepdims=True) - 1e-12
             total += taken(judge, np.where(top, noise, -1.0).argmax(axis=1))
     return total / (2 * repeats)
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One line of the ladder: mean reward and paired gain over SBS, each with its 95 % interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    gap_closed: float | None
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping."""
-        return dict(self.__dict__)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The best per-prompt policy that was found, before the gate.
-
-    Attributes:
-        name: learner and encoder; "sbs" when nothing beat SBS.
-        gain: bias-corrected gain over SBS.
-        margin: departs from SBS only for a predicted advantage above it.
-        departing_groups: groups with a prompt for which it departs from SBS, out of fold.
-        shipped: True when the lower end is above 0 and at least 10 groups depart.
-    """
-
-    name: str
-    gain: Estimate
-    margin: float
-    departing_groups: int
-    shipped: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping."""
-        return {**self.__dict__, "gain": self.gain.to_json()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Candidate:
-        """What `to_json` wrote."""
-        return cls(**{**values, "gain": Estimate.from_json(values["gain"])})
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The ladder of baselines, all on prompts that were not trained on.
-
-    Attributes:
-        rows: from the engine's default to the (biased) naive VBS.
-        candidate: before the gate; None for an evaluation on another table.
-        sbs_over_default: gain of the single best config; None without a known default.
-        n_prompts: prompts compared.
-        n_groups: independent groups among them.
-        n_left_out: prompts left out, because they lack a config or were trained on.
-        fallbacks: share of prompts unlike the training prompts.
-        warnings: in plain words.
-    """
-
-    rows: tuple[EvaluationRow, ...]
-    candidate: Candidate | None
-    sbs_over_default: Estimate | None
-    n_prompts: int
-    n_groups: int
-    n_left_out: int = 0
-    fallbacks: float = 0.0
-    warnings: tuple[str, ...] = ()
-
-    def row(self, name: str) -> EvaluationRow:
-        """The row of that name. Raises KeyError where there is none."""
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(name)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping that `from_json` reads back."""
-        return {
-            **self.__dict__,
-            "rows": [row.to_json() for row in self.rows],
-            "candidate": self.candidate and self.candidate.to_json(),
-            "sbs_over_default": self.sbs_over_default and self.sbs_over_default.to_json(),
-            "warnings": list(self.warnings),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` wrote."""
-        parts = dict(values)
-        parts["rows"] = tuple(EvaluationRow(**row) for row in values["rows"])
-        parts["candidate"] = values["candidate"] and Candidate.from_json(values["candidate"])
-        parts["sbs_over_default"] = values["sbs_over_default"] and Estimate.from_json(values["sbs_over_default"])
-        parts["warnings"] = tuple(values["warnings"])
-        return cls(**parts)
-
-    def __str__(self) -> str:
-        lines = []
-        if self.sbs_over_default is not None:
-            lines.append(f"single best config over the engine's default: {self.sbs_over_default:+}")
-        if self.candidate is not None:
-            lines.append(candidate_sentence(self.candidate))
-        width = max(len(row.name) for row in self.rows)
-        lines.append(f"{'':{width}}  {'reward [95 %]':22}  {'gain over SBS [95 %]':26}  gap closed")
-        for row in self.rows:
-            value = Estimate(row.value, row.low, row.high)
-            gain = Estimate(row.gain, row.gain_low, row.gain_high)
-            closed = "" if row.gap_closed is None else f"{row.gap_closed:7.0%}"
-            lines.append(f"{row.name:{width}}  {value!s:22}  {gain:+}  {closed:10}  {row.note}".rstrip())
-        left = f", {self.n_left_out} left out" if self.n_left_out else ""
-        lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent groups{left}")
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
-
-
-def candidate_sentence(candidate: Candidate) -> str:
-    """What the gate did, in plain words."""
-    if candidate.name == "sbs":
-        return "no per-prompt policy beat the single best config; it ships"
-    found = f"{candidate.name}: gain {candidate.gain:+}, departing in {candidate.departing_groups} groups"
-    if candidate.shipped:
-        return f"per-prompt policy ships: {found}"
-    return f"nothing per prompt is proven, the single best config ships; held back: {found}"

@@ -10,8 +10,6 @@ import numpy as np
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import (
-    Estimate,
-    Evaluation,
     GroupBootstrap,
     crossfit_sbs,
     fold_numbers,
@@ -21,6 +19,7 @@ from hagpolicy.estimates import (
 )
 from hagpolicy.ladder import Ladder
 from hagpolicy.policy import Policy
+from hagpolicy.results import Estimate, Evaluation
 from hagpolicy.table import SweepTable
 
 N_FOLDS = 5

@@ -14,11 +14,8 @@ from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import (
-    Candidate,
-    Evaluation,
     GroupBootstrap,
     Selection,
-    candidate_sentence,
     choices_of,
     crossfit_sbs,
     fold_numbers,
@@ -33,6 +30,7 @@ from hagpolicy.learners import get_learner, get_learners
 from hagpolicy.learners.base import FittedLearner, Learner
 from hagpolicy.near_duplicates import SIMILAR, join_groups, similar_pairs
 from hagpolicy.policy import Policy
+from hagpolicy.results import Candidate, Evaluation, candidate_sentence
 from hagpolicy.table import SweepTable
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hagpolicy.estimates import Estimate, EvaluationRow, GroupBootstrap, split_oracle, taken
+from hagpolicy.estimates import GroupBootstrap, split_oracle, taken
+from hagpolicy.results import Estimate, EvaluationRow
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from hagpolicy.card import policy_card
 from hagpolicy.config import DecodingConfig
 from hagpolicy.decision import Decision, choose
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.estimates import Evaluation
 from hagpolicy.feeds import feeds_of
+from hagpolicy.results import Evaluation
 from hagpolicy.session import open_session
 from hagpolicy.space import DecodingSpace
 

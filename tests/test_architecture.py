@@ -19,20 +19,30 @@ HEAVY = {"torch", "transformers", "lightgbm", "sklearn", "pyarrow", "onnx", "sci
 LAYERS = [
     ["errors"],
     ["_extras", "_digest"],
-    ["dialects", "processors"],
+    ["processors"],
+    ["dialects"],
     ["config"],
     ["space", "prompts"],
-    ["estimates", "feeds", "session"],
+    ["results"],
+    ["estimates", "feeds", "session", "onnx_scan"],
     ["bundle"],
+    ["card", "decision"],
     ["policy"],
     ["table"],
-    ["engines", "scorers", "store", "segments", "graphs", "near_duplicates"],
-    ["sweeping", "encoders", "learners"],
+    ["graphs", "near_duplicates"],
+    ["encoders", "learners", "engines", "scorers"],
+    ["cells"],
+    ["records"],
+    ["segments"],
+    ["folder"],
+    ["store"],
+    ["sweeping"],
     ["ladder"],
-    ["evaluation"],
+    ["evaluation", "exporting"],
     ["fitting"],
     ["compose"],
     ["reporting"],
+    ["demo_words"],
     ["demo"],
     ["cli"],
 ]
@@ -59,12 +69,16 @@ def imports(path: Path) -> set[str]:
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.ImportFrom) and node.module == "hagpolicy":
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name for alias in node.names if (ROOT / alias.name).is_dir() or _file(alias.name).exists()}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hagpolicy."):
             found.add((node.module or "").split(".")[1])
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("hagpolicy.")}
     return found
+
+
+def _file(name: str) -> Path:
+    return ROOT / f"{name}.py"
 
 
 def modules() -> list[Path]:

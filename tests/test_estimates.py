@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 
 from hagpolicy.estimates import (
-    Candidate,
-    Estimate,
-    Evaluation,
-    EvaluationRow,
     GroupBootstrap,
     choices_of,
     crossfit_sbs,
@@ -20,6 +16,7 @@ from hagpolicy.estimates import (
     split_oracle,
     taken,
 )
+from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow
 
 
 def test_bootstrap_interval_of_a_mean_is_as_wide_as_theory() -> None:

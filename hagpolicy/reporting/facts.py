@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hagpolicy.estimates import Estimate, Evaluation
 from hagpolicy.evaluation import Headroom, comparable
 from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
 from hagpolicy.reporting.plots import Line
+from hagpolicy.results import Estimate, Evaluation
 from hagpolicy.table import SweepTable
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy._extras import require
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import Estimate, Evaluation
 from hagpolicy.evaluation import Headroom
 from hagpolicy.evaluation import headroom as find_headroom
 from hagpolicy.reporting import facts
 from hagpolicy.reporting.labels import config_words, signed
 from hagpolicy.reporting.plots import Line, interval_plot
+from hagpolicy.results import Estimate, Evaluation
 from hagpolicy.table import SweepTable
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.estimates import Estimate
 from hagpolicy.reporting.labels import signed
+from hagpolicy.results import Estimate
 
 # Colours that occur nowhere else stand for CSS variables, so that one drawing serves light, dark and print.
 _VARIABLES = {

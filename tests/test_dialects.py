@@ -10,7 +10,7 @@ import pytest
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.config import FIELDS, NEUTRAL
 from hagpolicy.dialects import DIALECTS, apply_hint, capabilities, idle_fields, keywords, render
-from hagpolicy.errors import InvalidInput, UnsupportedSetting
+from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
 
 ENGINES = ["transformers", "vllm", "sglang", "openai", "llama_cpp", "ollama"]
 # One value of each field that changes the text, in the range of every engine that has the field.
@@ -127,7 +127,7 @@ def test_an_idle_setting_needs_no_support():
 
 def test_values_beyond_an_engines_range():
     for engine in ("vllm", "openai"):
-        with pytest.raises(UnsupportedSetting, match=f"temperature on {engine}.*2.5"):
+        with pytest.raises(UnsupportedSetting, match=rf"temperature on {engine}.*\[0, 2\].*2.5"):
             render({"temperature": 2.5}, engine)
         clamped = render({"temperature": 2.5}, engine, unsupported="drop")
         assert clamped.receipt.clamped == {"temperature": (2.5, 2.0)}
@@ -246,6 +246,16 @@ def contrary():
         early_stopping=True,
         top_h=0.5,
     )
+
+
+def test_processors_are_new_at_every_access_and_name_the_missing_extra(monkeypatch):
+    pytest.importorskip("torch")
+    rendering = render({"presence_penalty": 0.5}, "transformers")
+    assert rendering.processors[0] is not rendering.processors[0]
+    assert render({}, "transformers").processors == []
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match=r"hagpolicy\[sweep\]"):
+        rendering.processors  # noqa: B018
 
 
 STANDARD = [*DecodingSpace.preset("standard"), *DecodingSpace.hag()[::7], DecodingConfig(**{**BOLD, "num_beams": 1})]

@@ -1,6 +1,7 @@
 """`wrap`: a policy in front of transformers pipelines and models."""
 
 import copy
+import logging
 import warnings
 from types import SimpleNamespace
 
@@ -178,6 +179,10 @@ def test_one_prompt_and_a_list_and_an_iterable_come_back_as_from_the_pipeline(pi
     next(lazily)
     assert wrapped.decisions[0].prompt == "count to ten"
     assert wrapped([]) == []
+    from transformers.utils.chat_template_utils import Chat
+
+    messages = chat("what is the sky")
+    assert wrapped(Chat(messages), max_new_tokens=4) == wrapped(messages, max_new_tokens=4)
 
 
 def test_batches_of_one_config_go_in_one_call_of_the_pipeline(pipe, sent):
@@ -249,11 +254,26 @@ def test_where_no_config_agrees_the_call_is_sent_unchanged(pipe, sent):
     assert wrapped.decisions[0].reason == "no_config_agrees"
 
 
-def test_no_call_warns_that_the_bare_pipeline_would_not(pipe):
-    wrapped = hag.wrap(pipe, WordPolicy())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        wrapped(["name", "sum", "red", "say", "sky"], max_new_tokens=3)
+def test_no_call_warns(pipe, model, tokenizer, caplog):
+    from transformers.utils import logging as hf_logging
+
+    wrapped, bare = hag.wrap(pipe, WordPolicy()), hag.wrap(model, WordPolicy(), tokenizer=tokenizer)
+    config = transformers.GenerationConfig(max_new_tokens=3, top_k=0)
+    prompts = ["name", "sum", "red", "say", "sky"]
+    hf_logging.warning_once.cache_clear()
+    hf_logging.enable_propagation()
+    try:
+        with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+            warnings.simplefilter("error")
+            wrapped(prompts, max_new_tokens=3)
+            wrapped(prompts, max_new_tokens=3, temperature=0.0)
+            wrapped(prompts, max_new_tokens=3, temperature=0.7)
+            wrapped(prompts, generation_config=config)
+            bare.generate_text(prompts, max_new_tokens=3)
+            bare.generate_text(prompts, generation_config=config)
+    finally:
+        hf_logging.disable_propagation()
+    assert not caplog.records, caplog.text
 
 
 def test_a_limit_on_the_whole_length_is_the_callers_too(pipe, sent):
@@ -477,6 +497,8 @@ def test_text_without_a_template_is_plain(model, sent):
     wrapped.generate_text(["sum of ten", "say"], max_new_tokens=2)
     assert sent[0]["input_ids"].tolist() == [plain("sum of ten\n\nthink step by step .")["input_ids"]]
     assert wrapped.device == model.device
+    ids = torch.tensor([[7, 8, 9]])
+    assert torch.equal(wrapped(ids).logits, model(ids).logits)
 
 
 # The door

@@ -113,9 +113,8 @@ class Call:
         if self.generation_config is not None:
             # transformers deprecates settings beside a generation_config, so they go into a copy of it.
             merged = copy.deepcopy(self.generation_config)
-            merged.update(**self.standing)
-            sent.pop("generation_config", None)
-            sent = {**merged.update(**sent), "generation_config": merged}
+            left = merged.update(**{**self.standing, **sent})
+            sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
         return Send(rendering.prompt, sent, copies, decision, key, bool(rendering.processor_settings))
 
 

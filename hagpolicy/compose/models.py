@@ -30,6 +30,10 @@ class WrappedModel(Front):
         super().__init__(target, policy)
         vars(self)["tokenizer"] = tokenizer
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward pass, untouched."""
+        return self.target(*args, **kwargs)
+
     def generate(self, inputs: Any = None, *, prompts: Sequence[Any] | None = None, **kwargs: Any) -> Any:
         """The model's own `generate`, each row under the configuration of its prompt.
 

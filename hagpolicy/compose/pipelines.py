@@ -66,6 +66,8 @@ class WrappedPipeline(Front):
         Raises:
             InvalidInput: `do_sample=True` together with a temperature of 0.
         """
+        # transformers' own Chat is a list of messages in an object.
+        text_inputs = getattr(text_inputs, "messages", text_inputs)
         if _is_one(text_inputs):
             return self._answer([text_inputs], kwargs)[0]
         if isinstance(text_inputs, list | tuple):

@@ -91,8 +91,9 @@ class Rendering:
             return []
         from hagpolicy._extras import require
 
-        module = require("hagpolicy.processors", "sweep", "presence and frequency penalties in transformers")
-        built: list[Any] = module.penalty_processors(**self.processor_settings)
+        feature = "a presence or frequency penalty in transformers"
+        _, _, ours = (require(name, "sweep", feature) for name in ("torch", "transformers", "hagpolicy.processors"))
+        built: list[Any] = ours.penalty_processors(**self.processor_settings)
         return built
 
 
@@ -221,7 +222,7 @@ def _complain(name: str, expected: str, value: Any, engine: str, unsupported: Un
     if unsupported == "drop":
         return
     error = UnsupportedSetting(
-        f"{name} on {engine}", expected, repr(value), "Pass unsupported='warn' or 'drop' to go on without it."
+        f"{name} on {engine}", expected, repr(value), "render(…, unsupported='warn' or 'drop') goes on without it."
     )
     if unsupported == "error":
         raise error

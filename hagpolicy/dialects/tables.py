@@ -95,7 +95,7 @@ TRANSFORMERS = Dialect(
 
 VLLM = Dialect(
     settings={
-        "temperature": Setting("temperature", high=2.0, lifted_to=0.01),
+        "temperature": Setting("temperature", low=0.0, high=2.0, lifted_to=0.01),
         "top_p": Setting("top_p"),
         "top_k": Setting("top_k"),
         "min_p": Setting("min_p"),
@@ -112,7 +112,7 @@ SGLANG = Dialect(
         "top_p": Setting("top_p"),
         "top_k": Setting("top_k", off=-1),
         "min_p": Setting("min_p"),
-        "repetition_penalty": Setting("repetition_penalty", high=2.0, note="counts tokens of the answer only"),
+        "repetition_penalty": Setting("repetition_penalty", low=0.0, high=2.0, note="counts tokens of the answer only"),
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),
         "max_tokens": Setting("max_new_tokens"),
@@ -121,7 +121,7 @@ SGLANG = Dialect(
 
 OPENAI = Dialect(
     settings={
-        "temperature": Setting("temperature", high=2.0),
+        "temperature": Setting("temperature", low=0.0, high=2.0),
         "top_p": Setting("top_p"),
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),

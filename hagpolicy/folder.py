@@ -174,9 +174,12 @@ class SweepStore:
         segments.write_whole(path, json.dumps(plan.to_json()).encode("ascii"))
         self.plans.append(plan)
 
-    def add_cells(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Store generated cells as one segment: the columns of `segments.CELL_COLUMNS`."""
-        path = self._next("cells", ".parquet")
+    def new_segment(self) -> Path:
+        """The name of the next segment of cells; the same until it is written."""
+        return self._next("cells", ".parquet")
+
+    def add_cells(self, path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Store generated cells as the segment `path` (of `new_segment`): the columns of `segments.CELL_COLUMNS`."""
         segments.write_segment(path, columns, segments.CELL_COLUMNS)
         self._register(columns, path, is_cells=True)
 

@@ -51,7 +51,10 @@ def load_table(
         view = chosen_view(store, prompts, space, samples, max_tokens, scorer)
         stored = sum(key in store.cells.rows for keys in view.keys for key in keys)
         if stored == 0:
-            raise StoreError(f"none of the {view.n_cells} chosen cells is stored in {path}. Run `sweep` for them.")
+            raise StoreError(
+                f"none of the {view.n_cells} chosen cells is stored in {path}. Run `sweep` for them; a prompt is the "
+                "same only with the same task, reference, group, id and metadata."
+            )
         if stored < view.n_cells:
             logger.warning("%s: %d of %d cells are not generated yet", path, view.n_cells - stored, view.n_cells)
         return table_of(store, view)

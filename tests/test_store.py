@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ import textwrap
 import numpy as np
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
@@ -288,6 +291,26 @@ def test_plans_survive_json():
     back = Plan.from_json(json.loads(json.dumps(plan.to_json())), {prompt.digest: prompt for prompt in prompts})
     assert back == plan
     assert back.digest == plan.digest
+
+
+@given(
+    wanted=st.lists(st.sets(st.integers(0, 8)), min_size=1, max_size=12),
+    unit_cells=st.integers(1, 20),
+)
+def test_packing_holds_every_cell_once_and_splits_no_prompt_without_need(wanted, unit_cells):
+    prompts = tuple(Prompt(f"prompt {number}") for number in range(len(wanted)))
+    view = View(prompts, SPACE, 8, 8, 0, None, ("x@1",) * len(prompts))
+    plan = pack(view, [sorted(slots) for slots in wanted], unit_cells)
+    units = [list(plan.cells(unit)) for unit in range(len(plan.units))]
+    expected = [(prompt, slot) for prompt, slots in enumerate(wanted) for slot in sorted(slots)]
+    assert [cell for unit in units for cell in unit] == expected
+    assert all(0 < len(unit) <= unit_cells for unit in units)
+    for prompt, slots in enumerate(wanted):
+        parts = [sum(i == prompt for i, _ in unit) for unit in units]
+        assert len([part for part in parts if part]) == -(-len(slots) // unit_cells)
+    # Neighbours that would have fitted together are together, save where a split prompt begins or ends.
+    if max(map(len, wanted)) <= unit_cells:
+        assert all(len(a) + sum(i == b[0][0] for i, _ in b) > unit_cells for a, b in itertools.pairwise(units))
 
 
 def test_segments_can_be_read_by_any_parquet_reader(folder):

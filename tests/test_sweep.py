@@ -2,6 +2,11 @@ import json
 import logging
 import math
 import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -376,3 +381,25 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="thesis"):
         run(SimulatedEngine(seed=1), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_ctrl_c_from_outside_stores_what_is_done(tmp_path):
+    code = """
+        import logging, sys
+        from hagpolicy import DecodingSpace, SimulatedEngine, sweep
+        logging.basicConfig()
+        world = SimulatedEngine(seed=1, unit_cells=7, delay=0.001)
+        space = DecodingSpace.grid(temperature=[0.0, 0.7, 0.9])
+        sweep(world, world.prompts(2000), space, world.scorer, samples=2, out=sys.argv[1], progress=False)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "sweep")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
+        while not list(tmp_path.glob("sweep/cells/*.parquet")):
+            assert worker.poll() is None
+            time.sleep(0.005)
+        worker.send_signal(signal.SIGINT)
+        said = worker.communicate()[1]
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    reported = int(re.search(r"stopped: (\d+) of 14000 cells of this run are stored", said)[1])
+    # A unit that was under way when the signal came may be stored and not yet counted.
+    assert 0 <= len(cells_of(tmp_path / "sweep")) - reported <= 7

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hagpolicy.cells import Plan, stream_seed
@@ -33,21 +34,23 @@ class _Buffer:
 
     def __init__(self, store: SweepStore) -> None:
         self._store = store
-        self._columns: dict[str, list[Any]] = {name: [] for name in CELL_COLUMNS}
+        # Rows, not columns: a Ctrl-C between two columns would leave them of unequal length.
+        self._rows: list[tuple[Any, ...]] = []
+        self._path: Path | None = None
         self._flushed = time.monotonic()
 
     def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Take the cells of one unit; write when it is time."""
-        for column, values in zip(self._columns.values(), zip(*rows, strict=True), strict=True):
-            column.extend(values)
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS or len(self._columns["cell"]) >= FLUSH_CELLS:
+        self._rows.extend(list(rows))
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS or len(self._rows) >= FLUSH_CELLS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held as one segment."""
-        if self._columns["cell"]:
-            self._store.add_cells(self._columns)
-            self._columns = {name: [] for name in CELL_COLUMNS}
+        """Write what is held as one segment. Interrupted and called again, it writes the same file anew."""
+        if self._rows:
+            self._path = self._path or self._store.new_segment()
+            self._store.add_cells(self._path, dict(zip(CELL_COLUMNS, zip(*self._rows, strict=True), strict=True)))
+            self._rows, self._path = [], None
         self._flushed = time.monotonic()
 
 

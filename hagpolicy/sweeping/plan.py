@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Work:
         """Number of units to run."""
         return len(self.old) + len(self.new.units)
 
-    @property
+    @cached_property
     def n_cells(self) -> int:
         """Number of cells to generate."""
         return sum(sum(1 for _ in plan.cells(unit)) for plan, unit in self.units())

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import hagpolicy as hag
 from hagpolicy import DecodingConfig, DecodingSpace
@@ -144,6 +146,50 @@ def test_a_generation_config_counts_and_keywords_come_before_it():
 def test_sampling_at_temperature_zero_is_a_contradiction():
     with pytest.raises(InvalidInput, match="do_sample"):
         Call({"do_sample": True, "temperature": 0.0}).fixed  # noqa: B018
+
+
+SETTINGS = {
+    "temperature": st.sampled_from([0.0, 0.3, 0.7]),
+    "do_sample": st.booleans(),
+    "top_p": st.sampled_from([0.5, 0.9, 1.0]),
+    "top_k": st.sampled_from([0, 50]),
+    "min_p": st.sampled_from([0.0, 0.1]),
+    "typical_p": st.sampled_from([0.5, 1.0]),
+    "repetition_penalty": st.sampled_from([1.0, 1.8]),
+    "no_repeat_ngram_size": st.sampled_from([0, 3]),
+    "num_beams": st.sampled_from([1, 4]),
+    "length_penalty": st.sampled_from([1.0, 2.0]),
+    "max_new_tokens": st.sampled_from([5, 20]),
+    "max_length": st.just(30),
+    "eta_cutoff": st.just(0.1),
+    "return_full_text": st.booleans(),
+}
+IDLE_WHEN_GREEDY = {"temperature", "top_p", "top_k", "min_p", "typical_p"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.fixed_dictionaries({}, optional=SETTINGS), st.fixed_dictionaries({}, optional=SETTINGS), st.integers(0, 18))
+def test_whatever_the_caller_sets_arrives(kwargs, standing, number):
+    spaces = [*DecodingSpace.preset("standard"), *SPACE[1:2], *SPACE[3:]]
+    space = DecodingSpace([*spaces, DecodingConfig(temperature=0.7, max_tokens=20), DecodingConfig(num_beams=2)])
+    explicit = {**standing, **kwargs}
+    assume(not (explicit.get("do_sample") and explicit.get("temperature") == 0))
+    call = Call(kwargs, standing)
+    decision = WordPolicy(space, {"word": number}).decide("word", call.fixed)
+    sent = call.send("word", decision)
+    if decision.reason == "no_config_agrees":
+        assert sent.kwargs == kwargs
+        assert sent.prompt == "word"
+        return
+    arrived = {**standing, **sent.kwargs}
+    greedy = explicit.get("do_sample") is False or explicit.get("temperature") == 0
+    assert not greedy or arrived["do_sample"] is False
+    for name, value in explicit.items():
+        idle = arrived["do_sample"] is False and name in IDLE_WHEN_GREEDY
+        idle |= name == "length_penalty" and arrived["num_beams"] == 1
+        assert idle or arrived[name] == value
+    if "max_length" in explicit and "max_new_tokens" not in explicit:
+        assert "max_new_tokens" not in arrived
 
 
 # Pipelines

@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 
 from hagpolicy import DecodingSpace, Policy, SweepTable
 from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.estimates import Evaluation
+from hagpolicy.results import Evaluation
 from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners import get_learner

@@ -9,11 +9,11 @@ import numpy as np
 
 from hagpolicy.bundle import salted
 from hagpolicy.encoders.base import Encoder
-from hagpolicy.estimates import Evaluation, candidate_sentence
 from hagpolicy.graphs.novelty import Novelty
 from hagpolicy.graphs.policy_graph import check_parity, policy_graph
 from hagpolicy.learners.base import FittedLearner, Learner
 from hagpolicy.policy import Policy
+from hagpolicy.results import Evaluation, candidate_sentence
 from hagpolicy.table import SweepTable
 
 

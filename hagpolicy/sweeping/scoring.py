@@ -16,6 +16,9 @@ from hagpolicy.segments import SCORE_COLUMNS
 
 logger = logging.getLogger(__name__)
 
+# Rewards of so many cells are held at most before they are written.
+FLUSH_SCORES = 100_000
+
 
 def identity(scorer: Scorer) -> str:
     """Name and version of a scorer, as stored with every reward."""
@@ -43,15 +46,22 @@ def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, ag
             row = store.cells.rows.get(key)
             if row is not None and not failed[row] and key not in known:
                 wanted[key] = i
-    columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
+    rows: list[tuple[Any, ...]] = []
     for found in store.completions(wanted) if wanted else ():
         owners = [wanted[key] for key, _ in found]
         items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
         scores = scored([scorers[i] for i in owners], items)
         for (key, _), i, score in zip(found, owners, scores, strict=True):
-            row_values = (key, score.value, score.reason, score.answer, view.scorers[i])
-            for column, value in zip(columns.values(), row_values, strict=True):
-                column.append(value)
-    if columns["cell"]:
-        store.add_scores(columns)
-        logger.info("%s: %d stored cells scored without generating", store.path, len(columns["cell"]))
+            rows.append((key, score.value, score.reason, score.answer, view.scorers[i]))
+        if len(rows) >= FLUSH_SCORES:
+            _store(store, rows)
+    _store(store, rows)
+    if wanted:
+        logger.info("%s: %d stored cells scored without generating", store.path, len(wanted))
+
+
+def _store(store: SweepStore, rows: list[tuple[Any, ...]]) -> None:
+    """Write rewards as one segment and empty the list."""
+    if rows:
+        store.add_scores(dict(zip(SCORE_COLUMNS, zip(*rows, strict=True), strict=True)))
+        rows.clear()

@@ -11,7 +11,7 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.config import DecodingConfig
-from hagpolicy.demo import CONFIGS, MAX_TOKENS, SAMPLES, demo_prompts, run_demo
+from hagpolicy.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, demo_prompts, run_demo
 from hagpolicy.demo_words import WIDTH
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.engines.simulated import SimulatedEngine
@@ -127,7 +127,7 @@ def test_its_own_prompts_fit_the_budget() -> None:
     frozen = int(SPACE.deterministic.sum())
     assert frozen >= 2
     assert len(prompts) * (frozen + SAMPLES * (len(SPACE) - frozen)) * MAX_TOKENS <= 45_000
-    for prompt, scorer in zip([*prompts, *fresh], scorer_of(None, [*prompts, *fresh]), strict=True):
+    for prompt, scorer in zip([*prompts, *fresh], scorer_of(SCORERS, [*prompts, *fresh]), strict=True):
         assert scorer.check(prompt) is None
 
 

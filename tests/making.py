@@ -17,7 +17,7 @@ from hagpolicy.encoders import encode
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.encoders.static import StaticEncoder
-from hagpolicy.estimates import Estimate, Evaluation, EvaluationRow
+from hagpolicy.results import Estimate, Evaluation, EvaluationRow
 from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners.base import Learner

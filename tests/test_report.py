@@ -13,7 +13,7 @@ import pytest
 
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import Estimate
+from hagpolicy.results import Estimate
 from hagpolicy.evaluation import headroom
 from hagpolicy.fitting import fit
 from hagpolicy.policy import Policy

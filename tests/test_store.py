@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
-from hagpolicy.cells import Plan, View, cell_key, stream_seed
 from hagpolicy.errors import StoreError, SweepLocked
 from hagpolicy.scorers import FunctionScorer
-from hagpolicy.segments import FolderLock, write_whole
 from hagpolicy.store import SweepStore
+from hagpolicy.store.cells import Plan, View, cell_key, stream_seed
+from hagpolicy.store.segments import FolderLock, write_whole
 from hagpolicy.sweeping.plan import pack
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])
@@ -141,7 +141,7 @@ def test_a_dead_process_leaves_no_lock_and_a_living_one_is_named(folder):
     code = """
         import sys
         from pathlib import Path
-        from hagpolicy.segments import FolderLock
+        from hagpolicy.store.segments import FolderLock
         lock = FolderLock(Path(sys.argv[1]))
         sys.stdout.write("held\\n")
         sys.stdout.flush()

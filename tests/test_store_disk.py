@@ -15,7 +15,7 @@ FULL_DISK = """
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, SimulatedEngine, load_table, sweep
     from hagpolicy.errors import StoreError
-    from hagpolicy.segments import read_segment
+    from hagpolicy.store.segments import read_segment
 
     drive.FLUSH_SECONDS = 0.0
     out, other = Path(sys.argv[1]), Path(sys.argv[2])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_table, sweep
-from hagpolicy.segments import read_segment
+from hagpolicy.store.segments import read_segment
 
 N_PROMPTS, SAMPLES, N_KILLS = 80, 3, 10
 

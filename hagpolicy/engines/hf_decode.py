@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from hagpolicy.config import DecodingConfig
+from hagpolicy.engines.hf_cache import roomy_cache
 from hagpolicy.engines.hf_rows import RowSettings, positions, uniforms
 from hagpolicy.engines.hf_sampling import NONE_ALLOWED, choose, penalise
 
@@ -117,7 +117,7 @@ class _Batch:
     def __init__(self, model: Any, prompts: Tensor, padding: Tensor, room: int) -> None:
         self.padding, self.prompt_width, self.width = padding, prompts.shape[1], prompts.shape[1]
         self._model, self._names = model, set(inspect.signature(model.forward).parameters)
-        self._cache = DynamicCache(config=model.config)
+        self._cache = roomy_cache(model.config, room)
         # Room for the whole answer, so that a step writes one column instead of copying all.
         self._tokens = torch.zeros((len(prompts), self.width + room), dtype=torch.int64, device=prompts.device)
         self._tokens[:, : self.width] = prompts

@@ -78,7 +78,23 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
     if model.config.is_encoder_decoder:
         raise InvalidInput("model", "a decoder-only language model", f"{source} ({model.config.model_type})")
     name = path.resolve().name if local else source
-    return Loaded(model.to(device).eval(), tokenizer, name, weights)
+    model = model.to(device).eval()
+    if device.startswith("cpu"):
+        store_by_column(model)
+    return Loaded(model, tokenizer, name, weights)
+
+
+def store_by_column(model: Any) -> None:
+    """Lay the weights of linear layers out by column; their values stay as they are.
+
+    `linear` multiplies by the transposed weight, and for 2 to 15 rows a CPU's float32 product with a
+    matrix laid out by row is slow: 14 rows took 60 ms against 24 ms in the output layer of a small
+    model, one row 9 against 8. So a mixed batch gains, and a single row loses nothing.
+    """
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data = module.weight.data.t().contiguous().t()
 
 
 def pick_device(device: str) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hagpolicy.cells import Plan, stream_seed
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.errors import EngineError, StoreError
-from hagpolicy.folder import SweepStore
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.segments import CELL_COLUMNS
+from hagpolicy.store.cells import Plan, stream_seed
+from hagpolicy.store.folder import SweepStore
+from hagpolicy.store.segments import CELL_COLUMNS
 from hagpolicy.sweeping.plan import Work
 from hagpolicy.sweeping.progress import Meter
 from hagpolicy.sweeping.scoring import identity, scored

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hagpolicy.cells import Plan, View
 from hagpolicy.config import DecodingConfig
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput, StoreError
-from hagpolicy.folder import SweepStore
 from hagpolicy.prompts import as_prompts
 from hagpolicy.scorers import scorer_of
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store import distinct, table_of
+from hagpolicy.store.cells import Plan, View
+from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.plan import check_references, check_settings, plan_work
 from hagpolicy.sweeping.progress import Meter, Progress

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from hagpolicy.cells import View
 from hagpolicy.engines.base import Completion
-from hagpolicy.folder import SweepStore
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers import checked_scores
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.segments import SCORE_COLUMNS
+from hagpolicy.store.cells import View
+from hagpolicy.store.folder import SweepStore
+from hagpolicy.store.segments import SCORE_COLUMNS
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.cells import View, fill
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput, StoreError
-from hagpolicy.folder import SweepStore
 from hagpolicy.prompts import Prompt, as_prompts
 from hagpolicy.space import DecodingSpace
+from hagpolicy.store.cells import View, fill
+from hagpolicy.store.folder import SweepStore
 from hagpolicy.table import SweepTable
 
 __all__ = ["SweepStore", "chosen_view", "distinct", "load_table", "table_of"]

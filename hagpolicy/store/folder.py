@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy import segments
-from hagpolicy.cells import Plan
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 from hagpolicy.prompts import Prompt
-from hagpolicy.records import Records
+from hagpolicy.store import segments
+from hagpolicy.store.cells import Plan
+from hagpolicy.store.records import Records
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -284,8 +285,11 @@ def test_the_real_llm_in_a_mixed_batch_writes_what_generate_writes(smollm: Trans
 def test_a_cached_gguf_is_the_same_model(
     smollm: TransformersEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # De-quantising takes most of a load, and the fixture has just done it.
-    monkeypatch.setattr(hf_loading, "_converted", lambda *_: (smollm.model, smollm.tokenizer))
+    # De-quantising takes most of a load, and the fixture has just done it; undo only the layout by column.
+    plain = copy.deepcopy(smollm.model)
+    for weight in plain.parameters():
+        weight.data = weight.data.contiguous()
+    monkeypatch.setattr(hf_loading, "_converted", lambda *_: (plain, smollm.tokenizer))
     again = load_engine("smollm2", device="cpu", cache=tmp_path)
     assert again.fingerprint == smollm.fingerprint
     awkward = "def f(x):\n    return x\n\n\tTab  two spaces <|im_end|> é 你好"

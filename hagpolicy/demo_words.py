@@ -19,6 +19,7 @@ from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 
 WIDTH = 100
+LABEL = 50  # a table's longest config; the report has all of it
 
 
 def opening(out: Path) -> str:
@@ -51,22 +52,19 @@ def sweep_begins(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine
 def sweep_done(table: SweepTable, found: Headroom, seconds: float) -> str:
     """Mean rewards by configuration and kind."""
     grid = reward_grid(table, found.sbs_index)
-    label = max(len(_marked(row.words, row.marks)) for row in grid.rows)
+    label = min(max(len(row.words) for row in grid.rows), LABEL)
     widths = [max(len(name), 5) + 2 for name, _ in grid.columns]
-    lines = [
-        "   " + " " * label + "".join(f"{name:>{width}}" for (name, _), width in zip(grid.columns, widths, strict=True))
-    ]
+    names = "".join(f"{name + ' ':>{width}}" for (name, _), width in zip(grid.columns, widths, strict=True))
+    lines = [f"   {'':{label + 3}}{names}".rstrip()]
     for row in grid.rows:
-        cells = "".join(
-            f"{shown + ('*' if best else ' '):>{width + 1}}"
-            for (shown, _, best), width in zip(row.cells, widths, strict=True)
-        )
-        lines.append(f"   {_marked(row.words, row.marks):{label}}{cells[1:]}".rstrip())
+        stars = [shown + ("*" if best else " ") for shown, _, best in row.cells]
+        cells = "".join(f"{star:>{width}}" for star, width in zip(stars, widths, strict=True))
+        lines.append(f"   {_letters(row.marks):3}{_short(row.words):{label}}{cells}".rstrip())
     failed = sum(table.failures.values())
     return "\n".join(
         [
             f"   done in {_time(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
-            "\n   mean reward (0 to 1; * best of its column)",
+            "\n   mean reward, 0 to 1 (S single best, D the engine's default, * best of its column)",
             *lines,
         ]
     )
@@ -150,8 +148,12 @@ def closing(out: Path, seconds: Mapping[str, float]) -> str:
     return "\n".join([f"\nDone in {_time(sum(seconds.values()))}.", *_aligned(files), f"next:\n   {following}"])
 
 
-def _marked(text: str, marks: Sequence[str]) -> str:
-    return text + "".join(f" ({'single best' if mark == 'SBS' else mark})" for mark in marks)
+def _letters(marks: Sequence[str]) -> str:
+    return ("S" if "SBS" in marks else "") + ("D" if "engine's default" in marks else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LABEL else text[: LABEL - 1] + "…"
 
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -17,7 +16,7 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.engines.base import Engine
 from hagpolicy.policy import Policy
 from hagpolicy.prompts import Prompt, read_prompts
-from hagpolicy.reporting.page import write_text
+from hagpolicy.reporting.output import json_text, write_text
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store import SweepStore, chosen_view
 from hagpolicy.table import SweepTable
@@ -141,7 +140,7 @@ def run_demo(
         "seconds": clock.seconds,
         "files": {"cells": str(out / "sweep"), "report": str(out / "report.html"), "policy": str(out / "policy")},
     }
-    write_text(out / "outcome.json", json.dumps(outcome, indent=1, ensure_ascii=False))
+    write_text(out / "outcome.json", json_text(outcome))
     say(words.closing(out, clock.seconds))
     return outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from html.parser import HTMLParser
@@ -13,15 +14,15 @@ import pytest
 
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.results import Estimate
 from hagpolicy.evaluation import headroom
 from hagpolicy.fitting import fit
 from hagpolicy.policy import Policy
 from hagpolicy.reporting import write_report
 from hagpolicy.reporting.facts import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
 from hagpolicy.reporting.labels import config_words, signed
-from hagpolicy.reporting.page import write_text
+from hagpolicy.reporting.output import json_text, write_text
 from hagpolicy.reporting.plots import Line, interval_plot
+from hagpolicy.results import Estimate
 from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 
@@ -241,6 +242,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_json_has_null_for_what_it_cannot_say() -> None:
+    text = json_text({"a": float("nan"), "b": (np.float32(0.5), np.int64(2)), "c": {"d": float("inf")}})
+    assert json.loads(text) == {"a": None, "b": [0.5, 2], "c": {"d": None}}
 
 
 def test_plot_keeps_labels_as_text_and_takes_the_pages_colours() -> None:

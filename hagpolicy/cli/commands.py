@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import sys
 from argparse import Namespace
@@ -14,6 +13,7 @@ from typing import Any
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
 from hagpolicy.reporting.labels import config_words, signed
+from hagpolicy.reporting.output import json_text
 
 DONE, PARTLY = 0, 1
 
@@ -25,7 +25,7 @@ def demo(arguments: Namespace) -> int:
     say = (lambda line="": None) if arguments.json else _say
     outcome = run_demo(arguments.out, arguments.engine, say=say, progress=not arguments.quiet)
     if arguments.json:
-        _say(_json(outcome))
+        _say(json_text(outcome))
     return PARTLY if outcome["failures"] else DONE
 
 
@@ -62,7 +62,7 @@ def rescore(arguments: Namespace) -> int:
 def headroom(arguments: Namespace) -> int:
     """What there is to win."""
     found = hag.headroom(hag.load_table(arguments.folder), seed=arguments.seed)
-    _say(_json(found.to_json()) if arguments.json else str(found))
+    _say(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
 
@@ -82,7 +82,7 @@ def fit(arguments: Namespace) -> int:
     if arguments.json:
         evaluation = policy.evaluation and policy.evaluation.to_json()
         _say(
-            _json(
+            json_text(
                 {
                     "policy": arguments.out,
                     "ships_sbs": policy.ships_sbs,
@@ -100,7 +100,7 @@ def fit(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """A policy on another table."""
     found = hag.evaluate(hag.load(arguments.policy), hag.load_table(arguments.folder))
-    _say(_json(found.to_json()) if arguments.json else str(found))
+    _say(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
 
@@ -112,7 +112,7 @@ def predict(arguments: Namespace) -> int:
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
     if arguments.json:
-        _say(_json(_decision_values(decision, rendering)))
+        _say(json_text(_decision_values(decision, rendering)))
     else:
         _say(config_words(decision.config))
         if decision.value is not None and decision.advantage is not None:
@@ -147,7 +147,7 @@ def report(arguments: Namespace) -> int:
     command = shlex.join(["hagpolicy", "report", arguments.folder])
     command += f" --policy {shlex.quote(arguments.policy)}" if arguments.policy else ""
     path = hag.write_report(arguments.out, table=table, policy=policy, title=arguments.title, command=command)
-    _say(_json({"report": str(path)}) if arguments.json else f"report: {path}")
+    _say(json_text({"report": str(path)}) if arguments.json else f"report: {path}")
     return DONE
 
 
@@ -200,7 +200,9 @@ def _table_outcome(arguments: Namespace, table: Any, folder: str, following: str
     """Print what a table holds; 1 where cells failed."""
     if arguments.json:
         shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))
-        _say(_json({"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)}))
+        _say(
+            json_text({"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)})
+        )
     else:
         _say(repr(table))
         for reason, count in sorted(table.failures.items()):
@@ -214,21 +216,6 @@ def _json_file(name: str) -> Any:
         return json.loads(Path(name).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"scorer file {name}", "a readable JSON file", str(error)) from error
-
-
-def _json(value: Any) -> str:
-    """JSON for other programs: NaN, which JSON has no word for, becomes null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):  # a numpy number
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say(line: str = "") -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from hagpolicy.evaluation import Headroom
 from hagpolicy.evaluation import headroom as find_headroom
 from hagpolicy.reporting import facts
 from hagpolicy.reporting.labels import config_words, signed
+from hagpolicy.reporting.output import write_text
 from hagpolicy.reporting.plots import Line, interval_plot
 from hagpolicy.results import Estimate, Evaluation
 from hagpolicy.table import SweepTable
@@ -88,24 +87,6 @@ def write_report(
         "provenance": facts.provenance(table, policy, command),
     }
     return write_text(path, environment.get_template("report.html").render(context))
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Write a file whole or not at all: a temporary name beside it, synced, renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _plots(jinja2: Any, lines: list[Line], name: str, zero: str | None, axis: str) -> list[Any]:

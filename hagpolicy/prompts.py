@@ -142,7 +142,10 @@ class Prompt:
         known = {name: values.pop(name) for name in ("reference", "task", "group", "id") if name in values}
         if known.get("task") is None:
             known.pop("task", None)
-        metadata = {**(values.pop("metadata", None) or {}), **values}
+        metadata = values.pop("metadata", None) or {}
+        if not isinstance(metadata, Mapping):
+            raise InvalidInput("prompt.metadata", "a mapping or null", metadata)
+        metadata = {**metadata, **values}
         return cls(content if messages is None else messages, **known, metadata=metadata)
 
     def __hash__(self) -> int:
@@ -169,6 +172,9 @@ def as_prompts(source: str | Path | Iterable[Prompt | PromptLike | Mapping[str, 
         return read_prompts(source)
     if isinstance(source, str):
         raise InvalidInput("prompts", "a list of prompts, or the path of a .jsonl or .parquet file", source)
+    one = isinstance(source, Mapping) and ("prompt" in source or "messages" in source)
+    if one or not isinstance(source, Iterable):
+        raise InvalidInput("prompts", "a list of prompts, or the path of a file", source)
     return _collected((f"prompt {number}", value) for number, value in enumerate(source))
 
 
@@ -189,7 +195,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
             raise InvalidInput(f"prompts file {path}", "a readable Parquet file", str(error)) from error
         return _collected((f"{path}, row {number}", row) for number, row in enumerate(rows))
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = path.read_text("utf-8-sig").split("\n")  # some editors put a mark before the first line
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"prompts file {path}", "a readable UTF-8 file", str(error)) from error
 

@@ -31,6 +31,10 @@ class DecodingSpace(Sequence[DecodingConfig]):
     """
 
     def __init__(self, configs: Iterable[DecodingConfig]) -> None:
+        given: object = configs
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            do = f"For the preset: DecodingSpace.preset({given!r})." if given in list(PRESETS) else ""
+            raise InvalidInput("DecodingSpace", "a list of configs", given, do)
         self._configs = tuple(configs)
         if not self._configs:
             raise InvalidInput("DecodingSpace", "at least one config", "none")

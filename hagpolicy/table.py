@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +12,8 @@ import numpy as np
 
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt, as_prompt, as_prompts, group_ids
+from hagpolicy.outcomes import read_outcomes
+from hagpolicy.prompts import Prompt, as_prompts, group_ids
 from hagpolicy.space import DecodingSpace
 
 
@@ -65,8 +65,11 @@ class SweepTable:
                     raise InvalidInput(name, f"the shape of rewards, {rewards.shape}", f"shape {values.shape}")
                 values.flags.writeable = False
                 object.__setattr__(self, name, values)
-        if self.default is not None and not 0 <= self.default < len(self.space):
-            raise InvalidInput("default", f"an index of the space, 0 to {len(self.space) - 1}", self.default)
+        if self.default is not None:
+            whole = isinstance(self.default, (int, np.integer)) and not isinstance(self.default, bool)
+            if not whole or not 0 <= self.default < len(self.space):
+                raise InvalidInput("default", f"an index of the space, 0 to {len(self.space) - 1}", self.default)
+            object.__setattr__(self, "default", int(self.default))
 
     @classmethod
     def from_arrays(
@@ -87,27 +90,34 @@ class SweepTable:
             prompts: strings, chat messages or `Prompt`, n_prompts of them.
             space: the configs, n_configs of them.
             rewards: (n_prompts, n_configs, n_samples) or (n_prompts, n_configs), in [0, 1], NaN = missing.
-            tasks: task of each prompt, (n_prompts,); None: the prompts' own.
-            groups: group of each prompt, (n_prompts,); None: the prompts' own.
+            tasks: task of each prompt, (n_prompts,); None, for all or for one: the prompt's own.
+            groups: group of each prompt, (n_prompts,); None (or NaN), for all or for one: the prompt's own.
             tokens: new tokens, shaped like rewards.
             seconds: wall time, shaped like rewards.
             default: index of the engine's default in the space.
 
         Raises:
-            InvalidInput: shapes that disagree, or a reward outside [0, 1].
+            InvalidInput: shapes that disagree, what are no numbers, or a reward outside [0, 1].
         """
         known = list(as_prompts(prompts))
         for name, labels in (("task", tasks), ("group", groups)):
             if labels is None:
                 continue
-            labels = [str(label) for label in labels]
+            labels = list(labels)
             if len(labels) != len(known):
                 raise InvalidInput(f"{name}s", f"one a prompt, {len(known)}", f"{len(labels)}")
-            changes: list[dict[str, Any]] = [{name: label} for label in labels]
+            # A missing label (NaN where it went through pandas) is no label that prompts could share.
+            given = (label is not None and label == label for label in labels)
+            changes: list[dict[str, Any]] = [
+                {name: str(label)} if has else {} for label, has in zip(labels, given, strict=True)
+            ]
             known = [replace(prompt, **change) for prompt, change in zip(known, changes, strict=True)]
         space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
-        rewards = np.asarray(rewards, dtype=np.float64)
-        rest = [None if values is None else np.asarray(values, dtype=np.float64) for values in (tokens, seconds)]
+        rewards = _numbers("rewards", rewards)
+        rest = [
+            None if values is None else _numbers(name, values)
+            for name, values in (("tokens", tokens), ("seconds", seconds))
+        ]
         if rewards.ndim == 2:  # one sample
             rewards = rewards[:, :, None]
             rest = [values if values is None or values.ndim != 2 else values[:, :, None] for values in rest]
@@ -118,42 +128,20 @@ class SweepTable:
         """A table from outcomes, one JSON object a line.
 
         Keys: `prompt` or `messages`, `config` (a mapping of its fields), `reward` (null: not
-        scored), optional `tokens`, `seconds`, and the prompt's task, group, reference, id.
+        scored), optional `tokens`, `seconds`, and the prompt's task, group, reference, id. Others
+        (the answer's text) are metadata where all lines of a prompt agree, else left out.
         Lines of one prompt and config are its samples, in the order of the file.
 
         Raises:
-            InvalidInput: an unreadable file or line; the message names the line.
+            InvalidInput: an unreadable file or line (the message names it), or a `default` without outcomes.
         """
-        path = Path(path)
-        cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-        prompts: dict[Prompt, int] = {}
-        configs: dict[DecodingConfig, int] = {}
-        try:
-            lines = path.read_text("utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"outcomes file {path}", "a readable UTF-8 file", str(error)) from error
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                config = DecodingConfig.from_dict(row.pop("config"))
-                values = tuple(_value(row.pop(name, None)) for name in ("reward", "tokens", "seconds"))
-                prompt = as_prompt(row)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                expected = "an object with prompt, config and reward"
-                raise InvalidInput(f"{path}, line {number}", expected, f"{line[:80]} ({error})") from error
-            key = (prompts.setdefault(prompt, len(prompts)), configs.setdefault(config, len(configs)))
-            cells.setdefault(key, []).append((values[0], values[1], values[2]))
-        if not cells:
-            raise InvalidInput(f"outcomes file {path}", "at least one outcome", "none")
-        full = np.full((3, len(prompts), len(configs), max(map(len, cells.values()))), np.nan)
-        for (i, j), outcomes in cells.items():
-            full[:, i, j, : len(outcomes)] = np.array(outcomes).T
-        tokens, seconds = (None if np.isnan(part).all() else part for part in full[1:])
-        space = DecodingSpace(configs)
+        found = read_outcomes(path)
+        tokens, seconds = (None if np.isnan(part).all() else part for part in found.values[1:])
+        space = DecodingSpace(found.configs)
+        if default is not None and default not in space:
+            raise InvalidInput("default", f"a config that {path} has outcomes of", default)
         index = None if default is None else space.index(default)
-        return cls(tuple(prompts), space, full[0], tokens, seconds, index)
+        return cls(found.prompts, space, found.values[0], tokens, seconds, index)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -224,5 +212,9 @@ class SweepTable:
         return f"SweepTable({shape}, {int(self.counts.sum())} scored)"
 
 
-def _value(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """float64 array; None in it is NaN."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(name, "an array of numbers, with NaN where one is missing", str(error)) from error

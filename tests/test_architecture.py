@@ -28,6 +28,7 @@ LAYERS = [
     ["bundle"],
     ["card", "decision"],
     ["policy"],
+    ["outcomes"],
     ["table"],
     ["graphs", "near_duplicates"],
     ["encoders", "learners", "engines", "scorers"],

@@ -26,6 +26,15 @@ def test_from_arrays_takes_labels_and_a_sample_axis_or_none():
     assert table.tokens.dtype == np.float32
 
 
+def test_a_missing_label_is_no_label_to_share():
+    given = [*PROMPTS, Prompt("four", task="own", group="own")]
+    labels = {"tasks": [None, "a", None, None], "groups": [None, float("nan"), "g", None]}
+    table = SweepTable.from_arrays(given, SPACE, np.zeros((4, 2)), **labels)
+    assert table.groups.tolist() == [0, 1, 2, 3]
+    assert table.tasks.tolist() == ["", "a", "", "own"]
+    assert table.prompts[3].group == "own"
+
+
 def test_means_leave_missing_samples_out():
     table = SweepTable.from_arrays(["a"], SPACE, [[[1.0, np.nan, np.nan], [0.0, 1.0, np.nan]]])
     assert table.means.tolist() == [[1.0, 0.5]]
@@ -41,6 +50,14 @@ def test_means_leave_missing_samples_out():
         ({"tokens": np.zeros((3, 2, 5))}, "tokens"),
         ({"tasks": ["a"]}, "tasks"),
         ({"default": 2}, "default"),
+        ({"default": DecodingConfig()}, "default"),
+        ({"default": True}, "default"),
+        ({"rewards": [["high", "low"]] * 3}, "rewards"),
+        ({"rewards": [[[1.0, 0.0], [1.0]]] * 3}, "rewards"),
+        ({"tokens": "many"}, "tokens"),
+        ({"space": 3}, "DecodingSpace"),
+        ({"space": "standard"}, "preset"),
+        ({"prompts": None}, "prompts"),
         ({"prompts": ["one", " ", "three"]}, "prompt 1"),
     ],
 )
@@ -87,7 +104,22 @@ def test_jsonl_of_outcomes(tmp_path):
     assert table.seconds is None
 
 
+def test_what_differs_between_answers_makes_no_new_prompt(tmp_path):
+    path = tmp_path / "outcomes.jsonl"
+    rows = [{"prompt": "one", "config": {}, "reward": k / 4, "text": f"answer {k}", "model": "m"} for k in range(3)]
+    path.write_text("\ufeff" + "\n".join(map(json.dumps, rows)))
+    table = SweepTable.from_jsonl(path)
+    assert table.rewards.tolist() == [[[0.0, 0.25, 0.5]]]
+    assert table.prompts == (Prompt("one", metadata={"model": "m"}),)
+    with pytest.raises(InvalidInput, match="default"):
+        SweepTable.from_jsonl(path, default=DecodingConfig(temperature=0.0))
+
+
 BAD_LINES = [
+    '{"prompt": "a", "config": {}}',
+    '{"prompt": "a", "config": {}, "reward": 2.0}',
+    '{"prompt": "a", "config": {}, "reward": "0.5"}',
+    '{"prompt": "b", "config": {}, "reward": 1, "id": "same"}',
     "{not json",
     "[1]",
     '{"prompt": "a", "reward": 1}',
@@ -99,7 +131,7 @@ BAD_LINES = [
 @pytest.mark.parametrize("line", BAD_LINES)
 def test_an_unreadable_line_is_named(tmp_path, line):
     path = tmp_path / "outcomes.jsonl"
-    path.write_text('{"prompt": "a", "config": {}, "reward": 1}\n' + line)
+    path.write_text('{"prompt": "a", "config": {}, "reward": 1, "id": "same"}\n' + line)
     with pytest.raises(InvalidInput, match="line 2"):
         SweepTable.from_jsonl(path)
 

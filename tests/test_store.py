@@ -106,9 +106,10 @@ def test_newer_formats_are_refused_and_unreadable_ones_named(folder):
     (folder / "sweep.json").write_text(json.dumps({**about, "format_version": 99}))
     with pytest.raises(StoreError, match=r"format 99.*Update"):
         run(folder)
-    (folder / "sweep.json").write_text("{}")
-    with pytest.raises(StoreError, match=r"sweep\.json cannot be read"):
-        load_table(folder)
+    for damaged in ("{}", json.dumps({**about, "format_version": "new"})):
+        (folder / "sweep.json").write_text(damaged)
+        with pytest.raises(StoreError, match=r"sweep\.json cannot be read"):
+            load_table(folder)
     (folder / "sweep.json").write_text(json.dumps(about))
     plan = next((folder / "plans").iterdir())
     plan.write_text(json.dumps({**json.loads(plan.read_text()), "format_version": 99}))

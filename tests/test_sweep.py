@@ -100,6 +100,8 @@ def test_rewards_are_recomputed_without_generating(tmp_path):
     assert same(load_table(tmp_path, scorer="opposite@1"), table)
     with pytest.raises(InvalidInput, match="simulated@1"):
         load_table(tmp_path, scorer="chrf")
+    with pytest.raises(InvalidInput, match="scorer's name"):
+        load_table(tmp_path, scorer=engine.scorer)
     # `sweep` with another scorer scores what is stored, and generates only what is new.
     again = run(engine, tmp_path, n=7, prompts=first.prompts + engine.prompts(1, seed=5), scorer=opposite)
     np.testing.assert_array_equal(again.rewards[:6], table.rewards)

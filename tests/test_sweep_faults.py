@@ -76,6 +76,18 @@ def test_an_engine_that_fails_once_marks_that_unit(tmp_path):
     assert run(Counting(seed=1), tmp_path).failures == {}
 
 
+@pytest.mark.parametrize("wrong", [None, "a text", Completion(None)])
+def test_what_is_no_completion_marks_its_unit(tmp_path, wrong):
+    class Odd(Counting):
+        def generate(self, unit):
+            done = super().generate(unit)
+            return [*done[:-1], wrong] if len(self.units) == 2 else done
+
+    table = run(Odd(seed=1, unit_cells=7), tmp_path)
+    assert list(table.failures.values()) == [7]
+    assert "no completion" in next(iter(table.failures))
+
+
 def test_a_dead_engine_ends_the_sweep_and_keeps_what_is_done(tmp_path):
     engine = Counting(seed=1, unit_cells=7, stop_at=2, error=RuntimeError("out of memory"))
     with pytest.raises(EngineError, match=r"3 units in a row.*out of memory"):

@@ -166,6 +166,8 @@ def _scorers(
                 by_digest.setdefault(prompt.digest, name)
         by_task = {prompt.task: name for prompt, name in zip(latest.prompts, latest.scorers, strict=True)}
         return tuple(by_digest.get(prompt.digest) or by_task.get(prompt.task, latest.scorers[0]) for prompt in prompts)
+    if not isinstance(scorer, (str, Mapping)):
+        raise InvalidInput("scorer", "a scorer's name, or a mapping of them by task", scorer)
     found: dict[str, str] = {}
     for task in dict.fromkeys(prompt.task for prompt in prompts):
         asked = scorer if isinstance(scorer, str) else scorer.get(task)

@@ -77,7 +77,7 @@ class SweepStore:
             segments.write_whole(self.path / "sweep.json", json.dumps(about, indent=1).encode())
         try:
             about = json.loads((self.path / "sweep.json").read_text("utf-8"))
-            version, self.fingerprint = about["format_version"], dict(about["fingerprint"])
+            version, self.fingerprint = int(about["format_version"]), dict(about["fingerprint"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self.path / 'sweep.json'} cannot be read: {error!r}") from error
         if version > FORMAT:

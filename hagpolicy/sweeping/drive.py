@@ -101,6 +101,9 @@ def _generated(engine: Engine, requests: Sequence[Request]) -> tuple[list[Comple
         completions = list(engine.generate(requests))
         if len(completions) != len(requests):
             raise EngineError(f"{engine.name} gave {len(completions)} completions for {len(requests)} requests")
+        for given in completions:
+            if not isinstance(given, Completion) or not isinstance(given.text, str):
+                raise EngineError(f"{engine.name} gave no completion with a text, but {given!r:.80}")
     except Exception as error:  # whatever an engine raises is a mark on its cells; the run goes on
         logger.warning("%s failed on a unit of %d cells: %s", engine.name, len(requests), error)
         reason = f"{type(error).__name__}: {error}"

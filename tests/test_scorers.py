@@ -332,3 +332,9 @@ def test_a_prompt_may_bring_its_own_scorer():
     assert scorer_of(None, [own])[0].name == "exact_match"
     with pytest.raises(InvalidInput, match="every prompt"):
         scorer_of(None, [Prompt("b", 1)])
+
+
+@pytest.mark.parametrize("options", [{"budget": "many"}, {"budget": 0}, {"budget": 9, "free": 9}, {"free": -1}])
+def test_a_budget_out_of_range_is_refused(options):
+    with pytest.raises(InvalidInput, match=r"brevity\."):
+        get_scorer({"name": "brevity", **options})

@@ -107,10 +107,12 @@ class Brevity(Scorer):
     name = "brevity"
 
     def __post_init__(self) -> None:
-        for option, low, high in (("budget", 1, 10**9), ("free", 0, self.budget - 1)):
+        high = 10**9
+        for option, low in (("budget", 1), ("free", 0)):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise InvalidInput(f"brevity.{option}", f"a whole number in [{low}, {high}]", value)
+            high = self.budget - 1
         object.__setattr__(self, "version", f"1{changed_options(self)}")
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:

@@ -100,3 +100,16 @@ def test_names() -> None:
     assert [learner.name for learner in get_learners("auto")] == ["ridge", "knn", "lightgbm", "mlp"]
     with pytest.raises(InvalidInput, match="Did you mean 'ridge'"):
         get_learner("rigde")
+
+
+def test_neighbours_never_learn_from_a_prompts_own_group() -> None:
+    """Copies of one group agree with each other; what is left out with them must not choose k or shrinkage."""
+    rng = np.random.default_rng(7)
+    features = np.concatenate([rng.normal(size=(20, 6)), np.repeat(rng.normal(size=(1, 6)), 100, axis=0)])
+    targets = np.concatenate([rng.random((20, M)), np.repeat(rng.random((1, M)), 100, axis=0)])
+    groups = np.concatenate([np.arange(20), np.full(100, 20)])
+    fitted = get_learner("knn").fit(features.astype(np.float32), targets, groups, seed=0)
+    assert fitted.k <= 20  # prompts outside the large group
+    one = features[20:].astype(np.float32), rng.random((100, M)), groups[20:]
+    alone = get_learner("knn").fit(*one, seed=0)
+    assert alone.k == 1

@@ -81,8 +81,10 @@ class NearestNeighbours(Learner):
         distance = _distances(codes, codes)
         distance[groups[:, None] == groups[None, :]] = np.iinfo(np.int32).max
         order = distance.argsort(axis=1, kind="stable")
-        k, prior = _choose(order, relative)
-        k_level, prior_level = _choose(order, level[:, None])
+        # A prompt has as many neighbours as there are prompts outside its group: no k may reach further.
+        most = len(groups) - int(np.unique(groups, return_counts=True)[1].max())
+        k, prior = _choose(order, relative, most)
+        k_level, prior_level = _choose(order, level[:, None], most)
         del k_level  # one neighbourhood for both; the level takes its own shrinkage
         shrink, shrink_level = k / (k + prior), k / (k + prior_level)
         mean = relative.mean(axis=0)
@@ -106,12 +108,15 @@ def _distances(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.asarray(exact, dtype=np.int64)
 
 
-def _choose(order: np.ndarray, targets: np.ndarray) -> tuple[int, float]:
-    """Neighbours and weight of the mean with the least squared error, the most shrunk among equals."""
+def _choose(order: np.ndarray, targets: np.ndarray, most: int) -> tuple[int, float]:
+    """Neighbours, `most` at most, and weight of the mean with the least squared error, the most shrunk
+    among equals."""
+    if most < 1:  # one group: nothing to learn the weight from
+        return 1, max(PRIORS)
     mean = targets.mean(axis=0)
     running = np.cumsum(targets[order[:, : max(NEIGHBOURS)]] - mean, axis=1)
     best, least = (1, 0.0), np.inf
-    for k in [k for k in NEIGHBOURS if k < len(order)] or [1]:
+    for k in [k for k in NEIGHBOURS if k <= most] or [1]:
         for prior in PRIORS:
             error = float(((targets - mean - running[:, k - 1] / (k + prior)) ** 2).sum())
             if error <= least:

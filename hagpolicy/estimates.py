@@ -45,7 +45,9 @@ class GroupBootstrap:
         return np.asarray((self.counts @ self.sums(values)) / (self.counts @ self.sizes)[:, None])
 
     def mean(self, values: np.ndarray) -> Estimate:
-        """Mean of values (n_prompts,), with its percentile interval."""
+        """Mean of values (n_prompts,), with its percentile interval; over one group nothing is known."""
+        if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
+            return Estimate(float(values.mean()), -1.0, 1.0)
         return interval(float(values.mean()), self.means(values[:, None])[:, 0])
 
 
@@ -150,10 +152,13 @@ def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = N
         folds: int64 (n_prompts,).
         labels: a label for each prompt; then the best of its own label outside its fold, or of all
             prompts where the label has none there. None: one best for all.
+
+    With one fold nothing lies outside it: then the choice is made on all prompts.
     """
     choice = np.empty(len(Y), dtype=np.int64)
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
+        train = train if train.any() else test
         overall = int(Y[train].mean(axis=0).argmax())
         choice[test] = overall
         for label in np.unique(labels[test]) if labels is not None else []:
@@ -168,7 +173,9 @@ def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, 
     samples and scored on the other, both ways, over random halves; a lower bound of the VBS.
 
     Ties on the choosing half are broken at random. A frozen config's outcomes stand in both
-    halves, whatever their number. None where no sampled config has two samples everywhere.
+    halves, whatever their number. A sampled cell with one sample cannot be split and is not chosen,
+    which keeps the bound low. None where a prompt has no other sampled cell, and without sampled
+    configs: there the frozen outcomes would be chosen and scored on themselves.
 
     Args:
         rewards: float64 (n_prompts, n_configs, n_samples), NaN = missing.
@@ -177,7 +184,8 @@ def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, 
         seed: of splits and ties.
     """
     counts = (~np.isnan(rewards)).sum(axis=2)
-    if not len(rewards) or rewards.shape[1] == 0 or (counts[:, ~frozen] < 2).any() or (counts < 1).any():
+    usable = frozen | (counts >= 2)
+    if not len(rewards) or not (usable & ~frozen).any(axis=1).all() or (counts < 1).any():
         return None
     rng = np.random.default_rng(seed)
     total = np.zeros(len(rewards))
@@ -194,6 +202,7 @@ def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, 
         for chooser, judge in (halves, halves[::-1]):
             # Ties at random: equal means must not be decided by the space's order.
             noise = rng.random(chooser.shape)
+            chooser = np.where(usable, chooser, -np.inf)
             top = chooser >= chooser.max(axis=1, keepdims=True) - 1e-12
             total += taken(judge, np.where(top, noise, -1.0).argmax(axis=1))
     return total / (2 * repeats)

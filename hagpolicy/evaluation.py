@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.caveats import MIN_GROUPS, comparable, counted, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import (
@@ -49,13 +50,14 @@ class Headroom:
             skill; None where there are fewer than two sampled configs.
         per_task_best: best config of each task (cross-fitted), over SBS; None with fewer than two tasks.
         could_win_low: lower end of what knowing each prompt's best config would gain over SBS, from
-            the split-sample oracles; None without them.
+            the split-sample oracle of sampled configs; None without it.
         could_win_high: upper end: naive oracle over SBS (biased upward).
         detectable: gain over SBS that this table can prove with probability 0.8, if a policy departed
-            from SBS for every prompt; the fewer departures, the smaller.
+            from SBS for every prompt; the fewer departures, the smaller. NaN (null in JSON) for one
+            config or one group.
         n_prompts: prompts compared.
         n_groups: independent groups among them.
-        n_samples: samples of a sampled config.
+        n_samples: samples of a sampled config, the usual number.
         n_left_out: prompts left out because a config has no scored sample.
         warnings: in plain words.
     """
@@ -82,7 +84,9 @@ class Headroom:
         values = {
             name: value.to_json() if isinstance(value, Estimate) else value for name, value in self.__dict__.items()
         }
-        return {**values, "sbs_config": self.sbs_config.to_dict(), "warnings": list(self.warnings)}
+        detectable = self.detectable if np.isfinite(self.detectable) else None  # JSON has no NaN
+        more = {"sbs_config": self.sbs_config.to_dict(), "warnings": list(self.warnings), "detectable": detectable}
+        return {**values, **more}
 
     @property
     def sentence(self) -> str:
@@ -92,12 +96,18 @@ class Headroom:
             default += f" gains {self.sbs_over_default:+} over the engine's default"
         else:
             default += f" scores {self.sbs} (the engine's default is not in the table)"
-        low = f"at least {max(self.could_win_low.value, 0.0):.3f}" if self.could_win_low else "an unknown amount"
-        return (
-            f"{default}; knowing each prompt's best would win {low} and at most {self.could_win_high.value:.3f} more "
-            f"(lower end: split samples; upper end: biased); {self.n_groups} independent prompts × {self.n_samples} "
-            f"samples can prove a gain of {self.detectable:.3f}."
-        )
+        if self.could_win_high.value <= 0.0:
+            return f"{default}; no other configuration did better on any prompt, so nothing can be won per prompt."
+        high = f"at most {self.could_win_high.value:.3f} more"
+        if self.could_win_low is None:
+            could = f"{high} (upper end: biased; a lower end takes two sampled configurations with two samples each)"
+        else:
+            low = f"at least {max(self.could_win_low.value, 0.0):.3f}"
+            could = f"{low} and {high} (lower end: split samples; upper end: biased)"
+        size = f"{counted(self.n_groups, 'independent prompt')} × {counted(self.n_samples, 'sample')}"
+        enough = self.n_groups >= MIN_GROUPS
+        proof = f"a gain of {self.detectable:.3f}" if enough else f"nothing (at least {MIN_GROUPS} prompts are needed)"
+        return f"{default}; knowing each prompt's best would win {could}; {size} can prove {proof}."
 
     def __str__(self) -> str:
         rows: list[tuple[str, Estimate | None, str]] = [
@@ -109,32 +119,15 @@ class Headroom:
         gains: list[tuple[str, Estimate | None, str]] = [
             ("SBS over engine default", self.sbs_over_default, ""),
             ("best per task over SBS", self.per_task_best, "task known"),
+            ("best per prompt, at least", self.could_win_low, "over SBS; split samples of the sampled configs"),
+            ("best per prompt, at most", self.could_win_high, "over SBS; biased upward"),
         ]
         lines = [f"{name:26} {value!s:24} {note}".rstrip() for name, value, note in rows if value is not None]
         lines += [f"{name:26} {value:+}   {note}".rstrip() for name, value, note in gains if value is not None]
         left = f", {self.n_left_out} prompts left out (a config without a scored sample)" if self.n_left_out else ""
-        lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent groups{left}")
+        lines.append(f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join([*lines, self.sentence])
-
-
-def comparable(table: SweepTable) -> SweepTable:
-    """The prompts with a scored sample of every config.
-
-    Raises:
-        InvalidInput: fewer than two of them.
-    """
-    kept = table.take(table.complete)
-    if len(kept.prompts) < 2:
-        counts = table.counts
-        empty = int((counts == 0).all(axis=0).sum())
-        raise InvalidInput(
-            "table",
-            "at least two prompts with a scored sample of every config",
-            f"{len(kept.prompts)} of {len(table.prompts)} (configs without any scored sample: {empty})",
-            "Finish the sweep, or load it with space= of the configs that were run.",
-        )
-    return kept
 
 
 def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
@@ -157,8 +150,6 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
     sampled = split_oracle(kept.rewards[:, ~frozen], frozen[~frozen], seed=seed) if (~frozen).sum() > 1 else None
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
-    lower = [oracle for oracle in (split, sampled) if oracle is not None]
-    low = sampled if sampled is not None else split
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
@@ -168,14 +159,14 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
         split_oracle=None if split is None else boot.mean(split),
         split_oracle_sampled=None if sampled is None else boot.mean(sampled),
         per_task_best=None if tasks is None else boot.mean(taken(Y, tasks) - sbs),
-        could_win_low=boot.mean(low - sbs) if low is not None and lower else None,
+        could_win_low=None if sampled is None else boot.mean(sampled - sbs),
         could_win_high=boot.mean(Y.max(axis=1) - sbs),
         detectable=_detectable(Y, sbs_index, boot),
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,
-        n_samples=int(kept.counts[:, ~frozen].max()) if (~frozen).any() else int(kept.counts.max()),
+        n_samples=int(np.median(kept.counts[:, ~frozen] if (~frozen).any() else kept.counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=tuple(table_warnings(kept)),
+        warnings=tuple(table_warnings(kept) + few_groups(boot.n_groups)),
     )
 
 
@@ -186,31 +177,6 @@ def _detectable(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
         return float("nan")
     sums = boot.sums(Y[:, others] - Y[:, [sbs]]) * (boot.n_groups / boot.sizes.sum())
     return float(_DETECTABLE_ERRORS * np.median(sums.std(axis=0, ddof=1)) / np.sqrt(boot.n_groups))
-
-
-def table_warnings(table: SweepTable) -> list[str]:
-    """What a reader of any result on this table must know: copied samples, unequal greedy outcomes."""
-    rewards, frozen = table.rewards, table.space.deterministic
-    found = []
-    several = (table.counts > 1).all(axis=0)
-    spread = np.zeros(len(table.space))
-    if several.any():
-        spread[several] = np.nanvar(rewards[:, several], axis=2).mean(axis=0)
-    uneven = frozen & several & (spread > 0.0)
-    if uneven.any():
-        found.append(
-            f"{int(uneven.sum())} deterministic config(s) have several, unequal outcomes in one cell; used as they are"
-        )
-    sampled = np.flatnonzero(~frozen & several)
-    between = np.nanvar(table.means) if len(sampled) else 0.0
-    usual = float(np.median(spread[sampled])) if len(sampled) else 0.0
-    for j in sampled:
-        if between > 0.0 and (usual == 0.0 or (len(sampled) > 2 and spread[j] < 0.1 * usual)):
-            found.append(
-                f"samples of config {j} ({table.space[int(j)]}) agree far more than samples do: were they copied "
-                "(a cache, a fixed seed, a server that ignores temperature)? Copies are not samples"
-            )
-    return found
 
 
 def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
@@ -248,7 +214,7 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     default = None if view.default is None else boot.mean(ladder.reference - Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
     left_out = len(table.prompts) - len(kept.prompts)
-    warnings = tuple(table_warnings(kept) + _fingerprint_warnings(policy, table))
+    warnings = tuple(table_warnings(kept) + few_groups(boot.n_groups) + _fingerprint_warnings(policy, table))
     return Evaluation(
         rows, None, default, len(Y), boot.n_groups, left_out, fallbacks=float(np.mean(unlike)), warnings=warnings
     )

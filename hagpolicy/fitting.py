@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from hagpolicy._extras import require
+from hagpolicy.caveats import MIN_GROUPS, comparable, few_groups, table_warnings
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
@@ -22,7 +23,7 @@ from hagpolicy.estimates import (
     select,
     taken,
 )
-from hagpolicy.evaluation import N_FOLDS, comparable, table_warnings
+from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.ladder import Entry, Ladder
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 # For rewards in [0, 1]; chosen on simulated worlds before this was written.
 MARGINS = (0.0, 0.03, 0.06, 0.12)
 MIN_DEPARTING = 10
-# Fewer independent groups than this cannot prove anything; SBS ships without a search.
-MIN_GROUPS = 20
 MANY_SIMILAR = 0.2
 
 
@@ -130,33 +129,38 @@ def fit(
         seed: of folds, bootstrap and learners.
 
     Raises:
-        InvalidInput: fewer than two comparable prompts, an unknown encoder or learner, a bad margin.
+        InvalidInput: fewer than two comparable prompts, no or an unknown encoder or learner, a bad margin
+            or share.
         MissingExtra: a package of the extra [fit] is not installed.
     """
     if not margins or any(not margin >= 0.0 for margin in margins):
         raise InvalidInput("margins", "at least one number, none below 0", list(margins))
+    if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
+        raise InvalidInput("near_duplicates", "a share in (0, 1], or None", near_duplicates)
+    encoders = [encoder] if isinstance(encoder, (str, Encoder)) else list(encoder)
+    learners = get_learners(learner)
+    for name, given in (("encoder", encoders), ("learner", learners)):
+        if not given:
+            raise InvalidInput(name, "at least one", "none")
     kept = comparable(table)
     warnings = table_warnings(kept)
     groups = _groups(kept, near_duplicates, warnings)
     boot = GroupBootstrap(groups, seed=seed)
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
-    encoders = [encoder] if isinstance(encoder, (str, Encoder)) else list(encoder)
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
         features, unknown = encode(chosen, kept.prompts)
         trainings.append(Training(chosen, features, unknown, kept.means, groups, folds, seed))
-    learners = get_learners(learner)
     contenders: list[Contender] = []
     threads = require("threadpoolctl", "fit", "fitting")
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with threads.threadpool_limits(1):
-        if boot.n_groups >= MIN_GROUPS:
+        if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
             for training in trainings:
                 for item in learners:
                     contenders += cross_fit(training, item, margins)
-        else:
-            warnings.append(f"{boot.n_groups} independent groups are too few to prove anything (at least {MIN_GROUPS})")
+        warnings += few_groups(boot.n_groups)
         return _policy(table, kept, trainings, contenders, boot, warnings)
 
 

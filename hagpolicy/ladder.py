@@ -70,7 +70,9 @@ class Ladder:
         if split is not None:
             entries["split_vbs"] = self.fixed(split, "split samples")
         entries["naive_vbs"] = self.fixed(self.Y.max(axis=1), "biased upward")
-        gap = entries["split_vbs"].gain.value if split is not None else 0.0
+        # A share of a gap that may be none says nothing, and is printed as thousands of percent.
+        known = split is not None and entries["split_vbs"].gain.low > 0.0
+        gap = entries["split_vbs"].gain.value if known else 0.0
         return tuple(_row(name, entry, gap) for name, entry in entries.items())
 
 

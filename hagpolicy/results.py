@@ -92,7 +92,7 @@ class Evaluation:
         n_prompts: prompts compared.
         n_groups: independent groups among them.
         n_left_out: prompts left out, because they lack a config or were trained on.
-        fallbacks: share of prompts unlike the training prompts.
+        fallbacks: share of prompts unlike the training prompts, in an evaluation on another table.
         warnings: in plain words.
     """
 
@@ -146,14 +146,16 @@ class Evaluation:
             closed = "" if row.gap_closed is None else f"{row.gap_closed:7.0%}"
             lines.append(f"{row.name:{width}}  {value!s:22}  {gain:+}  {closed:10}  {row.note}".rstrip())
         left = f", {self.n_left_out} left out" if self.n_left_out else ""
-        lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent groups{left}")
+        lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent group{'s' * (self.n_groups != 1)}{left}")
+        if self.fallbacks > 0.0:
+            lines.append(f"{self.fallbacks:.0%} of the prompts are unlike the training prompts and got the single best")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
 def candidate_sentence(candidate: Candidate) -> str:
     """What the gate did, in plain words."""
     if candidate.name == "sbs":
-        return "no per-prompt policy beat the single best config; it ships"
+        return "no per-prompt policy was found that beats the single best config; it ships"
     found = f"{candidate.name}: gain {candidate.gain:+}, departing in {candidate.departing_groups} groups"
     if candidate.shipped:
         return f"per-prompt policy ships: {found}"

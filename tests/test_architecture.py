@@ -34,7 +34,7 @@ LAYERS = [
     ["encoders", "learners", "engines", "scorers"],
     ["store"],
     ["sweeping"],
-    ["ladder"],
+    ["caveats", "ladder"],
     ["evaluation", "exporting"],
     ["fitting"],
     ["compose"],

@@ -126,6 +126,33 @@ def test_split_oracle_needs_two_samples() -> None:
     assert split_oracle(missing, np.array([True, False])) is None
 
 
+def test_one_failed_sample_does_not_take_the_split_oracle_away() -> None:
+    rewards = 0.5 * (np.random.default_rng(5).random((300, 4, 4)) < 0.5)
+    rewards[:, 0] = 1.0
+    frozen = np.zeros(4, dtype=bool)
+    rewards[3, 1, 1:] = np.nan
+    split = split_oracle(rewards, frozen)
+    assert split is not None
+    assert split.mean() == 1.0
+    rewards[:, 0, 1:] = np.nan  # the best config has one sample everywhere: it cannot be split, nor chosen
+    split = split_oracle(rewards, frozen)
+    assert split is not None
+    assert split.mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_deterministic_configs_alone_have_no_split_oracle() -> None:
+    rewards = (np.random.default_rng(6).random((200, 4, 1)) < 0.5).astype(float)
+    assert split_oracle(rewards, np.ones(4, dtype=bool)) is None
+
+
+def test_one_group_tells_nothing() -> None:
+    boot = GroupBootstrap(np.zeros(30))
+    estimate = boot.mean(np.linspace(0.0, 1.0, 30))
+    assert (estimate.low, estimate.high) == (-1.0, 1.0)
+    Y = np.tile([0.2, 0.6, 0.4], (30, 1))
+    assert (crossfit_sbs(Y, fold_numbers(np.zeros(30), 1, 0)) == 1).all()
+
+
 def test_ties_are_broken_at_random_not_by_order() -> None:
     rewards = np.zeros((2000, 2, 2))
     rewards[:, 1] = [1.0, 0.0]  # the same mean on neither half; config 0 is always 0

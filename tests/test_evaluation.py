@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,9 +77,9 @@ def test_copied_samples_are_named() -> None:
     rewards = (rng.random((100, 4, 5)) < 0.5).astype(float)
     rewards[:, 2] = rewards[:, 2, :1]
     prompts = [f"prompt {i}" for i in range(100)]
-    warnings = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings
-    assert [warning for warning in warnings if "config 2" in warning and "copied" in warning]
-    assert len(warnings) == 1
+    found = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings
+    assert [warning for warning in found if "config 2" in warning and "copied" in warning]
+    assert len(found) == 1
     rewards[:] = rewards[:, :, :1]
     assert len(hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings) == 4
 
@@ -172,9 +174,103 @@ def test_few_groups_ship_sbs_without_a_search() -> None:
 
 
 def test_bad_arguments(strong: tuple) -> None:
-    for arguments in ({"margins": []}, {"margins": [-0.1]}, {"margins": [float("nan")]}, {"learner": "rigde"}):
+    bad: list[dict] = [{"margins": []}, {"margins": [-0.1]}, {"margins": [float("nan")]}, {"learner": "rigde"}]
+    bad += [{"learner": []}, {"encoder": []}, {"near_duplicates": 0.0}, {"near_duplicates": 80}]
+    for arguments in bad:
         with pytest.raises(InvalidInput):
             hag.fit(strong[1], **arguments)
+
+
+def table_of(rewards: np.ndarray, space: hag.DecodingSpace, **more: Any) -> hag.SweepTable:
+    prompts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(len(rewards))]
+    return hag.SweepTable.from_arrays(prompts, space, rewards, **more)
+
+
+def drawn(*shape: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).random(shape) < 0.5).astype(float)
+
+
+def test_deterministic_configs_alone_give_no_lower_end() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.0], repetition_penalty=[1.0, 1.1, 1.2])
+    h = hag.headroom(table_of(drawn(60, 3, 1), space))
+    assert h.split_oracle is None
+    assert h.could_win_low is None
+    assert "at least" not in h.sentence
+    assert "two sampled configurations" in h.sentence
+
+
+@pytest.mark.parametrize("configs", [1, 3])
+def test_nothing_to_choose_is_said(configs: int) -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9][:configs])
+    h = hag.headroom(table_of(np.repeat(drawn(40, 1, 3), configs, axis=1), space))
+    assert "nothing can be won per prompt" in h.sentence
+    assert "nan" not in str(h)
+    json.dumps(h.to_json(), allow_nan=False)
+
+
+def test_one_group_is_no_knowledge() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    rewards = drawn(40, 3, 4)
+    rewards[:, 1] = np.maximum(rewards[:, 1], 0.5)
+    table = table_of(rewards, space, groups=["a"] * 40)
+    h = hag.headroom(table)
+    assert (h.naive_oracle.low, h.naive_oracle.high) == (-1.0, 1.0)
+    assert any("1 independent group: too few" in warning for warning in h.warnings)
+    assert "can prove nothing" in h.sentence
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy = hag.fit(table)
+    assert policy.evaluation.row("sbs").value == table.means.mean(axis=0).max()
+    assert "beat" not in policy.reason.replace("beats", "")  # nothing was tried, so nothing failed
+
+
+def test_evaluate_on_few_or_foreign_prompts_says_so(strong: tuple) -> None:
+    _, _, policy = strong
+    prompts = [f"SELECT a{i} FROM t{i} WHERE {{x: [{i}]}};" for i in range(8)]
+    e = hag.evaluate(policy, hag.SweepTable.from_arrays(prompts, SPACE, drawn(8, 10, 2)))
+    assert any("8 independent groups: too few" in warning for warning in e.warnings)
+    assert e.fallbacks > 0.5
+    assert f"{e.fallbacks:.0%} of the prompts are unlike the training prompts" in str(e)
+
+
+def test_a_share_of_an_unproven_gap_is_not_printed() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    policy = hag.fit(table_of(drawn(100, 3, 4, seed=1), space), learner="constant")
+    vbs = policy.evaluation.row("split_vbs")
+    assert vbs.gain_low < 0.0 < vbs.gain
+    assert all(row.gap_closed is None for row in policy.evaluation.rows)
+
+
+def test_copies_are_named_although_a_sample_failed() -> None:
+    rewards = drawn(100, 4, 5)
+    rewards[:, 2] = rewards[:, 2, :1]
+    rewards[7, 2, 1:] = rewards[9, :2, 1:] = np.nan
+    found = hag.headroom(table_of(rewards, hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9, 1.1])))
+    assert [warning for warning in found.warnings if "config 2" in warning]
+    assert found.n_samples == 5
+    assert found.could_win_low is not None
+
+
+def test_common_instructions_do_not_hide_what_is_alike() -> None:
+    """Columns that stand in the same rows are counted together: the shares stay exact."""
+    head = "Answer politely and shortly. "
+    prompts = [hag.Prompt(head + text) for text in ("tell me of the sea", "tell me of the sky", "17 * 4 = ?", "x")]
+    prompts += [hag.Prompt("tell me of the sea")]
+    shingles = [{prompt.text.casefold()[at : at + 5] for at in range(len(prompt.text) - 4)} for prompt in prompts]
+    for threshold in (0.3, 0.6, 0.75):
+        wanted = {
+            (i, j)
+            for i in range(5)
+            for j in range(i + 1, 5)
+            if len(shingles[i] & shingles[j]) >= threshold * len(shingles[i] | shingles[j])
+        }
+        assert {tuple(pair) for pair in similar_pairs(prompts, threshold).tolist()} == wanted
+
+
+def test_joined_groups_are_numbered_by_first_appearance() -> None:
+    joined = join_groups(np.array([5, 3, 5, 9, 7]), np.array([[1, 4]]))
+    assert joined.tolist() == [0, 1, 0, 2, 1]
+    assert join_groups(np.array([2, 1]), np.empty((0, 2), dtype=np.int64)).tolist() == [0, 1]
 
 
 def test_near_duplicates_are_found_joined_and_warned_about() -> None:

@@ -52,9 +52,7 @@ def write_bundle(folder: str | Path, bundle: Bundle, card: str) -> Path:
         BundleError: the folder holds something that is no bundle, or it cannot be written; what was
             there before is untouched.
     """
-    folder = Path(folder).absolute()
-    if folder.exists() and not _replaceable(folder):
-        raise BundleError(f"{folder}: expected a new folder or an older bundle, got something else: give another")
+    folder = check_target(folder)
     contents = {MODEL: bundle.model, CARD: card.encode("utf-8"), **bundle.files}
     for name in bundle.files:
         if name != Path(name).name or name in (MANIFEST, MODEL, CARD) or name.startswith("."):
@@ -90,6 +88,18 @@ def write_bundle(folder: str | Path, bundle: Bundle, card: str) -> Path:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def check_target(folder: str | Path) -> Path:
+    """The folder's absolute path, where a bundle may be written to it.
+
+    Raises:
+        BundleError: it holds something that is no bundle.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not _replaceable(folder):
+        raise BundleError(f"{folder}: expected a new folder or an older bundle, got something else: give another")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def test_rescore_changes_the_rewards(folder: Path, capsys: pytest.CaptureFixture
         (["headroom", "no-such-folder"], "no-such-folder"),
         (["fit", "{sweep}", "--out", "p", "--learner", "rigde"], "ridge"),
         (["fit", "{sweep}", "--out", "p", "--encoder", "magic"], "magic"),
+        (["fit", "{sweep}", "--out", "{sweep}"], "older bundle"),
         (["predict", "no-such-policy", "Hello"], "no-such-policy"),
         (["predict", "{policy}", "Hello", "--fixed", "temprature=0.2"], "temperature"),
         (["predict", "{policy}", "Hello", "--fixed", "temperature"], "FIELD=VALUE"),
@@ -159,6 +161,28 @@ def test_bad_input_is_one_line_and_code_2(
     assert printed.err.startswith("hagpolicy: ")
     assert printed.err.count("\n") == 1
     assert "Traceback" not in printed.err
+
+
+def test_a_folder_that_cannot_take_the_policy_is_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hag, "fit", lambda *_, **__: pytest.fail("fitted first"))
+    assert main(["fit", str(folder / "sweep"), "--out", str(folder / "sweep")]) == 2
+
+
+def test_a_prompt_that_is_no_text_is_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), "utf-8"))
+    assert main(["predict", str(folder / "policy")]) == 2
+    assert "prompt on stdin: expected text in utf-8" in capsys.readouterr().err
+
+
+def test_a_terminal_that_lacks_a_sign_shows_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert sweep(folder, "prompts.jsonl", "sweep") == 0
+    assert b"100 prompts ? 6 configs" in terminal.buffer.getvalue()
 
 
 def test_cells_that_fail_are_code_1_and_named(
@@ -196,9 +220,21 @@ def test_exit_codes_of_errors(
     assert str(error) in printed
 
 
+def test_a_full_disk_is_code_1_also_where_the_library_explains_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise StoreError("cannot write cells/000001.parquet") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hagpolicy.cli.commands.headroom", failing)
+    assert main(["headroom", "x"]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
 def test_usage_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    assert main(["swep"]) == 2
+    number, share = ["headroom", "s", "--seed", "-1"], ["fit", "s", "--out", "p", "--near-duplicates", "7"]
+    for wrong in ([], ["swep"], number, share):
+        assert main(wrong) == 2
     capsys.readouterr()
     assert main(["--help"]) == 0
     text = capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from hagpolicy.errors import EngineError, HagError, MissingExtra
 
 __all__ = ["main"]
 
+_DISK_GAVE_UP = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 DONE, PARTLY, BAD_INPUT, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -25,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from hagpolicy.cli.parser import build_parser
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows ?, and the work is not lost
     try:
         arguments = build_parser().parse_args(argv)
         code: int = arguments.run(arguments)
@@ -43,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EngineError as error:
         return _fail(str(error), PARTLY)
     except HagError as error:
-        return _fail(str(error), BAD_INPUT)
+        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_GAVE_UP
+        return _fail(str(error), PARTLY if full else BAD_INPUT)
     except OSError as error:
         return _fail(str(error), PARTLY)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hagpolicy as hag
+from hagpolicy.bundle import check_target
 from hagpolicy.errors import InvalidInput
 from hagpolicy.reporting.labels import config_words, signed
 from hagpolicy.reporting.output import json_text
@@ -68,6 +69,7 @@ def headroom(arguments: Namespace) -> int:
 
 def fit(arguments: Namespace) -> int:
     """Fit and save a policy."""
+    check_target(arguments.out)  # before the work, not after it
     learner: Any = (
         [name.strip() for name in arguments.learner.split(",")] if "," in arguments.learner else arguments.learner
     )
@@ -106,7 +108,7 @@ def evaluate(arguments: Namespace) -> int:
 
 def predict(arguments: Namespace) -> int:
     """Decide one prompt; imports nothing that only training needs."""
-    text = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    text = _stdin() if arguments.prompt == "-" else arguments.prompt
     decision = hag.load(arguments.policy).decide(text, fixed=fixed_fields(arguments.fixed))
     rendering = None
     if arguments.engine:
@@ -216,6 +218,13 @@ def _json_file(name: str) -> Any:
         return json.loads(Path(name).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"scorer file {name}", "a readable JSON file", str(error)) from error
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("prompt on stdin", f"text in {sys.stdin.encoding}", str(error)) from error
 
 
 def _say(line: str = "") -> None:

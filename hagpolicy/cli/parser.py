@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     headroom = verb("headroom", "what there is to win, before any training", "hagpolicy headroom sweeps/qa")
     headroom.add_argument("folder", help="of a sweep")
-    headroom.add_argument("--seed", type=int, default=0, help="of folds, splits and bootstrap (default 0)")
+    headroom.add_argument("--seed", type=_seed, default=0, help="of folds, splits and bootstrap (default 0)")
     _fit(verb("fit", "fit a policy; ships the single best configuration unless more is proven", _FIT_EXAMPLE))
     evaluate = verb(
         "evaluate",
@@ -80,6 +80,19 @@ def build_parser() -> argparse.ArgumentParser:
     rescore.add_argument("folder", help="of a sweep")
     rescore.add_argument("--scorer", action="append", metavar="SCORER", help=_SCORER)
     return parser
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a share in (0, 1], got {text}")
+    return value
 
 
 _FIT_EXAMPLE = "hagpolicy fit sweeps/qa --out policies/qa --learner ridge,knn"
@@ -122,11 +135,11 @@ def _fit(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--near-duplicates",
-        type=float,
+        type=_share,
         metavar="SHARE",
         help="keep prompts together that share this much of their text, (0, 1]",
     )
-    verb.add_argument("--seed", type=int, default=0, help="of folds, bootstrap and learners (default 0)")
+    verb.add_argument("--seed", type=_seed, default=0, help="of folds, bootstrap and learners (default 0)")
 
 
 def _predict(verb: argparse.ArgumentParser) -> None:

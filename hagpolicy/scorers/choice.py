@@ -36,9 +36,9 @@ class MultipleChoice(ReadingScorer[Choices]):
     the options are read from the prompt's lines ("A) …", "(A) …", "A. …"), else A to H are allowed.
 
     The choice is found by the first of these that applies: what follows the last "answer is",
-    "answer:" or \boxed; an answer that is, or starts with, one letter; the only letter in brackets;
-    the only option whose text occurs; the only letter standing alone. An answer that chooses
-    nothing, or several, is wrong.
+    "answer:" or \boxed; an answer that is one letter, or has one alone on its first line and on no
+    other, or starts with one marked as an option; the only letter in brackets; the only option whose
+    text occurs; the only letter standing alone. An answer that chooses nothing, or several, is wrong.
     """
 
     name = "multiple_choice"
@@ -104,6 +104,10 @@ def chosen_letter(text: str, texts: Mapping[str, str]) -> str | None:
     whole = re.fullmatch(rf"[\W_]*(?:(?i:option|choice)\s+)?({either})[\W_]*", text)
     if whole:
         return str(whole[1]).upper()
+    # "B", and below it what is wrong with the others; an answer with several such lines has not chosen.
+    lines = re.findall(rf"(?m)^[ \t*_]{{0,20}}({either})[ \t*_]{{0,20}}$", text)
+    if len(lines) == 1 and re.match(rf"[\s*_]*{lines[0]}[ \t*_]*\n", text):
+        return str(lines[0]).upper()
     listed = {found.upper() for found in re.findall(rf"(?m)^[\s*_(\[]{{0,20}}({either})[)\].:*]", text)}
     opening = re.match(rf"[\s*_(\[]*(?:(?i:option|choice)\s+)?({either})[)\].:,*]", text)
     if opening and len(listed) <= 1:
@@ -115,7 +119,9 @@ def chosen_letter(text: str, texts: Mapping[str, str]) -> str | None:
     named = _named(plain(text), {key: plain(value) for key, value in texts.items() if plain(value)})
     if len(named) == 1:
         return named.pop()
-    alone = {str(found) for found in re.findall(rf"(?<![\w'])(?<!not )(?!A\s+[a-z])([{letters}])(?![\w'])", text)}
+    # "A" before a word is the article, unless that word is "or": "A or B" chooses none.
+    article = r"A\s+(?!or\b|and\b)[a-z]"
+    alone = {str(found) for found in re.findall(rf"(?<![\w'])(?<!not )(?!{article})([{letters}])(?![\w'])", text)}
     alone -= {"I"}
     return alone.pop() if len(alone) == 1 and not named else None
 

@@ -32,6 +32,7 @@ _TERM = re.compile(
     r"(?:\s?(?:[×x*·]|\\times|\\cdot)\s?10\s?\^\s?\{?(?P<power>-?\d{1,3})(?!\d)\}?)?)"
 )
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_FINAL_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([-+−$€£¥\d][-$€£¥\d.,/ \t]{0,40})[%*]{0,4}[ \t]{0,20}$")
 _FRACTION = re.compile(r"(\d)?\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
 _SPACED = re.compile(r"(?<=\d)(?:\\[,!]|\{,\})(?=\d{3})")
 _MAX_DIGITS = 400
@@ -50,9 +51,11 @@ def numbers_in(text: str) -> Iterator[Fraction]:
 
 
 def final_number(text: str) -> Fraction | None:
-    r"""The number a text ends on: the last one in its last \boxed{}, else after its last "####",
-    else of all; None where there is none."""
-    for marked in (*reversed(_BOXED.findall(text)), *([text.rpartition("####")[2]] if "####" in text else []), text):
+    r"""The number a text ends on: the last one in its last \boxed{}, else of its last line "#### number",
+    else after its last "####", else of all; None where there is none."""
+    # After "#### 7" some models go on with a question of their own; "#### Step 2" is only a heading.
+    lines = [*_FINAL_LINE.findall(text)[-1:], text.rpartition("####")[2]] if "####" in text else []
+    for marked in (*reversed(_BOXED.findall(text)), *lines, text):
         if found := list(numbers_in(marked)):
             return found[-1]
     return None

@@ -159,4 +159,5 @@ def candidate_sentence(candidate: Candidate) -> str:
     found = f"{candidate.name}: gain {candidate.gain:+}, departing in {candidate.departing_groups} groups"
     if candidate.shipped:
         return f"per-prompt policy ships: {found}"
-    return f"nothing per prompt is proven, the single best config ships; held back: {found}"
+    few = " (too few to rely on the interval)" if candidate.gain.low > 0.0 else ""
+    return f"nothing per prompt is proven, the single best config ships; held back: {found}{few}"

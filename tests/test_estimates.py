@@ -16,7 +16,7 @@ from hagpolicy.estimates import (
     split_oracle,
     taken,
 )
-from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow
+from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
 
 
 def test_bootstrap_interval_of_a_mean_is_as_wide_as_theory() -> None:
@@ -180,3 +180,10 @@ def test_evaluation_survives_json() -> None:
     assert again.row("policy").gain == 0.1
     with pytest.raises(KeyError):
         again.row("nothing")
+
+
+def test_the_sentence_says_why_a_gain_above_zero_is_held_back() -> None:
+    held = Candidate("ridge on static", Estimate(0.05, 0.01, 0.09), 0.03, departing_groups=6, shipped=False)
+    assert candidate_sentence(held).endswith("departing in 6 groups (too few to rely on the interval)")
+    open_ = Candidate("ridge on static", Estimate(0.05, -0.01, 0.09), 0.03, departing_groups=60, shipped=False)
+    assert candidate_sentence(open_).endswith("departing in 60 groups")

@@ -7,7 +7,7 @@ bundle needs no more than numpy, tokenizers and an onnxruntime.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 _HOMES = {
     "Completion": "hagpolicy.engines.base",
@@ -41,7 +41,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-__all__ = sorted([*_HOMES, "__version__"])  # pyright: ignore
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

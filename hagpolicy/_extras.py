@@ -21,6 +21,4 @@ def require(module: str, extra: str, feature: str) -> ModuleType:
         # An installed package that fails for a reason of its own must not be reported as missing.
         if error.name is not None and error.name.partition(".")[0] != package:
             raise
-        raise MissingExtra(
-            f"{feature} needs the package {package!r}: pip install 'hagpolicy[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{feature} needs the package {package!r}: pip install 'hagpolicy[{extra}]'") from error

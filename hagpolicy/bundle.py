@@ -25,7 +25,7 @@ from typing import Any
 from hagpolicy._digest import DIGEST_BYTES, digest, digest_bytes
 from hagpolicy.errors import BundleError
 from hagpolicy.onnx_scan import scan
-from hagpolicy.prompts import Prompt, as_prompt, normalised
+from hagpolicy.prompts import normalised
 
 FORMAT_VERSION = 1
 MANIFEST, MODEL, CARD = "policy.json", "policy.onnx", "README.md"
@@ -133,15 +133,14 @@ def read_bundle(folder: str | Path) -> Bundle:
     return Bundle(manifest, contents.pop(MODEL), contents)
 
 
-def salted(prompts: Iterable[Any], salt: str) -> list[str]:
-    """Digests of prompts' normalised texts under a salt of 32 hex digits, 32 hex digits each, in order.
+def salted(texts: Iterable[str], salt: str) -> list[str]:
+    """Digests of normalised texts under a salt of 32 hex digits, 32 hex digits each, in order.
 
-    They tell that a prompt was trained on without holding it; the salt keeps one bundle's digests
-    from being looked up in another's.
+    They tell that a prompt or a group was trained on without holding it; the salt keeps one bundle's
+    digests from being looked up in another's.
     """
     key = bytes.fromhex(salt)
-    texts = (normalised((value if isinstance(value, Prompt) else as_prompt(value)).text) for value in prompts)
-    data = (text.encode("utf-8", "surrogatepass") for text in texts)
+    data = (normalised(text).encode("utf-8", "surrogatepass") for text in texts)
     return [hashlib.blake2b(part, digest_size=DIGEST_BYTES, key=key).hexdigest() for part in data]
 
 

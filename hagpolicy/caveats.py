@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.errors import InvalidInput
+from hagpolicy.results import Estimate
 from hagpolicy.table import SweepTable
 
 # Fewer independent groups than this cannot prove anything, and a bootstrap over them is too narrow.
@@ -17,7 +18,7 @@ def comparable(table: SweepTable) -> SweepTable:
     Raises:
         InvalidInput: fewer than two of them.
     """
-    kept = table.take(table.complete)
+    kept = checked(table).take(table.complete)
     if len(kept.prompts) < 2:
         counts = table.counts
         empty = int((counts == 0).all(axis=0).sum())
@@ -30,6 +31,13 @@ def comparable(table: SweepTable) -> SweepTable:
     return kept
 
 
+def checked(table: object) -> SweepTable:
+    """The table itself. Raises InvalidInput for anything else, such as a folder's name."""
+    if not isinstance(table, SweepTable):
+        raise InvalidInput("table", "a SweepTable", table, "hag.load_table reads one from a sweep folder.")
+    return table
+
+
 def few_groups(count: int) -> list[str]:
     """The warning for too few independent groups, none for enough of them."""
     if count >= MIN_GROUPS:
@@ -38,6 +46,16 @@ def few_groups(count: int) -> list[str]:
     if count == 1:
         return [f"{found}; the single best config is chosen and scored on the same prompts, and intervals are unknown"]
     return [f"{found}; intervals over so few are too narrow"]
+
+
+def default_doubt(gain: Estimate | None) -> list[str]:
+    """The warning where the single best config is not proven to beat the engine's default."""
+    if gain is None or gain.low > 0.0 or gain.low == gain.high == 0.0:
+        return []
+    return [
+        f"the single best config is not proven better than the engine's default ({gain:+}, paying for the choice "
+        "among all configs); fewer configs or more prompts would tell"
+    ]
 
 
 def table_warnings(table: SweepTable) -> list[str]:

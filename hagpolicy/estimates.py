@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
 N_BOOT = 2000
@@ -24,9 +25,14 @@ class GroupBootstrap:
         groups: int64 (n_prompts,).
         n_boot: number of draws.
         seed: of the draws.
+
+    Raises:
+        InvalidInput: a seed that is no whole number or below 0.
     """
 
     def __init__(self, groups: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InvalidInput("seed", "a whole number, at least 0", seed)
         _, self.index = np.unique(groups, return_inverse=True)
         self.n_groups = int(self.index.max()) + 1
         rng = np.random.default_rng(seed)
@@ -52,10 +58,10 @@ class GroupBootstrap:
 
 
 def interval(value: float, draws: np.ndarray) -> Estimate:
-    """`value` with the central 95 % of the draws."""
+    """`value` with the central 95 % of the draws, widened to hold the value where most draws are equal."""
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
 
 
 @dataclass(frozen=True)

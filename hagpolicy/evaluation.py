@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.caveats import MIN_GROUPS, comparable, counted, few_groups, table_warnings
+from hagpolicy.caveats import MIN_GROUPS, checked, comparable, counted, default_doubt, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import (
@@ -19,6 +19,7 @@ from hagpolicy.estimates import (
     taken,
 )
 from hagpolicy.ladder import Ladder
+from hagpolicy.near_duplicates import similar_warning
 from hagpolicy.policy import Policy
 from hagpolicy.results import Estimate, Evaluation
 from hagpolicy.table import SweepTable
@@ -150,6 +151,7 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
     sampled = split_oracle(kept.rewards[:, ~frozen], frozen[~frozen], seed=seed) if (~frozen).sum() > 1 else None
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
+    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
@@ -166,7 +168,7 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
         n_groups=boot.n_groups,
         n_samples=int(np.median(kept.counts[:, ~frozen] if (~frozen).any() else kept.counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=tuple(table_warnings(kept) + few_groups(boot.n_groups)),
+        warnings=tuple(doubts),
     )
 
 
@@ -194,7 +196,7 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     Raises:
         InvalidInput: a config of the policy is not in the table, or fewer than two prompts are left.
     """
-    view = table.in_space(policy.space)
+    view = checked(table).in_space(policy.space)
     fresh = view.take(~policy.trained_on(view.prompts))
     if len(fresh.prompts) < 2:
         got = f"{len(fresh.prompts)} of {len(view.prompts)}"
@@ -202,9 +204,7 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     kept = comparable(fresh)
     Y = kept.means
     boot = GroupBootstrap(kept.groups, seed=seed)
-    ladder = Ladder(
-        Y, kept.rewards, kept.space.deterministic, np.full(len(Y), policy.sbs_index), boot, seed
-    )
+    ladder = Ladder(Y, kept.rewards, kept.space.deterministic, np.full(len(Y), policy.sbs_index), boot, seed)
     decisions = policy.decide_batch(kept.prompts)
     chosen = np.array([decision.index for decision in decisions])
     best: dict[str, int] = policy.manifest.get("task_best") or {}
@@ -214,7 +214,8 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     default = None if view.default is None else boot.mean(ladder.reference - Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
     left_out = len(table.prompts) - len(kept.prompts)
-    warnings = tuple(table_warnings(kept) + few_groups(boot.n_groups) + _fingerprint_warnings(policy, table))
+    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
+    warnings = tuple(doubts + _fingerprint_warnings(policy, table))
     return Evaluation(
         rows, None, default, len(Y), boot.n_groups, left_out, fallbacks=float(np.mean(unlike)), warnings=warnings
     )

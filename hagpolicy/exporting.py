@@ -68,7 +68,11 @@ def export_policy(
         "max_tokens": table.max_tokens,
         "scorers": dict(table.scorers),
         "evaluation": evaluation.to_json(),
-        "trained_on": {"salt": salt, "digests": sorted(salted(table.prompts, salt))},
+        "trained_on": {
+            "salt": salt,
+            "digests": sorted(salted((prompt.text for prompt in table.prompts), salt)),
+            "groups": sorted(set(salted((p.group for p in table.prompts if p.group is not None), salt))),
+        },
     }
     return Policy(manifest, model.SerializeToString(), encoder.files())
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.caveats import MIN_GROUPS, comparable, few_groups, table_warnings
+from hagpolicy.caveats import MIN_GROUPS, comparable, default_doubt, few_groups, table_warnings
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
@@ -29,7 +29,7 @@ from hagpolicy.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.ladder import Entry, Ladder
 from hagpolicy.learners import get_learner, get_learners
 from hagpolicy.learners.base import FittedLearner, Learner
-from hagpolicy.near_duplicates import SIMILAR, join_groups, similar_pairs
+from hagpolicy.near_duplicates import join_groups, similar_pairs, similar_warning
 from hagpolicy.policy import Policy
 from hagpolicy.results import Candidate, Evaluation, candidate_sentence
 from hagpolicy.table import SweepTable
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 # For rewards in [0, 1]; chosen on simulated worlds before this was written.
 MARGINS = (0.0, 0.03, 0.06, 0.12)
 MIN_DEPARTING = 10
-MANY_SIMILAR = 0.2
 
 
 @dataclass(frozen=True)
@@ -166,29 +165,24 @@ def fit(
 
 def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:
     """Groups of the prompts, near-duplicates joined on request and warned about otherwise."""
-    pairs = similar_pairs(table.prompts, SIMILAR if threshold is None else threshold)
-    apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]
-    if threshold is not None:
-        return join_groups(table.groups, apart)
-    share = len(np.unique(apart)) / len(table.prompts)
-    if share > MANY_SIMILAR:
-        warnings.append(
-            f"{share:.0%} of the prompts are nearly equal to another one in a different group; if they are not "
-            f"independent, declare groups or pass near_duplicates={SIMILAR}: intervals are too narrow otherwise"
-        )
-    return table.groups
+    if threshold is None:
+        warnings += similar_warning(table)
+        return table.groups
+    pairs = similar_pairs(table.prompts, threshold)
+    return join_groups(table.groups, pairs)
 
 
 def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) -> list[Contender]:
     """One contender a margin: fitted on all folds but one, scored on that one, in turn."""
     Y = training.Y
     sbs = crossfit_sbs(Y, training.folds)
-    values = np.empty_like(Y)
+    # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
+    values = np.empty(Y.shape, dtype=np.float32)
     for train, test in training.parts():
         values[test] = training.fitted(learner, train).predict(training.features[test])
     found = []
     for margin in margins:
-        choices = np.where(training.unlike, sbs, choices_of(values, sbs, margin))
+        choices = np.where(training.unlike, sbs, choices_of(values, sbs, float(np.float32(margin))))
         gains = taken(Y, choices) - taken(Y, sbs)
         found.append(Contender(training, learner, margin, gains, choices != sbs))
     return found
@@ -203,37 +197,19 @@ def _policy(
     warnings: list[str],
 ) -> Policy:
     """Select, gate, evaluate, refit on everything, export."""
-    Y, folds, seed = kept.means, trainings[0].folds, trainings[0].seed
-    ladder = Ladder(Y, kept.rewards, kept.space.deterministic, crossfit_sbs(Y, folds), boot, seed)
-
-    def chosen_among(some: list[Contender]) -> Selection:
-        return select(np.column_stack([item.gains for item in some]), ladder.reference, boot)
-
-    entries: dict[str, Entry] = {}
-    for name in dict.fromkeys(item.learner.name for item in contenders):
-        best = chosen_among([item for item in contenders if item.learner.name == name])
-        entries[name] = Entry(best.value, best.gain, "before the gate")
-    winner: Contender | None = None
-    candidate = Candidate("sbs", ladder.fixed(ladder.reference).gain, 0.0, 0, False)
-    entries["policy"] = Entry(boot.mean(ladder.reference), candidate.gain, "ships the single best config")
-    if contenders:
-        selection = chosen_among(contenders)
-        winner = None if selection.index is None else contenders[selection.index]
-        departing = 0 if winner is None else len(np.unique(trainings[0].groups[winner.departs]))
-        shipped = selection.gain.low > 0.0 and departing >= MIN_DEPARTING
-        margin = 0.0 if winner is None else winner.margin
-        candidate = Candidate(winner.name if winner else "sbs", selection.gain, margin, departing, shipped)
-        if shipped:
-            entries["policy"] = Entry(selection.value, selection.gain, candidate.name)
+    Y, folds = kept.means, trainings[0].folds
+    ladder = Ladder(Y, kept.rewards, kept.space.deterministic, crossfit_sbs(Y, folds), boot, trainings[0].seed)
+    winner, candidate, entries = _gate(contenders, ladder)
     per_task = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
+    over_default = None if kept.default is None else select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain
     evaluation = Evaluation(
         ladder.rows(kept.default, per_task, entries),
         candidate,
-        None if kept.default is None else select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain,
+        over_default,
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,
         n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *default_doubt(over_default)),
     )
     logger.info("%s", candidate_sentence(candidate))
     held = None
@@ -241,9 +217,36 @@ def _policy(
         held = _export(kept, winner.training, winner.learner, winner.margin, evaluation, per_prompt=True)
     if candidate.shipped and held is not None:
         return held
-    shipped_policy = _export(kept, trainings[0], get_learner("constant"), 0.0, evaluation, per_prompt=False)
-    shipped_policy.candidate = held
-    return shipped_policy
+    policy = _export(kept, trainings[0], get_learner("constant"), 0.0, evaluation, per_prompt=False)
+    policy.candidate = held
+    return policy
+
+
+def _gate(contenders: list[Contender], ladder: Ladder) -> tuple[Contender | None, Candidate, dict[str, Entry]]:
+    """The best contender (None where none beats SBS), what the gate made of it, and the lines of the
+    learners and of the policy for the ladder."""
+
+    def chosen_among(some: list[Contender]) -> Selection:
+        return select(np.column_stack([item.gains for item in some]), ladder.reference, ladder.boot)
+
+    entries: dict[str, Entry] = {}
+    for name in dict.fromkeys(item.learner.name for item in contenders):
+        best = chosen_among([item for item in contenders if item.learner.name == name])
+        entries[name] = Entry(best.value, best.gain, "before the gate")
+    sbs = ladder.fixed(ladder.reference, "ships the single best config")
+    entries["policy"] = sbs
+    if not contenders:
+        return None, Candidate("sbs", sbs.gain, 0.0, 0, False), entries
+    selection = chosen_among(contenders)
+    if selection.index is None:
+        return None, Candidate("sbs", selection.gain, 0.0, 0, False), entries
+    winner = contenders[selection.index]
+    departing = len(np.unique(winner.training.groups[winner.departs]))
+    shipped = selection.gain.low > 0.0 and departing >= MIN_DEPARTING
+    candidate = Candidate(winner.name, selection.gain, winner.margin, departing, shipped)
+    if shipped:
+        entries["policy"] = Entry(selection.value, selection.gain, candidate.name)
+    return winner, candidate, entries
 
 
 def _export(
@@ -253,5 +256,13 @@ def _export(
     everything = np.ones(len(kept.prompts), dtype=bool)
     fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
     return export_policy(
-        kept, training.encoder, learner, fitted, novelty, margin, evaluation, training.features, per_prompt=per_prompt,
+        kept,
+        training.encoder,
+        learner,
+        fitted,
+        novelty,
+        margin,
+        evaluation,
+        training.features,
+        per_prompt=per_prompt,
     )

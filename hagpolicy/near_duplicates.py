@@ -8,9 +8,11 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.prompts import Prompt, normalised
+from hagpolicy.table import SweepTable
 
 SHINGLE = 5
 SIMILAR = 0.8
+MANY = 0.2
 
 
 def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.ndarray:
@@ -67,3 +69,16 @@ def join_groups(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 def _shingles(text: str) -> set[str]:
     return {text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1))}
+
+
+def similar_warning(table: SweepTable) -> list[str]:
+    """The warning where more than a fifth of the prompts are nearly equal to one of another group."""
+    pairs = similar_pairs(table.prompts)
+    apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]
+    share = len(np.unique(apart)) / len(table.prompts)
+    if share <= MANY:
+        return []
+    return [
+        f"{share:.0%} of the prompts are nearly equal to another one in a different group; if they are not "
+        f"independent, declare groups or fit with near_duplicates={SIMILAR}: intervals are too narrow otherwise"
+    ]

@@ -15,6 +15,7 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.decision import Decision, choose
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.feeds import feeds_of
+from hagpolicy.prompts import as_prompt
 from hagpolicy.results import Evaluation
 from hagpolicy.session import open_session
 from hagpolicy.space import DecodingSpace
@@ -165,12 +166,17 @@ class Policy:
         return self._run(prompts, "novelty")[0]
 
     def trained_on(self, prompts: Sequence[Any]) -> np.ndarray:
-        """bool (n_prompts,): True for a prompt whose normalised text was among the training prompts."""
+        """bool (n_prompts,): True for a prompt whose normalised text, or whose declared group, was
+        among the training prompts."""
         stored = self.manifest.get("trained_on")
         if not stored:
             return np.zeros(len(prompts), dtype=bool)
-        known = set(stored["digests"])
-        return np.array([mark in known for mark in salted(prompts, stored["salt"])], dtype=bool)
+        known = [as_prompt(prompt) for prompt in prompts]
+        texts, groups = set(stored["digests"]), set(stored.get("groups", ()))
+        by_text = salted((prompt.text for prompt in known), stored["salt"])
+        by_group = salted((prompt.group or "" for prompt in known), stored["salt"])
+        marks = zip(known, by_text, by_group, strict=True)
+        return np.array([t in texts or (p.group is not None and g in groups) for p, t, g in marks], dtype=bool)
 
     def save(self, folder: str | Path) -> Path:
         """Write the policy as a bundle; an older bundle in its place is replaced. Returns the folder.

@@ -1,6 +1,6 @@
 """Small policies for tests, made the way `fit` makes them, but with a head that is known by hand.
 
-    python tests/making.py FOLDER    writes the fixture of the current bundle format
+python tests/making.py FOLDER    writes the fixture of the current bundle format
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from hagpolicy.encoders import encode
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.encoders.static import StaticEncoder
-from hagpolicy.results import Estimate, Evaluation, EvaluationRow
 from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners.base import Learner
 from hagpolicy.learners.linear import Affine, Constant
 from hagpolicy.policy import Policy
 from hagpolicy.prompts import Prompt, as_prompts
+from hagpolicy.results import Estimate, Evaluation, EvaluationRow
 from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 

@@ -77,11 +77,15 @@ def test_copied_samples_are_named() -> None:
     rewards = (rng.random((100, 4, 5)) < 0.5).astype(float)
     rewards[:, 2] = rewards[:, 2, :1]
     prompts = [f"prompt {i}" for i in range(100)]
-    found = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings
-    assert [warning for warning in found if "config 2" in warning and "copied" in warning]
-    assert len(found) == 1
+
+    def copied() -> list[str]:
+        found = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings
+        return [warning for warning in found if "copied" in warning]
+
+    assert len(copied()) == 1
+    assert "config 2" in copied()[0]
     rewards[:] = rewards[:, :, :1]
-    assert len(hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings) == 4
+    assert len(copied()) == 4
 
 
 def test_unequal_greedy_outcomes_are_used_and_named() -> None:
@@ -166,11 +170,45 @@ def test_space_order_and_extra_configs_do_not_matter_to_evaluate(strong: tuple) 
     assert hag.evaluate(policy, turned).row("policy").value == hag.evaluate(policy, other).row("policy").value
 
 
+def test_a_best_config_that_is_not_proven_better_than_the_default_is_named(strong: tuple) -> None:
+    noise = (np.random.default_rng(3).random((80, 10, 2)) < 0.5).astype(float)
+    prompts = hag.SimulatedEngine(0).prompts(80)
+    table = hag.SweepTable.from_arrays(prompts, SPACE, noise, default=3)
+    assert any("not proven better than the engine's default" in warning for warning in hag.headroom(table).warnings)
+    assert any("not proven better" in warning for warning in hag.fit(table, learner="knn").evaluation.warnings)
+    clear = noise * 0.2
+    clear[:, 5] = 0.9
+    table = hag.SweepTable.from_arrays(prompts, SPACE, clear, default=3)
+    assert not any("not proven better" in warning for warning in hag.headroom(table).warnings)
+
+
+def test_evaluate_leaves_out_the_groups_that_were_trained_on() -> None:
+    world = hag.SimulatedEngine(8)
+    texts = [prompt.text for prompt in world.prompts(120)]
+    rewards = (np.random.default_rng(0).random((120, 10, 2)) < 0.5).astype(float)
+    groups = [f"document {n // 2}" for n in range(120)]
+    policy = hag.fit(hag.SweepTable.from_arrays(texts[:80:2], SPACE, rewards[:80:2], groups=groups[:80:2]))
+    other = hag.SweepTable.from_arrays(texts[1::2], SPACE, rewards[1::2], groups=groups[1::2])
+    e = hag.evaluate(policy, other)
+    assert e.n_left_out == 40
+    assert e.n_prompts == 20
+
+
 def test_few_groups_ship_sbs_without_a_search() -> None:
     table = draw(hag.SimulatedEngine(1), 15, 2)
     policy = hag.fit(table)
     assert policy.ships_sbs
     assert any("too few to prove" in warning for warning in policy.evaluation.warnings)
+
+
+def test_bad_tables_and_seeds_are_refused(strong: tuple) -> None:
+    _, table, policy = strong
+    for call in (hag.headroom, hag.fit, lambda given: hag.evaluate(policy, given)):
+        with pytest.raises(InvalidInput, match="load_table"):
+            call("sweeps/smol")
+    for seed in (-1, 1.5, "x", True):
+        with pytest.raises(InvalidInput, match="seed"):
+            hag.headroom(table, seed=seed)
 
 
 def test_bad_arguments(strong: tuple) -> None:

@@ -18,7 +18,7 @@ from hagpolicy.config import NEUTRAL, DecodingConfig
 from hagpolicy.dialects import apply_hint
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.engines.hf_decode import decode
-from hagpolicy.engines.hf_loading import load, pick_device, state_digest
+from hagpolicy.engines.hf_loading import load, pick_device, state_digest, tokenizer_digest
 from hagpolicy.errors import EngineError
 from hagpolicy.prompts import prompt_text
 
@@ -106,7 +106,7 @@ class TransformersEngine(Engine):
 
     @cached_property
     def fingerprint(self) -> Mapping[str, str]:
-        """Kind, model, digest of the weights, versions, digest of the chat template, dtype."""
+        """Kind, model, digest of the weights, versions, digests of chat template and tokenizer, dtype."""
         template = getattr(self.tokenizer, "chat_template", None)
         return {
             "kind": "transformers",
@@ -114,6 +114,7 @@ class TransformersEngine(Engine):
             "weights": self._weights(),
             "version": f"transformers {transformers.__version__}, torch {torch.__version__.partition('+')[0]}",
             "chat_template": digest(template) if template else "none",
+            "tokenizer": tokenizer_digest(self.tokenizer),
             "dtype": str(self.model.dtype).removeprefix("torch."),
         }
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["Loaded", "load", "pick_device", "state_digest"]
+__all__ = ["Loaded", "load", "pick_device", "state_digest", "tokenizer_digest"]
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 NOTE = "hagpolicy.json"
@@ -73,7 +73,8 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **where)
             weights = (lambda: _folder_digest(path)) if local else (lambda: _hub_digest(model))
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    # Each loader has error types of its own (safetensors, tokenizers, gguf), some of them bare exceptions.
+    except Exception as error:
         raise EngineError(f"transformers could not load {source!r}: {error}") from error
     if model.config.is_encoder_decoder:
         raise InvalidInput("model", "a decoder-only language model", f"{source} ({model.config.model_type})")
@@ -120,6 +121,16 @@ def state_digest(model: Any) -> str:
         flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         parts[name] = [str(value.dtype), list(value.shape), digest_bytes(flat.numpy().tobytes())]
     return digest(parts)
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Digest of what turns text into tokens: all of a fast tokenizer but the padding and truncation of
+    its last call; the vocabulary of a slow one."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return digest(tokenizer.get_vocab())
+    stored = json.loads(backend.to_str())
+    return digest({name: part for name, part in stored.items() if name not in ("padding", "truncation")})
 
 
 def _dtype(dtype: str | None, device: str) -> Any:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 HIDDEN = 32
 EPOCHS = 100
-PENALTY = 0.2
+BATCH = 64
+# Weight of the squared weights against the mean squared error.
+PENALTY = 0.75
 
 
 class FittedPerceptron(FittedLearner):
@@ -26,9 +28,7 @@ class FittedPerceptron(FittedLearner):
         second: float64 (hidden, n_configs), with `second_bias` (n_configs,).
     """
 
-    def __init__(
-        self, first: np.ndarray, first_bias: np.ndarray, second: np.ndarray, second_bias: np.ndarray
-    ) -> None:
+    def __init__(self, first: np.ndarray, first_bias: np.ndarray, second: np.ndarray, second_bias: np.ndarray) -> None:
         self.first, self.first_bias, self.second, self.second_bias = first, first_bias, second, second_bias
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -58,11 +58,12 @@ class Perceptron(Learner):
         relative, level = advantages(targets)
         both = np.hstack([relative, level[:, None]])
         centre, spread = both.mean(axis=0), float(both.std()) or 1.0
+        batch = min(BATCH, len(both))
         model = network.MLPRegressor(
             hidden_layer_sizes=(HIDDEN,),
-            alpha=PENALTY * len(both),
+            alpha=PENALTY * batch,  # scikit-learn divides it by the batch, not by the training prompts
             max_iter=EPOCHS,
-            batch_size=min(64, len(both)),
+            batch_size=batch,
             random_state=seed,
             tol=0.0,
         )

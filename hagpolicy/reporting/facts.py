@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hagpolicy.evaluation import Headroom, comparable
+from hagpolicy.caveats import comparable
+from hagpolicy.evaluation import Headroom
 from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
 from hagpolicy.reporting.plots import Line
 from hagpolicy.results import Estimate, Evaluation

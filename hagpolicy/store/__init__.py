@@ -112,9 +112,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         if records is None:
             failures[f"not scored by {name}"] += sum(row >= 0 for i in np.flatnonzero(mine) for row in rows[i])
             continue
-        scored = [
-            [records.rows.get(key, -1) if mine[i] else -1 for key in keys] for i, keys in enumerate(view.keys)
-        ]
+        scored = [[records.rows.get(key, -1) if mine[i] else -1 for key in keys] for i, keys in enumerate(view.keys)]
         values = records.column("reward")
         rewards[mine] = fill(view, scored, values)[mine]
         unscored = np.append(np.isnan(values), True)

@@ -25,6 +25,7 @@ from hagpolicy.table import SweepTable
 
 logger = logging.getLogger(__name__)
 
+
 def sweep(
     engine: Engine | str | Path,
     prompts: Any,

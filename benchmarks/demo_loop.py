@@ -45,8 +45,16 @@ def main() -> int:
     gain, found = headroom["sbs_over_default"], evaluation["candidate"]
     oracle, held = headroom["split_oracle"], found["gain"]
     figures = [
-        figure("single best config over the engine's default", gain["value"], gain["low"], gain["high"], unit="reward gain"),
-        figure("single best config", headroom["sbs"]["value"], headroom["sbs"]["low"], headroom["sbs"]["high"], unit="reward"),
+        figure(
+            "single best config over the engine's default", gain["value"], gain["low"], gain["high"], unit="reward gain"
+        ),
+        figure(
+            "single best config",
+            headroom["sbs"]["value"],
+            headroom["sbs"]["low"],
+            headroom["sbs"]["high"],
+            unit="reward",
+        ),
         figure("split-sample oracle", oracle["value"], oracle["low"], oracle["high"], unit="reward"),
         figure("best per-prompt candidate over SBS", held["value"], held["low"], held["high"], unit="reward gain"),
         figure("per-prompt policy ships", float(not outcome["ships_sbs"]), unit="yes = 1"),

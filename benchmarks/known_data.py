@@ -41,16 +41,22 @@ def main() -> int:
         if isinstance(value, float):
             figures.append(figure(name, value, unit="reward", at_least=low, at_most=high))
         else:
-            figures.append(
-                figure(name, value.value, value.low, value.high, unit="reward", at_least=low, at_most=high)
-            )
+            figures.append(figure(name, value.value, value.low, value.high, unit="reward", at_least=low, at_most=high))
     gain = found.gain
-    figures.append(figure(f"held-back candidate ({found.name}) over SBS", gain.value, gain.low, gain.high, unit="reward"))
+    figures.append(
+        figure(f"held-back candidate ({found.name}) over SBS", gain.value, gain.low, gain.high, unit="reward")
+    )
     figures.append(figure("SBS ships", float(policy.ships_sbs), unit="yes = 1", at_least=1))
-    learners = [row for row in policy.evaluation.rows if row.name in ("knn", "ridge", "lightgbm", "mlp", "best_per_task")]
-    figures += [figure(f"{row.name} over SBS", row.gain, row.gain_low, row.gain_high, unit="reward") for row in learners]
+    learners = [
+        row for row in policy.evaluation.rows if row.name in ("knn", "ridge", "lightgbm", "mlp", "best_per_task")
+    ]
+    figures += [
+        figure(f"{row.name} over SBS", row.gain, row.gain_low, row.gain_high, unit="reward") for row in learners
+    ]
     prompts, groups = len(table.prompts), len(np.unique(table.groups))
-    notes = f"{prompts} problems in {groups} groups (problems on one passage), 11 temperatures, 10 answers. {h.sentence}"
+    notes = (
+        f"{prompts} problems in {groups} groups (problems on one passage), 11 temperatures, 10 answers. {h.sentence}"
+    )
     return record("known_data", STATEMENT, figures, args, notes)
 
 

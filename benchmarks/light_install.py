@@ -25,7 +25,7 @@ CODE = """
 import sys, time
 start = time.perf_counter()
 import hagpolicy
-decision = hagpolicy.load(sys.argv[1]).decide("Tell me about the harbour and the reef, then compare the whale with the anchor.")
+decision = hagpolicy.load(sys.argv[1]).decide("Tell me about the harbour and the reef.")
 print(time.perf_counter() - start, decision.config, decision.reason)
 """
 
@@ -59,7 +59,9 @@ def main() -> int:
         figure("import, load and first decision", float(done.stdout.split()[0]), unit="s"),
         figure("size of the bundle", size / 2**20, unit="MiB"),
     ]
-    return record("light_install", 'pip install ".[cpu]" is light, and enough to load a bundle and predict', figures, args)
+    return record(
+        "light_install", 'pip install ".[cpu]" is light, and enough to load a bundle and predict', figures, args
+    )
 
 
 if __name__ == "__main__":

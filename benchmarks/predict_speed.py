@@ -28,11 +28,11 @@ from tokenizers import Tokenizer
 
 from hagpolicy import DecodingSpace, Policy, SweepTable
 from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.results import Evaluation
 from hagpolicy.exporting import export_policy
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners import get_learner
 from hagpolicy.prompts import as_prompts
+from hagpolicy.results import Evaluation
 
 TARGETS = {"ridge": 1.5, "mlp": 1.5, "lightgbm": 2.0, "knn": None}
 CLAIM = "A policy's predict costs at most 1.5 times tokenizing its prompt (ridge, MLP), 2 times (trees)."

@@ -88,9 +88,7 @@ def bootstrap(
     return float(statistic(values, axis=0)), float(low), float(high)
 
 
-def record(
-    claim: str, statement: str, figures: Sequence[Figure], args: argparse.Namespace, notes: str = ""
-) -> int:
+def record(claim: str, statement: str, figures: Sequence[Figure], args: argparse.Namespace, notes: str = "") -> int:
     """Print the table and, unless `--quick`, write `results/<claim>.json`.
 
     Args:

@@ -93,7 +93,9 @@ def main() -> int:
             continue
         stale = True
         if check:
-            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), text.splitlines(True), path.name, "rendered"))
+            sys.stdout.writelines(
+                difflib.unified_diff(old.splitlines(True), text.splitlines(True), path.name, "rendered")
+            )
         else:
             path.write_text(text, "utf-8")
     return int(stale and check)

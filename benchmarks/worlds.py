@@ -133,6 +133,8 @@ def run_kind(name: str, worlds: int, workers: int, store: bool) -> list[Outcome]
     done = [Outcome(**json.loads(line)) for line in path.read_text().splitlines()] if store and path.exists() else []
     todo = sorted(set(range(worlds)) - {outcome.seed for outcome in done})
     path.parent.mkdir(parents=True, exist_ok=True)
+    if todo:  # all code is loaded before the workers part, so that an edit meanwhile cannot reach them
+        run_world(name, todo[0])
     with ProcessPoolExecutor(workers) as pool:
         for outcome in pool.map(run_world, [name] * len(todo), todo):
             done.append(outcome)

@@ -212,6 +212,30 @@ def test_a_model_given_as_an_object_is_known_by_its_weights() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_a_changed_tokenizer_is_another_engine(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    engine = load_engine(tmp_path, device="cpu")
+    before = engine.fingerprint
+    engine.tokenizer("hello again", padding="max_length", truncation=True, max_length=4)
+    assert load_engine(tmp_path, device="cpu").fingerprint == before
+    del engine.__dict__["fingerprint"]  # padding of a call is not the tokenizer's identity
+    assert engine.fingerprint == before
+    path = tmp_path / "tokenizer.json"
+    text = path.read_text("utf-8").replace('"red"', '"RED"').replace('"green"', '"red"').replace('"RED"', '"green"')
+    path.write_text(text, "utf-8")
+    assert load_engine(tmp_path, device="cpu").fingerprint["tokenizer"] != before["tokenizer"]
+
+
+def test_a_truncated_weights_file_is_an_engine_error(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(EngineError, match="could not load"):
+        load_engine(tmp_path, device="cpu")
+
+
 def test_half_precision_runs() -> None:
     engine = TransformersEngine(tiny_model().to(torch.bfloat16), tiny_tokenizer())
     assert engine.generate([cell(QUESTION, SAMPLED.replace(typical_p=0.9), 1, 6)])[0].tokens

@@ -35,7 +35,7 @@ LAYERS = [
     ["store"],
     ["sweeping"],
     ["caveats", "ladder"],
-    ["evaluation", "exporting"],
+    ["evaluation", "exporting", "crossfit"],
     ["fitting"],
     ["compose"],
     ["reporting"],

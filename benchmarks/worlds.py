@@ -62,7 +62,7 @@ KINDS = {
     "unpredictable": Kind(300, 4, gap=0.12, predictable=False, null=True),
     "duplicates": Kind(300, 4, gap=0.12, predictable=False, copies=5, null=True),
     "weak": Kind(300, 4, gap=0.04),
-    "strong": Kind(300, 4, gap=0.2),
+    "strong": Kind(300, 4, gap=0.15),
     "gap-200x8": Kind(200, 8, gap=0.12, closes=True),
     "gap-600x2": Kind(600, 2, gap=0.12, closes=True),
 }

@@ -15,6 +15,8 @@ Every message says what was wrong, what was expected, what was found and what to
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BundleError",
     "EngineError",
@@ -43,6 +45,17 @@ class InvalidInput(HagError, ValueError):
         if len(shown) > 200:
             shown = shown[:200] + " …"
         super().__init__(f"{field}: expected {expected}, got {shown}." + (f" {do}" if do else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error must survive the way back from a worker process, whatever it names.
+        return _rebuilt, (type(self), self.field, self.expected, self.args[0])
+
+
+def _rebuilt(kind: type[InvalidInput], field: str, expected: str, message: str) -> InvalidInput:
+    error = kind.__new__(kind, message)
+    error.field, error.expected, error.got = field, expected, None
+    error.args = (message,)
+    return error
 
 
 class UnsupportedSetting(InvalidInput):

@@ -137,3 +137,16 @@ def test_replace_checks_again():
 def test_words_for_people():
     assert str(DecodingConfig(temperature=0, hint="Be brief.")) == "temperature=0 hint='Be brief.'"
     assert str(DecodingConfig()) == "temperature=1"
+
+
+def test_errors_survive_the_way_between_processes() -> None:
+    import copy
+    import multiprocessing
+
+    from hagpolicy.errors import InvalidInput
+
+    error = InvalidInput("field", "a number", lambda: None, "Give one.")
+    with multiprocessing.Pool(1) as pool, pytest.raises(InvalidInput, match="temperature"):
+        pool.apply(DecodingConfig, kwds={"temperature": -1.0})
+    assert str(copy.copy(error)) == str(error)
+    assert copy.copy(error).field == "field"

@@ -46,7 +46,7 @@ def benchmarks_page() -> str:
 
 def section(result: dict[str, Any]) -> str:
     """One claim: sentence, table, where it was measured."""
-    lines = [f"## {result['claim']}", "", f"{result['statement']}.", ""]
+    lines = [f"## {result['claim']}", "", f"{result['statement'].rstrip('.')}.", ""]
     if result["status"] != "run":
         return "\n".join([*lines, f"Not run: {result['reason']}.", ""])
     lines += ["| figure | value | 95 % interval | unit | target | |", "|---|---|---|---|---|---|"]

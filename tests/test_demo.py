@@ -76,7 +76,8 @@ def test_a_world_that_can_be_learned_ships_a_policy_that_answers_new_prompts(
     out, outcome, said = learnable
     assert outcome["ships_sbs"] is False
     assert "Proven" in said
-    assert "not proven" not in said
+    assert "Not proven" not in said
+    assert "“not proven”" not in said
     policy = hag.load(out / "policy")
     answers = outcome["answers"]
     assert isinstance(answers, list)

@@ -47,6 +47,9 @@ class Feeds(Protocol):
     def content(self, prompt: Any) -> PromptLike | None:
         """The prompt's content, checked."""
 
+    def probe(self) -> Feed:
+        """Graph inputs that every graph for these feeds must take."""
+
     def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
         """Chunks: int64 (rows,) the numbers of the prompts, and the graph inputs for them."""
 
@@ -117,6 +120,11 @@ class TokenFeeds:
             ids[mask.astype(bool)] = [token for number in numbers for token in rows[number]]
             yield numbers, {"ids": ids, "mask": mask}
 
+    def probe(self) -> Feed:
+        """Graph inputs that hold the tokenizer's highest id: a graph that takes them knows all its tokens."""
+        highest = max(self._tokenizer.get_vocab_size() - 1, 0)
+        return {"ids": np.array([[highest]], dtype=np.int64), "mask": np.ones((1, 1), dtype=np.uint8)}
+
     def _ids(self, texts: list[str]) -> list[list[int]]:
         try:
             return [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
@@ -137,6 +145,10 @@ class VectorFeeds:
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
+
+    def probe(self) -> Feed:
+        """Graph inputs of a vector of zeros."""
+        return {"vectors": np.zeros((1, self.dim), dtype=np.float32)}
 
     def one(self, prompt: Any) -> tuple[Feed, PromptLike | None]:
         """Graph inputs of one vector, or of a `Prompt` with the list `metadata["vector"]`."""

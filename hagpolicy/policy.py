@@ -85,6 +85,17 @@ class Policy:
             if names != expected:
                 raise BundleError(f"policy.onnx: expected the {what} {sorted(expected)}, got {sorted(names)}")
         self._configs = tuple(self.space)
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """One run on the tokenizer's last token: tokenizer, graph and space must fit each other now, not
+        fail on some prompt later."""
+        try:
+            values = self._session.run(["values"], self._feeds.probe())[0]
+        except Exception as error:  # onnxruntime's exception types have no stable public name
+            raise BundleError(f"policy.onnx: it does not take the inputs of this bundle: {error}") from error
+        if values.shape != (1, len(self.space)):
+            raise BundleError(f"policy.onnx: expected values of shape (1, {len(self.space)}), got {values.shape}")
 
     @property
     def sbs(self) -> DecodingConfig:

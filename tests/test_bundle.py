@@ -94,6 +94,21 @@ def test_a_changed_tokenizer_is_refused(copy):
         load(copy)
 
 
+def test_a_tokenizer_that_the_graph_does_not_know_is_refused_even_where_the_digests_were_made_anew(copy):
+    path = copy / "tokenizer.json"
+    tokenizer = json.loads(path.read_text("utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["anunheardofword"] = max(vocabulary.values()) + 1
+    path.write_text(json.dumps(tokenizer), "utf-8")
+
+    def resign(manifest):
+        manifest["files"]["tokenizer.json"] = digest_bytes(path.read_bytes())
+
+    edited(copy, resign)
+    with pytest.raises(BundleError, match=r"policy\.onnx: it does not take"):
+        load(copy)
+
+
 def test_an_additional_file_is_refused_and_a_hidden_one_is_not(copy):
     (copy / ".gitattributes").write_text("*.onnx binary")
     load(copy)

@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from hagpolicy.crossfit import Contender, Training
+from hagpolicy.encoders import get_encoder
 from hagpolicy.errors import InvalidInput
+from hagpolicy.estimates import GroupBootstrap
+from hagpolicy.fitting import _gate
+from hagpolicy.ladder import Ladder
+from hagpolicy.learners import get_learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0, 1.3], repetition_penalty=[1.0, 1.1])
@@ -339,3 +345,35 @@ def test_known_data_gives_the_known_headroom() -> None:
     assert 0.65 <= h.split_oracle.value <= 0.69
     assert 0.595 <= h.split_oracle_sampled.value <= 0.63
     assert h.sbs.value == pytest.approx(0.585, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "departing", "ships"),
+    [
+        (0.10, 0.2, 200, True),  # clear
+        (0.02, 0.4, 200, False),  # above zero on average, and the interval reaches zero
+        (0.90, 0.0, 8, False),  # certain, and only eight groups depart
+        (-0.05, 0.2, 200, False),  # nothing beats the single best config
+    ],
+)
+def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
+    gain: float, noise: float, departing: int, ships: bool
+) -> None:
+    n = 200
+    departs = np.arange(n) < departing
+    # Noise that averages to nothing, so that the mean gain is the one asked for.
+    gains = np.where(departs, gain + noise * np.tile([1.0, -1.0], n // 2), 0.0)
+    groups = np.arange(n)
+    Y = np.full((n, 2), 0.4)
+    boot = GroupBootstrap(groups)
+    ladder = Ladder(Y, Y[:, :, None], np.zeros(2, dtype=bool), np.zeros(n, dtype=np.int64), boot)
+    encoder = get_encoder("static")
+    training = Training(encoder, np.zeros((n, 1)), np.zeros(n), Y, groups, groups % 5, 0)
+    contender = Contender(training, get_learner("ridge"), 0.0, gains, departs)
+    winner, candidate, entries = _gate([contender], ladder)
+    assert candidate.shipped is ships
+    assert (winner is None) == (gain < 0.0)
+    assert candidate.departing_groups == (departing if gain > 0.0 else 0)
+    assert (entries["policy"].gain == candidate.gain) is ships or gain < 0.0
+    if not ships:
+        assert entries["policy"].gain.value == 0.0

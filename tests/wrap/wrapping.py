@@ -1,0 +1,62 @@
+"""What the tests of `wrap` share: a space, a policy that a test can foretell, ways to call a model."""
+
+import numpy as np
+
+from hagpolicy import DecodingConfig, DecodingSpace
+from hagpolicy.decision import choose
+from hagpolicy.prompts import prompt_text
+
+SPACE = DecodingSpace(
+    [
+        DecodingConfig(temperature=0),
+        DecodingConfig(temperature=0, repetition_penalty=1.8),
+        DecodingConfig(temperature=0, hint="think step by step ."),
+        DecodingConfig(temperature=0, presence_penalty=2.0),
+        DecodingConfig(temperature=0.7, top_p=0.9),
+    ]
+)
+# The first of these words in a prompt decides its config: the numbers are SPACE's.
+WORDS = {"sum": 2, "name": 1, "red": 3, "say": 4}
+
+
+class WordPolicy:
+    """The real decision rule over values that a word in the prompt decides: what a test can foretell."""
+
+    def __init__(self, space=SPACE, words=None, fingerprint=None, max_tokens=None):
+        self.space, self.words = space, WORDS if words is None else words
+        self.training_means = np.linspace(0.6, 0.5, len(space))
+        self.sbs_index, self.margin, self.ships_sbs = 0, 0.0, False
+        self.fingerprint, self.max_tokens = fingerprint or {}, max_tokens
+        self.asked = []
+
+    def decide_batch(self, prompts, fixed=None):
+        return [self.decide(prompt, fixed) for prompt in prompts]
+
+    def decide(self, prompt, fixed=None):
+        self.asked.append((prompt, fixed))
+        text = prompt_text(prompt)
+        values = self.training_means.astype(np.float32)
+        for word, index in self.words.items():
+            if word in text.split():
+                values = values.copy()
+                values[index] = 1.0
+        return choose(self, values, 0.0, fixed, prompt)
+
+
+def chat(text):
+    return [{"role": "system", "content": "be brief"}, {"role": "user", "content": text}]
+
+
+def texts(records):
+    return [record["generated_text"] for record in records]
+
+
+def padded(tokenizer, rows):
+    return tokenizer(rows, padding=True, padding_side="left", return_tensors="pt")
+
+
+def alone(model, tokenizer, text, index, **kwargs):
+    rendering = SPACE[index].render("transformers")
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    out = model.generate(ids, **{**rendering.kwargs, **kwargs}, logits_processor=rendering.processors)
+    return out[0, ids.shape[1] :].tolist()

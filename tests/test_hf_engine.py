@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_llama import tiny_model, tiny_tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from hagpolicy import Completion, DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines import hf_loading
@@ -103,6 +104,20 @@ def test_several_prompts_and_hints_in_one_unit_equal_one_at_a_time(tiny: Transfo
     found = tiny.generate(unit)
     assert same(found, [tiny.generate([request])[0] for request in unit])
     assert found[2].prompt_tokens == found[4].prompt_tokens + 4
+
+
+def test_learned_positions_count_from_each_prompts_own_start() -> None:
+    """Rotary positions forgive a shift by the padding of a batch; learned ones do not."""
+    words = len(tiny_tokenizer())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = {"n_positions": 128, "n_embd": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=words, bos_token_id=1, eos_token_id=2, **shape))
+    engine = TransformersEngine(model.double().eval(), tiny_tokenizer(), name="tiny")
+    configs = [SAMPLED, DecodingConfig(temperature=0.0)]
+    unit = [cell(prompt, config, 7, 12) for config in configs for prompt in (LONGER, QUESTION)]
+    assert same(engine.generate(unit), [engine.generate([request])[0] for request in unit])
+    assert (engine.generate(unit)[3].text, 12) == by_generate(engine, unit[3])
 
 
 def test_finished_rows_leave_the_batch(tiny: TransformersEngine) -> None:

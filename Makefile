@@ -33,8 +33,9 @@ check: install
 DATA ?=
 WITH_DATA := $(if $(DATA),--data $(DATA))
 bench: install
-	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py $(WITH_DATA) || exit 1; done
-	$(BIN)/python benchmarks/render.py
+	missed=; for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py $(WITH_DATA) || missed="$$missed $$claim"; done; \
+	$(BIN)/python benchmarks/render.py; \
+	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
 
 bench-quick: install
 	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py --quick $(WITH_DATA) || exit 1; done

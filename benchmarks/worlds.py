@@ -158,8 +158,7 @@ def figures(name: str, outcomes: list[Outcome]) -> list[Figure]:
         held = sum(not outcome.shipped for outcome in outcomes)
         found.append(_share(f"{name}: SBS ships", held, n, 0.95))
     covered = sum(outcome.low <= outcome.candidate_gain <= outcome.high for outcome in outcomes)
-    # Asked of null, weak and strong worlds; the others are there for the gap they close.
-    found.append(_share(f"{name}: interval covers the candidate's true gain", covered, n, None if kind.closes else 0.9))
+    found.append(_share(f"{name}: interval covers the candidate's true gain", covered, n, 0.9))
     if not kind.null:
         shipped = sum(outcome.shipped for outcome in outcomes)
         found.append(_share(f"{name}: per-prompt policy ships", shipped, n, None))

@@ -8,25 +8,13 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoring import reason, score
 
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt
-from hagpolicy.scorers import checked_scores, get_scorer
+from hagpolicy.scorers import get_scorer
 from hagpolicy.scorers.choice import chosen_letter
 from hagpolicy.scorers.lists import listed_items
 from hagpolicy.scorers.numeric import final_number, numbers_in
-
-
-def score(spec, text, reference=None, *, content="A question?", **completion):
-    scorer = get_scorer(spec)
-    (result,) = checked_scores(scorer, [(Prompt(content, reference), Completion(text, **{"tokens": 5, **completion}))])
-    return result
-
-
-def reason(spec, reference, content="A question?"):
-    return get_scorer(spec).check(Prompt(content, reference))
-
 
 # ------------------------------------------------------------------ exact_match
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoring import reason, score
 
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
@@ -26,16 +27,6 @@ REFERENCES = {
     "json_valid": ["name", "age"],
     "brevity": None,
 }
-
-
-def score(spec, text, reference=None, *, content="A question?", **completion):
-    scorer = get_scorer(spec)
-    (result,) = checked_scores(scorer, [(Prompt(content, reference), Completion(text, **{"tokens": 5, **completion}))])
-    return result
-
-
-def reason(spec, reference, content="A question?"):
-    return get_scorer(spec).check(Prompt(content, reference))
 
 
 # ------------------------------------------------------------------ the contract, over all

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         made.add_argument("--json", action="store_true", help="print JSON instead of text")
         return made
 
-    _demo(verb("demo", "the whole loop on a small real LLM, in some ten minutes", "hagpolicy demo"))
+    _demo(verb("demo", "the whole loop on a small real LLM, in a few minutes", "hagpolicy demo"))
     _sweep(
         verb(
             "sweep",

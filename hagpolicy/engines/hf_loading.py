@@ -88,9 +88,8 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
 def store_by_column(model: Any) -> None:
     """Lay the weights of linear layers out by column; their values stay as they are.
 
-    `linear` multiplies by the transposed weight, and for 2 to 15 rows a CPU's float32 product with a
-    matrix laid out by row is slow: 14 rows took 60 ms against 24 ms in the output layer of a small
-    model, one row 9 against 8. So a mixed batch gains, and a single row loses nothing. (`save_pretrained`
+    `linear` multiplies by the transposed weight, and for a few rows a CPU's float32 product with a matrix
+    laid out by row is slow. So a mixed batch gains, and a single row loses nothing. (`save_pretrained`
     wants such weights made contiguous first.)
     """
     with torch.no_grad():

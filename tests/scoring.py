@@ -1,0 +1,14 @@
+"""What the tests of scorers share."""
+
+from hagpolicy import Completion, Prompt
+from hagpolicy.scorers import checked_scores, get_scorer
+
+
+def score(spec, text, reference=None, *, content="A question?", **completion):
+    scorer = get_scorer(spec)
+    (result,) = checked_scores(scorer, [(Prompt(content, reference), Completion(text, **{"tokens": 5, **completion}))])
+    return result
+
+
+def reason(spec, reference, content="A question?"):
+    return get_scorer(spec).check(Prompt(content, reference))

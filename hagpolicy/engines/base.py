@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,33 @@ class Engine(ABC):
 
         Raises:
             EngineError: the engine failed as a whole.
+        """
+
+    def stream(self, units: Iterable[Sequence[Request]]) -> Iterator[tuple[int, list[Completion] | Exception]]:
+        """Generate many units, several at a time where the engine can.
+
+        Args:
+            units: drawn as the engine has room for more, always in the thread that draws from the
+                iterator that comes back.
+
+        Yields:
+            As each unit ends, in any order: its number in `units`, with its completions or what the
+            engine failed with on that unit as a whole. Closing the iterator stops the engine; what
+            is in flight is lost.
+        """
+        for number, unit in enumerate(units):
+            outcome: list[Completion] | Exception
+            try:
+                outcome = self.generate(unit)
+            except Exception as error:  # whatever an engine raises is a mark on its cells; the others go on
+                outcome = error
+            yield number, outcome
+
+    def check(self) -> None:  # noqa: B027 - an engine in this process does what it is told
+        """Called before a sweep: find out by a few generations whether settings are honoured at all.
+
+        Raises:
+            EngineError: naming what is lost on the way to the model.
         """
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing to release

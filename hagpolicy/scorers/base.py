@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from hagpolicy.engines.base import Completion
 from hagpolicy.prompts import Prompt
@@ -39,11 +41,16 @@ class Scorer(ABC):
         version: changes whenever the same text could get another reward.
         needs_reference: True when a prompt without a reference cannot be scored; a sweep then
             refuses it before a token is spent.
+        needs_default: True when the engine default's answer to the same prompt is needed: the
+            completions are then scored after all are generated, by what `against` gives.
+        calls: calls of an LLM that scoring one completion costs; for the preview of a sweep.
     """
 
     name: str
     version: str
     needs_reference: bool = False
+    needs_default: bool = False
+    calls: int = 0
 
     @abstractmethod
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
@@ -54,3 +61,17 @@ class Scorer(ABC):
         if self.needs_reference and prompt.reference is None:
             return f"scorer {self.name} needs a reference, and the prompt has none"
         return None
+
+    def against(self, defaults: Mapping[str, Completion]) -> Scorer:
+        """A scorer that knows the engine default's answers, by prompt digest; this one unless it needs them."""
+        return self
+
+    def open(self, folder: Path | None) -> None:  # noqa: B027 - most scorers keep nothing
+        """Called before scoring. In `folder`, where there is one, work that was paid for may be kept."""
+
+    def close(self) -> None:  # noqa: B027
+        """Called after scoring; a second call does nothing."""
+
+    def report(self) -> dict[str, Any]:
+        """What a reader should know of the scoring so far, JSON-able; empty for a scorer that never errs."""
+        return {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
@@ -36,6 +38,8 @@ class Weighted(Scorer):
         self.name = "+".join(f"{weight:.3g}*{scorer.name}" for scorer, weight in self.parts)
         self.version = ",".join(f"{weight!r}*{scorer.version}" for scorer, weight in self.parts)
         self.needs_reference = any(scorer.needs_reference for scorer, _ in self.parts)
+        self.needs_default = any(scorer.needs_default for scorer, _ in self.parts)
+        self.calls = sum(scorer.calls for scorer, _ in self.parts)
 
     def check(self, prompt: Prompt) -> str | None:
         """The first reason any part gives."""
@@ -45,6 +49,24 @@ class Weighted(Scorer):
         """Weighted means in order; the answer is that of the first part that extracts one."""
         columns = [checked_scores(scorer, items) for scorer, _ in self.parts]
         return [self._joined(row) for row in zip(*columns, strict=True)]
+
+    def against(self, defaults: Mapping[str, Completion]) -> Scorer:
+        """The same weights over parts that know the default's answers."""
+        return Weighted([(scorer.against(defaults), weight) for scorer, weight in self.parts])
+
+    def open(self, folder: Path | None) -> None:
+        """Open every part."""
+        for scorer, _ in self.parts:
+            scorer.open(folder)
+
+    def close(self) -> None:
+        """Close every part."""
+        for scorer, _ in self.parts:
+            scorer.close()
+
+    def report(self) -> dict[str, Any]:
+        """The reports of the parts that have one, by name."""
+        return {scorer.name: said for scorer, _ in self.parts if (said := scorer.report())}
 
     def _joined(self, row: tuple[Score, ...]) -> Score:
         for (scorer, _), score in zip(self.parts, row, strict=True):

@@ -32,6 +32,9 @@ class SweepTable:
         max_tokens: the sweep's limit on new tokens; None where unknown.
         scorers: name and version of the scorer of each task.
         failures: count of the cells that were generated and could not be scored, by reason.
+        common: the first so many samples of every cell are there for all prompts alike; the ones
+            beyond were added where the choice was uncertain, so they may teach a learner but enter
+            no difference and no interval. None: all samples are alike.
     """
 
     prompts: tuple[Prompt, ...]
@@ -44,6 +47,7 @@ class SweepTable:
     max_tokens: int | None = None
     scorers: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
+    common: int | None = None
 
     def __post_init__(self) -> None:
         rewards = np.array(self.rewards, dtype=np.float64)
@@ -70,6 +74,8 @@ class SweepTable:
             if not whole or not 0 <= self.default < len(self.space):
                 raise InvalidInput("default", f"an index of the space, 0 to {len(self.space) - 1}", self.default)
             object.__setattr__(self, "default", int(self.default))
+        if self.common is not None and not 1 <= self.common <= rewards.shape[2]:
+            raise InvalidInput("common", f"a number of samples in [1, {rewards.shape[2]}], or None", self.common)
 
     @classmethod
     def from_arrays(
@@ -161,14 +167,23 @@ class SweepTable:
     @cached_property
     def means(self) -> np.ndarray:
         """float64 (n_prompts, n_configs): mean reward over the scored samples, NaN where there is none."""
-        total = np.where(np.isnan(self.rewards), 0.0, self.rewards).sum(axis=2)
-        return np.where(self.counts > 0, total / np.maximum(self.counts, 1), np.nan)
+        return _means(self.rewards)
+
+    @cached_property
+    def common_rewards(self) -> np.ndarray:
+        """float64 (n_prompts, n_configs, common): the samples that differences and intervals are made of."""
+        return self.rewards[:, :, : self.common]
+
+    @cached_property
+    def common_means(self) -> np.ndarray:
+        """float64 (n_prompts, n_configs): mean over the scored common samples, NaN where there is none."""
+        return self.means if self.common is None else _means(self.common_rewards)
 
     @cached_property
     def complete(self) -> np.ndarray:
-        """bool (n_prompts,): prompts with at least one scored sample of every config. Only these
+        """bool (n_prompts,): prompts with at least one scored common sample of every config. Only these
         enter comparisons: a prompt that lacks a config is left out for all, and counted."""
-        return np.asarray((self.counts > 0).all(axis=1))
+        return np.asarray(~np.isnan(self.common_means).any(axis=1))
 
     def take(self, rows: np.ndarray) -> SweepTable:
         """The table of some prompts: indices or a bool mask (n_prompts,)."""
@@ -210,6 +225,13 @@ class SweepTable:
             f"{count} {name}" for count, name in zip(self.rewards.shape, ("prompts", "configs", "samples"), strict=True)
         )
         return f"SweepTable({shape}, {int(self.counts.sum())} scored)"
+
+
+def _means(rewards: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    counts = (~np.isnan(rewards)).sum(axis=-1)
+    total = np.where(np.isnan(rewards), 0.0, rewards).sum(axis=-1)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:

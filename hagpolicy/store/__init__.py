@@ -49,14 +49,16 @@ def load_table(
     """
     with SweepStore(path) as store:
         view = chosen_view(store, prompts, space, samples, max_tokens, scorer)
-        stored = sum(key in store.cells.rows for keys in view.keys for key in keys)
+        promised = view.promised
+        wanted = len(view.prompts) * len(promised)
+        stored = sum(keys[slot] in store.cells.rows for keys in view.keys for slot in promised)
         if stored == 0:
             raise StoreError(
-                f"none of the {view.n_cells} chosen cells is stored in {path}. Run `sweep` for them; a prompt is the "
+                f"none of the {wanted} chosen cells is stored in {path}. Run `sweep` for them; a prompt is the "
                 "same only with the same task, reference, group, id and metadata."
             )
-        if stored < view.n_cells:
-            logger.warning("%s: %d of %d cells are not generated yet", path, view.n_cells - stored, view.n_cells)
+        if stored < wanted:
+            logger.warning("%s: %d of %d cells are not generated yet", path, wanted - stored, wanted)
         return table_of(store, view)
 
 
@@ -95,6 +97,8 @@ def chosen_view(
         seed=latest.seed,
         default=default,
         scorers=_scorers(store, latest, chosen, scorer),
+        # As many samples as all prompts have, or fewer: then all of them are common.
+        common=latest.common if samples is None or samples > (latest.common or samples) else None,
     )
 
 
@@ -134,6 +138,8 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         max_tokens=view.max_tokens,
         scorers={task: ", ".join(names) for task, names in tasks.items()},
         failures={reason: count for reason, count in failures.most_common() if count},
+        # Without a config that is sampled so often there is no sample beyond the common ones.
+        common=None if view.common is None else min(view.common, rewards.shape[2]),
     )
 
 

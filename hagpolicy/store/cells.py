@@ -50,6 +50,7 @@ class View:
         seed: of the sweep, part of every cell's key.
         default: index of the engine's default in the space; None: not in it.
         scorers: identity of each prompt's scorer, such as "chrf@1", (n_prompts,).
+        common: see `SweepTable.common`.
     """
 
     prompts: tuple[Prompt, ...]
@@ -59,6 +60,7 @@ class View:
     seed: int
     default: int | None
     scorers: tuple[str, ...]
+    common: int | None = None
 
     @cached_property
     def slots(self) -> tuple[tuple[int, int], ...]:
@@ -83,6 +85,11 @@ class View:
         """Number of cells."""
         return len(self.prompts) * len(self.slots)
 
+    @property
+    def promised(self) -> list[int]:
+        """Slots that every prompt has: all, or those of the common samples."""
+        return [slot for slot, (_, sample) in enumerate(self.slots) if self.common is None or sample < self.common]
+
     def limit(self, config: int) -> int:
         """Limit on new tokens of a config: its own, or else the sweep's."""
         return self.space[config].max_tokens or self.max_tokens
@@ -96,11 +103,13 @@ class Plan:
         view: the cells that were asked for.
         patterns: distinct sets of cells that a prompt has in a unit: indices into `view.slots`.
         units: each unit as pairs (prompt index, pattern index).
+        notes: how the view came about, for people: JSON-able.
     """
 
     view: View
     patterns: tuple[tuple[int, ...], ...] = ()
     units: tuple[tuple[tuple[int, int], ...], ...] = field(default=(), repr=False)
+    notes: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def cells(self, unit: int) -> Iterator[tuple[int, int]]:
         """(prompt index, slot index) of the cells of a unit, in their order."""
@@ -135,6 +144,8 @@ class Plan:
             "scorer_of": [numbers[name] for name in view.scorers],
             "patterns": [list(pattern) for pattern in self.patterns],
             "units": [[list(part) for part in unit] for unit in self.units],
+            **({} if view.common is None else {"common": view.common}),
+            **({"notes": dict(self.notes)} if self.notes else {}),
         }
 
     @classmethod
@@ -166,9 +177,11 @@ class Plan:
             seed=values["seed"],
             default=values["default"],
             scorers=tuple(values["scorers"][number] for number in values["scorer_of"]),
+            common=values.get("common"),
         )
         patterns = tuple(tuple(pattern) for pattern in values["patterns"])
-        return cls(view, patterns, tuple(tuple((i, p) for i, p in unit) for unit in values["units"]))
+        units = tuple(tuple((i, p) for i, p in unit) for unit in values["units"])
+        return cls(view, patterns, units, values.get("notes", {}))
 
 
 def fill(view: View, rows: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:

@@ -153,6 +153,8 @@ class SweepStore:
                 records.forget(keys)
         names = np.array(columns["scorer"], dtype=object)
         for name in dict.fromkeys(columns["scorer"]):
+            if name is None:  # generated, and to be scored later
+                continue
             mine = np.flatnonzero(names == name).tolist()
             rows = {column: [columns[column][i] for i in mine] for column in ("reward", "reason")}
             self.scores.setdefault(name, Records(("reward",), ("reason",))).add([keys[i] for i in mine], rows)

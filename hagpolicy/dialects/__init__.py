@@ -29,6 +29,7 @@ __all__ = [
     "idle_fields",
     "keywords",
     "render",
+    "render_as",
 ]
 
 Message = Mapping[str, Any]
@@ -155,7 +156,23 @@ def render(
         UnsupportedSetting: with "error", naming field and engine.
         InvalidInput: an unknown engine, field or choice for `unsupported`.
     """
-    dialect = _dialect(engine)
+    return render_as(_dialect(engine), fields, engine, prompt, unsupported=unsupported)
+
+
+def render_as(
+    dialect: Dialect,
+    fields: Mapping[str, Any],
+    engine: str,
+    prompt: PromptLike = "",
+    *,
+    unsupported: Unsupported = "error",
+) -> Rendering:
+    """`render` for a dialect that is no engine's own, such as a server's; `engine` is its name in messages.
+
+    Raises:
+        UnsupportedSetting: with "error", naming field and engine.
+        InvalidInput: an unknown field or choice for `unsupported`.
+    """
     if unsupported not in ("error", "warn", "drop"):
         raise InvalidInput("unsupported", "'error', 'warn' or 'drop'", unsupported)
     if unknown := set(fields) - set(NEUTRAL):

@@ -80,6 +80,14 @@ class View:
             for prompt in self.prompts
         ]
 
+    def chosen(self, mask: np.ndarray | None = None) -> list[list[str]]:
+        """Keys of the cells that a mask, bool (n_prompts, n_configs, n_samples), has; of all without one."""
+        if mask is None:
+            return self.keys
+        where = np.array(self.slots, dtype=np.int64).reshape(-1, 2)
+        rows = np.asarray(mask, dtype=bool)[:, where[:, 0], where[:, 1]]
+        return [[keys[slot] for slot in np.flatnonzero(row)] for keys, row in zip(self.keys, rows, strict=True)]
+
     @property
     def n_cells(self) -> int:
         """Number of cells."""

@@ -50,7 +50,7 @@ class Work:
         return sum(sum(1 for _ in plan.cells(unit)) for plan, unit in self.units())
 
 
-def plan_work(store: SweepStore, view: View, unit_cells: int) -> Work:
+def plan_work(store: SweepStore, view: View, unit_cells: int, mask: np.ndarray | None = None) -> Work:
     """Decide what is generated, and together with what, before the first token.
 
     A cell that is stored is not generated again, unless the engine failed on it: then it is tried
@@ -60,13 +60,15 @@ def plan_work(store: SweepStore, view: View, unit_cells: int) -> Work:
 
     Args:
         store: the sweep folder.
-        view: the wanted cells.
+        view: the cells that there are to want.
         unit_cells: how many cells the engine likes to generate together, at least 1.
+        mask: bool (n_prompts, n_configs, n_samples), which of them are wanted; None: all.
     """
     failed = store.cells.column("failed") > 0
     done = {key for key, row in store.cells.rows.items() if not failed[row]}
-    open_keys = {key for keys in view.keys for key in keys if key not in done}
-    stored = view.n_cells - len(open_keys)
+    wanted_keys = view.chosen(mask)
+    open_keys = {key for keys in wanted_keys for key in keys if key not in done}
+    stored = sum(map(len, wanted_keys)) - len(open_keys)
     old: list[tuple[Plan, int]] = []
     for plan in store.plans:
         if not open_keys:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hagpolicy.engines.base import Completion
+from hagpolicy.errors import InvalidInput
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers import checked_scores
 from hagpolicy.scorers.base import Score, Scorer
@@ -37,10 +38,17 @@ def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]
 
 
 def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, again: bool) -> None:
-    """Score stored texts of a view: those without a reward of their scorer, or all (`again`)."""
+    """Score stored texts of a view: those without a reward of their scorer, or all (`again`).
+
+    A scorer that needs the engine default's answer leaves out the prompts that have none yet.
+    """
     failed = store.cells.column("failed") > 0
+    defaults = _defaults(store, view, scorers)
+    bound = {id(scorer): scorer.against(defaults) if scorer.needs_default else scorer for scorer in scorers}
     wanted: dict[str, int] = {}
     for i, keys in enumerate(view.keys):
+        if scorers[i].needs_default and view.prompts[i].digest not in defaults:
+            continue
         known = store.scores[view.scorers[i]].rows if view.scorers[i] in store.scores and not again else {}
         for key in keys:
             row = store.cells.rows.get(key)
@@ -50,7 +58,7 @@ def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, ag
     for found in store.completions(wanted) if wanted else ():
         owners = [wanted[key] for key, _ in found]
         items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
-        scores = scored([scorers[i] for i in owners], items)
+        scores = scored([bound[id(scorers[i])] for i in owners], items)
         for (key, _), i, score in zip(found, owners, scores, strict=True):
             rows.append((key, score.value, score.reason, score.answer, view.scorers[i]))
         if len(rows) >= FLUSH_SCORES:
@@ -58,6 +66,21 @@ def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, ag
     _store(store, rows)
     if wanted:
         logger.info("%s: %d stored cells scored without generating", store.path, len(wanted))
+
+
+def _defaults(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[str, Completion]:
+    """The engine default's answers (sample 0) that scorers need, by prompt digest."""
+    needy = [i for i, scorer in enumerate(scorers) if scorer.needs_default]
+    if not needy:
+        return {}
+    if view.default is None:
+        got = f"{view.space!r} without it"
+        raise InvalidInput("scorer", "a space with the engine's default, which it compares with", got)
+    slot = view.slots.index((view.default, 0))
+    failed = store.cells.column("failed") > 0
+    owner = {view.keys[i][slot]: view.prompts[i].digest for i in needy}
+    stored = [key for key in owner if key in store.cells.rows and not failed[store.cells.rows[key]]]
+    return {owner[key]: completion for found in store.completions(stored) for key, completion in found}
 
 
 def _store(store: SweepStore, rows: list[tuple[Any, ...]]) -> None:

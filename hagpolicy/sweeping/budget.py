@@ -1,0 +1,115 @@
+"""What a sweep may spend, and what it has spent."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hagpolicy.errors import InvalidInput
+
+_UNITS = {"generation": "generations", "cell": "generations", "token": "tokens", "minute": "minutes", "min": "minutes"}
+_FORM = "a number of generations, '5000', '2e6 tokens' or '30 min'"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a sweep; the first one that is reached ends it. None: no limit.
+
+    Generations and tokens count all that the folder holds of this sweep, so that a sweep that is
+    resumed spends no more than one that was not interrupted; minutes count the present call.
+
+    Attributes:
+        generations: most cells, at least 1.
+        tokens: most new tokens, at least 1; the units in flight may exceed it.
+        minutes: most wall time, above 0; the units in flight are finished.
+    """
+
+    generations: int | None = None
+    tokens: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("generations", "tokens", "minutes"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise InvalidInput(f"budget in {name}", "a number above 0", value)
+
+    @classmethod
+    def of(cls, spec: Any) -> Budget:
+        """Read a budget: a `Budget`, a number of generations, text such as "2e6 tokens" or "30 min", None.
+
+        Raises:
+            InvalidInput: anything else.
+        """
+        if spec is None:
+            return cls()
+        if isinstance(spec, Budget):
+            return spec
+        found = re.fullmatch(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([a-z]*)\s*", str(spec).lower())
+        if isinstance(spec, bool) or not found:
+            raise InvalidInput("budget", _FORM, spec)
+        unit = found[2].removesuffix("s") or "generation"
+        try:
+            number = float(found[1])
+        except ValueError:
+            raise InvalidInput("budget", _FORM, spec) from None
+        if unit not in _UNITS:
+            raise InvalidInput("budget", _FORM, spec, "Units: generations, tokens, minutes.")
+        if _UNITS[unit] == "minutes":
+            return cls(minutes=number)
+        return cls(generations=int(number)) if _UNITS[unit] == "generations" else cls(tokens=int(number))
+
+
+class Purse:
+    """A budget while it is being spent.
+
+    Attributes:
+        budget: the limits.
+        generations: cells that are stored or have begun, of those that count.
+        tokens: new tokens of those.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget, self.generations, self.tokens = budget, 0, 0
+        # Monotonic: a clock that is set while the sweep runs ends nothing.
+        self._begin, self._here = time.monotonic(), 0
+
+    def count(self, generations: int, tokens: int) -> None:
+        """Set what is stored already."""
+        self.generations, self.tokens = generations, tokens
+
+    def begin(self, cells: int) -> bool:
+        """Whether the budget allows a unit of so many cells to begin; if so, it counts as generated."""
+        limit = self.budget
+        allowed = (
+            (limit.generations is None or self.generations + cells <= limit.generations)
+            and (limit.tokens is None or self.tokens < limit.tokens)
+            and (limit.minutes is None or self.minutes < limit.minutes)
+        )
+        if allowed:
+            self.generations += cells
+            self._here += cells
+        return allowed
+
+    def spend(self, tokens: int) -> None:
+        """Count the tokens of a unit that ended."""
+        self.tokens += tokens
+
+    @property
+    def minutes(self) -> float:
+        """Wall time of this call so far."""
+        return (time.monotonic() - self._begin) / 60.0
+
+    def reach(self, most: int) -> int:
+        """How many generations the budget comes to in all, at the rates so far; at most `most`."""
+        limit, reach = self.budget, most
+        if limit.generations is not None:
+            reach = min(reach, limit.generations)
+        if limit.tokens is not None and self.tokens > 0:
+            reach = min(reach, int(limit.tokens * self.generations / self.tokens))
+        if limit.minutes is not None and self._here > 0:
+            left = max(limit.minutes - self.minutes, 0.0)
+            reach = min(reach, self.generations + int(left * self._here / self.minutes))
+        return reach

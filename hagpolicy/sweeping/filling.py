@@ -1,0 +1,132 @@
+"""`Filling`: an open sweep, filled all at once or in the rounds of a strategy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.engines.base import Engine
+from hagpolicy.scorers.base import Scorer
+from hagpolicy.store import table_of
+from hagpolicy.store.cells import Plan, View
+from hagpolicy.store.folder import SweepStore
+from hagpolicy.sweeping.budget import Purse
+from hagpolicy.sweeping.drive import run_units
+from hagpolicy.sweeping.plan import plan_work
+from hagpolicy.sweeping.progress import Meter, Progress
+from hagpolicy.sweeping.scoring import score_stored
+from hagpolicy.sweeping.strategy import DEFAULT_SHARE, Observed, Outcome, Strategy
+from hagpolicy.table import SweepTable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Filling:
+    """A sweep that is open for writing.
+
+    Attributes:
+        engine: generates.
+        store: holds the cells.
+        view: the cells that there are to want.
+        scorers: one a prompt, (n_prompts,).
+        purse: what may be spent.
+        progress: see `sweep`.
+    """
+
+    engine: Engine
+    store: SweepStore
+    view: View
+    scorers: Sequence[Scorer]
+    purse: Purse
+    progress: bool | Callable[[Progress], Any]
+    _checked: bool = field(default=False, init=False)
+
+    def all(self) -> View:
+        """Generate every cell of the view, as far as the budget goes; the view."""
+        self._fill(None)
+        return self.view
+
+    def in_rounds(self, strategy: Strategy, name: str, seed: int) -> View:
+        """Generate what a strategy asks for; the view of what it leaves."""
+        budget = self.purse.budget
+        # Tokens and minutes say nothing about generations before the first round.
+        limited = budget.generations is None and budget.tokens is None and budget.minutes is None
+        most = max(int(DEFAULT_SHARE * self.view.n_cells), 1) if limited else self.view.n_cells
+        rounds = strategy(self.view, self.purse.reach(most), seed)
+        mask = next(rounds)
+        while True:
+            done = self._fill(mask)
+            observed = Observed(self._masked(mask), self.purse.reach(most), final=not done)
+            try:
+                mask = rounds.send(observed)
+            except StopIteration as stop:
+                return self._leave(stop.value, name)
+
+    def _fill(self, mask: np.ndarray | None) -> bool:
+        """Generate and score the cells of a mask; False where the budget ended before them."""
+        store, view = self.store, self.view
+        work = plan_work(store, view, self.engine.unit_cells, mask)
+        if mask is None or work.new.units:
+            store.add_plan(work.new)
+        wanted = view.chosen(mask)
+        rows = [store.cells.rows[key] for keys in wanted for key in keys if key in store.cells.rows]
+        self.purse.count(len(rows), int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0)
+        words = "%s: %d cells wanted, %d stored, %d to generate in %d units"
+        logger.info(words, store.path, sum(map(len, wanted)), work.stored, work.n_cells, work.n_units)
+        score_stored(store, view, self.scorers, again=False)
+        if not work.n_units:
+            return True
+        if not self._checked:
+            self.engine.check()
+            self._checked = True
+        meter = Meter(self.progress, work.n_cells)
+        try:
+            owner = dict(zip(view.prompts, self.scorers, strict=True))
+            done = run_units(self.engine, store, work.units(), owner, meter, self.purse)
+        finally:
+            meter.close()
+        if any(scorer.needs_default for scorer in self.scorers):
+            score_stored(store, view, self.scorers, again=False)
+        return done
+
+    def _masked(self, mask: np.ndarray) -> SweepTable:
+        """The table of the cells of a mask alone."""
+        table = table_of(self.store, self.view)
+        keep = mask[:, :, : table.rewards.shape[2]]
+        parts: dict[str, Any] = {
+            name: np.where(keep, getattr(table, name), np.nan) for name in ("rewards", "tokens", "seconds")
+        }
+        return replace(table, **parts)
+
+    def _leave(self, outcome: Outcome, name: str) -> View:
+        """Store what a strategy leaves as the latest plan."""
+        view = self.view
+        space = type(view.space)(view.space[j] for j in outcome.kept)
+        default = None if view.default is None or view.default not in outcome.kept else outcome.kept.index(view.default)
+        final = replace(view, space=space, default=default, common=outcome.common)
+        if not self.store.plans or self.store.plans[-1].view != final:
+            self.store.add_plan(Plan(final, notes={"strategy": name, "rounds": outcome.story}))
+        dropped = len(view.space) - len(space)
+        logger.info("%s: %s kept %d configs and dropped %d", self.store.path, name, len(space), dropped)
+        return final
+
+
+@contextlib.contextmanager
+def opened(scorers: Sequence[Scorer], out: str | Path) -> Iterator[None]:
+    """Let the scorers keep their work in the sweep folder, where it is on this machine, while it is being filled."""
+    folder = None if "://" in str(out) else Path(out)
+    distinct = list({id(scorer): scorer for scorer in scorers}.values())
+    try:
+        for scorer in distinct:
+            scorer.open(folder)
+        yield
+    finally:
+        for scorer in distinct:
+            scorer.close()

@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test check bench bench-quick bench-worlds distill clean
+.PHONY: install demo test test-servers soak check bench bench-quick bench-worlds distill clean
 
 install: $(STAMP)
 
@@ -24,6 +24,19 @@ demo: install
 
 test: install
 	$(PYTEST)
+
+# Real servers, clusters and their faults. The llama.cpp server is compiled here, which takes minutes; where that
+# fails its tests skip and say so.
+test-servers: install $(VENV)/.servers
+	$(PYTEST) -m servers --timeout 1800
+
+$(VENV)/.servers: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[servers]' || echo "no llama.cpp server"
+	touch $@
+
+# What is long, large or hard on the machine: a million cells, full disks, hours of faults.
+soak: install
+	$(PYTEST) -m soak --timeout 3600
 
 check: install
 	$(BIN)/ruff check .

@@ -59,15 +59,16 @@ STRATEGIES = {"racing": "hagpolicy.sweeping.racing", "hag": "hagpolicy.sweeping.
 DEFAULT_SHARE = 0.35
 
 
-def get_strategy(name: str) -> Strategy | None:
-    """The strategy of that name; None for "full", which has no rounds.
+def get_strategy(spec: str | Strategy) -> tuple[str, Strategy | None]:
+    """Name and rounds of a strategy, given by name or as a function; "full" has no rounds.
 
     Raises:
         InvalidInput: an unknown name.
     """
-    if name == "full":
-        return None
-    if name not in STRATEGIES:
-        raise InvalidInput("strategy", f"full, {', '.join(STRATEGIES)}", name)
-    found: Strategy = importlib.import_module(STRATEGIES[name]).rounds
-    return found
+    if callable(spec):
+        return getattr(spec, "__name__", repr(spec)), spec
+    if spec == "full":
+        return spec, None
+    if spec not in STRATEGIES:
+        raise InvalidInput("strategy", f"full, {', '.join(STRATEGIES)}, or a function", spec)
+    return spec, importlib.import_module(STRATEGIES[spec]).rounds

@@ -1,0 +1,143 @@
+"""What a failed request means: try again, mark the cell, or give the server up.
+
+A failure that is about the moment (busy, faulty, unreachable) is tried again, with exponential
+backoff and full jitter: the wait is uniform between 0 and the cap, so that requests that failed
+together do not come back together. One that is about the request marks its cell. One that every
+request would meet (a refused key, an unknown model) is the server's.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hagpolicy.errors import InvalidInput
+
+__all__ = ["Backoff", "Patience", "Trouble", "of_status", "retry_after"]
+
+Kind = Literal["busy", "faulty", "unreachable", "cell", "fatal"]
+
+# 408 timeout, 409 lock conflict, 425 too early; 5xx but 501 and 505, which no second try changes.
+AGAIN = {408, 409, 425}
+BUSY = {429, 503, 529}
+FATAL = {401, 402, 404, 405, 407, 501, 505}
+# Of a 429 these are no wave that passes: the account is empty.
+EMPTY = {"insufficient_quota", "billing_hard_limit_reached"}
+SHOWN = 300
+
+
+class Trouble(Exception):
+    """A request that was not answered as it should be.
+
+    Attributes:
+        kind: "busy" (turned away or too slow; less load may help), "faulty" (a fault in between; try
+            again), "unreachable" (no connection), "cell" (about this request), "fatal" (about all).
+        reason: for people, without key or prompt.
+        wait: least seconds until the next try, as the server asked; 0 where it did not.
+    """
+
+    def __init__(self, kind: Kind, reason: str, wait: float = 0.0) -> None:
+        self.kind, self.reason, self.wait = kind, reason, wait
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request is tried.
+
+    Attributes:
+        attempts: at most so many, at least 1.
+        first: cap of the wait before the second attempt, in seconds; doubled each time.
+        longest: highest cap of a wait, in seconds; a server may ask for more.
+        total: no attempt begins later than this after the first, in seconds.
+    """
+
+    attempts: int = 8
+    first: float = 0.5
+    longest: float = 30.0
+    total: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or not 0.0 <= self.first <= self.longest or not 0.0 <= self.total < math.inf:
+            raise InvalidInput("patience", "attempts of at least 1 and finite seconds of at least 0", self)
+
+
+class Backoff:
+    """Waits between the attempts of requests.
+
+    Args:
+        patience: how long a request is tried.
+        seed: of the jitter, which is no part of any result; None: from the system's entropy, so that
+            several processes do not wait in step.
+    """
+
+    def __init__(self, patience: Patience, seed: int | None = None) -> None:
+        self.patience = patience
+        self._random = random.Random(seed)
+
+    def wait(self, attempt: int, trouble: Trouble, elapsed: float) -> float | None:
+        """Seconds to wait after a failed attempt, at least what the server asked for; None: give up.
+
+        Args:
+            attempt: number of the attempt that failed, from 1.
+            trouble: how it failed.
+            elapsed: seconds since the first attempt began.
+        """
+        cap = min(self.patience.longest, self.patience.first * 2.0 ** min(attempt - 1, 60))
+        wait = trouble.wait + self._random.uniform(0.0, cap)
+        last = attempt >= self.patience.attempts or elapsed + wait > self.patience.total
+        return None if last or trouble.kind in ("cell", "fatal") else wait
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
+    """Seconds that a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as HTTP date
+    (RFC 9110, 10.2.3); 0 where it does not ask, or not in a way that can be read.
+
+    Args:
+        headers: names in lower case, or a mapping that ignores case.
+        now: seconds of the epoch; None: the system's clock.
+    """
+    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        try:
+            seconds = float(text) / divisor
+        except ValueError:
+            try:
+                when = email.utils.parsedate_to_datetime(text).timestamp()
+            except (TypeError, ValueError, OverflowError):
+                continue
+            seconds = when - (time.time() if now is None else now)
+        if math.isfinite(seconds):
+            return max(seconds, 0.0)
+    return 0.0
+
+
+def of_status(status: int, message: str, code: str, headers: Mapping[str, str], *, proven: bool) -> Trouble:
+    """The meaning of an HTTP status.
+
+    Args:
+        status: 400 to 599.
+        message: the server's words, scrubbed.
+        code: the server's name of the error; "" where it gives none.
+        headers: of the answer.
+        proven: whether the server has answered a request before: a 403 then is about the content.
+    """
+    reason = f"HTTP {status}" + (f": {message[:SHOWN]}" if message else "")
+    if status in (401, 407):
+        # What a server says about a key may repeat parts of it.
+        return Trouble("fatal", f"HTTP {status}: the server does not accept the key")
+    if status in FATAL or code in EMPTY or (status == 403 and not proven):
+        return Trouble("fatal", reason)
+    # Not a standard, but OpenAI's own word on whether to come back.
+    wanted = headers.get("x-should-retry")
+    again = wanted == "true" or (wanted != "false" and (status in AGAIN or status in BUSY or status >= 500))
+    if not again:
+        return Trouble("cell", reason)
+    return Trouble("busy" if status in BUSY else "faulty", reason, retry_after(headers))

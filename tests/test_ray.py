@@ -1,0 +1,336 @@
+"""Sweeps on Ray: a real cluster of nodes on this machine, whose nodes and workers are killed in mid-sweep."""
+
+import collections
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from ray_worlds import BROKEN, DEADLY, ODD, SPARED, Noted, Perilous, Threads, Versioned
+from sweeping_world import SPACE, cells_of, same
+
+from hagpolicy import DecodingConfig, DecodingSpace, SimulatedEngine, load_table, sweep
+from hagpolicy.engines.base import Request
+from hagpolicy.engines.ray_pool import RayEngine
+from hagpolicy.errors import EngineError, InvalidInput
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'hagpolicy[ray]'")
+
+WORLD = SimulatedEngine(4)
+CELLS = 2 * 2 + 1  # of a prompt: two sampled configs twice, the greedy one once; the default is among them
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+# A node that dies is missed after some three seconds, not Ray's usual quarter of a minute.
+SOON = {"health_check_period_ms": 1000, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A node that stays, with one core; tests add others."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        here = str(Path(__file__).parent)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        made = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": SOON})
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture
+def added(cluster):
+    """Adds nodes, and takes away at the end of a test what is left of them."""
+    nodes = []
+
+    def add(**more):
+        nodes.append(cluster.add_node(**NODE, **more))
+        return nodes[-1]
+
+    yield add
+    for node in nodes:
+        if node in cluster.worker_nodes:
+            cluster.remove_node(node)
+
+
+@contextlib.contextmanager
+def on_ray(cluster, spec, workers=None, **options):
+    engine = RayEngine(spec, workers, address=cluster.address, **options)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def begun(log):
+    """(pid, seeds) of the units that were begun, in order."""
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    return [(int(pid), tuple(map(int, seeds))) for pid, *seeds in lines]
+
+
+def once(cells, event):
+    """A `progress` of `sweep` that calls a function once, when so many cells are done."""
+    left = [event]
+    return lambda state: left.pop()() if left and state.done >= cells else None
+
+
+def gone(pid, seconds=10.0):
+    """True as soon as a process has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def run(engine, out, prompts, progress=False):
+    """A sweep over so many prompts, or these."""
+    prompts = WORLD.prompts(prompts) if isinstance(prompts, int) else prompts
+    options = {"samples": 2, "max_tokens": 8, "progress": progress}
+    return sweep(engine, prompts, SPACE, WORLD.scorer, out=out, **options)
+
+
+def equal(out, table, world, tmp_path, prompts):
+    """The folder and table are those of one process, cell by cell; no cell is stored twice."""
+    expected = run(world, tmp_path / "alone", prompts)
+    assert same(table, expected)
+    assert same(load_table(out), expected)
+    mine, theirs = cells_of(out), cells_of(tmp_path / "alone")
+    assert max(collections.Counter(row["cell"] for row in mine).values()) == 1
+    assert sorted(mine, key=lambda row: row["cell"]) == sorted(theirs, key=lambda row: row["cell"])
+    return True
+
+
+def requests(world, n):
+    config = DecodingConfig()
+    return [[Request(prompt, config, 0, seed, 8)] for seed, prompt in enumerate(world.prompts(n))]
+
+
+def test_a_node_killed_in_mid_sweep_changes_no_cell(cluster, added, tmp_path, caplog):
+    second, log, out = added(), tmp_path / "log", tmp_path / "out"
+    world = SimulatedEngine(4, unit_cells=CELLS, delay=0.02)
+    n, seen = 40, {}
+
+    def kill():
+        seen["pids"] = {pid for pid, _ in begun(log)}
+        cluster.remove_node(second, allow_graceful=False)
+
+    with on_ray(cluster, Noted, seed=4, unit_cells=CELLS, delay=0.02, log=str(log)) as engine:
+        assert engine.fingerprint == world.fingerprint
+        assert (engine.name, engine.unit_cells) == (world.name, CELLS)
+        table = run(engine, out, n, progress=once(80, kill))
+    assert len(seen["pids"]) == 2
+    assert "lost the Ray worker" in caplog.text
+    # What the lost worker was doing was done again, and nothing else.
+    twice = [unit for unit, count in collections.Counter(unit for _, unit in begun(log)).items() if count > 1]
+    assert 1 <= len(twice) <= 2
+    assert equal(out, table, world, tmp_path, n)
+    assert not ray.is_initialized()
+
+
+@pytest.mark.servers
+def test_an_added_node_is_used(cluster, added, tmp_path):
+    second, log, out = added(), tmp_path / "log", tmp_path / "out"
+    n, seen, options = 160, {}, {"unit_cells": CELLS, "delay": 0.02}
+
+    def kill():
+        cluster.remove_node(second, allow_graceful=False)
+        seen["before"] = {pid for pid, _ in begun(log)}
+        seen["thread"] = threading.Thread(target=added)
+        seen["thread"].start()
+
+    with on_ray(cluster, Noted, seed=4, log=str(log), **options) as engine:
+        table = run(engine, out, n, progress=once(100, kill))
+        seen["thread"].join()
+    assert {pid for pid, _ in begun(log)} - seen["before"]
+    assert equal(out, table, SimulatedEngine(4, **options), tmp_path, n)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("ray_first", [True, False])
+def test_a_sweep_begun_here_ends_there(cluster, tmp_path, ray_first):
+    log, out = tmp_path / "log", tmp_path / "out"
+    options = {"unit_cells": CELLS, "delay": 0.005}
+
+    def stop():
+        raise KeyboardInterrupt
+
+    def sweep_with(where, **more):
+        if where == "alone":
+            return run(Noted(4, log=str(log), **options), out, 20, **more)
+        with on_ray(cluster, Noted, seed=4, log=str(log), **options) as engine:
+            return run(engine, out, 20, **more)
+
+    places = ("ray", "alone") if ray_first else ("alone", "ray")
+    with pytest.raises(KeyboardInterrupt):
+        sweep_with(places[0], progress=once(50, stop))
+    stored, n_begun = {row["seed"] for row in cells_of(out)}, len(begun(log))
+    assert 50 <= len(stored) < 100
+    table = sweep_with(places[1])
+    assert not stored & {seed for _, unit in begun(log)[n_begun:] for seed in unit}
+    assert equal(out, table, SimulatedEngine(4, **options), tmp_path, 20)
+
+
+@pytest.mark.servers
+def test_an_interrupt_ends_the_workers_at_once(cluster, added, tmp_path):
+    added()
+    log = tmp_path / "log"
+    world = SimulatedEngine(4)
+    with on_ray(cluster, Noted, 2, seed=4, delay=60.0, log=str(log)) as engine:
+        config = DecodingConfig()
+        drawn = []
+        units = ([Request(p, config, 0, drawn.append(i) or i, 8)] for i, p in enumerate(world.prompts(8)))
+        stream = engine.stream(units)
+        threading.Timer(3.0, signal.raise_signal, (signal.SIGINT,)).start()
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        assert time.monotonic() - begin < 8.0
+        assert drawn == [0, 1]
+        pids = [pid for pid, _ in begun(log)]
+        assert len(pids) == 2
+        assert all(gone(pid) for pid in pids)
+
+
+@pytest.mark.servers
+def test_a_killed_worker_is_replaced(cluster, tmp_path, caplog):
+    log, out = tmp_path / "log", tmp_path / "out"
+    options = {"unit_cells": CELLS, "delay": 0.01}
+    with on_ray(cluster, Noted, 1, seed=4, log=str(log), **options) as engine:
+        kill = lambda: os.kill(begun(log)[-1][0], signal.SIGKILL)  # noqa: E731
+        table = run(engine, out, 20, progress=once(30, kill))
+    assert len({pid for pid, _ in begun(log)}) == 2
+    assert caplog.text.count("lost the Ray worker") == 1
+    assert equal(out, table, SimulatedEngine(4, **options), tmp_path, 20)
+
+
+@pytest.mark.servers
+def test_a_unit_that_kills_is_given_up_and_one_that_fails_is_marked(cluster, added, tmp_path, caplog):
+    added()
+    world = SimulatedEngine(4, unit_cells=CELLS)
+    prompts = [p.text for p in world.prompts(12)]
+    for at, word in ((2, DEADLY), (5, BROKEN), (8, ODD), (10, SPARED)):
+        prompts[at] += f" {word}"
+    with on_ray(cluster, {"engine": Perilous, "seed": 4, "folder": str(tmp_path)}, 2, unit_cells=CELLS) as engine:
+        table = run(engine, tmp_path / "out", prompts)
+    words = {reason.partition(", the last")[0]: count for reason, count in table.failures.items()}
+    assert words == {
+        "EngineError: given up: 3 Ray workers were lost while they generated this unit": CELLS,
+        "EngineError: out of order": CELLS,
+        "OddError: no answer (503)": CELLS,
+    }
+    assert caplog.text.count("is given up") == 1
+    assert (tmp_path / "died").exists()
+    run(world, tmp_path / "alone", prompts)
+    expected = {row["cell"]: row for row in cells_of(tmp_path / "alone")}
+    failed = {prompts[at] for at in (2, 5, 8)}
+    rows = cells_of(tmp_path / "out")
+    assert len(rows) == len(expected) == 12 * CELLS
+    by_digest = {prompt.digest: prompt.text for prompt in table.prompts}
+    for row in rows:
+        if by_digest[row["prompt"]] not in failed:
+            assert row == expected[row["cell"]]
+
+
+@pytest.mark.servers
+def test_a_node_with_another_model_is_left_out(cluster, added, caplog):
+    world = SimulatedEngine(4)
+    with on_ray(cluster, Versioned, seed=4, delay=0.2) as engine, caplog.at_level(logging.INFO):
+        added(env_vars={"HAGPOLICY_TEST_REVISION": "2"})
+        done = sorted(number for number, _ in engine.stream(requests(world, 40)))
+    assert done == list(range(40))
+    assert caplog.text.count("is left out") == 1
+    assert "'revision': '1'" in caplog.text
+    assert "'revision': '2'" in caplog.text
+
+
+@pytest.mark.servers
+def test_what_a_worker_says_of_its_engine(cluster):
+    world = SimulatedEngine(4, lacks=["top_p"], unit_cells=7)
+    with on_ray(cluster, {"engine": "simulated:4", "lacks": ["top_p"]}, unit_cells=7) as engine:
+        assert engine.default_config() == world.default_config()
+        assert [engine.unsupported(config) for config in SPACE] == [world.unsupported(config) for config in SPACE]
+        assert (engine.fingerprint, engine.unit_cells) == (world.fingerprint, 7)
+        assert engine.scorer.name == world.scorer.name
+        engine.check()
+        unit = requests(world, 1)[0]
+        assert engine.generate(unit) == world.generate(unit)
+        with pytest.raises(EngineError, match="cannot honour top_p"):
+            engine.generate([Request(unit[0].prompt, DecodingConfig(top_p=0.9), 0, 1, 8)])
+    with on_ray(cluster, Threads, num_cpus=1.0) as engine:
+        assert engine.name == "threads:1"
+
+
+@pytest.mark.servers
+def test_what_cannot_be_on_a_cluster(cluster):
+    with pytest.raises(InvalidInput, match="Did you mean 'simulated'"):
+        RayEngine("simulatd:4", address=cluster.address)
+    with pytest.raises(InvalidInput, match="unexpected keyword argument 'colour'"):
+        RayEngine("simulated:4", address=cluster.address, colour="red")
+    with pytest.raises(EngineError, match=r"offers 1 CPU and 1 GPU"):
+        RayEngine("simulated:4", address=cluster.address, num_gpus=1.0)
+    with pytest.raises(EngineError, match="cannot be loaded: FileNotFoundError"):
+        RayEngine(Noted, address=cluster.address, log="/nowhere/log")
+    assert not ray.is_initialized()
+
+
+@pytest.mark.servers
+def test_a_process_that_had_joined_stays(cluster):
+    ray.init(address=cluster.address, log_to_driver=False)
+    with on_ray(cluster, "simulated:4") as engine:
+        assert sorted(number for number, _ in engine.stream(requests(SimulatedEngine(4), 5))) == [0, 1, 2, 3, 4]
+        # A second pass, as racing makes, goes to the same workers.
+        assert len(list(engine.stream(requests(SimulatedEngine(4), 3)))) == 3
+        assert list(engine.stream([])) == []
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"engine": SimulatedEngine(1)}, "live engine simulated:1. Give the spec"),
+        ({"engine": {"engine": SimulatedEngine(1)}}, "live engine"),
+        ({"engine": {"delay": 1.0}}, "a mapping with 'engine'"),
+        ({"engine": {"engine": "simulated:1", "delay": 1.0}, "delay": 2.0}, "delay both in"),
+        ({"engine": "simulated:1", "workers": 0}, "workers: expected a whole number"),
+        ({"engine": "simulated:1", "num_gpus": -1.0}, "num_gpus"),
+        ({"engine": "simulated:1", "num_cpus": 0.0}, "num_cpus: expected above 0"),
+    ],
+)
+def test_what_is_refused_before_ray_is_asked(given, words):
+    with pytest.raises(InvalidInput, match=words):
+        RayEngine(**given)
+    assert not ray.is_initialized()
+
+
+@pytest.mark.llm
+@pytest.mark.servers
+def test_the_real_llm_writes_the_same_in_a_worker(cluster, smollm, tmp_path):
+    import torch
+
+    space = DecodingSpace([DecodingConfig(temperature=0.0), DecodingConfig(temperature=0.9, top_p=0.9)])
+    prompts = ["Name two things in a kitchen.", "Why is the sky blue?"]
+    options = {"samples": 2, "max_tokens": 8, "progress": False}
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = sweep(smollm, prompts, space, "brevity", out=tmp_path / "alone", **options)
+    finally:
+        torch.set_num_threads(threads)
+    with on_ray(cluster, "smollm2", device="cpu") as engine:
+        assert engine.fingerprint == smollm.fingerprint
+        table = sweep(engine, prompts, space, "brevity", out=tmp_path / "ray", **options)
+    texts = [{row["cell"]: (row["text"], row["tokens"]) for row in cells_of(tmp_path / n)} for n in ("alone", "ray")]
+    assert texts[0] == texts[1]
+    assert all(text for text, _ in texts[0].values())
+    assert (table.rewards[table.complete] == alone.rewards[alone.complete]).all()

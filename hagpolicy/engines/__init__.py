@@ -88,6 +88,13 @@ def _vllm(rest: str, options: dict[str, Any]) -> Engine:
     return VLLMEngine.load(rest, **options)
 
 
+def _openai(rest: str, options: dict[str, Any]) -> Engine:
+    require("openai", "http", "the engine for OpenAI-compatible servers")
+    from hagpolicy.engines.openai_api import OpenAIEngine
+
+    return OpenAIEngine.load(rest, **options)
+
+
 def _simulated(rest: str, options: dict[str, Any]) -> Engine:
     from hagpolicy.engines.simulated import SimulatedEngine
 
@@ -98,6 +105,7 @@ def _simulated(rest: str, options: dict[str, Any]) -> Engine:
 
 KINDS: dict[str, Callable[[str, dict[str, Any]], Engine]] = {
     "transformers": _transformers,
+    "openai": _openai,
     "vllm": _vllm,
     "simulated": _simulated,
 }

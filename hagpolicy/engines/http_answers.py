@@ -62,7 +62,8 @@ def read_answers(data: bytes, count: int, limit: int) -> list[Answer]:
         found = f"{len(choices)}" if isinstance(choices, list) else "no list of them"
         raise Trouble("faulty", f"the answer should hold {count} choices and holds {found}")
     choices = sorted(choices, key=lambda one: one["index"] if isinstance(one.get("index"), int) else 0)
-    used = body.get("usage") if isinstance(body.get("usage"), dict) else {}
+    said = body.get("usage")
+    used: dict[str, Any] = said if isinstance(said, dict) else {}
     prompt_tokens, tokens = _whole(used.get("prompt_tokens")), _whole(used.get("completion_tokens"))
     texts = [_text(choice) for choice in choices]
     notes: dict[str, Any] = {}
@@ -85,10 +86,14 @@ def read_error(data: bytes) -> tuple[str, str]:
         return data[:1000].decode("utf-8", "replace").strip(), ""
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
-        return str(error), ""
-    said = error.get("message") or error.get("detail") or error
+        return error if isinstance(error, str) else "", ""
+    said = error.get("message") or error.get("detail")
     code = error.get("code") or error.get("type") or ""
-    return said if isinstance(said, str) else json.dumps(said), str(code)
+    if isinstance(said, list):
+        # FastAPI's list of complaints repeats the whole request beside each one.
+        found = [one for one in said if isinstance(one, dict)]
+        said = "; ".join(f"{'.'.join(map(str, one.get('loc') or ()))}: {one.get('msg')}" for one in found)
+    return said if isinstance(said, str) else "", str(code)
 
 
 def read_models(data: bytes) -> list[str]:
@@ -106,7 +111,7 @@ def read_models(data: bytes) -> list[str]:
 def _loaded(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
-    except ValueError:  # of Unicode and of JSON
+    except (ValueError, RecursionError):  # of Unicode, of JSON, of its depth
         raise Trouble("faulty", f"the answer of {len(data)} bytes is cut or no JSON") from None
     if not isinstance(body, dict):
         raise Trouble("faulty", "the answer is no JSON object")

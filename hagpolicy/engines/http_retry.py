@@ -20,11 +20,11 @@ from hagpolicy.errors import InvalidInput
 
 __all__ = ["Backoff", "Patience", "Trouble", "of_status", "retry_after"]
 
-Kind = Literal["busy", "faulty", "unreachable", "cell", "fatal"]
+Kind = Literal["refused", "slow", "faulty", "unreachable", "cell", "fatal"]
 
 # 408 timeout, 409 lock conflict, 425 too early; 5xx but 501 and 505, which no second try changes.
 AGAIN = {408, 409, 425}
-BUSY = {429, 503, 529}
+REFUSED = {429, 503, 529}
 FATAL = {401, 402, 404, 405, 407, 501, 505}
 # Of a 429 these are no wave that passes: the account is empty.
 EMPTY = {"insufficient_quota", "billing_hard_limit_reached"}
@@ -35,8 +35,8 @@ class Trouble(Exception):
     """A request that was not answered as it should be.
 
     Attributes:
-        kind: "busy" (turned away or too slow; less load may help), "faulty" (a fault in between; try
-            again), "unreachable" (no connection), "cell" (about this request), "fatal" (about all).
+        kind: "refused" (turned away for now), "slow" (timed out), "faulty" (a fault in between),
+            "unreachable" (no connection), "cell" (about this request), "fatal" (about all of them).
         reason: for people, without key or prompt.
         wait: least seconds until the next try, as the server asked; 0 where it did not.
     """
@@ -130,14 +130,11 @@ def of_status(status: int, message: str, code: str, headers: Mapping[str, str], 
         proven: whether the server has answered a request before: a 403 then is about the content.
     """
     reason = f"HTTP {status}" + (f": {message[:SHOWN]}" if message else "")
-    if status in (401, 407):
-        # What a server says about a key may repeat parts of it.
-        return Trouble("fatal", f"HTTP {status}: the server does not accept the key")
     if status in FATAL or code in EMPTY or (status == 403 and not proven):
         return Trouble("fatal", reason)
     # Not a standard, but OpenAI's own word on whether to come back.
     wanted = headers.get("x-should-retry")
-    again = wanted == "true" or (wanted != "false" and (status in AGAIN or status in BUSY or status >= 500))
+    again = wanted == "true" or (wanted != "false" and (status in AGAIN or status in REFUSED or status >= 500))
     if not again:
         return Trouble("cell", reason)
-    return Trouble("busy" if status in BUSY else "faulty", reason, retry_after(headers))
+    return Trouble("refused" if status in REFUSED else "faulty", reason, retry_after(headers))

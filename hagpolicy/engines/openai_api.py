@@ -1,0 +1,344 @@
+"""`OpenAIEngine`: a frozen LLM behind a server of the OpenAI-compatible HTTP API.
+
+Every cell is a request of its own, because its random stream is a function of its key alone: with
+`n` the cells of a prompt and config would share one seed. Only where a server takes no seed with the
+request, and so there is nothing to lose, are they asked for together, which reads the prompt once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from hagpolicy.config import DecodingConfig
+from hagpolicy.dialects import apply_hint
+from hagpolicy.dialects.servers import SERVERS, Said, request_body, server_lacks
+from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.http_answers import Answer, read_answers
+from hagpolicy.engines.http_client import OFFICIAL, Client, Key, check_url
+from hagpolicy.engines.http_flow import Slots, flow
+from hagpolicy.engines.http_rate import ConcurrencySeeker
+from hagpolicy.engines.http_retry import Backoff, Patience, Trouble
+from hagpolicy.engines.probing import probe
+from hagpolicy.errors import EngineError, InvalidInput
+from hagpolicy.prompts import prompt_text
+
+__all__ = ["OpenAIEngine"]
+
+logger = logging.getLogger(__name__)
+Api = Literal["chat", "completions"]
+UNIT_CELLS = 32
+MOST_IN_FLIGHT = 256
+KEY_ENV = "OPENAI_API_KEY"
+# After so many requests given up without one answer in between, the server is.
+LOST_IN_A_ROW = 20
+
+
+class OpenAIEngine(Engine):
+    """A model of a server that speaks the OpenAI-compatible API.
+
+    Requests of several units are in flight at once, as many as the server does the most work with
+    (`http_rate.ConcurrencySeeker`). What fails for the moment is tried again (`http_retry`); a request
+    that fails for good marks its cells. The seconds of a completion are its request's, divided by how
+    many were in flight beside it: its share of the time the server was busy.
+
+    A completion's receipt holds, by name, what was not honoured as sent: a setting that was dropped
+    or clamped, or means something else to this server; and `tokens` where the server did not count
+    those of this cell, which are then 0, or a share of what it counted for several.
+
+    Args:
+        client: towards the server; closed with the engine.
+        model: the server's name of the model.
+        server: what it runs, a name in `dialects.servers.SERVERS`.
+        version: of the server; "" where it is not known.
+        default: what the server does when nothing is sent; None: every field neutral.
+        api: "chat", or "completions": the plain text goes to the model without a chat template.
+        max_concurrency: most requests in flight; None: 256, and 1 for a server that works them off
+            one after the other.
+        patience: how long a request is tried.
+
+    Raises:
+        InvalidInput: an unknown server or api, or a bound below 1.
+    """
+
+    unit_cells = UNIT_CELLS
+
+    def __init__(
+        self,
+        client: Client,
+        model: str,
+        *,
+        server: str = "openai",
+        version: str = "",
+        default: DecodingConfig | None = None,
+        api: Api = "chat",
+        max_concurrency: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        server_lacks(server, {})  # refuses an unknown name
+        if api not in ("chat", "completions"):
+            raise InvalidInput("api", "'chat' or 'completions'", api)
+        if max_concurrency is not None and (isinstance(max_concurrency, bool) or max_concurrency < 1):
+            raise InvalidInput("max_concurrency", "a whole number of at least 1", max_concurrency)
+        self.name = f"openai:{model}"
+        self.model, self.server, self.version, self.api = model, server, version, api
+        self._client, self._default = client, default
+        self._backoff = Backoff(patience or Patience())
+        self._seeker = ConcurrencySeeker(
+            max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
+        )
+        self._slots = Slots(self._seeker)
+        self._answered = -1.0  # when the last answer came, by the loop's clock
+        self._lost = 0  # requests given up since
+        # Also when the interpreter ends, or nobody holds the engine any more.
+        self._closing = weakref.finalize(self, client.thread.stop, client.close)
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        base_url: str | None = None,
+        server: str = "auto",
+        api: Api = "chat",
+        key_env: str = KEY_ENV,
+        timeout: float = 600.0,
+        max_concurrency: int | None = None,
+    ) -> OpenAIEngine:
+        """Connect to a server.
+
+        Args:
+            source: "http://host:port/v1#MODEL"; without a model the only one that the server lists;
+                or a model alone.
+            base_url: of the server, where `source` is a model; None: the environment variable
+                OPENAI_BASE_URL, else the official one.
+            server: what it runs, a name in `dialects.servers.SERVERS`; "auto": found out by asking it.
+            api: "chat" or "completions".
+            key_env: environment variable with the key; without one a placeholder is sent, except to
+                the official server, which needs it.
+            timeout: seconds for one attempt of a request, above 0.
+            max_concurrency: most requests in flight, at least 1.
+
+        Raises:
+            InvalidInput: an address, model, server or option that does not fit.
+            EngineError: no server there, or it refuses the key.
+        """
+        address, model = _parted(source, base_url)
+        if not 0.0 < timeout < float("inf"):
+            raise InvalidInput("timeout", "seconds above 0", timeout)
+        key = Key(key_env, needed=address.startswith(OFFICIAL))
+        client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT)
+        try:
+            version, default = "", None
+            if address == OFFICIAL:
+                server, models = ("openai" if server == "auto" else server), list[str]()
+            else:
+                probed = probe(address, key.headers)
+                models = probed.facts["models"]
+                server = probed.server if server == "auto" else server
+                if probed.server == server:
+                    version, default = probed.version, _told(probed.facts["defaults"])
+            if not model and len(models) != 1:
+                do = f"Name it: openai:{address}#MODEL."
+                raise InvalidInput("model", "a name, unless the server has one model", models or "none", do)
+            if default is None and server != "openai":
+                logger.warning(
+                    "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1 "
+                    "stands in for it", model or models[0], SERVERS[server].title,
+                )  # fmt: skip
+            return cls(
+                client, model or models[0],
+                server=server, version=version, default=default, api=api, max_concurrency=max_concurrency,
+            )  # fmt: skip
+        except BaseException:
+            client.thread.stop(client.close)
+            raise
+
+    def __repr__(self) -> str:
+        return f"OpenAIEngine({self.model!r}, server={self.server!r}, api={self.api!r})"
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Kind, server, its version, model and api; neither address nor key."""
+        version = self.version or "unknown"
+        return {"kind": "openai", "server": self.server, "version": version, "model": self.model, "api": self.api}
+
+    @property
+    def concurrency(self) -> int:
+        """The number of requests in flight at which the server did the most work so far."""
+        return self._seeker.settled
+
+    def default_config(self) -> DecodingConfig:
+        """What the server does when nothing is sent, where it tells; else every field neutral."""
+        return self._default or DecodingConfig()
+
+    def unsupported(self, config: DecodingConfig) -> list[str]:
+        """Fields that the server lacks, or lacks at these values."""
+        return server_lacks(self.server, config.fields())
+
+    def check(self) -> None:
+        """See `Engine.check` and `contract.check_contract`."""
+        from hagpolicy.engines.contract import check_contract
+
+        logger.info("%s", check_contract(self))
+
+    def generate(self, unit: Sequence[Request]) -> list[Completion]:
+        """See `Engine.generate`."""
+        stream = self.stream([unit])
+        try:
+            _, outcome = next(stream)
+        finally:
+            stream.close()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def stream(
+        self, units: Iterable[Sequence[Request]]
+    ) -> Generator[tuple[int, list[Completion] | Exception], None, None]:
+        """See `Engine.stream`."""
+        return flow(self._client.thread, units, self._unit, lambda: self._seeker.limit)
+
+    def close(self) -> None:
+        """Cancel what is in flight, close the connections and join the thread; a second call does nothing."""
+        self._closing()
+
+    async def _unit(self, unit: list[Request], begun: Callable[[int], None]) -> list[Completion]:
+        """Fill one unit. Where the server is given up, what came of it before is lost with it."""
+        jobs = self._jobs(unit)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._job([unit[row] for row in rows], begun)) for rows in jobs]
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
+        filled: dict[int, Completion] = {}
+        for rows, task in zip(jobs, tasks, strict=True):
+            filled |= zip(rows, task.result(), strict=True)
+        return [filled[row] for row in range(len(unit))]
+
+    def _jobs(self, unit: Sequence[Request]) -> list[list[int]]:
+        """Numbers of the requests that are asked for together; see the module."""
+        entry = SERVERS[self.server]
+        together = entry.n and entry.seeds != "per_request"
+        jobs: dict[Any, list[int]] = {}
+        for row, request in enumerate(unit):
+            alike = together and not request.config.deterministic
+            key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
+            jobs.setdefault(key, []).append(row)
+        return list(jobs.values())
+
+    async def _job(self, requests: list[Request], begun: Callable[[int], None]) -> list[Completion]:
+        """One request to the server for one cell, or for several that differ by their sample only."""
+        first = requests[0]
+        fields = first.config.fields()
+        said = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.api == "chat")
+        async with self._slots:
+            begun(len(requests))
+            try:
+                answers, seconds = await self._tried(self._arguments(first, said, len(requests)), requests)
+            except Trouble as trouble:
+                if trouble.kind == "fatal":
+                    where = f"the server at {self._client.base_url} was given up"
+                    raise EngineError(f"{self.name}: {where}: {trouble.reason}") from None
+                return [Completion("", finish="error", error=trouble.reason) for _ in requests]
+        return [_completion(answer, said, seconds / len(requests)) for answer in answers]
+
+    def _arguments(self, request: Request, said: Said, count: int) -> dict[str, Any]:
+        prompt = apply_hint(request.prompt.content, request.config.hint)
+        arguments: dict[str, Any] = {"model": self.model, **said.body}
+        if self.api == "completions":
+            arguments["prompt"] = prompt_text(prompt)
+        else:
+            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            arguments["messages"] = [dict(turn) for turn in turns]
+        if count > 1:
+            arguments["n"] = count
+        return {**arguments, "extra_body": said.extra_body} if said.extra_body else arguments
+
+    async def _tried(self, arguments: dict[str, Any], requests: list[Request]) -> tuple[list[Answer], float]:
+        """Answers and the seconds that are their share, after as many attempts as patience allows.
+
+        Raises:
+            Trouble: "cell" for a request that is given up, "fatal" for the server.
+        """
+        chat = self.api == "chat"
+        now = asyncio.get_running_loop().time
+        begun, attempt = now(), 0
+        while True:
+            attempt += 1
+            ticket, sent, beside = self._seeker.sent(), now(), self._seeker.in_flight
+            try:
+                answers = read_answers(
+                    await self._client.ask(chat=chat, **arguments), len(requests), requests[0].max_tokens
+                )
+            except Trouble as found:
+                trouble = found
+            else:
+                self._answered, self._lost = now(), 0
+                work = sum(answer.tokens or 1 + len(answer.text) // 4 for answer in answers)
+                self._seeker.answered(ticket, now() - sent, work)
+                return answers, 2.0 * (now() - sent) / (beside + self._seeker.in_flight)
+            wait = self._backoff.wait(attempt, trouble, now() - begun)
+            if trouble.kind in ("refused", "slow"):
+                self._seeker.refused(ticket, now() - sent + (wait or 0.0))
+            if wait is None:
+                raise await self._last(trouble, attempt, begun)
+            logger.debug("%s: attempt %d failed, again in %.1f s: %s", self.name, attempt, wait, trouble.reason)
+            # The slot is kept: while some are told to wait, fewer are sent.
+            await asyncio.sleep(wait)
+
+    async def _last(self, trouble: Trouble, attempts: int, begun: float) -> Trouble:
+        """What the end of all attempts means: a request that never works, or a server that is gone.
+
+        It is gone where no request at all was answered since this one was begun, and it could not be
+        reached, turned everyone away, does not answer a simple question either, or lost many in a row.
+        """
+        if trouble.kind in ("cell", "fatal"):
+            return trouble
+        reason = trouble.reason + (f" ({attempts} attempts)" if attempts > 1 else "")
+        self._lost += 1
+        if self._answered >= begun:
+            return Trouble("cell", reason)
+        gone = trouble.kind in ("refused", "unreachable") or self._lost >= LOST_IN_A_ROW
+        return Trouble("fatal" if gone or not await self._client.alive() else "cell", reason)
+
+
+def _completion(answer: Answer, said: Said, seconds: float) -> Completion:
+    """An answer as a completion, with what of the configuration was not honoured as sent."""
+    receipt = said.receipt
+    unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
+    return Completion(
+        answer.text, answer.tokens, answer.prompt_tokens, seconds, answer.finish, answer.error,
+        {**receipt.notes, **unlike, **answer.notes},
+    )  # fmt: skip
+
+
+def _parted(source: str, base_url: str | None) -> tuple[str, str]:
+    """(address, model) of a spec; the model "" where it names none."""
+    address, mark, model = source.partition("#")
+    if not address.startswith(("http://", "https://")):
+        if not source:
+            raise InvalidInput("engine", "openai:MODEL or openai:http://host:port/v1#MODEL", "openai:")
+        return check_url(base_url or os.environ.get("OPENAI_BASE_URL") or OFFICIAL), source
+    if base_url is not None:
+        raise InvalidInput("base_url", "one address", "two", "Leave base_url out, or name the model alone.")
+    if mark and not model:
+        raise InvalidInput("engine", "a model after '#'", source)
+    return check_url(address), model
+
+
+def _told(defaults: Mapping[str, Any]) -> DecodingConfig | None:
+    """A server's own settings as a config; None where it tells none that we have a word for."""
+    config = None
+    for name, value in defaults.items():
+        try:
+            # Servers keep settings in 32 bits: 0.8 comes back as 0.800000011920929.
+            said = {name: round(value, 6) if isinstance(value, float) else value}
+            config = (config or DecodingConfig()).replace(**said)
+        except InvalidInput:
+            continue  # a value that means "off" there, as it does here by being neutral
+    return config and config.canonical()

@@ -17,7 +17,8 @@ from hagpolicy.errors import StoreError, SweepLocked
 from hagpolicy.scorers import FunctionScorer
 from hagpolicy.store import SweepStore
 from hagpolicy.store.cells import Plan, View, cell_key, stream_seed
-from hagpolicy.store.segments import FolderLock, write_whole
+from hagpolicy.store.files import write_whole
+from hagpolicy.store.locks import FolderLock
 from hagpolicy.sweeping.plan import pack
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])
@@ -142,7 +143,7 @@ def test_a_dead_process_leaves_no_lock_and_a_living_one_is_named(folder):
     code = """
         import sys
         from pathlib import Path
-        from hagpolicy.store.segments import FolderLock
+        from hagpolicy.store.locks import FolderLock
         lock = FolderLock(Path(sys.argv[1]))
         sys.stdout.write("held\\n")
         sys.stdout.flush()

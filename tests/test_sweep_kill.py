@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_table, sweep
-from hagpolicy.store.segments import read_segment
+from hagpolicy.store.segments import decode
 
 N_PROMPTS, SAMPLES, N_KILLS = 80, 3, 10
 
@@ -50,7 +50,7 @@ def stored(out):
     """The rows of all segments by cell; a cell that is stored twice is an error."""
     rows = {}
     for path in sorted((out / "cells").glob("*.parquet")):
-        table = read_segment(path)
+        table = decode(path.read_bytes())
         assert table is not None, path
         for row in table.to_pylist():
             assert row["cell"] not in rows

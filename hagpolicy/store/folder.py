@@ -1,4 +1,4 @@
-"""`SweepStore`: the sweep folder on disk.
+"""`SweepStore`: the sweep folder.
 
     sweep.json          format version, engine and its fingerprint
     prompts/N.jsonl     prompts, one a line; identified by their digest
@@ -8,46 +8,54 @@
     lock                who is writing
 
 N counts up, over cells and rewards together; of two records of one cell the later one counts. D is
-the start of the plan's digest.
+the start of the plan's digest. Small segments are merged under the number of the last of them
+(`tidying`); away from local disks N is followed by the writer's mark.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from hagpolicy._digest import digest
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 from hagpolicy.prompts import Prompt
-from hagpolicy.store import segments
-from hagpolicy.store.cells import Plan
+from hagpolicy.store import segments, tidying
+from hagpolicy.store.cells import Plan, View
+from hagpolicy.store.files import files_at
 from hagpolicy.store.records import Records
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _FOLDERS = ("prompts", "plans", "cells", "rewards")
+# A reader may list files that a writer then merges away; it looks again so often.
+_LOOKS = 10
 
 
 class SweepStore:
     """A sweep folder, open for reading or, with its lock held, for writing.
 
     Args:
-        path: the folder; made when `fingerprint` is given.
+        path: the folder: a path, a URL or a file system (`files_at`); made when `fingerprint` is given.
         fingerprint: of the engine that is to fill it; None: open an existing folder.
         engine: the engine's name, for people.
         write: hold the lock and allow writing.
 
     Attributes:
+        path: the folder, for messages.
+        folder: the folder on this machine; None where it is elsewhere.
         cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
         scores: for each scorer identity, records of rewards: `reward`, `reason`.
         prompts: stored prompts by digest.
-        plans: stored plans in the order they were made.
+        plans: stored plans in the order they were made; equal views of them are one.
 
     Raises:
         StoreError: no sweep folder, a newer format, or it cannot be read or written.
@@ -56,30 +64,51 @@ class SweepStore:
     """
 
     def __init__(
-        self, path: str | Path, *, fingerprint: Mapping[str, str] | None = None, engine: str = "", write: bool = False
+        self,
+        path: str | PathLike[str] | Any,
+        *,
+        fingerprint: Mapping[str, str] | None = None,
+        engine: str = "",
+        write: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.files = files_at(path)
+        self.path, self.folder = self.files.place, self.files.folder
         self.writable = write
-        if fingerprint is not None:
-            _make_folder(self.path)
-        elif not (self.path / "sweep.json").is_file():
-            raise StoreError(f"{self.path} is no sweep folder: it has no sweep.json. Give a folder that `sweep` wrote.")
-        self._lock = segments.FolderLock(self.path) if write else None
+        try:
+            if fingerprint is not None:
+                self._make()
+            elif not self.files.has("sweep.json"):
+                why = "is no sweep folder: it has no sweep.json. Give a folder that `sweep` wrote."
+                raise StoreError(f"{self.path} {why}")
+        except OSError as error:
+            doing = "read" if fingerprint is None else "make"
+            raise StoreError(f"cannot {doing} the sweep folder {self.path}: {error}") from error
+        self._lock = self.files.lock() if write else None
         try:
             self._open(fingerprint, engine)
         except BaseException:
             self.close()
             raise
 
+    def _make(self) -> None:
+        # A kill right after the start leaves no more than these, so only they may be there without sweep.json.
+        known = {"lock", "sweep.json.tmp", *_FOLDERS}
+        there = self.files.sizes()
+        foreign = [name for name in there if name not in known]
+        if foreign and "sweep.json" not in there:
+            found = f"{self.path}, which holds {foreign[:3]}"
+            raise InvalidInput("out", "a sweep folder, a new or an empty one", found)
+        self.files.make(_FOLDERS)
+
     def _open(self, fingerprint: Mapping[str, str] | None, engine: str) -> None:
-        if fingerprint is not None and not (self.path / "sweep.json").is_file():
-            about = {"format_version": FORMAT, "engine": engine, "fingerprint": dict(fingerprint)}
-            segments.write_whole(self.path / "sweep.json", json.dumps(about, indent=1).encode())
         try:
-            about = json.loads((self.path / "sweep.json").read_text("utf-8"))
+            if fingerprint is not None and not self.files.has("sweep.json"):
+                about = {"format_version": FORMAT, "engine": engine, "fingerprint": dict(fingerprint)}
+                self._put("sweep.json", json.dumps(about, indent=1).encode())
+            about = json.loads(self.files.read("sweep.json"))
             version, self.fingerprint = int(about["format_version"]), dict(about["fingerprint"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.path / 'sweep.json'} cannot be read: {error!r}") from error
+            raise StoreError(f"{self.files.at('sweep.json')} cannot be read: {error!r}") from error
         if version > FORMAT:
             raise StoreError(f"{self.path} has format {version}, this version reads up to {FORMAT}. Update hagpolicy.")
         if fingerprint is not None and dict(fingerprint) != self.fingerprint:
@@ -87,18 +116,30 @@ class SweepStore:
                 f"{self.path} holds the cells of another engine.\n  stored: {self.fingerprint}\n"
                 f"  given:  {dict(fingerprint)}\nGive another folder for this engine."
             )
-        if self.writable:
-            for leftover in self.path.glob("**/*.tmp"):
-                leftover.unlink()
-        self.prompts: dict[str, Prompt] = {}
-        self.plans: list[Plan] = []
-        self.cells = Records(("tokens", "seconds", "failed"), ("error",))
-        self.scores: dict[str, Records] = {}
-        self._starts: list[tuple[Path, int]] = []
-        self._read_prompts()
-        self._read_plans()
-        for path in sorted(self.path.glob("[cr]e*/*.parquet"), key=lambda path: path.name):
-            self._read_segment(path, is_cells=path.parent.name == "cells")
+        self._engine = digest(self.fingerprint)
+        try:
+            if self.writable:
+                self._clear()
+                tidying.merge_small(self)
+            for _ in range(_LOOKS):
+                try:
+                    self._read()
+                    break
+                except FileNotFoundError:
+                    continue
+            else:
+                raise StoreError(f"files of {self.path} vanish while they are read. Is it being deleted?")
+            if self.writable:
+                tidying.remove_outdated(self)
+        except OSError as error:
+            raise StoreError(f"cannot read the sweep folder {self.path}: {error}") from error
+
+    def _clear(self) -> None:
+        """Remove what killed writes left."""
+        for folder in ("", *_FOLDERS):
+            for name in self.files.sizes(folder):
+                if name.endswith(".tmp"):
+                    self.files.remove(f"{folder}/{name}".lstrip("/"))
 
     def close(self) -> None:
         """Give the lock back."""
@@ -108,63 +149,125 @@ class SweepStore:
     def __enter__(self) -> SweepStore:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self.writable:
+                tidying.merge_small(self)
+                tidying.drop_plans(self)
+        finally:
+            self.close()
+
+    def known(self, view: View) -> View:
+        """An equal view of a stored plan, whose keys may have been computed already; else `view` itself."""
+        return next((plan.view for plan in reversed(self.plans) if plan.view == view), view)
+
+    def _read(self) -> None:
+        self.prompts: dict[str, Prompt] = {}
+        self.plans: list[Plan] = []
+        self.plan_names: list[str] = []
+        self.cells = Records(("tokens", "seconds", "failed"), ("error",))
+        self.scores: dict[str, Records] = {}
+        self.starts: list[tuple[str, int]] = []
+        self._read_prompts()
+        self._read_plans()
+        for name in self.segment_names():
+            table = self.read_segment(name)
+            if table is not None:
+                self._register(table, name)
 
     def _read_prompts(self) -> None:
-        for path in sorted((self.path / "prompts").glob("*.jsonl")):
+        for name in self._names("prompts", ".jsonl"):
             try:
-                read = [Prompt.from_dict(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-            except (OSError, ValueError, TypeError):
-                segments.set_aside(path, "its prompts are stored again by the next sweep", writable=self.writable)
+                lines = self.files.read(name).decode("utf-8").splitlines()
+                read = [Prompt.from_dict(json.loads(line)) for line in lines]
+            except (ValueError, TypeError):
+                self._set_aside(name, "is damaged", "its prompts are stored again by the next sweep")
             else:
                 self.prompts |= {prompt.digest: prompt for prompt in read}
 
     def _read_plans(self) -> None:
-        for path in sorted((self.path / "plans").glob("*.json")):
+        for name in self._names("plans", ".json"):
+            loss = "the next sweep makes a new plan"
             try:
-                self.plans.append(Plan.from_json(json.loads(path.read_text("utf-8")), self.prompts))
-            except (OSError, ValueError, TypeError, KeyError):
-                segments.set_aside(path, "the next sweep makes a new plan", writable=self.writable)
+                values = json.loads(self.files.read(name))
+                if values.get("engine", self._engine) != self._engine:
+                    self._set_aside(name, "was made for another engine", loss, "foreign")
+                    continue
+                plan = Plan.from_json(values, self.prompts)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                self._set_aside(name, "is damaged", loss)
             except StoreError as error:
                 if "format" in str(error):
                     raise
-                logger.warning("%s: %s", path, error)
+                logger.warning("%s: %s", self.files.at(name), error)
+            else:
+                self._take_plan(plan, name)
 
-    def _read_segment(self, path: Path, *, is_cells: bool) -> None:
-        table = segments.read_segment(path)
+    def _take_plan(self, plan: Plan, name: str) -> None:
+        shared = self.known(plan.view)
+        self.plans.append(Plan(shared, plan.patterns, plan.units, plan.notes))
+        self.plan_names.append(name)
+
+    def segment_names(self) -> list[str]:
+        """Names of all segments, of cells and of rewards, in the order in which they count."""
+        names = self._names("cells", ".parquet") + self._names("rewards", ".parquet")
+        return sorted(names, key=lambda name: name.rpartition("/")[2].removesuffix(".parquet"))
+
+    def read_segment(self, name: str) -> Any:
+        """A segment as an Arrow table; None for one that is damaged or another engine's, after it was set aside.
+
+        Raises OSError: the file cannot be read for now.
+        """
+        is_cells = name.startswith("cells/")
         wanted = segments.CELL_COLUMNS if is_cells else segments.SCORE_COLUMNS
+        loss = "its cells will be generated again" if is_cells else "its rewards must be computed again (rescore)"
+        try:
+            table = segments.decode(self.files.read(name))
+        except OSError as error:
+            # A bad block is damage; a lack of rights or of a network is not.
+            if error.errno != errno.EIO:
+                raise
+            table = None
         if table is None or not set(wanted) <= set(table.column_names):
-            loss = "its cells will be generated again" if is_cells else "its rewards must be computed again (rescore)"
-            segments.set_aside(path, loss, writable=self.writable)
-            return
-        names = ["cell", "reward", "reason", "scorer", *(("tokens", "seconds", "error") if is_cells else ())]
-        self._register({name: table.column(name).to_pylist() for name in names}, path, is_cells=is_cells)
+            self._set_aside(name, "is damaged", loss)
+            return None
+        if segments.engine_of(table) not in (None, self._engine):
+            why = f"holds cells of another engine than {self.fingerprint.get('model', 'this')}"
+            self._set_aside(name, why, "this folder does not need it: it belongs where it came from", "foreign")
+            return None
+        return table
 
-    def _register(self, columns: Mapping[str, Sequence[Any]], path: Path, *, is_cells: bool) -> None:
+    def _set_aside(self, name: str, why: str, loss: str, ending: str = "torn") -> None:
+        segments.set_aside(self.files, name, why, loss, writable=self.writable, ending=ending)
+
+    def _register(self, table: Any, name: str) -> None:
         """Take the records of a segment into the index."""
-        keys = columns["cell"]
-        if is_cells:
-            self._starts.append((path, len(self.cells)))
-            failed = [error is not None for error in columns["error"]]
-            self.cells.add(keys, {**columns, "failed": failed})
+        keys = table.column("cell").to_pylist()
+        if name.startswith("cells/"):
+            self.starts.append((name, len(self.cells)))
+            errors = table.column("error")
+            numbers = {column: table.column(column).to_numpy() for column in ("tokens", "seconds")}
+            failed = errors.is_valid().to_numpy()
+            self.cells.add(keys, {**numbers, "failed": failed}, {"error": errors.to_pylist()})
             # Rewards that were computed from a text which was lost or failed are not those of the new text.
             for records in self.scores.values():
                 records.forget(keys)
-        names = np.array(columns["scorer"], dtype=object)
-        for name in dict.fromkeys(columns["scorer"]):
-            if name is None:  # generated, and to be scored later
+        names = np.array(table.column("scorer").to_pylist(), dtype=object)
+        rewards, reasons = table.column("reward").to_numpy(), table.column("reason").to_pylist()
+        for scorer in dict.fromkeys(names):
+            if scorer is None:  # generated, and to be scored later
                 continue
-            mine = np.flatnonzero(names == name).tolist()
-            rows = {column: [columns[column][i] for i in mine] for column in ("reward", "reason")}
-            self.scores.setdefault(name, Records(("reward",), ("reason",))).add([keys[i] for i in mine], rows)
+            mine = np.flatnonzero(names == scorer)
+            records = self.scores.setdefault(scorer, Records(("reward",), ("reason",)))
+            some = mine.tolist()
+            records.add([keys[i] for i in some], {"reward": rewards[mine]}, {"reason": [reasons[i] for i in some]})
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> None:
         """Store the prompts that are not stored yet."""
         new = {prompt.digest: prompt for prompt in prompts if prompt.digest not in self.prompts}
         if new:
             lines = "".join(json.dumps(prompt.to_dict()) + "\n" for prompt in new.values())
-            segments.write_whole(self._next("prompts", ".jsonl"), lines.encode("ascii"))
+            self._put(self._next("prompts", f"{self.files.mark}.jsonl"), lines.encode("ascii"))
             self.prompts |= new
 
     def add_plan(self, plan: Plan) -> None:
@@ -172,58 +275,61 @@ class SweepStore:
         if not plan.units and self.plans and self.plans[-1].view == plan.view:
             return
         self.add_prompts(plan.view.prompts)
-        path = self._next("plans", f"-{plan.digest[:12]}.json")
-        segments.write_whole(path, json.dumps(plan.to_json()).encode("ascii"))
-        self.plans.append(plan)
+        name = self._next("plans", f"-{plan.digest[:12]}.json")
+        self._put(name, json.dumps({**plan.to_json(), "engine": self._engine}).encode("ascii"))
+        self._take_plan(plan, name)
 
-    def new_segment(self) -> Path:
+    def new_segment(self) -> str:
         """The name of the next segment of cells; the same until it is written."""
-        return self._next("cells", ".parquet")
+        return self._next("cells", f"{self.files.mark}.parquet")
 
-    def add_cells(self, path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Store generated cells as the segment `path` (of `new_segment`): the columns of `segments.CELL_COLUMNS`."""
-        segments.write_segment(path, columns, segments.CELL_COLUMNS)
-        self._register(columns, path, is_cells=True)
+    def add_cells(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Store generated cells as the segment `name` (of `new_segment`): the columns of `segments.CELL_COLUMNS`."""
+        self._add(segments.to_table(columns, segments.CELL_COLUMNS), name)
 
     def add_scores(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Store rewards of stored cells as one segment: the columns of `segments.SCORE_COLUMNS`."""
-        path = self._next("rewards", ".parquet")
-        segments.write_segment(path, columns, segments.SCORE_COLUMNS)
-        self._register(columns, path, is_cells=False)
+        name = self._next("rewards", f"{self.files.mark}.parquet")
+        self._add(segments.to_table(columns, segments.SCORE_COLUMNS), name)
+
+    def _add(self, table: Any, name: str) -> None:
+        self.put_segment(name, table)
+        self._register(table, name)
+
+    def put_segment(self, name: str, table: Any) -> None:
+        """Write a segment and nothing else."""
+        self._put(name, segments.encode(table, self._engine))
 
     def completions(self, wanted: Collection[str]) -> Iterator[list[tuple[str, Completion]]]:
         """Stored completions of some cells, one list a segment: (key, completion)."""
-        for path, start in self._starts:
-            table = segments.read_segment(path)
+        for name, start in self.starts:
+            try:
+                table = self.read_segment(name)
+            except OSError as error:
+                raise StoreError(f"{self.files.at(name)} cannot be read any more: {error}. Open it again.") from error
             if table is None:
-                raise StoreError(f"{path} was readable and is not any more. Open the folder again.")
+                raise StoreError(f"{self.files.at(name)} was readable and is not any more. Open the folder again.")
             keys = table.column("cell").to_pylist()
             mine = [i for i, key in enumerate(keys) if key in wanted and self.cells.rows[key] == start + i]
             if mine:
                 rows = table.take(mine).to_pylist()
                 yield [(row["cell"], _completion(row)) for row in rows]
 
-    def _next(self, folder: str, ending: str) -> Path:
+    def _put(self, name: str, data: bytes) -> None:
+        if self._lock is not None:
+            self._lock.check()
+        self.files.write(name, data)
+
+    def _names(self, folder: str, ending: str) -> list[str]:
+        return [f"{folder}/{name}" for name in self.files.sizes(folder) if name.endswith(ending)]
+
+    def _next(self, folder: str, ending: str) -> str:
         try:
             together = ("cells", "rewards") if folder in ("cells", "rewards") else (folder,)
-            number = max(segments.next_number(self.path / name) for name in together)
+            number = max(segments.next_number(self.files.sizes(name)) for name in together)
         except OSError as error:
-            raise StoreError(f"the sweep folder {self.path} cannot be read: {error}") from error
-        return self.path / folder / f"{number:06d}{ending}"
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        # A kill right after the start leaves no more than these, so only they may be there without sweep.json.
-        known = {"lock", "sweep.json.tmp", *_FOLDERS}
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
-        if foreign and "sweep.json" not in foreign:
-            raise InvalidInput("out", "a sweep folder, a new or an empty one", f"{path}, which holds {foreign[:3]}")
-        for name in _FOLDERS:
-            (path / name).mkdir(exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot make the sweep folder {path}: {error}") from error
+            raise StoreError(f"cannot read the sweep folder {self.path}: {error}") from error
+        return f"{folder}/{number:06d}{ending}"
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,32 +11,35 @@ class Records:
     """Records in the order they came in, with the row of each key; a later record of a key counts.
 
     Args:
-        numbers: names of columns of numbers; None in them is NaN.
-        objects: names of columns of anything else.
+        numbers: names of columns of numbers.
+        texts: names of columns of texts, which most records lack.
 
     Attributes:
         rows: row of the latest record of each key.
     """
 
-    def __init__(self, numbers: Sequence[str], objects: Sequence[str] = ()) -> None:
+    def __init__(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> None:
         self.rows: dict[str, int] = {}
         self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in numbers}
-        self._objects: dict[str, list[Any]] = {name: [] for name in objects}
+        self._texts: dict[str, dict[int, str]] = {name: {} for name in texts}
         self._length = 0
 
-    def add(self, keys: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> None:
-        """Append records: as many values in every column as there are keys."""
+    def add(
+        self, keys: Sequence[str], numbers: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str | None]]
+    ) -> None:
+        """Append records: as many values in every column as there are keys; a number that is missing is NaN."""
         self.rows.update(zip(keys, range(self._length, self._length + len(keys)), strict=True))
-        self._length += len(keys)
         for name, parts in self._numbers.items():
-            parts.append(np.array(columns[name], dtype=np.float64))
-        for name, values in self._objects.items():
-            values.extend(columns[name])
+            parts.append(np.asarray(numbers[name], dtype=np.float64))
+        for name, known in self._texts.items():
+            known.update((self._length + i, text) for i, text in enumerate(texts[name]) if text is not None)
+        self._length += len(keys)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Drop the records of some keys, known or not."""
-        for key in keys:
-            self.rows.pop(key, None)
+        if self.rows:
+            for key in keys:
+                self.rows.pop(key, None)
 
     def column(self, name: str) -> np.ndarray:
         """float64 (n_records,): a column of numbers."""
@@ -46,9 +48,9 @@ class Records:
             parts[:] = [np.concatenate(parts)]
         return parts[0] if parts else np.empty(0)
 
-    def value(self, name: str, row: int) -> Any:
-        """One value of a column of objects."""
-        return self._objects[name][row]
+    def value(self, name: str, row: int) -> str | None:
+        """One value of a column of texts."""
+        return self._texts[name].get(row)
 
     def __len__(self) -> int:
         return self._length

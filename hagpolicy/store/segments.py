@@ -1,20 +1,15 @@
-"""Files of a sweep folder: written whole or not at all, read with their checksums, held by one writer."""
+"""Segments: Parquet with a checksum on every page and the mark of the engine whose cells they hold."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import logging
-import os
-import socket
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.errors import StoreError, SweepLocked
+from hagpolicy.errors import StoreError
+from hagpolicy.store.files import Files
 
 logger = logging.getLogger(__name__)
 
@@ -42,138 +37,74 @@ CELL_COLUMNS = {
 }
 # Rewards that were computed later from stored texts.
 SCORE_COLUMNS = {name: CELL_COLUMNS[name] for name in ("cell", "reward", "reason", "answer", "scorer")}
+# Digest of the engine's fingerprint, in the file's metadata; files of before have none.
+ENGINE = b"hagpolicy.engine"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all: temporary name, sync, rename, sync of the folder.
-
-    Raises:
-        StoreError: the disk is full, read-only, or fails; a file that was there is untouched.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(
-            f"cannot write {path}: {error}. What was stored before is intact; make room or give another folder, "
-            "and run the same call again."
-        ) from error
+def to_table(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> Any:
+    """An Arrow table of values of every column in `types` (`CELL_COLUMNS`, `SCORE_COLUMNS`), of one length."""
+    arrow = require("pyarrow", "sweep", "a sweep folder")
+    return arrow.table({name: arrow.array(columns[name], type=getattr(arrow, kind)()) for name, kind in types.items()})
 
 
-def write_segment(path: Path, columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> None:
-    """Write one Parquet segment whole.
+def encode(table: Any, engine: str) -> bytes:
+    """A segment as the bytes of a Parquet file.
 
     Args:
-        path: the file.
-        columns: values of every column in `types`, of one length.
-        types: `CELL_COLUMNS` or `SCORE_COLUMNS`.
-
-    Raises:
-        StoreError: see `write_whole`.
+        table: Arrow table.
+        engine: digest of the engine's fingerprint.
     """
-    arrow = require("pyarrow", "sweep", "a sweep folder")
     parquet = require("pyarrow.parquet", "sweep", "a sweep folder")
-    arrays = {name: arrow.array(columns[name], type=getattr(arrow, kind)()) for name, kind in types.items()}
     buffer = io.BytesIO()
+    marked = table.replace_schema_metadata({ENGINE: engine.encode()})
     # Parquet is written to memory first: a full disk is then an OSError of ours to explain, never a half-written file.
-    parquet.write_table(arrow.table(arrays), buffer, compression="zstd", write_page_checksum=True)
-    write_whole(path, buffer.getvalue())
+    parquet.write_table(marked, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
 
 
-def read_segment(path: Path) -> Any:
-    """The segment as an Arrow table, every page checked; None when it cannot be read."""
+def decode(data: bytes) -> Any:
+    """The segment as an Arrow table, every page checked; None when it is damaged."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
     parquet = require("pyarrow.parquet", "sweep", "a sweep folder")
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
+        with parquet.ParquetFile(arrow.BufferReader(data), page_checksum_verification=True) as file:
+            # On a thread of Arrow's own the last reference to `data` may be dropped, which ends in an abort when
+            # Python is just shutting down.
+            return file.read(use_threads=False)
     except (OSError, arrow.ArrowException):
         return None
 
 
-def set_aside(path: Path, loss: str, *, writable: bool) -> None:
-    """Rename a damaged file to `*.torn` and warn; where nothing may be written, only warn.
+def engine_of(table: Any) -> str | None:
+    """Digest of the fingerprint of the engine that filled a segment; None where it does not say."""
+    metadata = table.schema.metadata or {}
+    return metadata[ENGINE].decode("ascii", "replace") if ENGINE in metadata else None
+
+
+def set_aside(files: Files, name: str, why: str, loss: str, *, writable: bool, ending: str = "torn") -> None:
+    """Rename a file that cannot be used and warn; where nothing may be written, only warn.
 
     Args:
-        path: the damaged file.
-        loss: what is missing without it and what becomes of it, for the message.
+        files: the folder.
+        name: the file.
+        why: what is wrong with it, such as "is damaged".
+        loss: what is missing without it and what becomes of it.
         writable: False leaves the file where it is.
+        ending: what its name gets.
     """
-    torn = path.with_name(path.name + ".torn")
-    if writable:
-        try:
-            path.replace(torn)
-        except OSError as error:
-            raise StoreError(f"{path} is damaged and cannot be set aside as {torn.name}: {error}") from error
-        logger.warning("%s is damaged: set aside as %s; %s", path, torn.name, loss)
-    else:
-        logger.warning("%s is damaged and left out; %s", path, loss)
-
-
-def next_number(folder: Path) -> int:
-    """One more than the highest number that a file in `folder` starts with, torn ones included."""
-    heads = [name.split("-")[0].split(".")[0] for name in os.listdir(folder)]
-    return max((int(head) for head in heads if head.isdigit()), default=0) + 1
-
-
-class FolderLock:
-    """The right to write to a folder, held by one process at a time.
-
-    It rests on flock, which the system takes back when the process ends in whatever way, so a
-    dead process never leaves it behind; the file's content only says who holds it.
-
-    Raises:
-        SweepLocked: another process holds it; the message names its pid and host.
-        StoreError: the lock file cannot be written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            import fcntl
-        except ImportError as error:
-            raise StoreError("sweep folders are locked by flock, which this system lacks: use WSL.") from error
-        path = folder / "lock"
-        try:
-            self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StoreError(f"cannot write to the sweep folder {folder}: {error}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _holder(os.pread(self._file, 4096, 0))
-            self.release()
-            raise SweepLocked(
-                f"{folder} is being written to by {holder}. Wait until it ends, or give another folder."
-            ) from error
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
-        try:
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, json.dumps(about).encode(), 0)
-        except OSError as error:
-            # On a full disk the lock holds all the same; only its description is missing.
-            logger.debug("lock file %s holds no description: %s", path, error)
-
-    def release(self) -> None:
-        """Give the lock back; a second call does nothing."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-def _holder(content: bytes) -> str:
+    path = files.at(name)
+    if not writable:
+        logger.warning("%s %s and left out; %s", path, why, loss)
+        return
+    aside = f"{name.rpartition('/')[2]}.{ending}"
     try:
-        about = json.loads(content)
-        return f"process {about['pid']} on host {about['host']} (since {about['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+        files.rename(name, f"{name}.{ending}")
+    except OSError as error:
+        raise StoreError(f"{path} {why} and cannot be set aside as {aside}: {error}") from error
+    logger.warning("%s %s: set aside as %s; %s", path, why, aside, loss)
+
+
+def next_number(names: Iterable[str]) -> int:
+    """One more than the highest number that one of the file names starts with, torn ones included."""
+    heads = [name.split("-")[0].split(".")[0] for name in names]
+    return max((int(head) for head in heads if head.isdigit()), default=0) + 1

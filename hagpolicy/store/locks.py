@@ -1,0 +1,194 @@
+"""One writer at a time: flock on a disk; elsewhere a file that its owner keeps changing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from hagpolicy.errors import StoreError, SweepLocked
+
+logger = logging.getLogger(__name__)
+
+# The owner of a leased lock changes it so often, and one that has not changed for so long is taken over, in seconds.
+BEAT_SECONDS = 5.0
+SILENT_SECONDS = 40.0
+
+
+class FolderLock:
+    """The right to write to a folder, held by one process at a time.
+
+    It rests on flock, which the system takes back when the process ends in whatever way, so a
+    dead process never leaves it behind; the file's content only says who holds it.
+
+    Raises:
+        SweepLocked: another process holds it; the message names its pid and host.
+        StoreError: the lock file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import fcntl
+        except ImportError as error:
+            raise StoreError("sweep folders are locked by flock, which this system lacks: use WSL.") from error
+        path = folder / "lock"
+        try:
+            self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot write to the sweep folder {folder}: {error}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = _holder(os.pread(self._file, 4096, 0))
+            self.release()
+            raise SweepLocked(
+                f"{folder} is being written to by {holder}. Wait until it ends, or give another folder."
+            ) from error
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(_myself()).encode(), 0)
+        except OSError as error:
+            # On a full disk the lock holds all the same; only its description is missing.
+            logger.debug("lock file %s holds no description: %s", path, error)
+
+    def check(self) -> None:
+        """Nothing can take it away."""
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class LeasedLock:
+    """The right to write to a folder that knows no flock: a file that its owner changes every few seconds.
+
+    A file that somebody else left is watched. If it changes, its owner lives; if it stays as it is
+    for `SILENT_SECONDS` of the watcher's own monotonic clock, its owner is taken for dead and the
+    lock is taken over. No clock of another machine is read and no wall clock at all.
+
+    What it cannot do: an owner that is stopped for longer than that and then goes on learns of
+    its loss only at its next `check`, made before every write, and two processes that take the
+    lock within the same moment may, where the file system cannot create a file exclusively, both
+    have it until then. Names of segments carry their writer's mark, so even then no writer
+    destroys what another stored; at worst some cells are generated twice.
+
+    Args:
+        files: where the lock is: `RemoteFiles`.
+        token: of this owner, unlike any other.
+
+    Raises:
+        SweepLocked: another process holds it; the message names its pid and host.
+        StoreError: the lock cannot be written.
+    """
+
+    def __init__(self, files: Any, token: str) -> None:
+        self._files, self._token, self._beats = files, token, 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        try:
+            while not files.create("lock", self._content()):
+                if self._found_silent():
+                    files.overwrite("lock", self._content())
+                    # Whoever took it over at the same moment has written by then: the last one has it.
+                    time.sleep(min(2.0, SILENT_SECONDS / 4))
+                    break
+            self.check()
+        except OSError as error:
+            raise StoreError(f"cannot lock the sweep folder {files.place}: {error}") from error
+        self._thread = threading.Thread(target=self._beat, name="hagpolicy sweep lock", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """See `Held`.
+
+        Raises:
+            SweepLocked: another process took the lock over.
+            StoreError: the lock cannot be read.
+        """
+        try:
+            content = self._files.read("lock")
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise StoreError(f"cannot read the lock of {self._files.place}: {error}") from error
+        if self._token.encode() not in content:
+            raise SweepLocked(
+                f"the lock of {self._files.place} was taken over by {_holder(content)}, since this process had not "
+                "been heard of. What it stored is kept; run the same call again when the other one has ended."
+            )
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+            try:
+                self.check()
+                self._files.remove("lock")
+            except (StoreError, OSError) as error:
+                logger.warning("the lock of %s is not given back: %s", self._files.place, error)
+
+    def _content(self) -> bytes:
+        return json.dumps({**_myself(), "token": self._token, "beat": self._beats}).encode()
+
+    def _found_silent(self) -> bool:
+        """Watch another's lock: True when it never changed, False when it vanished."""
+        seen = self._seen()
+        begin = time.monotonic()
+        logger.info("%s is locked by %s: waiting for a sign of life", self._files.place, _holder(seen or b""))
+        while time.monotonic() - begin < SILENT_SECONDS:
+            time.sleep(min(BEAT_SECONDS, 1.0) / 4)
+            now = self._seen()
+            if now is None:
+                return False
+            if now != seen:
+                holder = f"{self._files.place} is being written to by {_holder(now)}."
+                raise SweepLocked(f"{holder} Wait until it ends, or give another folder.")
+        words = "the lock of %s, left by %s, has not changed for %g s: its owner is taken for dead"
+        logger.warning(words, self._files.place, _holder(seen or b""), SILENT_SECONDS)
+        return True
+
+    def _seen(self) -> bytes | None:
+        try:
+            content: bytes = self._files.read("lock")
+        except FileNotFoundError:
+            return None
+        return content
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            try:
+                self.check()
+                self._beats += 1
+                self._files.overwrite("lock", self._content())
+            except SweepLocked:
+                return
+            except (StoreError, OSError) as error:
+                # The next beat may come through; where none does, another process will take over and `check` tell.
+                logger.warning("no sign of life could be left in the lock of %s: %s", self._files.place, error)
+
+
+def new_token() -> str:
+    """What tells one writer from all others, 8 hex digits."""
+    return secrets.token_hex(4)
+
+
+def _myself() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+
+
+def _holder(content: bytes) -> str:
+    try:
+        about = json.loads(content)
+        return f"process {about['pid']} on host {about['host']} (since {about['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

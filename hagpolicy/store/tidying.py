@@ -1,0 +1,112 @@
+"""Keeping a folder small: many small segments become a few, what later files replace goes.
+
+A kill at any point loses nothing: a merged segment is whole before the first of its sources is
+removed, and counts as later than they do. Sources that a kill left behind hold no record that
+counts; the next writer finds them so and removes them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hagpolicy._digest import digest_bytes
+from hagpolicy._extras import require
+from hagpolicy.errors import StoreError
+
+if TYPE_CHECKING:
+    from hagpolicy.store.folder import SweepStore
+
+logger = logging.getLogger(__name__)
+
+# Segments below the first size, in bytes, are merged into ones of about the second, once there are so many of them.
+SMALL_BYTES = 4 << 20
+MERGED_BYTES = 16 << 20
+MANY_SEGMENTS = 32
+MANY_PLANS = 32
+
+
+def merge_small(store: SweepStore) -> None:
+    """Merge neighbouring small segments of cells where there are many. A failure is a warning: nothing depends on it.
+
+    Only neighbours in the order of all segments are merged, so no record passes one of another
+    segment that replaces it or that it replaces.
+    """
+    try:
+        for group in _groups(store):
+            _merge(store, group)
+    except (StoreError, OSError) as error:
+        logger.warning("the small segments of %s are not merged: %s", store.path, error)
+
+
+def remove_outdated(store: SweepStore) -> None:
+    """Remove the segments of cells of which every record is replaced by a later one."""
+    starts = np.array([start for _, start in store.starts], dtype=np.int64)
+    rows = np.fromiter(store.cells.rows.values(), dtype=np.int64, count=len(store.cells.rows))
+    counting = np.bincount(np.searchsorted(starts, rows, side="right") - 1, minlength=len(starts))
+    outdated = {name for (name, _), live in zip(store.starts, counting, strict=True) if live == 0}
+    for name in outdated:
+        logger.debug("%s holds nothing that later segments do not: removed", store.files.at(name))
+        store.files.remove(name)
+    store.starts = [(name, start) for name, start in store.starts if name not in outdated]
+
+
+def drop_plans(store: SweepStore) -> None:
+    """Remove plans of the same cells as a later one that have nothing left to be run, where there are many."""
+    if len(store.plan_names) <= MANY_PLANS:
+        return
+    later: set[int] = set()
+    for plan, name in reversed(list(zip(store.plans, store.plan_names, strict=True))):
+        # Equal views of one store are one object.
+        if id(plan.view) in later and not plan.notes:
+            stored = (any(key in store.cells.rows for key in plan.keys(unit)) for unit in range(len(plan.units)))
+            if all(stored):
+                try:
+                    store.files.remove(name)
+                except OSError as error:
+                    logger.warning("%s cannot be removed: %s", store.files.at(name), error)
+        later.add(id(plan.view))
+
+
+def _groups(store: SweepStore) -> list[list[str]]:
+    """Groups of two and more segments to be merged: small neighbours, in order."""
+    sizes = {f"cells/{name}": size for name, size in store.files.sizes("cells").items()}
+    groups: list[list[str]] = [[]]
+    total, n_small = 0, 0
+    for name in store.segment_names():
+        small = sizes.get(name, SMALL_BYTES) < SMALL_BYTES
+        n_small += small
+        if not small or total + sizes[name] > MERGED_BYTES:
+            groups.append([])
+            total = 0
+        if small:
+            groups[-1].append(name)
+            total += sizes[name]
+    return [group for group in groups if len(group) > 1] if n_small > MANY_SEGMENTS else []
+
+
+def _merge(store: SweepStore, names: list[str]) -> None:
+    """Write the latest records of some segments as one, then remove them."""
+    arrow = require("pyarrow", "sweep", "a sweep folder")
+    read = [(name, store.read_segment(name)) for name in names]
+    whole = [(name, table) for name, table in read if table is not None]
+    if len(whole) < 2:
+        return
+    columns = whole[-1][1].column_names
+    table = arrow.concat_tables([table.select(columns).replace_schema_metadata() for _, table in whole])
+    keys = table.column("cell").to_pylist()
+    last = {key: row for row, key in enumerate(keys)}
+    table = table.take(sorted(last.values())) if len(last) < len(keys) else table
+    # After the last of its sources and before the next segment, in the order of names.
+    name = f"{whole[-1][0].removesuffix('.parquet')}-{_mark(table)}.parquet"
+    store.put_segment(name, table)
+    for source, _ in whole:
+        store.files.remove(source)
+    logger.debug("%s: %d segments merged into %s", store.path, len(whole), name)
+
+
+def _mark(table: Any) -> str:
+    """A few digits that two different merges of one segment do not share."""
+    return digest_bytes("".join(table.column("cell").to_pylist()).encode())[:8]

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ray_worlds import BROKEN, DEADLY, ODD, SPARED, Noted, Perilous, Threads, Versioned
 from sweeping_world import SPACE, cells_of, same
@@ -18,10 +19,10 @@ from hagpolicy.engines.base import Request
 from hagpolicy.engines.ray_pool import RayEngine
 from hagpolicy.errors import EngineError, InvalidInput
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'hagpolicy[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'hagpolicy[cluster]'")
 
 WORLD = SimulatedEngine(4)
-CELLS = 2 * 2 + 1  # of a prompt: two sampled configs twice, the greedy one once; the default is among them
+CELLS = 3 * 2 + 1  # of a prompt: three sampled configs twice, the default among them, and the greedy one once
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
 # A node that dies is missed after some three seconds, not Ray's usual quarter of a minute.
 SOON = {"health_check_period_ms": 1000, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
@@ -118,7 +119,7 @@ def requests(world, n):
 def test_a_node_killed_in_mid_sweep_changes_no_cell(cluster, added, tmp_path, caplog):
     second, log, out = added(), tmp_path / "log", tmp_path / "out"
     world = SimulatedEngine(4, unit_cells=CELLS, delay=0.02)
-    n, seen = 40, {}
+    n, seen = 24, {}
 
     def kill():
         seen["pids"] = {pid for pid, _ in begun(log)}
@@ -127,7 +128,7 @@ def test_a_node_killed_in_mid_sweep_changes_no_cell(cluster, added, tmp_path, ca
     with on_ray(cluster, Noted, seed=4, unit_cells=CELLS, delay=0.02, log=str(log)) as engine:
         assert engine.fingerprint == world.fingerprint
         assert (engine.name, engine.unit_cells) == (world.name, CELLS)
-        table = run(engine, out, n, progress=once(80, kill))
+        table = run(engine, out, n, progress=once(50, kill))
     assert len(seen["pids"]) == 2
     assert "lost the Ray worker" in caplog.text
     # What the lost worker was doing was done again, and nothing else.
@@ -140,17 +141,15 @@ def test_a_node_killed_in_mid_sweep_changes_no_cell(cluster, added, tmp_path, ca
 @pytest.mark.servers
 def test_an_added_node_is_used(cluster, added, tmp_path):
     second, log, out = added(), tmp_path / "log", tmp_path / "out"
-    n, seen, options = 160, {}, {"unit_cells": CELLS, "delay": 0.02}
+    n, seen, options = 100, {}, {"unit_cells": CELLS, "delay": 0.015}
 
     def kill():
         cluster.remove_node(second, allow_graceful=False)
         seen["before"] = {pid for pid, _ in begun(log)}
-        seen["thread"] = threading.Thread(target=added)
-        seen["thread"].start()
+        added()
 
     with on_ray(cluster, Noted, seed=4, log=str(log), **options) as engine:
         table = run(engine, out, n, progress=once(100, kill))
-        seen["thread"].join()
     assert {pid for pid, _ in begun(log)} - seen["before"]
     assert equal(out, table, SimulatedEngine(4, **options), tmp_path, n)
 
@@ -222,7 +221,10 @@ def test_a_unit_that_kills_is_given_up_and_one_that_fails_is_marked(cluster, add
         prompts[at] += f" {word}"
     with on_ray(cluster, {"engine": Perilous, "seed": 4, "folder": str(tmp_path)}, 2, unit_cells=CELLS) as engine:
         table = run(engine, tmp_path / "out", prompts)
-    words = {reason.partition(", the last")[0]: count for reason, count in table.failures.items()}
+    words = {
+        reason.partition(", the last")[0].removeprefix("engine error: "): count
+        for reason, count in table.failures.items()
+    }
     assert words == {
         "EngineError: given up: 3 Ray workers were lost while they generated this unit": CELLS,
         "EngineError: out of order": CELLS,
@@ -333,4 +335,4 @@ def test_the_real_llm_writes_the_same_in_a_worker(cluster, smollm, tmp_path):
     texts = [{row["cell"]: (row["text"], row["tokens"]) for row in cells_of(tmp_path / n)} for n in ("alone", "ray")]
     assert texts[0] == texts[1]
     assert all(text for text, _ in texts[0].values())
-    assert (table.rewards[table.complete] == alone.rewards[alone.complete]).all()
+    np.testing.assert_array_equal(table.rewards, alone.rewards)

@@ -85,7 +85,7 @@ class EngineHolder:
             raise
         except Exception as error:
             raise EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}") from None
-        node = require("ray", "ray", "sweeping on Ray").get_runtime_context().get_node_id()
+        node = require("ray", "cluster", "sweeping on Ray").get_runtime_context().get_node_id()
         return Facts(engine.name, engine.unit_cells, fingerprint, node, platform.node(), os.getpid())
 
     def generate(self, unit: Sequence[Request]) -> Answer:

@@ -99,7 +99,7 @@ class Crew:
     def __init__(
         self, spec: Spec, options: Mapping[str, Any], workers: int | None, num_cpus: float, num_gpus: float
     ) -> None:
-        self._ray: Any = require("ray", "ray", "sweeping on Ray")
+        self._ray: Any = require("ray", "cluster", "sweeping on Ray")
         self._made_from = (spec, dict(options), max(int(num_cpus), 1))
         self._workers = workers
         self._needs = {name: need for name, need in (("CPU", num_cpus), ("GPU", num_gpus)) if need > 0}

@@ -85,7 +85,7 @@ class RayEngine(Engine):
                 raise InvalidInput(name, "a number of at least 0", share)
         if not num_gpus and not num_cpus:
             raise InvalidInput("num_cpus", "above 0 where num_gpus is 0", num_cpus)
-        self._ray: Any = require("ray", "ray", "sweeping on Ray")
+        self._ray: Any = require("ray", "cluster", "sweeping on Ray")
         self._ours = not self._ray.is_initialized()
         if self._ours:
             _connect(self._ray, address)
@@ -261,7 +261,7 @@ class _Run:
         jobs[0].deaths += 1
         deadly = jobs.pop(0) if jobs[0].deaths >= DEADLY else None
         self._again.extendleft(reversed(jobs))
-        logger.warning("lost %s (%s); its %d units are done again", worker, why, len(jobs))
+        logger.warning("lost %s (%s); units to be done again: %d", worker, why, len(jobs))
         if deadly is None:
             return []
         logger.warning("unit %d is given up: %d workers were lost while they generated it", deadly.number, DEADLY)

@@ -64,8 +64,9 @@ class Stub:
         return word, json.dumps(self.answer(word, body, text, chat)).encode()
 
     def answer(self, word: str, body: dict[str, Any], text: str, chat: bool) -> dict[str, Any]:
-        """What the API answers: the request's seed, temperature and prompt come back as text."""
-        said = f"{body.get('seed')} {body.get('temperature')} {text}"
+        """What the API answers: the request's seed ("-" where greedy), temperature and prompt as text."""
+        said = f"{body.get('seed') if body.get('temperature') else '-'} {body.get('temperature')} {text}"
+        said += " penalised" if body.get("frequency_penalty") else ""
         choices: list[dict[str, Any]] = []
         for index in reversed(range(body.get("n", 1))):
             content = said + " word" * index

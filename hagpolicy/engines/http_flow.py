@@ -87,6 +87,7 @@ async def _ended(last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await last()
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 class Slots:

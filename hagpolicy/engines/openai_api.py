@@ -300,6 +300,7 @@ class OpenAIEngine(Engine):
         if trouble.kind in ("cell", "fatal"):
             return trouble
         reason = trouble.reason + (f" ({attempts} attempts)" if attempts > 1 else "")
+        reason += f"; it asks to wait {trouble.wait:.0f} s" if trouble.wait > self._backoff.patience.longest else ""
         self._lost += 1
         if self._answered >= begun:
             return Trouble("cell", reason)

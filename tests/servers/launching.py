@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,8 +91,28 @@ def llama_cpp_python(gguf: Path, work: Path, interpreter: str) -> contextlib.Abs
     """llama-cpp-python's server on a GGUF file, under an interpreter that has it."""
     port = free_port()
     command = [interpreter, "-m", "llama_cpp.server", "--model", str(gguf), "--model_alias", "smollm2"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--n_threads", "1", "--n_ctx", "2048", "--verbose", "false"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--n_threads", "1", "--n_threads_batch", "1", "--n_ctx", "2048", "--verbose", "false"]
     return running(command, port=port, ready="/v1/models", model="smollm2", log=work / "llama_cpp.log")
+
+
+def faulty(
+    served: Served, plan: Mapping[str, float], work: Path, seed: int = 0
+) -> contextlib.AbstractContextManager[Served]:
+    """A proxy in front of a server that breaks answers as `plan` says; what it did is in `work`/faults.jsonl."""
+    port = free_port()
+    target = served.url.removeprefix("http://").removesuffix("/v1")
+    command = [sys.executable, str(Path(__file__).with_name("fault_proxy.py")), "--listen", str(port)]
+    command += [
+        "--target",
+        target,
+        "--plan",
+        json.dumps(plan),
+        "--seed",
+        str(seed),
+        "--log",
+        str(work / "faults.jsonl"),
+    ]
+    return running(command, port=port, ready="/__proxy__", model=served.model, log=work / "proxy.log")
 
 
 def llama_interpreter() -> str | None:
@@ -111,10 +131,9 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with code {process.returncode}:\n{_end(log)}")
         # Not ready yet: refused, or an error of its own.
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            if answer.status == 200:
+                return
         time.sleep(0.1)
     raise RuntimeError(f"the server was not ready after {READY_SECONDS} s:\n{_end(log)}")
 

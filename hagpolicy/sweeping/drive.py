@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from hagpolicy.engines.base import Completion, Engine, Request
@@ -37,7 +36,7 @@ class _Buffer:
         self._store = store
         # Rows, not columns: a Ctrl-C between two columns would leave them of unequal length.
         self._rows: list[tuple[Any, ...]] = []
-        self._path: Path | None = None
+        self._path: str | None = None
         self._flushed = time.monotonic()
 
     def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -102,7 +101,8 @@ def run_units(
                 buffer.add(_row(*cell) for cell in zip(keys, requests, completions, names, scores, strict=True))
                 tokens = sum(completion.tokens for completion in completions)
                 purse.spend(tokens)
-                meter.add(len(keys), sum(score is not None and score.value != score.value for score in scores), tokens)
+                missing = [score for score in scores if score is not None and score.value != score.value]
+                meter.add(completions, [score.reason or "no reason given" for score in missing])
                 if dead >= DEAD_AFTER:
                     raise EngineError(
                         f"{engine.name} failed on {dead} units in a row, last with: {error}. What this run did is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.store import table_of
 from hagpolicy.store.cells import Plan, View
+from hagpolicy.store.files import files_at
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.budget import Purse
 from hagpolicy.sweeping.drive import run_units
-from hagpolicy.sweeping.plan import plan_work
-from hagpolicy.sweeping.progress import Meter, Progress
+from hagpolicy.sweeping.outlook import first_units, outlook, stored_sample, with_costs
+from hagpolicy.sweeping.plan import Work, plan_work
+from hagpolicy.sweeping.progress import Meter
 from hagpolicy.sweeping.scoring import score_stored
 from hagpolicy.sweeping.strategy import DEFAULT_SHARE, Observed, Outcome, Strategy
 from hagpolicy.table import SweepTable
 
 logger = logging.getLogger(__name__)
+Units = list[tuple[Plan, int]]
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Filling:
         view: the cells that there are to want.
         scorers: one a prompt, (n_prompts,).
         purse: what may be spent.
-        progress: see `sweep`.
+        meter: counts and shows.
+        strategy: its name, for the preview.
     """
 
     engine: Engine
@@ -45,7 +49,8 @@ class Filling:
     view: View
     scorers: Sequence[Scorer]
     purse: Purse
-    progress: bool | Callable[[Progress], Any]
+    meter: Meter
+    strategy: str = "full"
     _checked: bool = field(default=False, init=False)
 
     def all(self) -> View:
@@ -83,18 +88,46 @@ class Filling:
         score_stored(store, view, self.scorers, again=False)
         if not work.n_units:
             return True
-        if not self._checked:
-            self.engine.check()
-            self._checked = True
-        meter = Meter(self.progress, work.n_cells)
-        try:
-            owner = dict(zip(view.prompts, self.scorers, strict=True))
-            done = run_units(self.engine, store, work.units(), owner, meter, self.purse)
-        finally:
-            meter.close()
+        first, rest = self._begin(work) if not self._checked else ([], list(work.units()))
+        self.meter.expect(work.n_cells)
+        owner = dict(zip(view.prompts, self.scorers, strict=True))
+        done = run_units(self.engine, store, first, owner, self.meter, self.purse) if first else True
+        if first:
+            self._announce(measured=True)
+        done = done and run_units(self.engine, store, rest, owner, self.meter, self.purse)
         if any(scorer.needs_default for scorer in self.scorers):
             score_stored(store, view, self.scorers, again=False)
         return done
+
+    def _begin(self, work: Work) -> tuple[Units, Units]:
+        """Say what the sweep will cost and see that the engine does what it is told; the units to run first, and
+        the others. Where nothing is stored to tell the cost by, the first units are a probe."""
+        counts = outlook(
+            self.store, self.view, self.scorers, self.engine, self.strategy, self.purse.budget, self.store.path
+        )
+        self.meter.preview = counts
+        self.meter.say(f"{counts.out}: {counts.counts}")
+        self.engine.check()
+        self._checked = True
+        return ([], list(work.units())) if self._announce() else first_units(work, self.engine.unit_cells)
+
+    def _announce(self, *, measured: bool = False) -> bool:
+        """Say the estimate of tokens and time from what is stored, by the wall time where it was measured; whether
+        there was something to estimate from."""
+        sample = stored_sample(self.store, self.view, self.engine)
+        if sample is None and not measured:
+            return False
+        if sample is not None and measured:
+            per_token = self.meter.state.seconds / max(self.meter.state.tokens, 1)
+            source = f"{self.meter.state.done:,} cells generated first"
+            sample = replace(sample, seconds=per_token * sum(sample.tokens), source=source)
+        self.meter.preview = with_costs(self.meter.preview, self.view, sample, self.purse.budget)
+        if sample is None:
+            reason = f"no cell of the first {self.meter.state.done:,} succeeded"
+            self.meter.preview = replace(self.meter.preview, source=reason)
+        self.meter.say(self.meter.preview.costs)
+        logger.info("%s: %s", self.store.path, self.meter.preview.costs)
+        return True
 
     def _masked(self, mask: np.ndarray) -> SweepTable:
         """The table of the cells of a mask alone."""
@@ -121,7 +154,7 @@ class Filling:
 @contextlib.contextmanager
 def opened(scorers: Sequence[Scorer], out: str | Path) -> Iterator[None]:
     """Let the scorers keep their work in the sweep folder, where it is on this machine, while it is being filled."""
-    folder = None if "://" in str(out) else Path(out)
+    folder = files_at(out).folder
     distinct = list({id(scorer): scorer for scorer in scorers}.values())
     try:
         for scorer in distinct:

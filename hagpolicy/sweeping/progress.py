@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from hagpolicy.engines.base import Completion
+
+SHOWN_KINDS = 3
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 
 
 @dataclass(frozen=True)
@@ -15,10 +23,16 @@ class Progress:
 
     Attributes:
         done: cells generated in this run.
-        total: cells to be generated in this run.
+        total: cells to be generated in this run, as far as they are known: a strategy adds a round
+            when the one before has ended.
         failed: cells of this run without a reward.
         tokens: new tokens of this run.
         seconds: wall time of this run so far.
+        prompt_tokens: tokens of the prompts of these cells.
+        cell_seconds: the cells' own seconds added up; more than `seconds` where an engine generates
+            units side by side.
+        failures: the failed cells by kind (`kind_of`), most frequent first.
+        pace: cells per second over the latter half of the run; NaN before two units have ended.
     """
 
     done: int
@@ -26,52 +40,164 @@ class Progress:
     failed: int
     tokens: int
     seconds: float
+    prompt_tokens: int = 0
+    cell_seconds: float = 0.0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    pace: float = math.nan
 
     @property
     def seconds_left(self) -> float:
-        """Estimate of the wall time that is left: the cells that are left at the rate so far."""
-        return self.seconds / self.done * (self.total - self.done) if self.done else float("nan")
+        """Estimate of the wall time that is left: the cells that are left, at the pace of the latter half of the
+        run, since units are unequal and engines warm up; before there is one, at the rate so far."""
+        rate = self.pace if self.pace > 0.0 else self.cells_per_second
+        return (self.total - self.done) / rate if rate > 0.0 else math.nan
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens per second of wall time."""
+        return self.tokens / self.seconds if self.seconds > 0.0 else math.nan
+
+    @property
+    def cells_per_second(self) -> float:
+        """Cells per second of wall time."""
+        return self.done / self.seconds if self.seconds > 0.0 else math.nan
+
+
+class Pace:
+    """The rate of the latter half of a run, from the times at which units ended.
+
+    Units before the middle of the time so far are forgotten, but for the last of them.
+    """
+
+    def __init__(self) -> None:
+        self._ends: deque[tuple[float, int]] = deque([(0.0, 0)])
+
+    def add(self, seconds: float, done: int) -> None:
+        """A unit ended `seconds` after the begin, with `done` cells generated so far."""
+        self._ends.append((seconds, done))
+        while len(self._ends) > 2 and self._ends[1][0] <= seconds / 2.0:
+            self._ends.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Cells per second; NaN before two units have ended at different times."""
+        (early, before), (late, after) = self._ends[0], self._ends[-1]
+        return (after - before) / (late - early) if late > early and len(self._ends) > 2 else math.nan
 
 
 class Meter:
     """Counts a run and shows it.
 
     Args:
-        show: True for a bar on stderr (tqdm; where it is not installed, nothing), False for
-            nothing, or a function that is called with a `Progress` after each unit.
-        total: cells to be generated.
+        show: True for a bar and messages on stderr (the bar is tqdm's; where that is not installed
+            there is none), False for nothing, or a function that is called with a `Progress` after
+            each unit.
+
+    Attributes:
+        state: the run so far.
+        preview: what it was expected to cost; see `sweeping.estimate`. None before the sweep began.
+        summary: what it did cost; see `sweeping.summary`. None before its end.
     """
 
-    def __init__(self, show: bool | Callable[[Progress], Any], total: int) -> None:
+    def __init__(self, show: bool | Callable[[Progress], Any] = True) -> None:
         # Monotonic: a clock that is set while the sweep runs changes no rate.
-        self._begin = time.monotonic()
+        self._begin, self._pace = time.monotonic(), Pace()
         self._call = show if callable(show) else None
-        self._bar = _bar(total) if show is True and total else None
-        self.state = Progress(0, total, 0, 0, 0.0)
+        self._show = show is True
+        self._bar: Any = None
+        self._failures: Counter[str] = Counter()
+        self.state = Progress(0, 0, 0, 0, 0.0)
+        self.preview: Any = None
+        self.summary: Any = None
 
-    def add(self, cells: int, failed: int, tokens: int) -> None:
-        """Count one unit."""
+    def expect(self, cells: int) -> None:
+        """So many more cells are to be generated."""
+        self.state = replace(self.state, total=self.state.total + cells)
+        if self._show and self._bar is None and cells:
+            self._bar = _bar()
+        if self._bar is not None:
+            self._bar.total = self.state.total
+            self._bar.refresh()
+
+    def add(self, completions: Sequence[Completion], failures: Iterable[str]) -> None:
+        """Count one unit: what was generated, and why cells of it have no reward."""
         was, seconds = self.state, time.monotonic() - self._begin
-        self.state = Progress(was.done + cells, was.total, was.failed + failed, was.tokens + tokens, seconds)
+        self._failures.update(kind_of(reason) for reason in failures)
+        done = was.done + len(completions)
+        self._pace.add(seconds, done)
+        self.state = Progress(
+            done=done,
+            total=was.total,
+            failed=self._failures.total(),
+            tokens=was.tokens + sum(completion.tokens for completion in completions),
+            seconds=seconds,
+            prompt_tokens=was.prompt_tokens + sum(completion.prompt_tokens for completion in completions),
+            cell_seconds=was.cell_seconds + sum(completion.seconds for completion in completions),
+            failures=dict(self._failures.most_common()),
+            pace=self._pace.rate,
+        )
         if self._call is not None:
             self._call(self.state)
         if self._bar is not None:
-            rate = self.state.tokens / seconds if seconds > 0 else 0.0
-            words = f"{rate:.0f} tokens/s" + (f", {self.state.failed} failed" if self.state.failed else "")
-            self._bar.set_postfix_str(words, refresh=False)
-            self._bar.update(cells)
+            self._bar.set_postfix_str(bar_words(self.state), refresh=False)
+            self._bar.update(len(completions))
+
+    def say(self, text: str) -> None:
+        """A message for people, above the bar; nothing where no bar is asked for."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        elif self._show:
+            sys.stderr.write(text + "\n")
 
     def close(self) -> None:
         """End the bar."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
-def _bar(total: int) -> Any:
+def kind_of(reason: str) -> str:
+    """The class of a reason: its first line without the numbers and quoted parts that differ from cell to cell."""
+    line = next(iter(reason.splitlines()), "") or "no reason given"
+    return _VARYING.sub("…", line)[:100]
+
+
+def bar_words(state: Progress) -> str:
+    """What stands beside the bar: rates, time left, failures by kind."""
+    words = [f"{duration(state.seconds_left)} left", f"{state.tokens_per_second:.0f} tokens/s"]
+    return ", ".join([*words, *([failure_words(state.failures)] if state.failures else [])])
+
+
+def failure_words(failures: Mapping[str, int]) -> str:
+    """Counts of failures, the most frequent kinds by name."""
+    kinds = list(failures.items())
+    named = "; ".join(f"{count:,} × {kind}" for kind, count in kinds[:SHOWN_KINDS])
+    rest = sum(count for _, count in kinds[SHOWN_KINDS:])
+    return f"{sum(failures.values()):,} failed: {named}" + (f"; {rest:,} × other" if rest else "")
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: two units at most; "?" where it is not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 10.0:
+        return f"{seconds:.1f} s"
+    for size, unit, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if round(seconds) >= size:
+            whole = round(seconds / small) * small
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def _bar() -> Any:
     try:
         from tqdm import tqdm
     except ImportError:
         return None
     # A log file gets a line every half a minute in place of a bar that moves.
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, unit="cell", file=sys.stderr, mininterval=interval, dynamic_ncols=True, desc="sweep")
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
+    return tqdm(
+        total=0, unit="cell", file=sys.stderr, mininterval=interval, dynamic_ncols=True, desc="sweep", bar_format=form
+    )

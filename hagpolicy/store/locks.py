@@ -91,6 +91,8 @@ class LeasedLock:
 
     def __init__(self, files: Any, token: str) -> None:
         self._files, self._token, self._beats = files, token, 0
+        # Where a file cannot be replaced at once, a beat's half-written content must not be taken for another's.
+        self._whole = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         try:
@@ -114,9 +116,8 @@ class LeasedLock:
             StoreError: the lock cannot be read.
         """
         try:
-            content = self._files.read("lock")
-        except FileNotFoundError:
-            content = b""
+            with self._whole:
+                content = self._seen() or b""
         except OSError as error:
             raise StoreError(f"cannot read the lock of {self._files.place}: {error}") from error
         if self._token.encode() not in content:
@@ -167,9 +168,10 @@ class LeasedLock:
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             try:
-                self.check()
-                self._beats += 1
-                self._files.overwrite("lock", self._content())
+                with self._whole:
+                    self.check()
+                    self._beats += 1
+                    self._files.overwrite("lock", self._content())
             except SweepLocked:
                 return
             except (StoreError, OSError) as error:

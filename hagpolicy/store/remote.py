@@ -138,23 +138,24 @@ def files_of_system(system: Any) -> RemoteFiles:
         MissingExtra: fsspec is not installed.
     """
     spec = require("fsspec.spec", "sweep", FEATURE)
-    if type(system).__module__.startswith("pyarrow."):
+    root = ""
+    if hasattr(system, "base_fs") and hasattr(system, "base_path"):
         arrow = require("fsspec.implementations.arrow", "sweep", FEATURE)
-        return RemoteFiles(arrow.ArrowFSWrapper(system), "", f"{system.type_name}:{getattr(system, 'base_path', '')}")
+        system, root = arrow.ArrowFSWrapper(system.base_fs), system.base_path
     if not isinstance(system, spec.AbstractFileSystem):
-        expected = "a folder, a URL, or a file system whose root is the folder (fsspec or pyarrow)"
+        expected = "a folder, a URL, fsspec's DirFileSystem or pyarrow's SubTreeFileSystem"
         raise InvalidInput("out", expected, system)
-    names = "/".join(sorted(_protocols(system) - {"dir"}))
-    return RemoteFiles(system, "", f"{names}:{getattr(system, 'path', '')}")
+    kind = min(_protocols(system) - {"dir"}, default="dir")
+    return RemoteFiles(system, root, f"{kind}:{(root or getattr(system, 'path', '')).rstrip('/')}")
 
 
 def _protocols(system: Any) -> set[str]:
     """Names of the protocols of a file system and of those that it wraps."""
     names: set[str] = set()
     while system is not None:
-        found = getattr(system, "protocol", None) or getattr(system, "type_name", ())
+        found = getattr(system, "protocol", None)
         names.update((found,) if isinstance(found, str) else tuple(found or ()))
-        system = getattr(system, "fs", None) or getattr(system, "base_fs", None)
+        system = getattr(system, "fs", None)
     return names
 
 

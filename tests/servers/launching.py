@@ -91,7 +91,20 @@ def llama_cpp_python(gguf: Path, work: Path, interpreter: str) -> contextlib.Abs
     """llama-cpp-python's server on a GGUF file, under an interpreter that has it."""
     port = free_port()
     command = [interpreter, "-m", "llama_cpp.server", "--model", str(gguf), "--model_alias", "smollm2"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--n_threads", "1", "--n_threads_batch", "1", "--n_ctx", "2048", "--verbose", "false"]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--n_threads",
+        "1",
+        "--n_threads_batch",
+        "1",
+        "--n_ctx",
+        "2048",
+        "--verbose",
+        "false",
+    ]
     return running(command, port=port, ready="/v1/models", model="smollm2", log=work / "llama_cpp.log")
 
 

@@ -109,7 +109,9 @@ class Filling:
         self.meter.say(f"{counts.out}: {counts.counts}")
         self.engine.check()
         self._checked = True
-        return ([], list(work.units())) if self._announce() else first_units(work, self.engine.unit_cells)
+        if self._announce():
+            return [], list(work.units())
+        return first_units(work, self.engine.unit_cells, self.purse.budget)
 
     def _announce(self, *, measured: bool = False) -> bool:
         """Say the estimate of tokens and time from what is stored, by the wall time where it was measured; whether

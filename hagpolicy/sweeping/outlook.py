@@ -120,15 +120,17 @@ def side_by_side(engine: Engine) -> bool:
     return type(engine).stream is not Engine.stream
 
 
-def first_units(work: Work, unit_cells: int) -> tuple[list[tuple[Plan, int]], list[tuple[Plan, int]]]:
+def first_units(work: Work, unit_cells: int, budget: Budget) -> tuple[list[tuple[Plan, int]], list[tuple[Plan, int]]]:
     """The units to run first, spread over all kinds of prompts, and the others in their order.
 
-    Nothing is run first where the sweep is so short that an estimate would come with its end.
+    Nothing is run first where the sweep is so short that an estimate would come with its end. A
+    budget ends a sweep early, and which cells it then has follows from the order of the plan: the
+    first units are in its order too.
     """
     units = list(work.units())
     count = min(max(PROBE_UNITS, math.ceil(PROBE_CELLS / max(unit_cells, 1))), len(units) // PROBE_SHARE)
-    if not count:
-        return [], units
+    if not count or budget != Budget():
+        return units[:count], units[count:]
 
     def task(index: int) -> str:
         plan, unit = units[index]

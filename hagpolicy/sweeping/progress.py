@@ -100,7 +100,6 @@ class Meter:
     """
 
     def __init__(self, show: bool | Callable[[Progress], Any] = True) -> None:
-        # Monotonic: a clock that is set while the sweep runs changes no rate.
         self._begin, self._pace = time.monotonic(), Pace()
         self._call = show if callable(show) else None
         self._show = show is True
@@ -111,7 +110,10 @@ class Meter:
         self.summary: Any = None
 
     def expect(self, cells: int) -> None:
-        """So many more cells are to be generated."""
+        """So many more cells are to be generated; the first of them start the clock."""
+        if not self.state.total:
+            # Monotonic: a clock that is set while the sweep runs changes no rate.
+            self._begin = time.monotonic()
         self.state = replace(self.state, total=self.state.total + cells)
         if self._show and self._bar is None and cells:
             self._bar = _bar()

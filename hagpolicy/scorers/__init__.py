@@ -30,6 +30,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hagpolicy._digest import canonical_json
 from hagpolicy.errors import InvalidInput
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
@@ -146,10 +147,22 @@ def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer
             near = [match for task in missing for match in difflib.get_close_matches(task, list(spec), n=1)]
             do = f"Did you mean {', '.join(map(repr, near))}?" if near else f"Scorers are given for {sorted(spec)}."
             raise InvalidInput("scorer", "a scorer for every task", f"none for {missing}", do)
-        by_task = {task: get_scorer(spec[task]) for task in tasks}
+        shared: dict[str, Scorer] = {}
+        by_task = {task: _shared(spec[task], shared) for task in tasks}
     else:
         by_task = dict.fromkeys(tasks, get_scorer(spec))
     return [own[index] if index in own else by_task[prompt.task] for index, prompt in enumerate(prompts)]
+
+
+def _shared(spec: ScorerSpec, made: dict[str, Scorer]) -> Scorer:
+    """The scorer of `spec`; tasks that say the same in names share one, which may hold an engine."""
+    try:
+        key = canonical_json(spec)
+    except (TypeError, ValueError):  # a function or a Scorer
+        return get_scorer(spec)
+    if key not in made:
+        made[key] = get_scorer(spec)
+    return made[key]
 
 
 def _named(name: str) -> type[Scorer]:

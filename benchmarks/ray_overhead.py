@@ -78,7 +78,7 @@ def main() -> int:
             "one": lambda: RayEngine(SPEC, 1),
             "two": lambda: RayEngine(SPEC, 2),
         }
-        slow_rows = measure(waits, 40, 2 if args.quick else 5)
+        slow_rows = measure(waits, 20 if args.quick else 80, 2 if args.quick else 5)
         fast_rows = measure(fast, 300, 2 if args.quick else 7)
     finally:
         ray.shutdown()

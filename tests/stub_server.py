@@ -43,7 +43,7 @@ class Stub:
         self.record: list[dict[str, Any]] = []
         self.attempts: Counter[str] = Counter()
         self.active = 0
-        self.free = asyncio.Semaphore(self.slots)
+        self.free_at = [0.0] * self.slots
 
     async def asked(self, body: dict[str, Any], chat: bool, note: dict[str, Any]) -> tuple[str, bytes]:
         """(word, body) for one request: the word says how to deliver it."""
@@ -55,13 +55,20 @@ class Stub:
         self.active += 1
         note["active"] = self.active
         try:
-            async with self.free:
-                crowd = max(self.active - self.slots, 0)
-                await asyncio.sleep(self.service * (1.0 + self.penalty * crowd))
+            await asyncio.sleep(self.reserved() - time.monotonic())
             note["done"] = time.time()
         finally:
             self.active -= 1
         return word, json.dumps(self.answer(word, body, text, chat)).encode()
+
+    def reserved(self) -> float:
+        """When the service of a request that comes now ends. Planned at its arrival: were slots taken
+        when a task wakes up, a busy machine would lower the known rate."""
+        slot = min(range(self.slots), key=self.free_at.__getitem__)
+        crowd = max(self.active - self.slots, 0)
+        start = max(self.free_at[slot], time.monotonic())
+        self.free_at[slot] = start + self.service * (1.0 + self.penalty * crowd)
+        return self.free_at[slot]
 
     def answer(self, word: str, body: dict[str, Any], text: str, chat: bool) -> dict[str, Any]:
         """What the API answers: the request's seed ("-" where greedy), temperature and prompt as text."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from hagpolicy.errors import EngineError
 __all__ = ["LoopThread", "Slots", "flow"]
 
 T = TypeVar("T")
+END_SECONDS = 10.0
 Finished = tuple[int, "list[Completion] | Exception"]
 
 
@@ -73,12 +74,11 @@ class LoopThread:
         if self.inside:
             ending.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
             return
-        try:
-            ending.result()
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+        # A name that is being looked up cannot be cancelled; nobody should wait for it.
+        wait([ending], timeout=END_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _ended(last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -95,19 +95,23 @@ class Slots:
 
     def __init__(self, seeker: ConcurrencySeeker) -> None:
         self.seeker = seeker
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[float]] = deque()
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> float:
+        """Wait for a slot; by the loop's clock, since when it is taken (the task may be woken later)."""
+        loop = asyncio.get_running_loop()
         if not self._waiting and self.seeker.in_flight < self.seeker.limit:
             self.seeker.enter()
-            return
-        place = asyncio.get_running_loop().create_future()
+            return loop.time()
+        place: asyncio.Future[float] = loop.create_future()
         self._waiting.append(place)
         try:
-            await place
+            return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self._left()  # it was handed over just as its receiver was cancelled
+            elif place in self._waiting:
+                self._waiting.remove(place)  # else those who come next would queue behind nobody
             raise
 
     async def __aexit__(self, *_: object) -> None:
@@ -120,7 +124,7 @@ class Slots:
             place = self._waiting.popleft()
             if not place.done():
                 self.seeker.enter()
-                place.set_result(None)
+                place.set_result(place.get_loop().time())
 
 
 class _Backlog:

@@ -118,8 +118,8 @@ class OpenAIEngine(Engine):
                 OPENAI_BASE_URL, else the official one.
             server: what it runs, a name in `dialects.servers.SERVERS`; "auto": found out by asking it.
             api: "chat" or "completions".
-            key_env: environment variable with the key; without one a placeholder is sent, except to
-                the official server, which needs it.
+            key_env: environment variable with the key, which is sent to this server whichever it is;
+                where it is not set a placeholder is sent, except to the official server, which needs it.
             timeout: seconds for one attempt of a request, above 0.
             max_concurrency: most requests in flight, at least 1.
 
@@ -236,10 +236,10 @@ class OpenAIEngine(Engine):
         first = requests[0]
         fields = first.config.fields()
         said = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.api == "chat")
-        async with self._slots:
+        async with self._slots as since:
             begun(len(requests))
             try:
-                answers, seconds = await self._tried(self._arguments(first, said, len(requests)), requests)
+                answers, seconds = await self._tried(self._arguments(first, said, len(requests)), requests, since)
             except Trouble as trouble:
                 if trouble.kind == "fatal":
                     where = f"the server at {self._client.base_url} was given up"
@@ -259,7 +259,9 @@ class OpenAIEngine(Engine):
             arguments["n"] = count
         return {**arguments, "extra_body": said.extra_body} if said.extra_body else arguments
 
-    async def _tried(self, arguments: dict[str, Any], requests: list[Request]) -> tuple[list[Answer], float]:
+    async def _tried(
+        self, arguments: dict[str, Any], requests: list[Request], since: float
+    ) -> tuple[list[Answer], float]:
         """Answers and the seconds that are their share, after as many attempts as patience allows.
 
         Raises:
@@ -267,10 +269,11 @@ class OpenAIEngine(Engine):
         """
         chat = self.api == "chat"
         now = asyncio.get_running_loop().time
-        begun, attempt = now(), 0
+        begun, attempt = since, 0
         while True:
             attempt += 1
             ticket, sent, beside = self._seeker.sent(), now(), self._seeker.in_flight
+            since = begun if attempt == 1 else sent
             try:
                 answers = read_answers(
                     await self._client.ask(chat=chat, **arguments), len(requests), requests[0].max_tokens
@@ -280,11 +283,11 @@ class OpenAIEngine(Engine):
             else:
                 self._answered, self._lost = now(), 0
                 work = sum(answer.tokens or 1 + len(answer.text) // 4 for answer in answers)
-                self._seeker.answered(ticket, now() - sent, work)
+                self._seeker.answered(ticket, now() - since, work)
                 return answers, 2.0 * (now() - sent) / (beside + self._seeker.in_flight)
             wait = self._backoff.wait(attempt, trouble, now() - begun)
             if trouble.kind in ("refused", "slow"):
-                self._seeker.refused(ticket, now() - sent + (wait or 0.0))
+                self._seeker.refused(ticket, now() - since + (wait or 0.0))
             if wait is None:
                 raise await self._last(trouble, attempt, begun)
             logger.debug("%s: attempt %d failed, again in %.1f s: %s", self.name, attempt, wait, trouble.reason)

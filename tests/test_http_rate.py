@@ -1,0 +1,193 @@
+"""The search for the best number of requests in flight, on servers whose curve is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from hagpolicy.engines.http_rate import ConcurrencySeeker, Ticket, ladder
+
+Curve = Callable[[int], float]
+
+
+@dataclass
+class _Attempt:
+    ticket: Ticket
+    sent: float
+    size: float
+    left: float
+    refused: bool
+
+
+@dataclass
+class Simulated:
+    """A server by the clock of a simulation: requests in flight share its rate, `curve(in flight)`.
+
+    Attributes:
+        curve: tokens per second with so many requests at work.
+        noise: standard deviation of the rate from one answer to the next, as a share of it.
+        most: requests beyond so many are refused.
+        fails: share of requests that are refused whatever the load.
+    """
+
+    curve: Curve
+    noise: float = 0.0
+    most: int = 10**9
+    fails: float = 0.0
+    seed: int = 0
+    now: float = 0.0
+    flying: list[_Attempt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.draw = random.Random(self.seed)
+        self.wobble = 1.0
+
+    def run(self, seeker: ConcurrencySeeker, answers: int) -> float:
+        """Tokens per second over so many answers, with as many requests in flight as the seeker allows."""
+        begun, tokens, done = self.now, 0.0, 0
+        while done < answers:
+            while seeker.in_flight < seeker.limit:
+                self._send(seeker)
+            size = self._next(seeker)
+            done, tokens = done + (size > 0.0), tokens + size
+        return tokens / (self.now - begun)
+
+    def _send(self, seeker: ConcurrencySeeker) -> None:
+        seeker.enter()
+        working = sum(not one.refused for one in self.flying)
+        refused = working >= self.most or self.draw.random() < self.fails
+        # A refused request waits a little before it comes back; it keeps its slot.
+        size = 0.0 if refused else self.draw.uniform(20.0, 200.0)
+        left = self.draw.uniform(0.2, 0.4) if refused else size
+        self.flying.append(_Attempt(seeker.sent(), self.now, size, left, refused))
+
+    def _next(self, seeker: ConcurrencySeeker) -> float:
+        """The next event: the tokens of an answer, 0 for a refusal."""
+        working = sum(not one.refused for one in self.flying)
+        speed = self.wobble * self.curve(working) / max(working, 1)
+        first = min(self.flying, key=lambda one: one.left / (1.0 if one.refused else speed))
+        step = first.left / (1.0 if first.refused else speed)
+        self.now += step
+        for one in self.flying:
+            one.left -= step * (1.0 if one.refused else speed)
+        self.flying.remove(first)
+        self.wobble = max(0.3, 1.0 + self.noise * self.draw.gauss(0.0, 1.0)) if self.noise else 1.0
+        if first.refused:
+            seeker.refused(first.ticket, self.now - first.sent)
+        else:
+            seeker.answered(first.ticket, self.now - first.sent, first.size)
+        seeker.leave()
+        return first.size
+
+
+class Fixed(ConcurrencySeeker):
+    """Always the same number in flight: what the search is compared with."""
+
+    def __init__(self, many: int) -> None:
+        super().__init__(many)
+        self._at = self._best = len(self._steps) - 1
+
+    def _judge(self) -> None:
+        self._new_round()
+
+    def _halve(self) -> None:
+        self._new_round()
+
+
+CURVES: dict[str, Curve] = {
+    "saturates at 8": lambda many: 10.0 * min(many, 8),
+    "saturates at 48": lambda many: 10.0 * min(many, 48),
+    "one at a time": lambda many: 10.0,
+    "collapses beyond 8": lambda many: 10.0 * min(many, 8) / (1.0 + 0.1 * max(many - 8, 0)),
+    "rises to 12 and falls": lambda many: 20.0 * many / (1.0 + (many / 12.0) ** 2),
+    "bends slowly": lambda many: 160.0 * many / (many + 16.0),
+}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("name", CURVES)
+def test_settles_at_nine_tenths_of_the_best_rate(name: str, noise: float) -> None:
+    best = max(Simulated(CURVES[name], noise, seed=1).run(Fixed(many), 600) for many in ladder(128))
+    rates = []
+    for seed in range(3):
+        server, seeker = Simulated(CURVES[name], noise, seed=seed), ConcurrencySeeker(128)
+        server.run(seeker, 1500)
+        rates.append(server.run(seeker, 1000))
+    assert sum(rates) / len(rates) >= 0.9 * best
+
+
+def test_starts_low_and_stays_within_its_bounds() -> None:
+    assert ConcurrencySeeker(256).limit == 2
+    assert ConcurrencySeeker(1).limit == 1
+    assert (ladder(1), ladder(2), ladder(10)) == ((1,), (1, 2), (1, 2, 3, 4, 6, 8, 10))
+    for seed in range(20):
+        draw, seeker = random.Random(seed), ConcurrencySeeker(12)
+        flying: list[Ticket] = []
+        for _ in range(2000):
+            assert 1 <= seeker.limit <= 12
+            if seeker.in_flight < seeker.limit and draw.random() < 0.7:
+                seeker.enter()
+                flying.append(seeker.sent())
+            elif flying:
+                ticket = flying.pop(draw.randrange(len(flying)))
+                if draw.random() < 0.2:
+                    seeker.refused(ticket, draw.random())
+                else:
+                    seeker.answered(ticket, draw.random(), draw.random())
+                seeker.leave()
+
+
+def test_a_server_that_takes_only_so_many_is_not_pressed() -> None:
+    server, seeker = Simulated(CURVES["saturates at 48"], most=8), ConcurrencySeeker(128)
+    server.run(seeker, 500)
+    assert server.run(seeker, 1000) >= 0.9 * 80.0
+    assert seeker.settled <= 11
+
+
+def test_chance_refusals_do_not_stop_the_climb() -> None:
+    server, seeker = Simulated(CURVES["saturates at 48"], fails=0.05), ConcurrencySeeker(128)
+    server.run(seeker, 1500)
+    assert server.run(seeker, 1500) >= 0.9 * 480.0
+
+
+def test_a_wave_of_refusals_halves_once_a_round_and_passes() -> None:
+    server, seeker = Simulated(CURVES["saturates at 48"]), ConcurrencySeeker(128)
+    server.run(seeker, 1500)
+    limit = seeker.limit
+    assert limit >= 33
+    tickets = []
+    while seeker.in_flight < limit:
+        seeker.enter()
+        tickets.append(seeker.sent())
+    for ticket in tickets:
+        seeker.refused(ticket, 0.1)
+        seeker.leave()
+    in_flight = [one.ticket for one in server.flying]
+    for ticket in in_flight:  # sent before the halving: they may not halve it again
+        seeker.refused(ticket, 0.1)
+    assert limit / 3 <= seeker.limit <= limit / 2
+    server.run(seeker, 3000)
+    assert server.run(seeker, 1000) >= 0.9 * 480.0
+
+
+def test_follows_a_server_that_changes() -> None:
+    server, seeker = Simulated(CURVES["saturates at 8"]), ConcurrencySeeker(128)
+    server.run(seeker, 1000)
+    server.curve = CURVES["saturates at 48"]
+    server.run(seeker, 4000)
+    assert server.run(seeker, 1000) >= 0.9 * 480.0
+    server.curve = CURVES["collapses beyond 8"]
+    server.run(seeker, 4000)
+    assert server.run(seeker, 1000) >= 0.9 * 80.0
+
+
+def test_a_load_that_does_not_fill_the_slots_teaches_nothing() -> None:
+    seeker = ConcurrencySeeker(64)
+    for _ in range(500):
+        seeker.enter()
+        seeker.answered(seeker.sent(), 1.0, 10.0)
+        seeker.leave()
+    assert seeker.limit == 2

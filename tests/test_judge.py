@@ -296,6 +296,24 @@ def test_engine_failures_are_marked_and_asked_again_but_unreadable_replies_are_n
     assert len(engine.asked) == 1
 
 
+def test_what_was_judged_before_an_interruption_is_not_judged_again(tmp_path):
+    def interrupted(asked):
+        if texts_of(asked)[-1] == "e":
+            raise KeyboardInterrupt
+        return by_length(asked)
+
+    items = [(ASK, Completion(text)) for text in ("a", "b", "c", "d", "e", "f")]
+    judge = Judge(Scripted(interrupted))
+    judge.open(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        judge.score(items)
+    engine = Scripted(by_length)
+    again = Judge(engine)
+    again.open(tmp_path)
+    assert all(score.answer == "1" for score in again.score(items))
+    assert [texts_of(asked)[-1] for asked in engine.asked] == ["d", "e", "f"]  # the unit it was lost with
+
+
 def test_an_engine_that_fails_as_a_whole_marks_its_unit():
     def broken(asked):
         if "second" in asked:

@@ -14,24 +14,13 @@ from hagpolicy._digest import digest
 from hagpolicy.config import DecodingConfig
 from hagpolicy.engines import load_engine
 from hagpolicy.engines.base import Completion, Engine
-from hagpolicy.errors import EngineError, InvalidInput, StoreError, UnsupportedSetting
+from hagpolicy.errors import EngineError, StoreError, UnsupportedSetting
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.judge_calls import JudgeCalls
 from hagpolicy.scorers.judge_labels import Agreement, Labels, judge_agreement, read_labels
-from hagpolicy.scorers.judge_prompts import (
-    COMPARE,
-    GRADE,
-    RUBRIC,
-    Reading,
-    comparing,
-    grading,
-    read_grade,
-    read_verdict,
-)
-
-# Raised whenever an equal reply could be read otherwise.
-BEHAVIOUR = 1
+from hagpolicy.scorers.judge_prompts import RUBRIC, Reading
+from hagpolicy.scorers.judge_terms import BEHAVIOUR, Terms
 
 
 @dataclass
@@ -87,46 +76,32 @@ class Judge(Scorer):
         max_tokens: int = 512,
         labels: Labels | None = None,
     ) -> None:
-        if not isinstance(rubric, str) or not rubric.strip():
-            raise InvalidInput("judge.rubric", "what makes an answer good, in words", rubric)
-        if not isinstance(pairwise, bool):
-            raise InvalidInput("judge.pairwise", "true or false", pairwise)
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise InvalidInput("judge.max_tokens", "a whole number of at least 1", max_tokens)
-        self.rubric, self.pairwise, self.scale, self.config = rubric, pairwise, _scale(scale), _config(config)
+        self.terms = Terms(rubric, pairwise, scale, config, max_tokens)  # type: ignore[arg-type]  # Terms reads them
         self.labels = None if labels is None else read_labels(labels)
         self.needs_default, self.calls = pairwise, 2 if pairwise else 1
         self._source = engine
         self._engine: Engine | None = load_engine(engine)
         self._engine_name = self._engine.name
-        self._agreement: Agreement | None = None
-        if lacks := self._engine.unsupported(self.config):
-            raise UnsupportedSetting("judge.config", f"settings that {self._engine.name} can honour", ", ".join(lacks))
-        self.description: dict[str, Any] = {
-            "behaviour": BEHAVIOUR,
-            "fingerprint": dict(self._engine.fingerprint),
-            "mode": "pairwise" if pairwise else "rubric",
-            "template": list(COMPARE if pairwise else GRADE),
-            "rubric": rubric,
-            "scale": None if pairwise else list(self.scale),
-            "config": self.config.to_dict(),
-            "max_tokens": max_tokens,
-        }
+        self.description = self.terms.describe(self._engine.fingerprint)
         self.version = f"{BEHAVIOUR}-{digest(self.description)[:16]}"
+        self._calls = JudgeCalls(self.version, self.terms.config, max_tokens, self.terms.read)
+        if lacks := self._engine.unsupported(self.terms.config):
+            self.close()
+            raise UnsupportedSetting("judge.config", f"settings that {self._engine_name} can honour", ", ".join(lacks))
         self._counts = _Counts()
-        self._calls = JudgeCalls(self.version, self.config, max_tokens, self._read)
+        self._agreement: Agreement | None = None
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards by rubric, in order; a pairwise judge scores through `against`."""
-        if self.pairwise:
+        if self.terms.pairwise:
             return [Score.unscored("a pairwise judge needs the engine default's answer") for _ in items]
-        texts = [grading(prompt, completion.text, self.rubric, self.scale) for prompt, completion in items]
+        texts = [self.terms.single(prompt, completion.text) for prompt, completion in items]
         readings = self._calls.ask(self._judge(), texts)
         return [self._counted(self._graded(readings[text])) for text in texts]
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
         """A scorer that compares with these answers, by prompt digest; by rubric, this one."""
-        return _Against(self, defaults) if self.pairwise else self
+        return _Against(self, defaults) if self.terms.pairwise else self
 
     def compared(self, items: Sequence[tuple[Prompt, Completion]], defaults: Mapping[str, Completion]) -> list[Score]:
         """Rewards of completions against the default's answers, in order."""
@@ -139,11 +114,7 @@ class Judge(Scorer):
             elif default.text == completion.text:
                 scores[index] = Score(0.5, None, "equal")
             else:
-                pair = (completion.text, default.text)
-                asked[index] = (
-                    comparing(prompt, *pair, self.rubric),
-                    comparing(prompt, *pair[::-1], self.rubric),
-                )
+                asked[index] = self.terms.pair(prompt, completion.text, default.text)
         readings = self._calls.ask(self._judge(), [text for pair in asked.values() for text in pair]) if asked else {}
         for index, (first, second) in asked.items():
             scores[index] = self._verdict(readings[first], readings[second])
@@ -220,13 +191,10 @@ class Judge(Scorer):
             self._engine = engine
         return self._engine
 
-    def _read(self, reply: str, finish: str) -> Reading:
-        return read_verdict(reply, finish) if self.pairwise else read_grade(reply, finish, self.scale)
-
     def _graded(self, reading: Reading) -> Score:
         if reading.value is None:
             return Score.unscored(reading.reason)
-        low, high = self.scale
+        low, high = self.terms.scale
         return Score(reading.value, None, f"{low + reading.value * (high - low):.0f}")
 
     def _verdict(self, first: Reading, second: Reading) -> Score:
@@ -267,21 +235,3 @@ class _Against(Scorer):
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _scale(scale: object) -> tuple[int, int]:
-    ends = tuple(scale) if isinstance(scale, Sequence) and not isinstance(scale, str) else ()
-    whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
-    if len(ends) != 2 or not whole or not 0 <= ends[0] < ends[1] <= 100_000:
-        raise InvalidInput("judge.scale", "two whole numbers, the worst grade and the best, such as [1, 10]", scale)
-    return ends
-
-
-def _config(config: object) -> DecodingConfig:
-    if config is None:
-        return DecodingConfig(temperature=0.0)
-    if isinstance(config, DecodingConfig):
-        return config
-    if not isinstance(config, Mapping):
-        raise InvalidInput("judge.config", "a DecodingConfig or a mapping of its fields", config)
-    return DecodingConfig.from_dict(config)

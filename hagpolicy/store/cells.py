@@ -29,8 +29,24 @@ def cell_key(prompt: str, config: str, max_tokens: int, sample: int, seed: int) 
         sample: number of the sample, from 0.
         seed: of the sweep.
     """
-    data = f"{prompt} {config} {max_tokens} {sample} {seed}".encode()
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+    return _keys(prompt, [_rest(config, max_tokens, sample, seed)])[0]
+
+
+def _keys(prompt: str, rests: Sequence[bytes]) -> list[str]:
+    """Keys of some cells of a prompt: digests of "prompt config max_tokens sample seed"."""
+    start = hashlib.blake2b(prompt.encode(), digest_size=DIGEST_BYTES)
+    keys = []
+    # A sweep has millions of them: what they have in common is digested once.
+    for rest in rests:
+        state = start.copy()
+        state.update(rest)
+        keys.append(state.hexdigest())
+    return keys
+
+
+def _rest(config: str, max_tokens: int, sample: int, seed: int) -> bytes:
+    """What tells a cell from the others of its prompt."""
+    return f" {config} {max_tokens} {sample} {seed}".encode()
 
 
 def stream_seed(key: str) -> int:
@@ -74,11 +90,8 @@ class View:
     @cached_property
     def keys(self) -> list[list[str]]:
         """Keys of the cells: one list a prompt, in the order of `slots`."""
-        configs = [(self.space[j].digest, self.limit(j), sample) for j, sample in self.slots]
-        return [
-            [cell_key(prompt.digest, config, limit, sample, self.seed) for config, limit, sample in configs]
-            for prompt in self.prompts
-        ]
+        rests = [_rest(self.space[j].digest, self.limit(j), sample, self.seed) for j, sample in self.slots]
+        return [_keys(prompt.digest, rests) for prompt in self.prompts]
 
     def chosen(self, mask: np.ndarray | None = None) -> list[list[str]]:
         """Keys of the cells that a mask, bool (n_prompts, n_configs, n_samples), has; of all without one."""

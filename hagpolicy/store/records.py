@@ -37,7 +37,7 @@ class Records:
 
     def forget(self, keys: Sequence[str]) -> None:
         """Drop the records of some keys, known or not."""
-        if self.rows:
+        if not self.rows.keys().isdisjoint(keys):
             for key in keys:
                 self.rows.pop(key, None)
 

@@ -100,7 +100,7 @@ def sweep(
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
             opened(scorers, out),
         ):
-            filling = Filling(made, store, view, scorers, Purse(limits), meter, called)
+            filling = Filling(made, store, store.known(view), scorers, Purse(limits), meter, called)
             view = filling.all() if rounds is None else filling.in_rounds(rounds, called, seed)
             table = table_of(store, view)
             meter.close()

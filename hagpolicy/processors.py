@@ -22,7 +22,9 @@ from hagpolicy.errors import InvalidInput
 __all__ = ["AnswerPenalty", "penalise_answer", "penalty_processors"]
 
 
-def penalise_answer(logits: Tensor, answer: Tensor, presence: Tensor, frequency: Tensor) -> Tensor:
+def penalise_answer(
+    logits: Tensor, answer: Tensor, presence: Tensor, frequency: Tensor, inside: Tensor | None = None
+) -> Tensor:
     """Logits after both penalties.
 
     Args:
@@ -30,6 +32,7 @@ def penalise_answer(logits: Tensor, answer: Tensor, presence: Tensor, frequency:
         answer: int64 (rows, tokens): the tokens generated so far.
         presence: float (rows, 1).
         frequency: float (rows, 1).
+        inside: bool, broadcast over `answer`: False for tokens there that are not generated ones; None: all are.
 
     Returns:
         A new tensor like `logits`.
@@ -38,10 +41,11 @@ def penalise_answer(logits: Tensor, answer: Tensor, presence: Tensor, frequency:
         return logits
     # A model may know ids beyond its output layer; they cannot be generated, so they count for nothing.
     answer = answer.clamp(max=logits.shape[1] - 1)
-    counts = torch.zeros_like(logits).scatter_add_(1, answer, torch.ones_like(answer, dtype=logits.dtype))
+    ones = torch.ones_like(answer, dtype=logits.dtype)
+    counts = torch.zeros_like(logits).scatter_add_(1, answer, ones if inside is None else ones * inside)
     # Only the tokens of the answer change: a repeated token is written several times with one value.
     seen = counts.gather(1, answer)
-    return logits.scatter(1, answer, logits.gather(1, answer) - frequency * seen - presence)
+    return logits.scatter(1, answer, logits.gather(1, answer) - frequency * seen - presence * (seen > 0))
 
 
 class AnswerPenalty(LogitsProcessor):  # type: ignore[misc]

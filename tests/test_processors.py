@@ -76,7 +76,7 @@ def check_rows(configs: list[DecodingConfig], vocabulary: int, seed: int, spread
         logits = (logits / grain).round() * grain  # ties, as half precision makes them
     uniform = torch.from_numpy(np.random.default_rng(seed).random(rows))
     vectors = RowSettings.of(configs)
-    penalised = penalise(vectors, ids, padding, prompt, logits)
+    penalised = penalise(vectors, ids, padding, prompt, logits.clone())
     chosen = choose(vectors, penalised, uniform)
     for row, config in enumerate(configs):
         left = int(padding[row])

@@ -1,77 +1,83 @@
-"""A key-value cache that grows in place.
+"""A key-value cache that grows in place, and in which a finished row's place is taken by another.
 
 transformers' `DynamicLayer` appends by `torch.cat`, so every step copies every row's whole past: about
 a sixth of a step of a small model on a CPU. Here a layer keeps room for the answer and a step writes one
-column of it.
+column of it. A new row is written over a finished one's columns, the other rows stay where they are.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["roomy_cache"]
+__all__ = ["RoomyLayer", "plain", "roomy_cache"]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A `DynamicLayer` whose keys and values are views of buffers with room for more tokens.
+    """A `DynamicLayer` whose keys and values are a window into buffers (rows, heads, columns, size).
+
+    The window ends at the newest token and begins where the caller says that no row needs more. What
+    lies in it outside a row's own tokens is finite and for the caller's mask to hide.
 
     Args:
-        room: tokens to come after the first ones; beyond it the buffers are made anew.
+        prompts: a layer that holds the first prompts: gives shapes, type and device.
+        rows: of the buffers.
+        columns: of the buffers.
+        stop: the column after the window, where the first token after the prompts goes.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, prompts: DynamicLayer, rows: int, columns: int, stop: int) -> None:
         super().__init__()
         self.keys: Tensor
         self.values: Tensor
-        self._room = room
-        self._buffers: tuple[Tensor, Tensor] | None = None
+        self.lazy_initialization(prompts.keys, prompts.values)
+        # Zeros, not whatever memory holds: a masked value still counts zero times what it is, NaN included.
+        parts = (prompts.keys, prompts.values)
+        self._buffers = [part.new_zeros((rows, part.shape[1], columns, part.shape[3])) for part in parts]
+        self.window(0, stop)
+
+    def window(self, start: int, stop: int) -> None:
+        """Show columns from `start` up to `stop`."""
+        self._start, self._stop = start, stop
+        self.keys, self.values = (buffer[:, :, start:stop] for buffer in self._buffers)
+
+    def place(self, rows: Tensor, prompts: DynamicLayer, owner: Tensor) -> None:
+        """Write the prompts `owner` (some,) of another layer to `rows` (some,), up to the window's end."""
+        for buffer, part in zip(self._buffers, (prompts.keys, prompts.values), strict=True):
+            buffer[rows, :, self._stop - part.shape[2] : self._stop] = part[owner]
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append keys and values, float (rows, heads, new tokens, size); all so far are returned."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        if self.keys.numel() == 0:
-            # The prompt's part: rows are multiplied before the first token, and room comes with it.
-            self.keys, self.values = key_states, value_states
-            return self.keys, self.values
-        past, width = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
-        if self._buffers is None or self._buffers[0].shape[-2] < width:
-            room = max(self._room, key_states.shape[-2])
-            self._buffers = _with_room(self.keys, room), _with_room(self.values, room)
-        keys, values = self._buffers
-        keys[..., past:width, :] = key_states
-        values[..., past:width, :] = value_states
-        self.keys, self.values = keys[..., :width, :], values[..., :width, :]
+        """Append keys and values, float (rows, heads, new tokens, size); the window's are returned."""
+        stop = self._stop + key_states.shape[2]
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self._stop : stop] = new
+        self.window(self._start, stop)
         return self.keys, self.values
 
+    def to_front(self) -> None:
+        """Move the window to the front of the buffers: room for more columns."""
+        for buffer in self._buffers:
+            # Not in one go: the two places overlap.
+            buffer[:, :, : self._stop - self._start] = buffer[:, :, self._start : self._stop].clone()
+        self.window(0, self._stop - self._start)
+
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows, in this order; one may be named several times."""
-        if self._buffers is None:
-            super().batch_select_indices(indices)
-            return
-        width = self.keys.shape[-2]
-        # The room still free is taken along: index_select of whole buffers is one plain copy each.
-        self._buffers = self._buffers[0][indices], self._buffers[1][indices]
-        self.keys, self.values = self._buffers[0][..., :width, :], self._buffers[1][..., :width, :]
+        """Keep these rows, in this order."""
+        self._buffers = [buffer[indices] for buffer in self._buffers]
+        self.window(self._start, self._stop)
 
 
-def roomy_cache(config: Any, room: int) -> Any:
-    """The cache for a model's configuration, its plain layers with room for `room` tokens after the prompt.
+def plain(cache: Any) -> bool:
+    """Whether all layers of a cache of transformers are plain ones (no sliding windows or recurrent states),
+    so that `roomy_cache` can take their place."""
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
 
-    Layers of other kinds (sliding windows, recurrent states) stay as transformers makes them.
-    """
+
+def roomy_cache(config: Any, prompts: Any, rows: int, columns: int, stop: int) -> Any:
+    """A cache of `RoomyLayer`s with the shapes of the plain cache `prompts`; see there."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer(layer, rows, columns, stop) for layer in prompts.layers]
     return cache
-
-
-def _with_room(states: Tensor, room: int) -> Tensor:
-    shape = (*states.shape[:-2], states.shape[-2] + room, states.shape[-1])
-    grown = torch.empty(shape, dtype=states.dtype, device=states.device)
-    grown[..., : states.shape[-2], :] = states
-    return grown

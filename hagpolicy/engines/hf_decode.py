@@ -1,13 +1,13 @@
-"""The decode loop: many rows of one or several prompts, each row by its own settings.
+"""The decode loop: many cells of one or several prompts, each by its own settings.
 
-Each distinct prompt is prefilled once, all of them in one left-padded batch; its cache is then
-expanded to its rows, and rows that finish leave the batch. The loop is in tensors throughout: no
-Python loop over rows.
+A unit may hold more cells than are decoded at once. Cells wait in a queue, those of the longest prompts
+first and those of one prompt together; a row that finishes is given to the next cell, and once the queue is
+empty finished rows leave the batch. Each distinct prompt is prefilled once. The loop is in tensors
+throughout: no Python loop over rows.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hagpolicy.config import DecodingConfig
-from hagpolicy.engines.hf_cache import roomy_cache
+from hagpolicy.engines.hf_batch import Batch, Pass, refillable
 from hagpolicy.engines.hf_rows import RowSettings, positions, uniforms
 from hagpolicy.engines.hf_sampling import NONE_ALLOWED, choose, penalise
 
@@ -25,25 +25,32 @@ __all__ = ["Decoded", "decode"]
 # Leaving costs one copy of the cache, about what each step costs anyway; a row's share of the forward
 # pass is worth more from one finished row in this many on.
 LEAVE_WHEN_ONE_IN = 8
+# Entering copies the cache of one prompt for each new row, and chooses their first tokens apart.
+ENTER_WHEN_ONE_IN = 32
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the rows generated.
+    """What the cells generated.
 
     Attributes:
-        tokens: int64 (rows, steps), on the CPU; beyond a row's length without meaning.
-        lengths: int64 (rows,): new tokens, the end token included.
-        stopped: bool (rows,): ended by an end token.
-        stuck: bool (rows,): ended because the settings ruled out every token.
-        rows_computed: rows of all forward passes after the prefill, together.
+        tokens: int64 (cells, steps), on the CPU; beyond a cell's length without meaning.
+        lengths: int64 (cells,): new tokens, the end token included.
+        stopped: bool (cells,): ended by an end token.
+        stuck: bool (cells,): ended because the settings ruled out every token.
+        passes: the forward passes it took, in their order.
     """
 
     tokens: Tensor
     lengths: Tensor
     stopped: Tensor
     stuck: Tensor
-    rows_computed: int
+    passes: tuple[Pass, ...]
+
+    @property
+    def rows_computed(self) -> int:
+        """Rows of all forward passes after the prefills, together."""
+        return sum(one.rows for one in self.passes if not one.prefill)
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
@@ -55,111 +62,114 @@ def decode(
     seeds: Sequence[int],
     limits: Sequence[int],
     end: Sequence[int],
+    at_once: int | None = None,
 ) -> Decoded:
-    """Generate all rows together.
+    """Generate all cells.
 
     Args:
         model: a decoder of transformers, in evaluation mode.
         prompts: token ids of the distinct prompts.
-        owner: (rows,): index of each row's prompt.
-        configs: (rows,): settings; max_tokens and beams are not read.
-        seeds: (rows,): each names the random stream of its row.
-        limits: (rows,): most new tokens, at least 1.
+        owner: (cells,): index of each cell's prompt.
+        configs: (cells,): settings; max_tokens and beams are not read.
+        seeds: (cells,): each names the random stream of its cell.
+        limits: (cells,): most new tokens, at least 1.
         end: ids of the end tokens.
+        at_once: most rows that are decoded together; None: all cells.
 
     Returns:
-        The tokens of all rows, in their order.
+        The tokens of all cells, in their order.
     """
-    device = model.device
-    batch = _Batch.begin(model, prompts, torch.tensor(owner, device=device), max(limits))
-    settings = RowSettings.of(configs, device)
-    stream = torch.from_numpy(uniforms(seeds, max(limits))).to(device)
-    limit, ends = torch.tensor(limits, device=device), torch.tensor(list(end), dtype=torch.int64, device=device)
-    rows = torch.arange(len(owner), device=device)  # the batch's rows, as rows of the results
-    tokens = torch.zeros((len(owner), max(limits)), dtype=torch.int64, device=device)
-    lengths, stopped, stuck = torch.zeros_like(limit), limit < 0, limit < 0
-    open_ = torch.ones_like(rows, dtype=torch.bool)
-    computed = 0
-    for step in range(max(limits)):
-        logits = penalise(settings, batch.history(), batch.padding, batch.prompt_width, batch.logits)
-        token = choose(settings, logits, stream[rows, step])
-        dead = open_ & (token == NONE_ALLOWED)
-        token = token.clamp(min=0)
-        alive = open_ & ~dead
-        tokens[rows, step] = token
-        lengths[rows] += alive
-        ended = alive & torch.isin(token, ends)
-        stopped[rows] |= ended
-        stuck[rows] |= dead
-        open_ = alive & ~ended & (limit[rows] > step + 1)
-        left = int(open_.sum())
-        if not left:
-            break
-        if (len(rows) - left) * LEAVE_WHEN_ONE_IN >= len(rows):
-            stay = positions(open_)
+    cells = _Cells(model.device, configs, seeds, limits, end)
+    width = min(at_once or len(owner), len(owner))
+    queue = sorted(range(len(owner)), key=lambda cell: (-len(prompts[owner[cell]]), owner[cell]))
+    # A cache that cannot be refilled is begun anew once all its rows are done.
+    size = len(queue) if refillable(model) else width
+    passes: list[Pass] = []
+    for begin in range(0, len(queue), size):
+        some = queue[begin : begin + size]
+        longest, rows = len(prompts[owner[some[0]]]), min(width, len(some))
+        batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some))
+        _run(batch, cells, some, owner)
+        passes += batch.passes
+    steps = int(cells.lengths.max())
+    tokens, lengths = cells.tokens[:, :steps].cpu(), cells.lengths.cpu()
+    return Decoded(tokens, lengths, cells.stopped.cpu(), cells.stuck.cpu(), tuple(passes))
+
+
+class _Cells:
+    """What is given for each cell, and what it has generated."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        configs: Sequence[DecodingConfig],
+        seeds: Sequence[int],
+        limits: Sequence[int],
+        end: Sequence[int],
+    ) -> None:
+        self.settings = RowSettings.of(configs, device)
+        self.stream = torch.from_numpy(uniforms(seeds, max(limits))).to(device)
+        self.limits = torch.tensor(limits, device=device)
+        self.ends = torch.tensor(list(end), dtype=torch.int64, device=device)
+        # One column more: a row that is done but still in the batch writes behind its answer.
+        self.tokens = torch.zeros((len(configs), max(limits) + 1), dtype=torch.int64, device=device)
+        self.lengths = torch.zeros_like(self.limits)
+        self.stopped, self.stuck = self.limits < 0, self.limits < 0
+
+
+def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]) -> None:
+    """Generate the cells of a queue, the batch's rows at a time."""
+    device = batch.open.device
+    row_cells = torch.zeros(len(batch), dtype=torch.int64, device=device)
+    token = torch.zeros_like(row_cells)
+    settings = cells.settings
+    taken, fresh = 0, torch.arange(len(batch), device=device)
+    while True:
+        if taken < len(queue) and len(fresh):
+            some = queue[taken : taken + len(fresh)]
+            taken, fresh = taken + len(some), fresh[: len(some)]
+            batch.enter(fresh, [owner[cell] for cell in some])
+            row_cells[fresh] = torch.tensor(some, device=device)
+            settings = cells.settings.take(row_cells)
+            # A row that is done with its first token makes room at once.
+            token[fresh] = _next(batch, cells, settings.take(fresh), row_cells[fresh], fresh)
+        free = len(batch) - int(batch.open.sum())
+        if taken < len(queue) and free * ENTER_WHEN_ONE_IN >= len(batch):
+            fresh = positions(~batch.open)
+            continue
+        if free == len(batch):
+            return
+        if taken == len(queue) and free * LEAVE_WHEN_ONE_IN >= len(batch):
+            stay = positions(batch.open)
             batch.keep(stay)
-            settings, rows, open_, token = settings.take(stay), rows[stay], open_[stay], token[stay]
+            settings, row_cells, token = settings.take(stay), row_cells[stay], token[stay]
         batch.advance(token)
-        computed += len(rows)
-    steps = int(lengths.max())
-    return Decoded(tokens[:, :steps].cpu(), lengths.cpu(), stopped.cpu(), stuck.cpu(), computed)
+        token, fresh = _next(batch, cells, settings, row_cells, None), fresh[:0]
 
 
-class _Batch:
-    """Cache, history and next logits of the rows that are still generating.
+def _next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tensor, rows: Tensor | None) -> Tensor:
+    """Choose and note the next token of the batch's `rows`, None: of all.
 
-    Attributes:
-        padding: int64 (rows,): padding tokens on the left of each row.
-        prompt_width: tokens of the padded prompts.
-        logits: float32 (rows, vocabulary): of the next token.
+    Args:
+        batch: its `open` is brought up to date.
+        cells: the token goes there.
+        settings: of these rows.
+        cell: int64 (rows,): which cell each row generates.
+        rows: int64 (rows,).
+
+    Returns:
+        int64 (rows,): the tokens.
     """
-
-    def __init__(self, model: Any, prompts: Tensor, padding: Tensor, room: int) -> None:
-        self.padding, self.prompt_width, self.width = padding, prompts.shape[1], prompts.shape[1]
-        self._model, self._names = model, set(inspect.signature(model.forward).parameters)
-        self._cache = roomy_cache(model.config, room)
-        # Room for the whole answer, so that a step writes one column instead of copying all.
-        self._tokens = torch.zeros((len(prompts), self.width + room), dtype=torch.int64, device=prompts.device)
-        self._tokens[:, : self.width] = prompts
-        self._padded = bool(padding.any())
-        self.logits: Tensor
-        self._forward(prompts)
-
-    @classmethod
-    def begin(cls, model: Any, prompts: Sequence[Sequence[int]], owner: Tensor, room: int) -> _Batch:
-        """Prefill each prompt once, then give every row a share of its prompt's cache."""
-        width = max(map(len, prompts))
-        # Padding repeats the prompt's own first token: harmless to penalties over the tokens seen.
-        padded = torch.tensor([[ids[0]] * (width - len(ids)) + list(ids) for ids in prompts], device=owner.device)
-        padding = torch.tensor([width - len(ids) for ids in prompts], device=owner.device)
-        batch = cls(model, padded, padding, room)
-        batch.keep(owner)
-        return batch
-
-    def history(self) -> Tensor:
-        """int64 (rows, tokens): padded prompt and answer so far."""
-        return self._tokens[:, : self.width]
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; one may be named several times."""
-        self._cache.batch_select_indices(rows)
-        self.padding, self.logits, self._tokens = self.padding[rows], self.logits[rows], self._tokens[rows]
-
-    def advance(self, token: Tensor) -> None:
-        """Append a token to every row and compute the logits of the next one."""
-        self._tokens[:, self.width] = token
-        self.width += 1
-        self._forward(token[:, None])
-
-    def _forward(self, ids: Tensor) -> None:
-        known: dict[str, Any] = {}
-        if "position_ids" in self._names:
-            positions = torch.arange(self.width - ids.shape[1], self.width, device=ids.device)
-            known["position_ids"] = (positions[None, :] - self.padding[:, None]).clamp(min=0)
-        if self._padded:  # without padding a model takes a faster way when it gets no mask
-            columns = torch.arange(self.width, device=ids.device)
-            known["attention_mask"] = (columns[None, :] >= self.padding[:, None]).long()
-        if "logits_to_keep" in self._names:
-            known["logits_to_keep"] = 1
-        out = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, return_dict=True, **known)
-        self.logits = out.logits[:, -1].float()
+    at = slice(None) if rows is None else rows
+    open_, step = batch.open[at], cells.lengths[cell]
+    logits = penalise(settings, batch.history()[at], batch.padding[at], batch.prompt_end[at], batch.logits[at])
+    token = choose(settings, logits, cells.stream[cell, step.clamp(max=cells.stream.shape[1] - 1)])
+    dead = open_ & (token == NONE_ALLOWED)
+    token, alive = token.clamp(min=0), open_ & ~dead
+    cells.tokens[cell, step] = token
+    cells.lengths[cell] += alive
+    ended = alive & torch.isin(token, cells.ends)
+    cells.stopped[cell] |= ended
+    cells.stuck[cell] |= dead
+    batch.open[at] = alive & ~ended & (cells.limits[cell] > step + 1)
+    return token

@@ -46,6 +46,11 @@ class RowSettings:
         return {size: positions(self.no_repeat_ngram_size == size) for size in sizes if size > 0}
 
     @cached_property
+    def greedy(self) -> Tensor:
+        """int64 (some,): rows that take the likeliest token."""
+        return positions(self.temperature <= 0)
+
+    @cached_property
     def sampling(self) -> Tensor:
         """int64 (some,): rows that sample."""
         return positions(self.temperature > 0)
@@ -54,6 +59,35 @@ class RowSettings:
     def sampled(self) -> RowSettings:
         """The settings of the rows that sample."""
         return self.take(self.sampling)
+
+    @cached_property
+    def cut(self) -> Tensor:
+        """int64 (some,): rows that cut the distribution by top_k, top_p, min_p or typical_p."""
+        return positions(self._cuts_head | (self.typical_p < 1))
+
+    @cached_property
+    def uncut(self) -> Tensor:
+        """int64 (some,): the other rows."""
+        return positions(~self._cuts_head & (self.typical_p >= 1))
+
+    @cached_property
+    def typical(self) -> Tensor:
+        """int64 (some,): rows with typical_p."""
+        return positions(self.typical_p < 1)
+
+    @cached_property
+    def of_all_typical(self) -> Tensor:
+        """bool (rows,): rows whose typical_p works on the whole distribution."""
+        return ~self._cuts_head & (self.typical_p < 1)
+
+    @cached_property
+    def of_all(self) -> Tensor:
+        """int64 (some,): rows whose first cut is a share of the whole distribution's mass."""
+        return positions(((self.top_k == 0) & (self.top_p < 1)) | self.of_all_typical)
+
+    @property
+    def _cuts_head(self) -> Tensor:
+        return (self.top_k > 0) | (self.top_p < 1) | (self.min_p > 0)
 
     @classmethod
     def of(cls, configs: Sequence[DecodingConfig], device: torch.device | str = "cpu") -> RowSettings:

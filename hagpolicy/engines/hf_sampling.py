@@ -13,10 +13,11 @@ a caller's own processors:
 11. one uniform number of the row's own stream picks from the cumulative distribution in the order of
     token ids, an order that no other row has a part in: a row draws the same in any batch.
 
-Steps 7 to 10 need the tokens sorted, and sorting 49,152 logits costs more than the small model's own
-forward pass. They keep the head of the distribution, so they run on the `SHORTLIST` likeliest tokens.
-Where the cut is proven to lie within that list (something in it was cut) the result is that of the whole
-vocabulary; rows without the proof are done again on all tokens.
+Steps 7 to 10 need the tokens sorted, and sorting 49,152 logits of a row costs more than the small model's
+own forward pass of it. They keep the head of the distribution, so they run on the `SHORTLISTS` likeliest
+tokens, the shorter list first. Where the cut is proven to lie within the list (something in it was cut) the
+result is that of the whole vocabulary; rows without the proof go on to the next list, and in the end to all
+tokens.
 """
 
 from __future__ import annotations
@@ -24,44 +25,46 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hagpolicy.engines.hf_rows import RowSettings, positions
+from hagpolicy.engines.hf_rows import RowSettings
 from hagpolicy.processors import penalise_answer
 
 __all__ = ["choose", "penalise", "truncate"]
 
-SHORTLIST = 256
+SHORTLIST, LONGER_LIST = 256, 4096
 NONE_ALLOWED = -1
 
 
-def penalise(settings: RowSettings, history: Tensor, padding: Tensor, prompt_width: int, logits: Tensor) -> Tensor:
-    """Steps 2 to 4.
+def penalise(
+    settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
+) -> Tensor:
+    """Steps 2 to 4, in place.
 
     Args:
         settings: of these rows.
         history: int64 (rows, tokens): prompt, padded on the left with any token of that prompt, and answer.
         padding: int64 (rows,): how many tokens on the left are padding.
-        prompt_width: tokens of the padded prompt.
-        logits: float32 (rows, vocabulary).
+        prompt_end: the column after the prompt, for all rows, or int64 (rows,): for each.
+        logits: float32 (rows, vocabulary); written to: a copy would cost more than the rest of this.
 
     Returns:
-        float32 (rows, vocabulary); -inf where a token is ruled out.
+        `logits`; -inf where a token is ruled out.
     """
     rows = settings.repeating
     if len(rows):
-        seen, some = history[rows].clamp(max=logits.shape[1] - 1), logits[rows]
-        penalty = settings.repetition_penalty[rows, None]
-        score = some.gather(1, seen)
-        score = torch.where(score < 0, score * penalty, score / penalty)
-        logits = logits.index_copy(0, rows, some.scatter(1, seen, score))
+        seen, row = history[rows].clamp(max=logits.shape[1] - 1), rows[:, None]
+        score, penalty = logits[row, seen], settings.repetition_penalty[rows, None]
+        # A repeated token is written several times with one value.
+        logits[row, seen] = torch.where(score < 0, score * penalty, score / penalty)
     for size, rows in settings.by_ngram.items():
         if size <= history.shape[1]:
             row, token = _repeats(history[rows], padding[rows], size)
-            logits = logits.index_put((rows[row], token), logits.new_tensor(-torch.inf))
+            logits[rows[row], token] = -torch.inf
     rows = settings.answering
     if len(rows):
         presence, frequency = settings.presence_penalty[rows, None], settings.frequency_penalty[rows, None]
-        some = penalise_answer(logits[rows], history[rows, prompt_width:], presence, frequency)
-        logits = logits.index_copy(0, rows, some)
+        ends = prompt_end if isinstance(prompt_end, int) else prompt_end[rows, None]
+        inside = torch.arange(history.shape[1], device=history.device) >= ends
+        logits[rows] = penalise_answer(logits[rows], history[rows], presence, frequency, inside)
     return logits
 
 
@@ -86,48 +89,71 @@ def choose(settings: RowSettings, logits: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         int64 (rows,): the next tokens; -1 where no token is allowed at all.
     """
-    best, tokens = logits.max(-1)
+    best = logits.amax(-1)
+    tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+    rows = settings.greedy
+    if len(rows):
+        tokens[rows] = logits[rows].argmax(-1)
     rows = settings.sampling
     if len(rows):
         # Less the greatest logit first: a tiny temperature would carry the quotient beyond float32.
-        scores = (logits[rows] - best[rows, None]) / settings.temperature[rows, None]
-        tokens = tokens.index_copy(0, rows, _sample(settings.sampled, scores, uniform[rows]))
+        scores = logits[rows].sub_(best[rows, None]).div_(settings.temperature[rows, None])
+        tokens[rows] = _sample(settings.sampled, scores, uniform[rows])
     return tokens.masked_fill(best == -torch.inf, NONE_ALLOWED)
 
 
 def _sample(settings: RowSettings, scores: Tensor, uniform: Tensor) -> Tensor:
     """int64 (rows,): steps 7 to 11 on scores already divided by the temperature."""
     vocabulary = scores.shape[1]
-    head = ((settings.top_k > 0) & (settings.top_k < vocabulary)) | (settings.top_p < 1) | (settings.min_p > 0)
-    typical = settings.typical_p < 1
     tokens = torch.empty(len(scores), dtype=torch.int64, device=scores.device)
-    todo = torch.ones_like(head)
-    listed = positions(head)
-    if vocabulary > SHORTLIST and len(listed):
-        some = scores[listed]
-        # In the order of ids: a stable sort then breaks ties as it does over the whole vocabulary.
-        ids = some.topk(SHORTLIST, sorted=False).indices.sort(dim=1).values
-        short = some.gather(1, ids)
-        kept, proven = truncate(settings.take(listed), short, some.logsumexp(1), whole=False)
-        tokens[listed] = ids.gather(1, _draw(kept, uniform[listed])[:, None]).squeeze(1)
-        todo[listed[proven]] = False
-    rest = positions(todo)
-    if len(rest):
-        some = scores[rest]
-        if bool((head | typical)[rest].any()):
-            some = truncate(settings.take(rest), some, some.logsumexp(1), whole=True)[0]
-        tokens[rest] = _draw(some, uniform[rest])
+    rows = settings.uncut
+    if len(rows):
+        tokens[rows] = _draw(scores[rows], uniform[rows])
+    log_total, entropy = _totals(settings.of_all, scores)
+    rows = settings.cut
+    for size in (SHORTLIST, LONGER_LIST, vocabulary):
+        if not len(rows):
+            break
+        if size > vocabulary:
+            continue
+        some, ids, whole = scores[rows], None, size == vocabulary
+        if not whole:
+            # In the order of ids: a stable sort then breaks ties as it does over the whole vocabulary.
+            ids = some.topk(size, sorted=False).indices.sort(dim=1).values
+            some = some.gather(1, ids)
+        kept, proven = truncate(settings.take(rows), some, log_total[rows], whole=whole, entropy=entropy[rows])
+        column = _draw(kept, uniform[rows])
+        tokens[rows] = column if ids is None else ids.gather(1, column[:, None]).squeeze(1)
+        rows = rows[~proven]
     return tokens
 
 
-def truncate(settings: RowSettings, scores: Tensor, log_total: Tensor, *, whole: bool) -> tuple[Tensor, Tensor]:
+def _totals(rows: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the sum of exp(score) and the entropy over the whole vocabulary, float32 (all rows,) each, of the
+    `rows` whose cut is measured against it; NaN for the others, which need neither."""
+    log_total = torch.full_like(scores[:, 0], torch.nan)
+    entropy = log_total.clone()
+    if len(rows):
+        some = scores[rows]
+        log_total[rows] = some.logsumexp(1)
+        logs = some.sub_(log_total[rows, None])
+        entropy[rows] = -(logs * logs.exp()).nansum(1)
+    return log_total, entropy
+
+
+def truncate(
+    settings: RowSettings, scores: Tensor, log_total: Tensor, *, whole: bool, entropy: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Steps 7 to 10.
 
     Args:
         settings: of these rows.
         scores: float32 (rows, tokens): of the whole vocabulary, or of its likeliest tokens, in the order of ids.
-        log_total: float32 (rows,): log of the sum of exp(score) over the whole vocabulary.
+        log_total: float32 (rows,): log of the sum of exp(score) over the whole vocabulary; read where `scores`
+            are a list, and there only for rows without top_k.
         whole: whether `scores` are those of the whole vocabulary.
+        entropy: float32 (rows,): over the whole vocabulary; read where `scores` are a list, and there only for
+            rows that nothing but typical_p cuts.
 
     Returns:
         (scores with -inf for tokens that are cut, bool (rows,): the cut is that of the whole vocabulary).
@@ -139,9 +165,10 @@ def truncate(settings: RowSettings, scores: Tensor, log_total: Tensor, *, whole:
     kth = ordered.gather(1, (width - settings.top_k.clamp(1, width))[:, None])
     # Ties with the last of the top k stay, as in transformers.
     keep = (ordered >= kth) | ~limited[:, None]
-    log_total = torch.where(limited, ordered.masked_fill(~keep, -torch.inf).logsumexp(1), log_total)
+    total = ordered.masked_fill(~keep, -torch.inf).logsumexp(1)
+    total = total if whole else torch.where(limited, total, log_total)
     # A token stays where the mass strictly above it has not reached top_p; masses in float64, from the top.
-    mass = (ordered.masked_fill(~keep, -torch.inf).double() - log_total[:, None]).exp().flip(1)
+    mass = (ordered.masked_fill(~keep, -torch.inf).double() - total[:, None]).exp().flip(1)
     above = (mass.cumsum(1) - mass).flip(1)
     keep &= (above < settings.top_p.double()[:, None]) | (settings.top_p >= 1)[:, None]
     keep[:, -1] = True
@@ -153,22 +180,43 @@ def truncate(settings: RowSettings, scores: Tensor, log_total: Tensor, *, whole:
         # beyond the list leaves the total that top_p is a part of unknown.
         proven = ~(keep & (ordered == lowest)).any(1) & (limited | (settings.top_k == 0) | (settings.top_p >= 1))
     kept = torch.full_like(scores, -torch.inf).scatter(1, order, ordered.masked_fill(~keep, -torch.inf))
-    rows = positions(settings.typical_p < 1)
+    rows = settings.typical
     if len(rows):
-        kept = kept.index_copy(0, rows, _typical(kept[rows], settings.typical_p[rows]))
+        parts = (kept, log_total) if entropy is None else (kept, log_total, entropy)
+        alone = settings.of_all_typical if not whole else torch.zeros_like(limited)
+        some, sure = _typical(settings.typical_p[rows], alone[rows], *(part[rows] for part in parts))
+        kept = kept.index_copy(0, rows, some)
+        proven[rows] = torch.where(alone[rows], sure, proven[rows])
     return kept, proven
 
 
-def _typical(scores: Tensor, mass: Tensor) -> Tensor:
-    """Locally typical sampling (Meister et al., TACL 2023): the tokens whose surprise is nearest the entropy."""
-    logs = scores.log_softmax(1)
-    entropy = -(logs * logs.exp()).nansum(1, keepdim=True)
-    ordered, order = (-logs - entropy).abs().sort(dim=1, stable=True)
-    reached = scores.gather(1, order).softmax(1).cumsum(1)
-    last = (reached < mass[:, None]).sum(1, keepdim=True).clamp(max=scores.shape[1] - 1)
-    cut = ordered > ordered.gather(1, last)
+def _typical(
+    mass: Tensor, alone: Tensor, scores: Tensor, log_total: Tensor, entropy: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Locally typical sampling (Meister et al., TACL 2023): the tokens whose surprise is nearest the entropy.
+
+    Args:
+        mass: float32 (rows,): typical_p.
+        alone: bool (rows,): `scores` are a list of the likeliest tokens of a vocabulary that nothing has cut:
+            total and entropy are then those given. Elsewhere the tokens left in `scores` are all there are.
+        scores: float32 (rows, tokens), -inf where cut.
+        log_total, entropy: float32 (rows,): see `truncate`.
+
+    Returns:
+        (scores with -inf where cut, bool (rows,): where `alone`, whether the list holds all that stays).
+    """
+    logs = torch.where(alone[:, None], scores - log_total[:, None], scores.log_softmax(1))
+    own = -(logs * logs.exp()).nansum(1)
+    centre = own if entropy is None else torch.where(alone, entropy, own)
+    ordered, order = (-logs - centre[:, None]).abs().sort(dim=1, stable=True)
+    short = logs.exp().gather(1, order).cumsum(1) < mass[:, None]
+    last = ordered.gather(1, short.sum(1, keepdim=True).clamp(max=scores.shape[1] - 1))
+    cut = ordered > last
     cut[:, 0] = False
-    return scores.masked_fill(torch.zeros_like(cut).scatter(1, order, cut), -torch.inf)
+    # A token outside the list is less likely than all in it. It lies farther from the entropy than what stays
+    # once the least likely one in the list, on the far side, does.
+    sure = ~short[:, -1] & (-logs.amin(1) - centre > last.squeeze(1))
+    return scores.masked_fill(torch.zeros_like(cut).scatter(1, order, cut), -torch.inf), sure
 
 
 def _draw(scores: Tensor, uniform: Tensor) -> Tensor:

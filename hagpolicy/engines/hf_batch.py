@@ -1,0 +1,241 @@
+"""The rows that are decoded together: their cache, their tokens so far, and the logits of the next ones.
+
+All rows share the columns of one cache and end at the same column; a row's own tokens begin after its
+padding. A prompt is prefilled once, whichever of its cells enter when.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from hagpolicy.engines.hf_cache import plain, roomy_cache
+
+__all__ = ["Batch", "Pass", "Prefilled", "forward", "refillable"]
+
+# Prompts are prefilled together where the shortest has this share of the longest's tokens: what is padded is
+# computed for nothing. And no more tokens than this: activations grow with them, and nothing is gained.
+ALIKE, PREFILL_TOKENS = 0.75, 8192
+
+
+class Pass(NamedTuple):
+    """The shape of one forward pass.
+
+    Attributes:
+        rows: sequences.
+        new: tokens of each that are computed.
+        columns: tokens of each that are attended to, padding included.
+        masked: whether it took a mask.
+        prefill: whether it computed prompts.
+    """
+
+    rows: int
+    new: int
+    columns: int
+    masked: bool
+    prefill: bool
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """Prompts of similar length, computed.
+
+    Attributes:
+        cache: of transformers, a row a prompt.
+        tokens: int64 (prompts, width), padded on the left.
+        padding: int64 (prompts,).
+        logits: float32 (prompts, vocabulary): of the first new token.
+    """
+
+    cache: Any
+    tokens: Tensor
+    padding: Tensor
+    logits: Tensor
+
+
+def refillable(model: Any) -> bool:
+    """Whether a finished row's place in the model's cache can be given to another: its layers are plain ones."""
+    return plain(DynamicCache(config=model.config))
+
+
+def forward(model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
+    """float32 (rows, vocabulary): logits after the last of `ids`.
+
+    Args:
+        model: a decoder of transformers.
+        cache: what came before; the keys and values of `ids` are added to it.
+        ids: int64 (rows, new tokens).
+        places: int64 (rows, new tokens): positions, for models that take any.
+        mask: bool (rows, columns), True for a row's own tokens; None: all are, and a model takes a faster way.
+    """
+    taken = _parameters(type(model).forward)
+    known: dict[str, Any] = {"position_ids": places, "logits_to_keep": 1}
+    known = {name: value for name, value in known.items() if name in taken}
+    if mask is not None:
+        known["attention_mask"] = mask.long()
+    out = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **known)
+    logits: Tensor = out.logits[:, -1].float()
+    return logits
+
+
+@functools.cache
+def _parameters(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+class Batch:
+    """Rows that are decoded together.
+
+    Args:
+        model: a decoder of transformers, in evaluation mode.
+        prompts: token ids of the distinct prompts.
+        longest: tokens of the longest prompt that will enter.
+        rows: how many rows there are room for.
+        room: most new tokens of a row.
+        reused: whether rows will be filled again.
+
+    Attributes:
+        padding: int64 (rows,): columns on the left of each row's own tokens.
+        prompt_end: int64 (rows,): the column after its prompt.
+        logits: float32 (rows, vocabulary): of the next token.
+        open: bool (rows,): still generating; for the caller to set.
+        passes: the forward passes so far.
+    """
+
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], longest: int, rows: int, room: int, *, reused: bool
+    ) -> None:
+        self._model, self._prompts, self._device = model, prompts, model.device
+        self._cache: Any = None
+        self._plain = refillable(model)
+        self._ready: dict[int, tuple[Prefilled, int]] = {}
+        self._start, self._stop = 0, longest
+        # Room beyond what the rows of one time need: a move to the front copies all, so it is to be rare.
+        self._columns = (longest + room) * 3 // 2 if reused else longest + room
+        self._tokens = torch.zeros((rows, self._columns), dtype=torch.int64, device=self._device)
+        self.padding = torch.zeros(rows, dtype=torch.int64, device=self._device)
+        self.prompt_end = self.padding.clone()
+        self.open = torch.zeros(rows, dtype=torch.bool, device=self._device)
+        self.logits: Tensor
+        self.passes: list[Pass] = []
+        self._masked = False
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def history(self) -> Tensor:
+        """int64 (rows, columns): padding, prompt and answer so far."""
+        return self._tokens[:, self._start : self._stop]
+
+    def enter(self, rows: Tensor, owner: Sequence[int]) -> None:
+        """Give rows to prompts: from then on they are open.
+
+        Args:
+            rows: int64 (some,): where; all of them where the model's cache cannot be refilled.
+            owner: (some,): index of each one's prompt. From one call to the next, too, prompts come one after
+                the other, none longer than those before it: what has entered leaves room for it on the left.
+        """
+        self._prefill([one for one in dict.fromkeys(owner) if one not in self._ready])
+        parts: dict[int, tuple[Prefilled, list[int], list[int]]] = {}
+        for place, prompt in enumerate(owner):
+            found, index = self._ready[prompt]
+            _, places, indices = parts.setdefault(id(found), (found, [], []))
+            places.append(place)
+            indices.append(index)
+        for found, places, indices in parts.values():
+            self._place(rows[places], found, torch.tensor(indices, device=self._device))
+        self._ready = {owner[-1]: self._ready[owner[-1]]}  # the only one that later rows may ask for again
+        self.open[rows] = True
+        self._narrow()
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows (some,), in this order."""
+        self._cache.batch_select_indices(rows)
+        names = ("padding", "prompt_end", "logits", "open", "_tokens")
+        for name in names:
+            setattr(self, name, getattr(self, name)[rows])
+        self._narrow()
+
+    def advance(self, token: Tensor) -> None:
+        """Append a token (rows,) to every row and compute the logits of the next one."""
+        if self._stop == self._columns:
+            self._narrow()
+            self._to_front()
+        self._tokens[:, self._stop] = token
+        self._stop += 1
+        columns = self._stop - self._start
+        mask = torch.arange(columns, device=self._device) >= self.padding[:, None] if self._masked else None
+        # A row that is done may be past the last position the model knows.
+        places = ((columns - 1 - self.padding) * self.open)[:, None]
+        self.passes.append(Pass(len(self), 1, columns, self._masked, False))
+        self.logits = forward(self._model, self._cache, token[:, None], places, mask)
+
+    def _prefill(self, wanted: Sequence[int]) -> None:
+        """Compute prompts, those of similar length together."""
+        while wanted:
+            longest = len(self._prompts[wanted[0]])
+            most = max(PREFILL_TOKENS // longest, 1)
+            # Caches of other kinds cannot be put together from parts: all of theirs go in one.
+            alike = [one for one in wanted[:most] if len(self._prompts[one]) >= ALIKE * longest]
+            some = alike if self._plain else wanted
+            found = self._computed([self._prompts[one] for one in some])
+            self._ready |= {one: (found, index) for index, one in enumerate(some)}
+            wanted = wanted[len(some) :]
+
+    def _computed(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
+        width = max(map(len, prompts))
+        # Padding repeats the prompt's own first token: harmless to penalties over the tokens seen.
+        padded = [[ids[0]] * (width - len(ids)) + list(ids) for ids in prompts]
+        tokens = torch.tensor(padded, device=self._device)
+        padding = torch.tensor([width - len(ids) for ids in prompts], device=self._device)
+        cache = DynamicCache(config=self._model.config)
+        columns = torch.arange(width, device=self._device)
+        masked = any(len(ids) < width for ids in prompts)
+        mask = columns >= padding[:, None] if masked else None
+        self.passes.append(Pass(len(prompts), width, width, masked, True))
+        logits = forward(self._model, cache, tokens, (columns - padding[:, None]).clamp(min=0), mask)
+        return Prefilled(cache, tokens, padding, logits)
+
+    def _place(self, rows: Tensor, found: Prefilled, owner: Tensor) -> None:
+        """Write computed prompts, by their index, over rows."""
+        if self._cache is None:
+            self.logits = found.logits.new_zeros((len(self), found.logits.shape[1]))
+            self._cache = found.cache
+            if self._plain:
+                self._cache = roomy_cache(self._model.config, found.cache, len(self), self._columns, self._stop)
+        if self._plain:
+            for layer, prompts in zip(self._cache.layers, found.cache.layers, strict=True):
+                layer.place(rows, prompts, owner)
+        else:
+            self._cache.batch_select_indices(owner)
+        width, columns = found.tokens.shape[1], self._stop - self._start
+        self._tokens[rows] = found.tokens[owner, :1]
+        self._tokens[rows, self._stop - width : self._stop] = found.tokens[owner]
+        self.padding[rows] = columns - width + found.padding[owner]
+        self.prompt_end[rows] = columns
+        self.logits[rows] = found.logits[owner]
+
+    def _narrow(self) -> None:
+        """Let go of the columns on the left that no open row needs."""
+        spare, most = (int(bound) for bound in self.padding[self.open].aminmax())
+        self._masked = most > spare
+        if spare > 0 and self._plain:
+            self._start += spare
+            self.padding -= spare
+            self.prompt_end -= spare
+            for layer in self._cache.layers:
+                layer.window(self._start, self._stop)
+
+    def _to_front(self) -> None:
+        for layer in self._cache.layers:
+            layer.to_front()
+        width = self._stop - self._start
+        self._tokens[:, :width] = self._tokens[:, self._start : self._stop].clone()
+        self._start, self._stop = 0, width

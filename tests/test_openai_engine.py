@@ -20,7 +20,7 @@ from stub_server import StubProcess
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.dialects.servers import SERVERS
 from hagpolicy.engines.http_client import Client, Key
-from hagpolicy.engines.http_retry import Patience
+from hagpolicy.engines.http_retry import Backoff, Patience, Trouble, retry_after
 from hagpolicy.engines.openai_api import OpenAIEngine
 from hagpolicy.errors import EngineError, InvalidInput
 
@@ -123,6 +123,37 @@ def test_the_server_says_when_to_come_back(stub, engines, header) -> None:
     assert completion.finish == "stop"
     first, second = stub.record()
     assert second["at"] >= first.get("date", first["done"] + 0.4)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0.0),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "7", "retry-after-ms": "later"}, 7.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 90.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:01 GMT"}, 0.0),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, 0.0),
+        ({"retry-after": "inf"}, 0.0),
+        ({"retry-after": "Thu, 99 Nay 1970"}, 0.0),
+    ],
+)
+def test_waits_are_read_in_every_form(headers, seconds) -> None:
+    assert retry_after(headers, now=10.0) == seconds
+
+
+def test_waits_are_jittered_in_full_double_and_end() -> None:
+    backoff = Backoff(Patience(attempts=6, first=1.0, longest=4.0, total=100.0), seed=0)
+    asked = Trouble("refused", "busy", 2.0)
+    for attempt, cap in ((1, 1.0), (2, 2.0), (3, 4.0), (5, 4.0)):
+        waits = [backoff.wait(attempt, asked, 0.0) or 0.0 for _ in range(300)]
+        assert 2.0 <= min(waits) < 2.0 + 0.05 * cap
+        assert 2.0 + 0.95 * cap < max(waits) <= 2.0 + cap
+    assert backoff.wait(6, asked, 0.0) is None
+    assert backoff.wait(1, asked, 99.0) is None
+    assert backoff.wait(1, Trouble("cell", "wrong"), 0.0) is None
 
 
 def test_a_wait_beyond_all_patience_is_not_begun(stub, engines) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.cli import main
-from hagpolicy.cli.commands import fixed_fields, scorer_spec
+from hagpolicy.cli.commands import engine_options, fixed_fields, scorer_spec
 from hagpolicy.engines.simulated import SimulatedEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra, StoreError
 
@@ -185,16 +185,73 @@ def test_a_terminal_that_lacks_a_sign_shows_the_rest(folder: Path, monkeypatch: 
     assert b"100 prompts ? 6 configs" in terminal.buffer.getvalue()
 
 
-def test_cells_that_fail_are_code_1_and_named(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hag, "load_engine", lambda spec: SimulatedEngine(seed=3, fail_rate=0.2), raising=False)
-    assert sweep(folder, "more.jsonl", "failing") == 1
-    assert "cells failed: engine error" in capsys.readouterr().out
-    monkeypatch.undo()
+def test_cells_that_fail_are_code_1_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "failing", "--engine-option", "fail_rate=0.2") == 1
+    printed = capsys.readouterr().out
+    assert "cells failed: engine error" in printed
+    assert "failed: " in printed.partition("this run:")[2]
     assert sweep(folder, "more.jsonl", "failing", "--json") == 0  # only the failed cells are tried again
     found = json.loads(capsys.readouterr().out)
     assert (found["prompts"], found["failures"]) == (60, {})
+    assert 0 < found["summary"]["run"]["done"] < found["summary"]["cells"] == found["summary"]["wanted"]
+    assert found["summary"]["bytes"]["cells"] > 0
+
+
+def test_a_dry_run_says_the_cost_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "dry", "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "60 prompts × 6 configs × 4 samples: 1,260 cells, 0 stored, 1,260 to generate" in printed
+    assert "from a probe of 16 cells" in printed
+    assert not (folder / "dry").exists()
+    stored = {path: path.stat().st_mtime_ns for path in (folder / "sweep").rglob("*")}
+    assert sweep(folder, "more.jsonl", "sweep", "--dry-run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["wanted"], found["stored"], found["to_generate"]) == (1260, 420, 840)
+    assert "420 stored cells" in found["source"]
+    assert found["tokens"]["low"] < found["tokens"]["value"] < found["tokens"]["high"]
+    assert {path: path.stat().st_mtime_ns for path in (folder / "sweep").rglob("*")} == stored
+
+
+def test_a_sweep_says_the_cost_on_stderr_and_the_account_on_stdout(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--prompts", str(folder / "more.jsonl"), "--space", str(folder / "space.json")]
+    assert main(["sweep", "--engine", "simulated:3", *files, "--out", str(folder / "said"), "--budget", "500"]) == 0
+    printed = capsys.readouterr()
+    assert "at most 500 to generate in 8 units (budget 500 generations)" in printed.err
+    assert "new tokens after" in printed.err
+    assert "cells generated first" in printed.err
+    assert "this run: " in printed.out
+    assert "this run: " not in printed.err
+    assert "of 1,260 cells" in printed.out
+
+
+def test_budgets_and_strategies_are_checked_before_anything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "never", "--budget", "5 parsecs") == 2
+    assert "Units: generations, tokens, minutes" in capsys.readouterr().err
+    assert sweep(folder, "more.jsonl", "never", "--workers", "2") == 2
+    assert "on='ray' beside it" in capsys.readouterr().err
+    assert sweep(folder, "more.jsonl", "never", "--strategy", "guess") == 2
+    assert not (folder / "never").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["api_key", "key", "API-KEY", "hf_token", "password", "client_secret", "default_headers"]
+)
+def test_no_secret_is_taken_from_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert sweep(folder, "more.jsonl", "never", "--engine-option", f"{name}=sk-123") == 2
+    printed = capsys.readouterr().err
+    assert "environment" in printed
+    assert "sk-123" not in printed
+
+
+def test_engine_options_are_values_or_text() -> None:
+    given = ["unit_cells=8", "server=vllm", "key_env=MY_KEY", "max_tokens_key_env=x", "base_url=http://a/v1?b=c"]
+    assert engine_options(given)["unit_cells"] == 8
+    assert engine_options(given)["base_url"] == "http://a/v1?b=c"
+    assert engine_options(given)["key_env"] == "MY_KEY"
+    with pytest.raises(InvalidInput, match="NAME=VALUE"):
+        engine_options(["cuda"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from argparse import Namespace
@@ -17,6 +18,10 @@ from hagpolicy.reporting.labels import config_words, signed
 from hagpolicy.reporting.output import json_text
 
 DONE, PARTLY = 0, 1
+# Names of options that carry secrets; key_env only names the variable that holds one.
+_SECRET = re.compile(
+    r"(^|[_-])(api)?(key|token|secret|password|credentials?|auth|authorization|headers?)$", re.IGNORECASE
+)
 
 
 def demo(arguments: Namespace) -> int:
@@ -31,27 +36,31 @@ def demo(arguments: Namespace) -> int:
 
 
 def sweep(arguments: Namespace) -> int:
-    """Fill the cells of a sweep folder."""
+    """Fill the cells of a sweep folder, or say what that would cost."""
+    from hagpolicy.sweeping.preview import preview
+    from hagpolicy.sweeping.progress import Meter
+    from hagpolicy.sweeping.run import held
+
     prompts = hag.read_prompts(arguments.prompts)
     scorer = scorer_spec(arguments.scorer)
-    engine = hag.load_engine(arguments.engine)
-    if scorer is None:  # the simulated engine's world has a scorer of its own
-        scorer = getattr(engine, "scorer", None)
-    try:
-        table = hag.sweep(
-            engine,
-            prompts,
-            _space(arguments.space, engine),
-            scorer,
-            samples=arguments.samples,
-            max_tokens=arguments.max_tokens,
-            out=arguments.out,
-            seed=arguments.seed,
-            progress=not arguments.quiet,
-        )
-    finally:
-        engine.close()
-    return _table_outcome(arguments, table, arguments.out, f"hagpolicy headroom {shlex.quote(arguments.out)}")
+    if scorer is None and arguments.engine.partition(":")[0] == "simulated":  # its world has a scorer of its own
+        from hagpolicy.engines.simulated import SimulatedScorer
+
+        scorer = SimulatedScorer()
+    spec = {"engine": arguments.engine, **engine_options(arguments.engine_option)}
+    meter = Meter(not arguments.quiet)
+    with held(spec, arguments.on, arguments.workers) as engine:
+        options: dict[str, Any] = {
+            name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
+        }
+        asked = engine, prompts, _space(arguments.space, engine), scorer
+        if arguments.dry_run:
+            seen = preview(*asked, **options)
+            _say(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
+            return DONE
+        table = hag.sweep(*asked, **options, progress=meter)
+    following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
+    return _table_outcome(arguments, table, arguments.out, following, meter.summary)
 
 
 def rescore(arguments: Namespace) -> int:
@@ -178,16 +187,39 @@ def fixed_fields(given: Sequence[str]) -> dict[str, Any]:
     Raises:
         InvalidInput: no `=` in it.
     """
-    fields: dict[str, Any] = {}
+    return _named("--fixed", given, "FIELD=VALUE, such as temperature=0.2")
+
+
+def engine_options(given: Sequence[str]) -> dict[str, Any]:
+    """What `--engine-option NAME=VALUE` means; values are JSON where they can be, else text.
+
+    Raises:
+        InvalidInput: no `=` in it, or a name that says its value is a secret.
+    """
+    options = _named("--engine-option", given, "NAME=VALUE, such as device=cuda")
+    for name in options:
+        if _SECRET.search(name):
+            # The value is not repeated: what is wrong with it is that it can be seen.
+            raise InvalidInput(
+                f"--engine-option {name}",
+                "no secret on a command line, where others and the shell's history see it",
+                "one",
+                "Put it into the environment: OPENAI_API_KEY, or the variable that key_env=NAME names.",
+            )
+    return options
+
+
+def _named(option: str, given: Sequence[str], form: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for part in given:
         name, equals, value = part.partition("=")
-        if not equals:
-            raise InvalidInput("--fixed", "FIELD=VALUE, such as temperature=0.2", part)
+        if not equals or not name:
+            raise InvalidInput(option, form, part)
         try:
-            fields[name] = value if name == "hint" else json.loads(value)
+            found[name] = value if name == "hint" else json.loads(value)
         except ValueError:
-            fields[name] = value
-    return fields
+            found[name] = value
+    return found
 
 
 def _space(given: str, engine: Any) -> Any:
@@ -198,15 +230,16 @@ def _space(given: str, engine: Any) -> Any:
     return hag.DecodingSpace.preset(given, engine)
 
 
-def _table_outcome(arguments: Namespace, table: Any, folder: str, following: str) -> int:
-    """Print what a table holds; 1 where cells failed."""
+def _table_outcome(arguments: Namespace, table: Any, folder: str, following: str, summary: Any = None) -> int:
+    """Print what a table holds and, of a sweep, what it did cost; 1 where cells failed."""
     if arguments.json:
         shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))
-        _say(
-            json_text({"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)})
-        )
+        values = {"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)}
+        _say(json_text(values if summary is None else {**values, "summary": summary.to_json()}))
     else:
         _say(repr(table))
+        if summary is not None:
+            _say(str(summary))
         for reason, count in sorted(table.failures.items()):
             _say(f"{count} cells failed: {reason}")
         _say(f"saved: {folder}\nnext:  {following}")

@@ -28,6 +28,10 @@ exit codes:
   130  interrupted; what is stored stays, and the same command goes on from there"""
 
 _PROMPTS = "JSONL or Parquet: prompt (or messages), and optionally reference, task, group, id"
+_ENGINE = (
+    "a folder, a GGUF file, transformers:NAME, vllm:NAME, openai:URL#MODEL (any server of the OpenAI-compatible API), "
+    "smollm2 or simulated:SEED"
+)
 _SCORER = (
     "a scorer's name, or TASK=NAME once for each task, or a JSON file with a name and its options or one scorer "
     "a task; left out: each prompt brings its own in the key `scorer`"
@@ -109,8 +113,14 @@ def _demo(verb: argparse.ArgumentParser) -> None:
 
 
 def _sweep(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--engine", required=True, help=_ENGINE)
     verb.add_argument(
-        "--engine", required=True, help="a folder, a GGUF file, transformers:NAME, smollm2 or simulated:SEED"
+        "--engine-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the engine, such as device=cuda, server=vllm, key_env=MY_KEY or, on Ray, num_gpus=1; repeatable. "
+        "Never a key itself: keys come from the environment",
     )
     verb.add_argument("--prompts", required=True, metavar="FILE", help=_PROMPTS)
     verb.add_argument("--space", default="standard", help="standard, hag, or a JSON file with a list of configurations")
@@ -123,7 +133,28 @@ def _sweep(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--out", required=True, metavar="FOLDER", help="an existing sweep of the same engine goes on")
     verb.add_argument("--seed", type=int, default=0, help="of the random streams (default %(default)s)")
-    verb.add_argument("--quiet", action="store_true", help="no progress bar")
+    verb.add_argument(
+        "--strategy",
+        choices=("full", "racing", "hag"),
+        default="full",
+        help="which cells are generated: all (default), those that matter (racing), or the HAG paper's search (hag)",
+    )
+    verb.add_argument(
+        "--budget",
+        metavar="LIMIT",
+        help="most generations (5000), tokens ('2e6 tokens') or minutes ('30 min') to spend; left out: all of a full "
+        "sweep, 35 %% of its generations for another strategy",
+    )
+    verb.add_argument("--on", choices=("ray",), help="generate on the workers of a Ray cluster")
+    verb.add_argument(
+        "--workers", type=int, metavar="N", help="on Ray: how many (default: as many as there is room for)"
+    )
+    verb.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what it would cost, from what is stored or a probe of at most 16 cells, and write nothing",
+    )
+    verb.add_argument("--quiet", action="store_true", help="nothing on stderr: no forecast, no bar")
 
 
 def _fit(verb: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from hagpolicy import SimulatedEngine
 from hagpolicy.errors import EngineError
@@ -10,14 +11,18 @@ DEADLY, SPARED, BROKEN, ODD = "deadly", "spared", "broken", "odd"
 
 
 class Noted(SimulatedEngine):
-    """Writes a line of pid and seeds into a file before each unit: one write, so a kill cannot tear it."""
+    """Writes a line of pid and seeds into a file before each unit: one write, so a kill cannot tear it.
 
-    def __init__(self, seed=0, *, log, **options):
+    Then it pauses, which no cell tells of.
+    """
+
+    def __init__(self, seed=0, *, log, pause=0.0, **options):
         super().__init__(seed, **options)
-        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._log, self._pause = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), pause
 
     def generate(self, unit):
         os.write(self._log, f"{os.getpid()} {' '.join(str(request.seed) for request in unit)}\n".encode())
+        time.sleep(self._pause)
         return super().generate(unit)
 
 
@@ -50,11 +55,42 @@ class Perilous(SimulatedEngine):
 
 
 class Versioned(SimulatedEngine):
-    """Of the model version that its node's environment names."""
+    """Of the model version that its node's environment names, or a file."""
+
+    def __init__(self, seed=0, *, file=None, **options):
+        super().__init__(seed, **options)
+        self._revision = os.environ.get("HAGPOLICY_TEST_REVISION", "1")
+        if file is not None:
+            with open(file) as text:
+                self._revision = text.read()
 
     @property
     def fingerprint(self):
-        return {**super().fingerprint, "revision": os.environ.get("HAGPOLICY_TEST_REVISION", "1")}
+        return {**super().fingerprint, "revision": self._revision}
+
+
+class Sticky(SimulatedEngine):
+    """Breaks with the third unit of the first worker, and fails from then on, as a device in error does."""
+
+    def __init__(self, seed=0, *, folder, **options):
+        super().__init__(seed, **options)
+        self._flag, self._units, self._broken = os.path.join(folder, "broke"), 0, False
+
+    def generate(self, unit):
+        self._units += 1
+        if self._units == 3 and not os.path.exists(self._flag):
+            open(self._flag, "x").close()
+            self._broken = True
+        if self._broken:
+            raise EngineError("device in error")
+        return super().generate(unit)
+
+
+class Stillborn(SimulatedEngine):
+    """Dies while it is loaded, as for want of memory."""
+
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Threads(SimulatedEngine):

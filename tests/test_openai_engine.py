@@ -22,7 +22,7 @@ from hagpolicy.dialects.servers import SERVERS
 from hagpolicy.engines.http_client import Client, Key
 from hagpolicy.engines.http_retry import Backoff, Patience, Trouble, retry_after
 from hagpolicy.engines.openai_api import OpenAIEngine
-from hagpolicy.errors import EngineError, InvalidInput
+from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
 
 pytest.importorskip("openai")
 KEY = "sk-proj-4f9aQ7zLmXw2"
@@ -211,8 +211,8 @@ def test_a_server_that_is_gone_fails_every_unit_and_names_its_address(engines) -
         url = process.url
         engine = engines(url)
         engine.generate([cell("a")])
-    outcomes = dict(engine.stream([[cell("b")], [cell("c")]]))
-    assert sorted(outcomes) == [0, 1]
+    outcomes = dict(engine.stream([[cell(f"{unit} {at}") for at in range(9)] for unit in range(40)]))
+    assert sorted(outcomes) == list(range(40))
     for outcome in outcomes.values():
         assert isinstance(outcome, EngineError)
         assert url in str(outcome)
@@ -276,6 +276,14 @@ def test_answers_in_all_their_forms(stub, engines) -> None:
     assert found["filter"].finish == "error"
     assert "content_filter" in (found["filter"].error or "")
     assert (found["nousage"].tokens, found["nousage"].receipt) == (0, {"tokens": "not counted by the server"})
+
+
+def test_a_setting_that_the_server_lacks_fails_the_unit_and_no_other(stub, engines) -> None:
+    units = [[cell(f"u{at}", DecodingConfig(top_k=5) if at % 2 else WARM)] * 3 for at in range(20)]
+    outcomes = dict(engines(stub.url).stream(units))
+    assert len(outcomes) == 20
+    for at, outcome in outcomes.items():
+        assert isinstance(outcome, UnsupportedSetting) == bool(at % 2)
 
 
 def test_a_receipt_tells_what_was_not_honoured_as_sent(stub, engines) -> None:

@@ -173,19 +173,28 @@ def flow(
     running: dict[int, Future[None]] = {}
 
     async def one(number: int, unit: list[Request]) -> None:
+        left = len(unit)
+
+        def begin(cells: int) -> None:
+            nonlocal left
+            left -= cells
+            backlog.begin(cells)
+
+        outcome: list[Completion] | Exception = EngineError("the engine was closed")
         try:
-            finished.put((number, await work(unit, backlog.begin)))
-        except asyncio.CancelledError:
-            finished.put((number, EngineError("the engine was closed")))
-            raise
+            outcome = await work(unit, begin)
         except Exception as error:
-            finished.put((number, error))
+            outcome = error
+        finally:
+            # Of a unit that failed as a whole, some cells never began; none of them waits any more.
+            backlog.begin(left)
+            finished.put((number, outcome))
 
     source = enumerate(units)
     more = True
     try:
         while more or running:
-            while more and backlog.low():
+            while more and (backlog.low() or not running):
                 number, unit = next(source, (0, None))
                 if unit is None:
                     more = False

@@ -19,10 +19,17 @@ N_PROMPTS, SAMPLES, N_KILLS = 80, 3, 10
 # The worker notes the seeds of every unit before it generates it: one write, so a kill cannot tear it.
 WORKER = """
     import os, sys
+    import fsspec
+    from fsspec.implementations.dirfs import DirFileSystem
+    import hagpolicy.store.locks as locks
+    import hagpolicy.store.tidying as tidying
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, SimulatedEngine, sweep
 
-    drive.FLUSH_SECONDS = 0.02
+    # Small segments, and merged so often that kills fall into that too.
+    drive.FLUSH_SECONDS, tidying.MANY_SEGMENTS = 0.02, 6
+    locks.BEAT_SECONDS, locks.SILENT_SECONDS = 0.1, 0.8
+    out = DirFileSystem(sys.argv[1], fsspec.filesystem("file")) if sys.argv[3] == "fsspec" else sys.argv[1]
     log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     class Noted(SimulatedEngine):
@@ -32,13 +39,13 @@ WORKER = """
 
     world = Noted(seed=4, unit_cells=16, delay=0.0005)
     space = DecodingSpace.preset("standard")
-    sweep(world, world.prompts(%d), space, world.scorer, samples=%d, max_tokens=8, out=sys.argv[1], progress=False)
+    sweep(world, world.prompts(%d), space, world.scorer, samples=%d, max_tokens=8, out=out, progress=False)
 """
 
 
-def start(out, log):
+def start(out, log, place):
     code = textwrap.dedent(WORKER % (N_PROMPTS, SAMPLES))
-    return subprocess.Popen([sys.executable, "-c", code, str(out), str(log)])
+    return subprocess.Popen([sys.executable, "-c", code, str(out), str(log), place])
 
 
 def noted(log):
@@ -46,27 +53,28 @@ def noted(log):
     return [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def stored(out):
-    """The rows of all segments by cell; a cell that is stored twice is an error."""
+def stored(out, *, killed=False):
+    """The rows of all segments by cell. A cell is stored once, or after a kill in a merge twice and equal."""
     rows = {}
     for path in sorted((out / "cells").glob("*.parquet")):
         table = decode(path.read_bytes())
         assert table is not None, path
         for row in table.to_pylist():
-            assert row["cell"] not in rows
+            assert row["cell"] not in rows or (killed and rows[row["cell"]] == row)
             rows[row["cell"]] = row
     return rows
 
 
-def test_ten_kills(tmp_path):
+@pytest.mark.parametrize("place", ["disk", pytest.param("fsspec", marks=pytest.mark.soak)])
+def test_ten_kills(tmp_path, place):
     whole_out, whole_log = tmp_path / "whole", tmp_path / "whole.log"
-    assert start(whole_out, whole_log).wait() == 0
+    assert start(whole_out, whole_log, place).wait() == 0
     out, log = tmp_path / "killed", tmp_path / "killed.log"
     draw = random.Random(0)
     n_units = len(noted(whole_log))
     safe_at = []
     for _ in range(N_KILLS):
-        worker = start(out, log)
+        worker = start(out, log, place)
         # Somewhere in the next share of the units, at a moment that falls anywhere within unit, write and rename.
         goal = len(noted(log)) + draw.randint(1, 2 * n_units // (3 * N_KILLS))
         while len(noted(log)) < goal and worker.poll() is None:
@@ -74,8 +82,8 @@ def test_ten_kills(tmp_path):
         time.sleep(draw.uniform(0.0, 0.03))
         worker.kill()
         assert worker.wait() != 0, "the worker finished before it was killed"
-        safe_at.append((len(noted(log)), {row["seed"] for row in stored(out).values()}))
-    assert start(out, log).wait() == 0
+        safe_at.append((len(noted(log)), {row["seed"] for row in stored(out, killed=True).values()}))
+    assert start(out, log, place).wait() == 0
 
     assert stored(out) == stored(whole_out)
     begun = noted(log)

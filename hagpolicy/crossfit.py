@@ -22,7 +22,9 @@ class Training:
         encoder: of the prompts.
         features: float32 (n_prompts, n_features), from the encoder's graph.
         unknown: float32 (n_prompts,), share of unknown tokens.
-        Y: float64 (n_prompts, n_configs), mean rewards.
+        Y: float64 (n_prompts, n_configs), mean rewards that candidates are compared by.
+        targets: float64 (n_prompts, n_configs), mean rewards that learners learn from: those of `Y`
+            and of the samples that were added where the choice was uncertain.
         groups: int64 (n_prompts,).
         folds: int64 (n_prompts,).
         seed: of everything random.
@@ -32,6 +34,7 @@ class Training:
     features: np.ndarray
     unknown: np.ndarray
     Y: np.ndarray
+    targets: np.ndarray
     groups: np.ndarray
     folds: np.ndarray
     seed: int
@@ -47,7 +50,12 @@ class Training:
 
     def fitted(self, learner: Learner, rows: np.ndarray) -> FittedLearner:
         """The learner fitted on the prompts in `rows`, bool (n_prompts,)."""
-        return learner.fit(self.features[rows], self.Y[rows], self.groups[rows], self.seed)
+        targets, Y = self.targets[rows], self.Y[rows]
+        if not np.array_equal(targets, Y):
+            # Added samples went where the choice was uncertain, so what they say of a config's mean is
+            # skewed: they teach how prompts differ, the common samples say how good a config is.
+            targets = targets - targets.mean(axis=0) + Y.mean(axis=0)
+        return learner.fit(self.features[rows], targets, self.groups[rows], self.seed)
 
     @cached_property
     def unlike(self) -> np.ndarray:

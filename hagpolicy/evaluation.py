@@ -58,7 +58,7 @@ class Headroom:
             config or one group.
         n_prompts: prompts compared.
         n_groups: independent groups among them.
-        n_samples: samples of a sampled config, the usual number.
+        n_samples: samples of a sampled config, the usual number; the common ones of a raced table.
         n_left_out: prompts left out because a config has no scored sample.
         warnings: in plain words.
     """
@@ -142,13 +142,14 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
         InvalidInput: fewer than two comparable prompts.
     """
     kept = comparable(table)
-    Y, frozen = kept.means, kept.space.deterministic
+    Y, rewards, frozen = kept.common_means, kept.common_rewards, kept.space.deterministic
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     sbs_index = int(Y.mean(axis=0).argmax())
     sbs = taken(Y, crossfit_sbs(Y, folds)) if boot.n_groups > 1 else Y[:, sbs_index]
-    split = split_oracle(kept.rewards, frozen, seed=seed)
-    sampled = split_oracle(kept.rewards[:, ~frozen], frozen[~frozen], seed=seed) if (~frozen).sum() > 1 else None
+    split = split_oracle(rewards, frozen, seed=seed)
+    sampled = split_oracle(rewards[:, ~frozen], frozen[~frozen], seed=seed) if (~frozen).sum() > 1 else None
+    counts = (~np.isnan(rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
@@ -166,7 +167,7 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
         detectable=_detectable(Y, sbs_index, boot),
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,
-        n_samples=int(np.median(kept.counts[:, ~frozen] if (~frozen).any() else kept.counts)),
+        n_samples=int(np.median(counts[:, ~frozen] if (~frozen).any() else counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
         warnings=tuple(doubts),
     )
@@ -202,9 +203,9 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
         got = f"{len(fresh.prompts)} of {len(view.prompts)}"
         raise InvalidInput("table", "at least two prompts that were not trained on", got, "Sweep new prompts.")
     kept = comparable(fresh)
-    Y = kept.means
+    Y = kept.common_means
     boot = GroupBootstrap(kept.groups, seed=seed)
-    ladder = Ladder(Y, kept.rewards, kept.space.deterministic, np.full(len(Y), policy.sbs_index), boot, seed)
+    ladder = Ladder(Y, kept.common_rewards, kept.space.deterministic, np.full(len(Y), policy.sbs_index), boot, seed)
     decisions = policy.decide_batch(kept.prompts)
     chosen = np.array([decision.index for decision in decisions])
     best: dict[str, int] = policy.manifest.get("task_best") or {}

@@ -45,7 +45,7 @@ def export_policy(
     Raises:
         HagError: the graph does not equal the learner.
     """
-    means = table.means.mean(axis=0)
+    means = table.common_means.mean(axis=0)
     sbs = int(means.argmax())
     # A constant policy has no use for novelty, and must not pay for it.
     newness = novelty if per_prompt else None
@@ -88,4 +88,4 @@ def _reason(evaluation: Evaluation, per_prompt: bool) -> str:
 
 def _task_best(table: SweepTable) -> dict[str, int]:
     """Index of the best config of each task, for the ladder on another table."""
-    return {str(task): int(table.means[table.tasks == task].mean(axis=0).argmax()) for task in np.unique(table.tasks)}
+    return {str(task): int(table.common_means[table.tasks == task].mean(axis=0).argmax()) for task in np.unique(table.tasks)}

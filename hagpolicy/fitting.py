@@ -54,7 +54,8 @@ def fit(
     depart from the single best config.
 
     Args:
-        table: a sweep; prompts that lack a config are left out and counted.
+        table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are
+            compared by the common samples alone; the added ones teach the learners.
         encoder: "static", "precomputed", an Encoder, or several that compete.
         learner: "auto", a name, a Learner, or several that compete.
         margins: in units of reward: a candidate departs from the single best config only for a
@@ -86,7 +87,7 @@ def fit(
     for spec in encoders:
         chosen = get_encoder(spec)
         features, unknown = encode(chosen, kept.prompts)
-        trainings.append(Training(chosen, features, unknown, kept.means, groups, folds, seed))
+        trainings.append(Training(chosen, features, unknown, kept.common_means, kept.means, groups, folds, seed))
     contenders: list[Contender] = []
     threads = require("threadpoolctl", "fit", "fitting")
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
@@ -117,8 +118,8 @@ def _policy(
     warnings: list[str],
 ) -> Policy:
     """Select, gate, evaluate, refit on everything, export."""
-    Y, folds = kept.means, trainings[0].folds
-    ladder = Ladder(Y, kept.rewards, kept.space.deterministic, crossfit_sbs(Y, folds), boot, trainings[0].seed)
+    Y, folds = kept.common_means, trainings[0].folds
+    ladder = Ladder(Y, kept.common_rewards, kept.space.deterministic, crossfit_sbs(Y, folds), boot, trainings[0].seed)
     winner, candidate, entries = _gate(contenders, ladder)
     per_task = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
     over_default = None if kept.default is None else select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain

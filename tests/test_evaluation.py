@@ -368,7 +368,7 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     boot = GroupBootstrap(groups)
     ladder = Ladder(Y, Y[:, :, None], np.zeros(2, dtype=bool), np.zeros(n, dtype=np.int64), boot)
     encoder = get_encoder("static")
-    training = Training(encoder, np.zeros((n, 1)), np.zeros(n), Y, groups, groups % 5, 0)
+    training = Training(encoder, np.zeros((n, 1)), np.zeros(n), Y, Y, groups, groups % 5, 0)
     contender = Contender(training, get_learner("ridge"), 0.0, gains, departs)
     winner, candidate, entries = _gate([contender], ladder)
     assert candidate.shipped is ships

@@ -25,8 +25,9 @@ from hagpolicy.sweeping.progress import kind_of
 from hagpolicy.sweeping.run import held
 from hagpolicy.sweeping.strategy import Strategy, get_strategy
 
-# The first cells of a probe tell how long the others will take; these are left out where that is longer.
-FIRST_CELLS, FIRST_SECONDS = 4, 5.0
+# A probe begins with a few cells, which warm the engine up. Where they took no longer than FIRST_SECONDS the
+# others follow together, else a few at a time, as long as PROBE_SECONDS have not passed.
+FIRST_CELLS, FIRST_SECONDS, PROBE_SECONDS = 4, 5.0, 20.0
 
 
 def preview(
@@ -74,16 +75,19 @@ def probe(engine: Engine, view: View) -> Sample | str:
     """Generate a few cells of all kinds of prompts and configs; why not, where it fails."""
     requests = _requests(view)
     done: list[tuple[Request, Completion]] = []
-    seconds, parts = 0.0, [requests[:FIRST_CELLS], requests[FIRST_CELLS:]]
-    for part in parts:
-        if not part or seconds > FIRST_SECONDS:
-            break
+    spent: list[float] = []  # seconds of each call
+    warm = 0  # new tokens of all calls but the first
+    while len(done) < len(requests) and sum(spent) <= PROBE_SECONDS:
+        size = len(requests) if spent and spent[0] <= FIRST_SECONDS else FIRST_CELLS
+        part = requests[len(done) : len(done) + size]
         begun = time.perf_counter()
         try:
-            done += zip(part, engine.generate(part), strict=True)
+            answers = engine.generate(part)
+            done += zip(part, answers, strict=True)
         except Exception as error:  # whatever an engine raises: the counts stand without an estimate
             return f"the engine failed on the probe: {type(error).__name__}: {error}"
-        seconds += time.perf_counter() - begun
+        warm += sum(answer.tokens for answer in answers) if spent else 0
+        spent.append(time.perf_counter() - begun)
     good = [(request, answer) for request, answer in done if answer.finish != "error"]
     if not good:
         return f"all {len(done)} cells of the probe failed: {kind_of(done[0][1].error or 'unknown')}"
@@ -92,7 +96,7 @@ def probe(engine: Engine, view: View) -> Sample | str:
         tokens=[answer.tokens for _, answer in good],
         prompt_tokens=[answer.prompt_tokens for _, answer in good],
         characters=[len(request.prompt.text) + len(request.config.hint) for request, _ in good],
-        seconds=seconds,
+        seconds=sum(spent[1:]) / warm * sum(answer.tokens for _, answer in good) if warm else sum(spent),
         source=f"a probe of {len(good)} cells" + (f", {len(done) - len(good)} failed" if len(good) < len(done) else ""),
         upper=side_by_side(engine) or engine.unit_cells > len(requests) - FIRST_CELLS,
     )

@@ -18,6 +18,8 @@ from hagpolicy.errors import EngineError, HagError
 
 logger = logging.getLogger(__name__)
 
+# The longest wait for an answer before the cluster is looked after again.
+WAIT_SECONDS = 0.5
 # How often the cluster is looked at for room, and how often a wait without a worker is spoken of.
 LOOK_SECONDS, SAY_SECONDS, SLOWEST_LOOK = 2.0, 30.0, 60.0
 # After so many starts in a row that failed, with no worker left, the engine is taken for one that cannot be started.

@@ -15,17 +15,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from hagpolicy.config import DecodingConfig
-from hagpolicy.dialects import apply_hint
-from hagpolicy.dialects.servers import SERVERS, Said, request_body, server_lacks
+from hagpolicy.dialects.servers import SERVERS, server_lacks
 from hagpolicy.engines.base import Completion, Engine, Request
-from hagpolicy.engines.http_answers import Answer, read_answers
+from hagpolicy.engines.http_asking import Asking
 from hagpolicy.engines.http_client import OFFICIAL, Client, Key, check_url
-from hagpolicy.engines.http_flow import Slots, flow
-from hagpolicy.engines.http_rate import ConcurrencySeeker
-from hagpolicy.engines.http_retry import Backoff, Patience, Trouble
+from hagpolicy.engines.http_flow import flow
+from hagpolicy.engines.http_retry import Patience
 from hagpolicy.engines.probing import probe
-from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.prompts import prompt_text
+from hagpolicy.errors import InvalidInput
 
 __all__ = ["OpenAIEngine"]
 
@@ -34,8 +31,6 @@ Api = Literal["chat", "completions"]
 UNIT_CELLS = 32
 MOST_IN_FLIGHT = 256
 KEY_ENV = "OPENAI_API_KEY"
-# After so many requests given up without one answer in between, the server is.
-LOST_IN_A_ROW = 20
 
 
 class OpenAIEngine(Engine):
@@ -87,13 +82,10 @@ class OpenAIEngine(Engine):
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
-        self._backoff = Backoff(patience or Patience())
-        self._seeker = ConcurrencySeeker(
-            max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
+        highest = max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
+        self._asking = Asking(
+            client, model, server=server, chat=api == "chat", highest=highest, patience=patience or Patience()
         )
-        self._slots = Slots(self._seeker)
-        self._answered = -1.0  # when the last answer came, by the loop's clock
-        self._lost = 0  # requests given up since
         # Also when the interpreter ends, or nobody holds the engine any more.
         self._closing = weakref.finalize(self, client.thread.stop, client.close)
 
@@ -170,7 +162,7 @@ class OpenAIEngine(Engine):
     @property
     def concurrency(self) -> int:
         """The number of requests in flight at which the server did the most work so far."""
-        return self._seeker.settled
+        return self._asking.seeker.settled
 
     def default_config(self) -> DecodingConfig:
         """What the server does when nothing is sent, where it tells; else every field neutral."""
@@ -201,7 +193,7 @@ class OpenAIEngine(Engine):
         self, units: Iterable[Sequence[Request]]
     ) -> Generator[tuple[int, list[Completion] | Exception], None, None]:
         """See `Engine.stream`."""
-        return flow(self._client.thread, units, self._unit, lambda: self._seeker.limit)
+        return flow(self._client.thread, units, self._unit, lambda: self._asking.seeker.limit)
 
     def close(self) -> None:
         """Cancel what is in flight, close the connections and join the thread; a second call does nothing."""
@@ -212,7 +204,7 @@ class OpenAIEngine(Engine):
         jobs = self._jobs(unit)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._job([unit[row] for row in rows], begun)) for rows in jobs]
+                tasks = [group.create_task(self._asking.cells([unit[row] for row in rows], begun)) for rows in jobs]
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
         filled: dict[int, Completion] = {}
@@ -230,95 +222,6 @@ class OpenAIEngine(Engine):
             key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
             jobs.setdefault(key, []).append(row)
         return list(jobs.values())
-
-    async def _job(self, requests: list[Request], begun: Callable[[int], None]) -> list[Completion]:
-        """One request to the server for one cell, or for several that differ by their sample only."""
-        first = requests[0]
-        fields = first.config.fields()
-        said = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.api == "chat")
-        async with self._slots as since:
-            begun(len(requests))
-            try:
-                answers, seconds = await self._tried(self._arguments(first, said, len(requests)), requests, since)
-            except Trouble as trouble:
-                if trouble.kind == "fatal":
-                    where = f"the server at {self._client.base_url} was given up"
-                    raise EngineError(f"{self.name}: {where}: {trouble.reason}") from None
-                return [Completion("", finish="error", error=trouble.reason) for _ in requests]
-        return [_completion(answer, said, seconds / len(requests)) for answer in answers]
-
-    def _arguments(self, request: Request, said: Said, count: int) -> dict[str, Any]:
-        prompt = apply_hint(request.prompt.content, request.config.hint)
-        arguments: dict[str, Any] = {"model": self.model, **said.body}
-        if self.api == "completions":
-            arguments["prompt"] = prompt_text(prompt)
-        else:
-            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-            arguments["messages"] = [dict(turn) for turn in turns]
-        if count > 1:
-            arguments["n"] = count
-        return {**arguments, "extra_body": said.extra_body} if said.extra_body else arguments
-
-    async def _tried(
-        self, arguments: dict[str, Any], requests: list[Request], since: float
-    ) -> tuple[list[Answer], float]:
-        """Answers and the seconds that are their share, after as many attempts as patience allows.
-
-        Raises:
-            Trouble: "cell" for a request that is given up, "fatal" for the server.
-        """
-        chat = self.api == "chat"
-        now = asyncio.get_running_loop().time
-        begun, attempt = since, 0
-        while True:
-            attempt += 1
-            ticket, sent, beside = self._seeker.sent(), now(), self._seeker.in_flight
-            since = begun if attempt == 1 else sent
-            try:
-                answers = read_answers(
-                    await self._client.ask(chat=chat, **arguments), len(requests), requests[0].max_tokens
-                )
-            except Trouble as found:
-                trouble = found
-            else:
-                self._answered, self._lost = now(), 0
-                work = sum(answer.tokens or 1 + len(answer.text) // 4 for answer in answers)
-                self._seeker.answered(ticket, now() - since, work)
-                return answers, 2.0 * (now() - sent) / (beside + self._seeker.in_flight)
-            wait = self._backoff.wait(attempt, trouble, now() - begun)
-            if trouble.kind in ("refused", "slow"):
-                self._seeker.refused(ticket, now() - since + (wait or 0.0))
-            if wait is None:
-                raise await self._last(trouble, attempt, begun)
-            logger.debug("%s: attempt %d failed, again in %.1f s: %s", self.name, attempt, wait, trouble.reason)
-            # The slot is kept: while some are told to wait, fewer are sent.
-            await asyncio.sleep(wait)
-
-    async def _last(self, trouble: Trouble, attempts: int, begun: float) -> Trouble:
-        """What the end of all attempts means: a request that never works, or a server that is gone.
-
-        It is gone where no request at all was answered since this one was begun, and it could not be
-        reached, turned everyone away, does not answer a simple question either, or lost many in a row.
-        """
-        if trouble.kind in ("cell", "fatal"):
-            return trouble
-        reason = trouble.reason + (f" ({attempts} attempts)" if attempts > 1 else "")
-        reason += f"; it asks to wait {trouble.wait:.0f} s" if trouble.wait > self._backoff.patience.longest else ""
-        self._lost += 1
-        if self._answered >= begun:
-            return Trouble("cell", reason)
-        gone = trouble.kind in ("refused", "unreachable") or self._lost >= LOST_IN_A_ROW
-        return Trouble("fatal" if gone or not await self._client.alive() else "cell", reason)
-
-
-def _completion(answer: Answer, said: Said, seconds: float) -> Completion:
-    """An answer as a completion, with what of the configuration was not honoured as sent."""
-    receipt = said.receipt
-    unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
-    return Completion(
-        answer.text, answer.tokens, answer.prompt_tokens, seconds, answer.finish, answer.error,
-        {**receipt.notes, **unlike, **answer.notes},
-    )  # fmt: skip
 
 
 def _parted(source: str, base_url: str | None) -> tuple[str, str]:

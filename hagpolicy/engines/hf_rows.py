@@ -51,24 +51,19 @@ class RowSettings:
         return positions(self.temperature <= 0)
 
     @cached_property
-    def sampling(self) -> Tensor:
-        """int64 (some,): rows that sample."""
-        return positions(self.temperature > 0)
-
-    @cached_property
-    def sampled(self) -> RowSettings:
-        """The settings of the rows that sample."""
-        return self.take(self.sampling)
+    def uncut(self) -> Tensor:
+        """int64 (some,): rows that sample from the whole distribution."""
+        return positions((self.temperature > 0) & ~self._cuts_head & (self.typical_p >= 1))
 
     @cached_property
     def cut(self) -> Tensor:
-        """int64 (some,): rows that cut the distribution by top_k, top_p, min_p or typical_p."""
-        return positions(self._cuts_head | (self.typical_p < 1))
+        """int64 (some,): rows that sample from what top_k, top_p, min_p or typical_p leave."""
+        return positions((self.temperature > 0) & (self._cuts_head | (self.typical_p < 1)))
 
     @cached_property
-    def uncut(self) -> Tensor:
-        """int64 (some,): the other rows."""
-        return positions(~self._cuts_head & (self.typical_p >= 1))
+    def of_cut(self) -> RowSettings:
+        """The settings of the rows `cut`."""
+        return self.take(self.cut)
 
     @cached_property
     def typical(self) -> Tensor:
@@ -76,14 +71,14 @@ class RowSettings:
         return positions(self.typical_p < 1)
 
     @cached_property
-    def of_all_typical(self) -> Tensor:
-        """bool (rows,): rows whose typical_p works on the whole distribution."""
+    def typical_alone(self) -> Tensor:
+        """bool (rows,): rows that nothing but typical_p cuts."""
         return ~self._cuts_head & (self.typical_p < 1)
 
     @cached_property
     def of_all(self) -> Tensor:
         """int64 (some,): rows whose first cut is a share of the whole distribution's mass."""
-        return positions(((self.top_k == 0) & (self.top_p < 1)) | self.of_all_typical)
+        return positions(((self.top_k == 0) & (self.top_p < 1)) | self.typical_alone)
 
     @property
     def _cuts_head(self) -> Tensor:

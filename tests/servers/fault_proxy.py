@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ FAULTS = ("delay", "reset", "lost", "storm", "error", "truncated", "refused")
 """What may happen to a request.
 
 delay: it is passed on up to `SLOW` seconds later. reset: half of its answer arrives, then the connection
-is reset. lost: the server answers, and nothing of it arrives. storm: it and those after it, `STORM` in
-all, are answered 429 with a Retry-After. error: it is answered 500 or 503. truncated: it is answered
+is reset. lost: the server answers, and nothing of it arrives. storm: it and all that come within `STORM`
+seconds are answered 429 with a Retry-After. error: it is answered 500 or 503. truncated: it is answered
 with a whole HTTP message that holds half of the JSON. refused: all connections are cut, and for `AWAY`
 seconds nothing listens.
 """
-SLOW, STORM, AWAY, RETRY_AFTER = 0.3, 5, 0.2, 0.1
+SLOW, STORM, AWAY, RETRY_AFTER = 0.3, 0.4, 0.2, 0.1
+# A storm meets about so many requests, so it begins less often.
+MET = 4
 
 
 class FaultProxy:
@@ -36,11 +39,10 @@ class FaultProxy:
         if unknown := set(plan) - set(FAULTS):
             raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}")
         self.port, self.target = port, target
-        # A storm answers several requests, so it begins less often.
-        self.plan = {name: share / (STORM if name == "storm" else 1) for name, share in plan.items()}
+        self.plan = {name: share / (MET if name == "storm" else 1) for name, share in plan.items()}
         self.random = random.Random(seed)
         self.log = log.open("a", encoding="utf-8")
-        self.storming = 0
+        self.storming_until = 0.0
         self.clients: set[asyncio.StreamWriter] = set()
         self.server: asyncio.Server | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -101,13 +103,13 @@ class FaultProxy:
 
     def drawn(self) -> str | None:
         """The fault of the next request."""
-        if self.storming:
-            self.storming -= 1
+        now = time.monotonic()
+        if now < self.storming_until:
             return "storm"
         at = self.random.random()
         for name, share in self.plan.items():
             if at < share:
-                self.storming = STORM - 1 if name == "storm" else 0
+                self.storming_until = now + STORM if name == "storm" else 0.0
                 return name
             at -= share
         return None

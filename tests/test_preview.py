@@ -217,6 +217,8 @@ def test_failures_are_counted_by_kind():
     assert meter.state.cell_seconds == 2.0
     assert failure_words({"a": 5, "b": 3, "c": 2, "d": 1, "e": 1}) == "12 failed: 5 × a; 3 × b; 2 × c; 2 × other"
     assert kind_of("") == "no reason given"
+    assert kind_of("engine error: HTTP 429: 17 tries, 3.5 s") == "engine error: HTTP 429: … tries, … s"
+    assert kind_of("it says 'a key'") == "it says …"
     assert len(kind_of("x" * 1000)) == 100
 
 

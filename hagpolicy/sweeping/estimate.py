@@ -106,7 +106,8 @@ class Preview:
             return f"no estimate of tokens and time: {self.source}"
         low, high = duration(self.seconds.low), duration(self.seconds.high)
         time = f"at most {high}" if self.upper else f"about {high}" if low == high else f"{low} to {high}"
-        words = f"about {_number(self.tokens.low)} to {_number(self.tokens.high)} new tokens"
+        fewest, most = _number(self.tokens.low), _number(self.tokens.high)
+        words = f"about {most} new tokens" if fewest == most else f"{fewest} to {most} new tokens"
         if self.prompt_tokens is not None:
             words += f" after {_number(self.prompt_tokens)} of prompts"
         return f"{words}, {time} (from {self.source})"

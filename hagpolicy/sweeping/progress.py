@@ -14,7 +14,8 @@ from typing import Any
 from hagpolicy.engines.base import Completion
 
 SHOWN_KINDS = 3
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
+# Quoted parts and numbers, but not the status of an answer over HTTP, which is its kind.
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|(?<!HTTP )(?<!status )(?<![\d.,])\d[\d.,]*")
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class Meter:
             self._begin = time.monotonic()
         self.state = replace(self.state, total=self.state.total + cells)
         if self._show and self._bar is None and cells:
-            self._bar = _bar()
-        if self._bar is not None:
+            self._bar = _bar(cells)
+        elif self._bar is not None:
             self._bar.total = self.state.total
             self._bar.refresh()
 
@@ -192,7 +193,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _bar() -> Any:
+def _bar(total: int) -> Any:
     try:
         from tqdm import tqdm
     except ImportError:
@@ -201,5 +202,11 @@ def _bar() -> Any:
     interval = 0.2 if sys.stderr.isatty() else 30.0
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
     return tqdm(
-        total=0, unit="cell", file=sys.stderr, mininterval=interval, dynamic_ncols=True, desc="sweep", bar_format=form
+        total=total,
+        unit="cell",
+        file=sys.stderr,
+        mininterval=interval,
+        dynamic_ncols=True,
+        desc="sweep",
+        bar_format=form,
     )

@@ -1,0 +1,183 @@
+"""`strategy="racing"`: generate for the configs that matter, and where the choice is uncertain.
+
+1. Race. A third of the prompts, in `LOOKS` rounds, see the first sample of every config still in.
+   After each round those are dropped that are dominated for every kind of prompt, by a paired test
+   whose level is shared out over rounds, configs and kinds.
+2. Portfolio. Of the rest, those stay that together lose least in the best of the set, as many as
+   can have at least half of their samples for every prompt within the budget.
+3. Common samples. Every prompt gets the same first samples of every kept config, as many as the
+   budget allows. Only these enter differences and intervals.
+4. What is left goes to the configs between which the choice for a kind is still open. These
+   samples teach the learners only.
+
+A kind is a task label; without labels all prompts are one kind, and configs are kept by their means.
+
+The engine's default is never dropped from the table: the first line of every result is the gain
+over it. Where it did not earn its place it keeps one sample a prompt, and like a greedy config with
+one sample it stays among the choices: it was measured on every prompt as all others were.
+
+Dropping looks at samples that are judged later. That helps the kept configs alike, and all that is
+judged is differences between them, on prompts left out of fitting; the looks are a small part of
+the judged samples. What remains of it is measured: `benchmarks/racing.py` reruns the null worlds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.prompts import group_ids
+from hagpolicy.store.cells import View
+from hagpolicy.sweeping.race_worth import Worth, kinds_of
+from hagpolicy.sweeping.strategy import Observed, Outcome, Rounds
+from hagpolicy.table import SweepTable
+
+# Chosen on simulated worlds whose seeds are not among the reported ones.
+PILOT = 1.0 / 3.0
+LOOKS = 3
+LEVEL = 0.05
+COMMON_SHARE = 0.5
+SPENDING_ROUNDS = 3
+# The race itself gets no more than this share of the budget.
+RACE_SHARE = 0.5
+_LEAST_KEPT = 3
+
+
+class _Race:
+    """What is wanted and known while a race runs."""
+
+    def __init__(self, view: View, budget: int, seed: int) -> None:
+        self.n, self.k = len(view.prompts), len(view.space)
+        self.limit = np.where(view.space.deterministic, 1, view.samples)
+        self.default = () if view.default is None else (view.default,)
+        self.mask = np.zeros((self.n, self.k, int(self.limit.max())), dtype=bool)
+        self.kinds = kinds_of(np.array([prompt.task for prompt in view.prompts], dtype=str))
+        self.groups = group_ids(view.prompts)
+        # Whole groups in random order: what is looked at early is like what comes later.
+        place = np.random.default_rng([abs(seed), 1]).permutation(int(self.groups.max()) + 1)
+        self.order = np.argsort(place[self.groups], kind="stable")
+        self.seed, self.budget, self.final = seed, budget, False
+        self.alive = list(range(self.k))
+        self.table: SweepTable | None = None
+        self.story: list[dict[str, Any]] = []
+
+    def want(self, prompts: np.ndarray, configs: list[int], samples: int) -> np.ndarray:
+        """The mask with the first `samples` of these configs for these prompts added."""
+        wanted = self.mask.copy()
+        for config in configs:
+            wanted[prompts, config, : min(samples, int(self.limit[config]))] = True
+        return wanted
+
+    def take(self, wanted: np.ndarray, seen: Observed) -> None:
+        """Note what was generated."""
+        self.mask, self.table, self.budget, self.final = wanted, seen.table, seen.budget, seen.final
+
+    def worth(self) -> Worth:
+        """What the configs seen so far are worth."""
+        assert self.table is not None
+        return Worth.of(self.table.means, self.kinds, self.groups, self.seed)
+
+    def everyone(self, samples: int) -> np.ndarray:
+        """The mask in which every prompt has so many samples of the configs still in, and one of the default."""
+        wanted = self.want(self.order, list(self.default), 1)
+        for config in self.alive:
+            wanted[:, config, : min(samples, int(self.limit[config]))] = True
+        return wanted
+
+    def affordable(self, wanted: np.ndarray) -> bool:
+        """Whether the budget reaches so far."""
+        return int(wanted.sum()) <= self.budget
+
+    def tell(self, what: str, **more: Any) -> None:
+        """Add a line to the story."""
+        self.story.append({"round": what, "cells": int(self.mask.sum()), "in": list(self.alive), **more})
+
+
+def rounds(view: View, budget: int, seed: int) -> Rounds:
+    """The rounds of a race; see the module.
+
+    Args:
+        view: everything that could be generated.
+        budget: generations allowed in all.
+        seed: of the order of prompts and of all draws.
+
+    Raises:
+        InvalidInput: a budget below one sample of three configs for every prompt.
+    """
+    race = _Race(view, budget, seed)
+    least = race.n * min(_LEAST_KEPT, race.k)
+    if budget < least:
+        do = "Give a larger budget or fewer prompts."
+        raise InvalidInput("budget", f"at least {least} generations: three configs for every prompt", budget, do)
+    spare = min(RACE_SHARE * budget, budget - least)
+    pilot = race.order[: int(min(PILOT * race.n, spare / race.k))]
+    for look in np.array_split(pilot, LOOKS) if len(pilot) >= LOOKS else []:
+        wanted = race.want(look, race.alive, 1)
+        race.take(wanted, (yield wanted))
+        _drop_dominated(race)
+    _keep_portfolio(race)
+    common = 1
+    wanted = race.everyone(common)
+    race.take(wanted, (yield wanted))
+    race.tell("common", samples=common)
+    while not race.final and common < race.mask.shape[2] and race.affordable(race.everyone(common + 1)):
+        wanted = race.everyone(common + 1)
+        race.take(wanted, (yield wanted))
+        # A budget of minutes may end within the round: samples that some prompts lack are not common.
+        common += not race.final
+        race.tell("common", samples=common)
+    for turn in range(SPENDING_ROUNDS):
+        goal = int(race.mask.sum()) + max(race.budget - int(race.mask.sum()), 0) // (SPENDING_ROUNDS - turn)
+        wanted = race.mask if race.final else _added(race, goal)
+        if wanted.sum() > race.mask.sum():
+            race.take(wanted, (yield wanted))
+            race.tell("added")
+    return Outcome(tuple(sorted({*race.alive, *race.default})), common, race.story)
+
+
+def _drop_dominated(race: _Race) -> None:
+    """Drop what is dominated for every kind; errors of the test are shared out over all it may do."""
+    level = LEVEL / (LOOKS * max(race.k - 1, 1))
+    out = race.worth().dominated(race.alive, level)
+    dropped = [config for config, is_out in zip(race.alive, out, strict=True) if is_out]
+    race.alive = [config for config in race.alive if config not in dropped]
+    race.tell("race", dominated=dropped)
+
+
+def _keep_portfolio(race: _Race) -> None:
+    """Take out, one by one, the config whose loss is least, until the rest can have their common samples."""
+    samples = max(int(np.ceil(COMMON_SHARE * race.mask.shape[2])), 1)
+    worth = race.worth() if race.table is not None else None
+    left: list[int] = []
+    while len(race.alive) > _LEAST_KEPT and not race.affordable(race.everyone(samples)):
+        losses = worth.losses(race.alive) if worth is not None else np.arange(len(race.alive))[::-1]
+        left.append(race.alive.pop(int(losses.argmin())))
+    while samples == 1 and len(race.alive) > 1 and not race.affordable(race.everyone(1)):
+        left.append(race.alive.pop(int(worth.losses(race.alive).argmin()) if worth is not None else -1))
+    race.tell("portfolio", least_loss=left)
+
+
+def _added(race: _Race, goal: int) -> np.ndarray:
+    """The mask with samples added where a kind's best config is uncertain, up to `goal` cells in all.
+
+    Every prompt in turn gets one more sample of a kept config, drawn with the weight p (1 - p), where
+    p is the chance that it is the best for the prompt's kind: clear winners and losers get none.
+    """
+    chances = race.worth().chances()[race.kinds][:, race.alive]
+    weights = chances * (1.0 - chances)
+    rng = np.random.default_rng([abs(race.seed), 2, int(race.mask.sum())])
+    wanted, limit = race.mask.copy(), race.limit[race.alive]
+    left = goal - int(wanted.sum())
+    while left > 0:
+        have = wanted[:, race.alive].sum(axis=2)
+        open_ = np.where(have < limit, weights, 0.0)
+        takers = rng.permutation(np.flatnonzero(open_.sum(axis=1) > 0.0))[:left]
+        if not len(takers):
+            break
+        steps = np.cumsum(open_[takers], axis=1)
+        picks = (steps < (rng.random(len(takers)) * steps[:, -1])[:, None]).sum(axis=1)
+        wanted[takers, np.array(race.alive)[picks], have[takers, picks]] = True
+        left -= len(takers)
+    return wanted

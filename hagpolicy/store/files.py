@@ -93,11 +93,16 @@ class LocalFiles(Files):
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """See `Files`."""
+        found: dict[str, int] = {}
         try:
-            with os.scandir(self.folder / folder) as entries:
-                return {entry.name: entry.stat().st_size for entry in sorted(entries, key=lambda entry: entry.name)}
+            names = sorted(os.listdir(self.folder / folder))
         except FileNotFoundError:
-            return {}
+            return found
+        for name in names:
+            # One that a writer has merged away meanwhile is not there any more.
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = (self.folder / folder / name).stat().st_size
+        return found
 
     def read(self, name: str) -> bytes:
         """See `Files`."""

@@ -14,23 +14,20 @@ the start of the plan's digest. Small segments are merged under the number of th
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-import numpy as np
-
 from hagpolicy._digest import digest
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 from hagpolicy.prompts import Prompt
-from hagpolicy.store import segments, tidying
+from hagpolicy.store import reading, segments, tidying
 from hagpolicy.store.cells import Plan, View
 from hagpolicy.store.files import files_at
-from hagpolicy.store.records import Records
+from hagpolicy.store.index import Index
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +49,8 @@ class SweepStore:
     Attributes:
         path: the folder, for messages.
         folder: the folder on this machine; None where it is elsewhere.
+        fingerprint: of the engine whose cells it holds.
+        engine_digest: digest of the fingerprint, which every file bears.
         cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
         scores: for each scorer identity, records of rewards: `reward`, `reason`.
         prompts: stored prompts by digest.
@@ -74,6 +73,7 @@ class SweepStore:
         self.files = files_at(path)
         self.path, self.folder = self.files.place, self.files.folder
         self.writable = write
+        self._numbers: dict[str, int] = {}
         try:
             if fingerprint is not None:
                 self._make()
@@ -116,7 +116,7 @@ class SweepStore:
                 f"{self.path} holds the cells of another engine.\n  stored: {self.fingerprint}\n"
                 f"  given:  {dict(fingerprint)}\nGive another folder for this engine."
             )
-        self._engine = digest(self.fingerprint)
+        self.engine_digest = digest(self.fingerprint)
         try:
             if self.writable:
                 self._clear()
@@ -135,9 +135,11 @@ class SweepStore:
             raise StoreError(f"cannot read the sweep folder {self.path}: {error}") from error
 
     def _clear(self) -> None:
-        """Remove what killed writes left."""
+        """Remove what killed writes left, and see which numbers are taken."""
         for folder in ("", *_FOLDERS):
-            for name in self.files.sizes(folder):
+            there = self.files.sizes(folder)
+            self._numbers[folder] = segments.next_number(there)
+            for name in there:
                 if name.endswith(".tmp"):
                     self.files.remove(f"{folder}/{name}".lstrip("/"))
 
@@ -165,43 +167,18 @@ class SweepStore:
         self.prompts: dict[str, Prompt] = {}
         self.plans: list[Plan] = []
         self.plan_names: list[str] = []
-        self.cells = Records(("tokens", "seconds", "failed"), ("error",))
-        self.scores: dict[str, Records] = {}
-        self.starts: list[tuple[str, int]] = []
-        self._read_prompts()
-        self._read_plans()
+        self.index = Index()
+        self.cells, self.scores = self.index.cells, self.index.scores
+        for name in self.names("prompts", ".jsonl"):
+            self.prompts |= reading.read_prompts(self, name)
+        for name in self.names("plans", ".json"):
+            plan = reading.read_plan(self, name)
+            if plan is not None:
+                self._take_plan(plan, name)
         for name in self.segment_names():
             table = self.read_segment(name)
             if table is not None:
-                self._register(table, name)
-
-    def _read_prompts(self) -> None:
-        for name in self._names("prompts", ".jsonl"):
-            try:
-                lines = self.files.read(name).decode("utf-8").splitlines()
-                read = [Prompt.from_dict(json.loads(line)) for line in lines]
-            except (ValueError, TypeError):
-                self._set_aside(name, "is damaged", "its prompts are stored again by the next sweep")
-            else:
-                self.prompts |= {prompt.digest: prompt for prompt in read}
-
-    def _read_plans(self) -> None:
-        for name in self._names("plans", ".json"):
-            loss = "the next sweep makes a new plan"
-            try:
-                values = json.loads(self.files.read(name))
-                if values.get("engine", self._engine) != self._engine:
-                    self._set_aside(name, "was made for another engine", loss, "foreign")
-                    continue
-                plan = Plan.from_json(values, self.prompts)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                self._set_aside(name, "is damaged", loss)
-            except StoreError as error:
-                if "format" in str(error):
-                    raise
-                logger.warning("%s: %s", self.files.at(name), error)
-            else:
-                self._take_plan(plan, name)
+                self.index.add(name, table)
 
     def _take_plan(self, plan: Plan, name: str) -> None:
         shared = self.known(plan.view)
@@ -210,57 +187,12 @@ class SweepStore:
 
     def segment_names(self) -> list[str]:
         """Names of all segments, of cells and of rewards, in the order in which they count."""
-        names = self._names("cells", ".parquet") + self._names("rewards", ".parquet")
+        names = self.names("cells", ".parquet") + self.names("rewards", ".parquet")
         return sorted(names, key=lambda name: name.rpartition("/")[2].removesuffix(".parquet"))
 
     def read_segment(self, name: str) -> Any:
-        """A segment as an Arrow table; None for one that is damaged or another engine's, after it was set aside.
-
-        Raises OSError: the file cannot be read for now.
-        """
-        is_cells = name.startswith("cells/")
-        wanted = segments.CELL_COLUMNS if is_cells else segments.SCORE_COLUMNS
-        loss = "its cells will be generated again" if is_cells else "its rewards must be computed again (rescore)"
-        try:
-            table = segments.decode(self.files.read(name))
-        except OSError as error:
-            # A bad block is damage; a lack of rights or of a network is not.
-            if error.errno != errno.EIO:
-                raise
-            table = None
-        if table is None or not set(wanted) <= set(table.column_names):
-            self._set_aside(name, "is damaged", loss)
-            return None
-        if segments.engine_of(table) not in (None, self._engine):
-            why = f"holds cells of another engine than {self.fingerprint.get('model', 'this')}"
-            self._set_aside(name, why, "this folder does not need it: it belongs where it came from", "foreign")
-            return None
-        return table
-
-    def _set_aside(self, name: str, why: str, loss: str, ending: str = "torn") -> None:
-        segments.set_aside(self.files, name, why, loss, writable=self.writable, ending=ending)
-
-    def _register(self, table: Any, name: str) -> None:
-        """Take the records of a segment into the index."""
-        keys = table.column("cell").to_pylist()
-        if name.startswith("cells/"):
-            self.starts.append((name, len(self.cells)))
-            errors = table.column("error")
-            numbers = {column: table.column(column).to_numpy() for column in ("tokens", "seconds")}
-            failed = errors.is_valid().to_numpy()
-            self.cells.add(keys, {**numbers, "failed": failed}, {"error": errors.to_pylist()})
-            # Rewards that were computed from a text which was lost or failed are not those of the new text.
-            for records in self.scores.values():
-                records.forget(keys)
-        names = np.array(table.column("scorer").to_pylist(), dtype=object)
-        rewards, reasons = table.column("reward").to_numpy(), table.column("reason").to_pylist()
-        for scorer in dict.fromkeys(names):
-            if scorer is None:  # generated, and to be scored later
-                continue
-            mine = np.flatnonzero(names == scorer)
-            records = self.scores.setdefault(scorer, Records(("reward",), ("reason",)))
-            some = mine.tolist()
-            records.add([keys[i] for i in some], {"reward": rewards[mine]}, {"reason": [reasons[i] for i in some]})
+        """See `reading.read_segment`."""
+        return reading.read_segment(self, name)
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> None:
         """Store the prompts that are not stored yet."""
@@ -276,7 +208,7 @@ class SweepStore:
             return
         self.add_prompts(plan.view.prompts)
         name = self._next("plans", f"-{plan.digest[:12]}.json")
-        self._put(name, json.dumps({**plan.to_json(), "engine": self._engine}).encode("ascii"))
+        self._put(name, json.dumps({**plan.to_json(), "engine": self.engine_digest}).encode("ascii"))
         self._take_plan(plan, name)
 
     def new_segment(self) -> str:
@@ -294,15 +226,15 @@ class SweepStore:
 
     def _add(self, table: Any, name: str) -> None:
         self.put_segment(name, table)
-        self._register(table, name)
+        self.index.add(name, table)
 
     def put_segment(self, name: str, table: Any) -> None:
         """Write a segment and nothing else."""
-        self._put(name, segments.encode(table, self._engine))
+        self._put(name, segments.encode(table, self.engine_digest))
 
     def completions(self, wanted: Collection[str]) -> Iterator[list[tuple[str, Completion]]]:
         """Stored completions of some cells, one list a segment: (key, completion)."""
-        for name, start in self.starts:
+        for name, start in self.index.starts:
             try:
                 table = self.read_segment(name)
             except OSError as error:
@@ -318,18 +250,18 @@ class SweepStore:
     def _put(self, name: str, data: bytes) -> None:
         if self._lock is not None:
             self._lock.check()
+        folder, _, base = name.rpartition("/")
+        # Counted before it is written: a write that is interrupted may have happened.
+        self._numbers[folder] = max(self._numbers.get(folder, 1), segments.next_number([base]))
         self.files.write(name, data)
 
-    def _names(self, folder: str, ending: str) -> list[str]:
+    def names(self, folder: str, ending: str) -> list[str]:
+        """Names of the files of a folder that end so, sorted."""
         return [f"{folder}/{name}" for name in self.files.sizes(folder) if name.endswith(ending)]
 
     def _next(self, folder: str, ending: str) -> str:
-        try:
-            together = ("cells", "rewards") if folder in ("cells", "rewards") else (folder,)
-            number = max(segments.next_number(self.files.sizes(name)) for name in together)
-        except OSError as error:
-            raise StoreError(f"cannot read the sweep folder {self.path}: {error}") from error
-        return f"{folder}/{number:06d}{ending}"
+        together = ("cells", "rewards") if folder in ("cells", "rewards") else (folder,)
+        return f"{folder}/{max(self._numbers[name] for name in together):06d}{ending}"
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:

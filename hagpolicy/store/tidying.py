@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hagpolicy._digest import digest_bytes
 from hagpolicy._extras import require
 from hagpolicy.errors import StoreError
@@ -43,14 +41,8 @@ def merge_small(store: SweepStore) -> None:
 
 def remove_outdated(store: SweepStore) -> None:
     """Remove the segments of cells of which every record is replaced by a later one."""
-    starts = np.array([start for _, start in store.starts], dtype=np.int64)
-    rows = np.fromiter(store.cells.rows.values(), dtype=np.int64, count=len(store.cells.rows))
-    counting = np.bincount(np.searchsorted(starts, rows, side="right") - 1, minlength=len(starts))
-    outdated = {name for (name, _), live in zip(store.starts, counting, strict=True) if live == 0}
-    for name in outdated:
-        logger.debug("%s holds nothing that later segments do not: removed", store.files.at(name))
-        store.files.remove(name)
-    store.starts = [(name, start) for name, start in store.starts if name not in outdated]
+    for name in store.index.drop_outdated():
+        _remove(store, name)
 
 
 def drop_plans(store: SweepStore) -> None:
@@ -63,10 +55,7 @@ def drop_plans(store: SweepStore) -> None:
         if id(plan.view) in later and not plan.notes:
             stored = (any(key in store.cells.rows for key in plan.keys(unit)) for unit in range(len(plan.units)))
             if all(stored):
-                try:
-                    store.files.remove(name)
-                except OSError as error:
-                    logger.warning("%s cannot be removed: %s", store.files.at(name), error)
+                _remove(store, name)
         later.add(id(plan.view))
 
 
@@ -105,6 +94,13 @@ def _merge(store: SweepStore, names: list[str]) -> None:
     for source, _ in whole:
         store.files.remove(source)
     logger.debug("%s: %d segments merged into %s", store.path, len(whole), name)
+
+
+def _remove(store: SweepStore, name: str) -> None:
+    try:
+        store.files.remove(name)
+    except OSError as error:
+        logger.warning("%s is of no use any more and cannot be removed: %s", store.files.at(name), error)
 
 
 def _mark(table: Any) -> str:

@@ -8,6 +8,7 @@ in /openapi.json (llama-cpp-python, `transformers serve`). Anything else is the 
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,6 +27,10 @@ LLAMA_CPP_PYTHON = "llama.cpp Python API"
 # Routes that `transformers serve` has under these names, and no other server has together.
 TRANSFORMERS_SERVE = {"/load_model", "/reset", "/v1/chat/completions"}
 LARGEST = 8_000_000
+MODELS = "/v1/models"
+# A question is asked up to so often, with so many seconds more between, where it met a fault on the way.
+TRIES, PAUSE = 4, 0.2
+AGAIN = {408, 429, 500, 502, 503, 504}
 
 
 class Probed(NamedTuple):
@@ -65,7 +70,7 @@ def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: f
     if any("\n" in text or "\r" in text for pair in (headers or {}).items() for text in pair):
         raise InvalidInput("headers", "values of one line", "one with a line break", "Is there one in the key?")
     ask = _Asker(base_url, dict(headers or {}), timeout)
-    cards = _cards(ask("/v1/models", first=True))
+    cards = _cards(ask(MODELS))
     owners = {str(card.get("owned_by", "")) for card in cards}
     facts: dict[str, Any] = {
         "models": [str(card["id"]) for card in cards if "id" in card],
@@ -130,27 +135,40 @@ class _Asker:
         # A redirect could lead to another host, and the key must not go there.
         self.opener = urllib.request.build_opener(_NoRedirect)
 
-    def __call__(self, path: str, body: Mapping[str, Any] | None = None, *, first: bool = False) -> dict[str, Any]:
+    def __call__(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The answer. A fault on the way is no answer, and taken for one it could name the wrong server."""
+        for attempt in range(TRIES):
+            last = attempt == TRIES - 1
+            time.sleep(PAUSE * attempt)
+            try:
+                status, told = self._once(path, body)
+            except (OSError, HTTPException) as error:
+                if last:
+                    raise EngineError(self._silent(error)) from error
+                continue
+            if last or (status not in AGAIN and told is not None):
+                return self._read(path, status, told)
+        raise AssertionError("unreachable")
+
+    def _once(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any]:
+        """(status, what the body holds, None where it is JSON that is cut)."""
         data = None if body is None else json.dumps(body).encode()
         headers = self.headers if body is None else {**self.headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self.root + path, data=data, headers=headers)
         try:
             with self.opener.open(request, timeout=self.timeout) as answer:
-                said = answer.read(LARGEST)
+                status, said, kind = answer.status, answer.read(LARGEST), answer.headers.get_content_type()
         except urllib.error.HTTPError as error:
-            said = error.read(LARGEST)
-            if error.code in (401, 403) and first:
-                do = "Give it the key it asks for."
-                raise EngineError(f"{self.root} answers {error.code}: no entry with this key. {do}") from None
-        except (OSError, HTTPException) as error:
-            if not first:
-                return {}
-            raise EngineError(self._silent(error)) from error
+            status, said, kind = error.code, error.read(LARGEST), error.headers.get_content_type()
         try:
-            read = json.loads(said)
+            return status, json.loads(said)
         except ValueError:
-            return {}
-        return read if isinstance(read, dict) else {}
+            return status, None if kind == "application/json" else {}
+
+    def _read(self, path: str, status: int, told: Any) -> dict[str, Any]:
+        if status in (401, 403) and path == MODELS:
+            raise EngineError(f"{self.root} answers {status}: no entry with this key. Give it the key it asks for.")
+        return told if isinstance(told, dict) else {}
 
     def _silent(self, error: Exception) -> str:
         reason = getattr(error, "reason", error)

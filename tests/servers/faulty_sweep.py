@@ -79,7 +79,6 @@ def letters(text: str) -> float:
 def swept(served: Served, prompts: Iterable[str], out: Path, *, max_tokens: int) -> Swept:
     """Sweep the prompts at a `transformers serve`, or at a proxy in front of it."""
     spec = f"openai:{served.url}#{served.model}"
-    # Named, not probed: the questions of a probe would meet the faults too, and are not tried again.
     engine = load_engine(spec, server="transformers_serve", max_concurrency=IN_FLIGHT, timeout=60.0)
     begun = time.monotonic()
     try:

@@ -97,7 +97,10 @@ def stored_sample(store: SweepStore, view: View, engine: Engine) -> Sample | Non
     columns = ["cell", "prompt", "config", "tokens", "prompt_tokens", "seconds", "error"]
     found: list[tuple[str, str, int, int, float]] = []
     for name in some:
-        table = store.read_segment(name)
+        try:
+            table = store.read_segment(name)
+        except OSError:  # a sweep that is running merges segments away; the others are as good
+            continue
         if table is None:
             continue
         step = max(table.num_rows * len(some) // SAMPLE_ROWS, 1)

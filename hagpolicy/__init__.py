@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Budget": "hagpolicy.sweeping.budget",
     "Completion": "hagpolicy.engines.base",
     "Decision": "hagpolicy.policy",
     "DecodingConfig": "hagpolicy.config",
@@ -21,6 +22,7 @@ _HOMES = {
     "Learner": "hagpolicy.learners.base",
     "Policy": "hagpolicy.policy",
     "Prompt": "hagpolicy.prompts",
+    "RayEngine": "hagpolicy.engines.ray_pool",
     "Request": "hagpolicy.engines.base",
     "Score": "hagpolicy.scorers.base",
     "Scorer": "hagpolicy.scorers.base",
@@ -30,11 +32,14 @@ _HOMES = {
     "fit": "hagpolicy.fitting",
     "get_scorer": "hagpolicy.scorers",
     "headroom": "hagpolicy.evaluation",
+    "judge_agreement": "hagpolicy.scorers.judge_labels",
     "load": "hagpolicy.policy",
     "load_engine": "hagpolicy.engines",
     "load_table": "hagpolicy.store",
+    "preview": "hagpolicy.sweeping.preview",
     "read_prompts": "hagpolicy.prompts",
     "rescore": "hagpolicy.sweeping.run",
+    "reward_quantiles": "hagpolicy.scorers.reward_model",
     "sweep": "hagpolicy.sweeping.run",
     "wrap": "hagpolicy.compose.pipelines",
     "write_report": "hagpolicy.reporting",

@@ -6,7 +6,8 @@ On the simulated engine, so that what is measured is the library's own work. Eve
 process of its own: the first is killed (SIGKILL) when half of the cells are generated; then a
 resume is planned, done, called again with nothing left to do, and the table is loaded. Seconds are
 those of the stage without the start of Python; memory is the peak resident set of its process.
-`--quick` does a hundred thousand cells.
+Beside it: what a slow engine's small segments cost, and what merging them saves. `--quick` does a
+hundred thousand cells.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from pathlib import Path
 from record import Figure, arguments, figure, record
 
 import hagpolicy as hag
-from hagpolicy.store import SweepStore, load_table
+from hagpolicy.store import SweepStore, load_table, tidying
 from hagpolicy.store.cells import View
+from hagpolicy.sweeping import drive
 from hagpolicy.sweeping.plan import plan_work
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.3, 0.6, 0.9, 1.2], top_p=[0.8, 0.9, 1.0])
@@ -99,6 +101,28 @@ def measured(cells: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def small_segments(n: int) -> list[Figure]:
+    """What loading takes while a slow engine's `n` segments of one unit each lie there, and once they are merged."""
+    engine = hag.SimulatedEngine(0, unit_cells=CELLS_A_PROMPT)
+    many, drive.FLUSH_SECONDS, tidying.MANY_SEGMENTS = tidying.MANY_SEGMENTS, 0.0, n + 1
+    figures = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "sweep"
+        options = {"samples": SAMPLES, "max_tokens": MAX_TOKENS, "out": folder, "progress": False}
+        hag.sweep(engine, engine.prompts(n), SPACE, engine.scorer, **options)
+        for words in (f"{n:,} segments of one unit", "the same, merged"):
+            begin = time.perf_counter()
+            load_table(folder)
+            figures.append(figure(f"{words}: loading", time.perf_counter() - begin, unit="s"))
+            size = sum(path.stat().st_size for path in folder.rglob("*.parquet")) / 2**20
+            figures.append(figure(f"{words}: on disk", size, unit="MiB"))
+            tidying.MANY_SEGMENTS = many
+            with SweepStore(folder, write=True):
+                pass
+        assert len(list(folder.glob("cells/*"))) < many
+    return figures
+
+
 def main() -> int:
     if sys.argv[1:2] == ["--stage"]:
         stage(sys.argv[2], int(sys.argv[3]), sys.argv[4])
@@ -122,6 +146,7 @@ def main() -> int:
             rates = [found[name]["seconds"] / found[name]["cells"] for found in (few, many)]
             words = f"time a cell, 1,000,000 over 300,000 cells, {STAGES[name]}"
             figures.append(figure(words, rates[1] / rates[0], unit="times", at_most=1.5))
+    figures += small_segments(200 if args.quick else 2000)
     statement = "A sweep of a million cells plans, stores, is killed, resumes and loads; all grows linearly"
     return record("million_cells", statement, figures, args)
 

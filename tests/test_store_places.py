@@ -75,7 +75,7 @@ def test_a_sweep_is_interrupted_resumed_read_and_rescored_anywhere(tmp_path, pla
         run(Counting(seed=2), out)
 
 
-def test_a_folder_moves_from_a_disk_to_elsewhere_and_back(tmp_path):
+def test_a_folder_moves_from_a_disk_to_elsewhere_and_back(tmp_path, caplog):
     out = tmp_path / "sweep"
     engine = Counting(seed=1, unit_cells=7, stop_at=3)
     with pytest.raises(KeyboardInterrupt):
@@ -86,6 +86,7 @@ def test_a_folder_moves_from_a_disk_to_elsewhere_and_back(tmp_path):
     engine.stop_at = None
     assert same(run(engine, out, n=9), run(Counting(seed=1, unit_cells=7), tmp_path / "whole", n=9))
     assert max(engine.seeds.values()) == 1
+    assert "taken for dead" not in caplog.text
 
 
 def test_a_torn_segment_elsewhere_is_set_aside(tmp_path, caplog):

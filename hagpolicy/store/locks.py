@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 # The owner of a leased lock changes it so often, and one that has not changed for so long is taken over, in seconds.
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 40.0
+# What a lock file says that is kept and held by nobody.
+FREE = b'{"free": true}'
 
 
 class FolderLock:
@@ -37,9 +40,9 @@ class FolderLock:
             import fcntl
         except ImportError as error:
             raise StoreError("sweep folders are locked by flock, which this system lacks: use WSL.") from error
-        path = folder / "lock"
+        self._held = False
         try:
-            self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._file: int | None = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StoreError(f"cannot write to the sweep folder {folder}: {error}") from error
         try:
@@ -50,12 +53,8 @@ class FolderLock:
             raise SweepLocked(
                 f"{folder} is being written to by {holder}. Wait until it ends, or give another folder."
             ) from error
-        try:
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, json.dumps(_myself()).encode(), 0)
-        except OSError as error:
-            # On a full disk the lock holds all the same; only its description is missing.
-            logger.debug("lock file %s holds no description: %s", path, error)
+        self._held = True
+        self._say(json.dumps(_myself()).encode())
 
     def check(self) -> None:
         """Nothing can take it away."""
@@ -63,8 +62,17 @@ class FolderLock:
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self._file is not None:
+            if self._held:
+                self._say(FREE)
             os.close(self._file)
             self._file = None
+
+    def _say(self, content: bytes) -> None:
+        """Write who holds the lock: on a full disk it holds all the same, and only its description is missing."""
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, content, 0)
 
 
 class LeasedLock:
@@ -97,7 +105,7 @@ class LeasedLock:
         self._thread: threading.Thread | None = None
         try:
             while not files.create("lock", self._content()):
-                if self._found_silent():
+                if self._seen() == FREE or self._found_silent():
                     files.overwrite("lock", self._content())
                     # Whoever took it over at the same moment has written by then: the last one has it.
                     time.sleep(min(2.0, SILENT_SECONDS / 4))

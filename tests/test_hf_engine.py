@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from tiny_llama import tiny_model, tiny_tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from hagpolicy import Completion, DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines import hf_loading
-from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.engines.hf import CPU_ROWS, TransformersEngine
+from hagpolicy.engines.hf_batch import refillable
 from hagpolicy.engines.hf_decode import decode
 from hagpolicy.errors import EngineError, InvalidInput
 
@@ -118,6 +119,10 @@ def test_learned_positions_count_from_each_prompts_own_start() -> None:
     unit = [cell(prompt, config, 7, 12) for config in configs for prompt in (LONGER, QUESTION)]
     assert same(engine.generate(unit), [engine.generate([request])[0] for request in unit])
     assert (engine.generate(unit)[3].text, 12) == by_generate(engine, unit[3])
+    # A row that is done stays for a while beside longer ones: no position beyond the last is asked for.
+    full = list(range(7, 27)) * 6
+    done = decode(engine.model, [full, full[:9]], [0] + [1] * 11, [SAMPLED] * 12, list(range(12)), [8] + [40] * 11, [])
+    assert done.lengths.tolist() == [8] + [40] * 11
 
 
 def test_finished_rows_leave_the_batch(tiny: TransformersEngine) -> None:
@@ -128,6 +133,73 @@ def test_finished_rows_leave_the_batch(tiny: TransformersEngine) -> None:
     assert done.rows_computed <= 16 + 2 * 29 + 10 + 2
     alone = decode(tiny.model, [ids], [0], [SAMPLED], [14], [40], [])
     assert done.tokens[14].tolist() == alone.tokens[0].tolist()
+
+
+def queued(count: int) -> tuple[list[list[int]], list[int], list[DecodingConfig], list[int], list[int]]:
+    """Arguments of `decode` for cells of four prompts, every setting and limit among them."""
+    prompts = [list(range(7, 7 + length)) for length in (4, 19, 11, 12)]
+    settings = [SAMPLED, DecodingConfig(temperature=0.9, min_p=0.05), DecodingConfig(temperature=1.0, **PLAIN[4])]
+    settings += [DecodingConfig(temperature=0.0, **values) for values in PLAIN]
+    configs = [settings[i % len(settings)] for i in range(count)]
+    return prompts, [i % 4 for i in range(count)], configs, list(range(count)), [1 + (7 * i) % 23 for i in range(count)]
+
+
+def test_a_finished_rows_place_goes_to_the_next_cell(tiny: TransformersEngine) -> None:
+    cells = queued(60)
+    apart = [decode(tiny.model, *([part[i]] if k else part for k, part in enumerate(cells)), [2]) for i in range(60)]
+    for at_once in (1, 3, 8):
+        done = decode(tiny.model, *cells, [2], at_once)
+        for i, alone in enumerate(apart):
+            length = int(alone.lengths[0])
+            assert done.tokens[i, :length].tolist() == alone.tokens[0, :length].tolist()
+            assert (done.lengths[i], done.stopped[i]) == (length, alone.stopped[0])
+        steps = [one for one in done.passes if not one.prefill]
+        assert max(one.rows for one in steps) == at_once
+        assert sum(one.rows for one in done.passes if one.prefill) == 4  # each prompt once
+        # More steps than a row lives, in no more columns than one needs at a time.
+        assert len(steps) > 19 + 23 >= max(one.columns for one in steps)
+    assert sum(int(alone.lengths[0]) - 1 for alone in apart) <= done.rows_computed <= 1.2 * sum(done.lengths)
+    assert {bool(alone.stopped[0]) for alone in apart} == {True, False}
+
+
+def test_more_cells_than_rows_come_back_in_their_order(tiny: TransformersEngine) -> None:
+    beams = DecodingConfig(temperature=0.0, num_beams=2)
+    configs = [DecodingConfig(temperature=0.0, **values) for values in PLAIN]
+    unit = [cell(prompt, configs[i % 5], limit=2 + i % 9) for i in range(40) for prompt in (QUESTION, LONGER)]
+    unit[7:7] = [cell(QUESTION, beams, limit=5)]
+    found = tiny.generate(unit)
+    assert len(unit) - 1 > CPU_ROWS
+    expected: dict[Any, tuple[str, int]] = {}
+    for request, completion in zip(unit, found, strict=True):
+        key = (request.prompt.digest, request.config, request.max_tokens)
+        expected[key] = expected.get(key) or by_generate(tiny, request)
+        assert (completion.text, completion.tokens) == expected[key]
+
+
+def test_a_stuck_rows_place_is_free_at_once(tiny: TransformersEngine) -> None:
+    everything = list(range(tiny.model.config.vocab_size))
+    unigram = DecodingConfig(temperature=0.0, no_repeat_ngram_size=1)
+    configs = [unigram, SAMPLED, unigram, unigram, SAMPLED]
+    done = decode(tiny.model, [everything], [0] * 5, configs, [1, 2, 3, 4, 5], [3] * 5, [], 1)
+    assert done.stuck.tolist() == [True, False, True, True, False]
+    assert done.lengths.tolist() == [0, 3, 0, 0, 3]
+    assert done.rows_computed == 4
+
+
+def test_a_cache_that_cannot_be_refilled_is_begun_anew() -> None:
+    """Sliding windows forget the past that a new row would need."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        heads = {"num_key_value_heads": 1, "sliding_window": 6, "initializer_range": 0.4, "vocab_size": 40}
+        model = MistralForCausalLM(MistralConfig(**shape, **heads)).double().eval()
+    assert not refillable(model)
+    cells = queued(14)
+    done = decode(model, *cells, [2], 4)
+    assert max(one.rows for one in done.passes) == 4
+    for i in range(14):
+        alone = decode(model, *([part[i]] if k else part for k, part in enumerate(cells)), [2])
+        assert done.tokens[i, : done.lengths[i]].tolist() == alone.tokens[0].tolist()
 
 
 def test_the_end_token_ends_and_is_counted(tiny: TransformersEngine) -> None:
@@ -318,6 +390,18 @@ def test_the_real_llm_in_a_mixed_batch_writes_what_generate_writes(smollm: Trans
     found = smollm.generate([*unit, *noise])[: len(unit)]
     checked = [0, 1, 2, 4, 6]
     assert [(found[i].text, found[i].tokens) for i in checked] == [by_generate(smollm, unit[i]) for i in checked]
+
+
+@pytest.mark.llm
+def test_the_real_llm_writes_the_same_where_rows_are_refilled(smollm: TransformersEngine) -> None:
+    prompts = [smollm.encode(prompt.content) for prompt in (FRANCE, STORY)]
+    configs = [DecodingConfig(temperature=0.0, **values) for values in PLAIN[:3]] * 2
+    cells = (prompts, [0, 0, 0, 1, 1, 1], configs, list(range(6)), [4, 12, 9, 12, 3, 12], smollm.end_tokens)
+    refilled, together = decode(smollm.model, *cells, 3), decode(smollm.model, *cells)
+    assert max(one.rows for one in refilled.passes) == 3
+    assert refilled.lengths.tolist() == together.lengths.tolist()
+    for one, other, length in zip(refilled.tokens, together.tokens, together.lengths, strict=True):
+        assert one[:length].tolist() == other[:length].tolist()
 
 
 @pytest.mark.llm

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig
 from hagpolicy.engines.hf_rows import RowSettings, uniforms
-from hagpolicy.engines.hf_sampling import SHORTLIST, choose, penalise, truncate
+from hagpolicy.engines.hf_sampling import LONGER_LIST, SHORTLIST, choose, penalise, truncate
 from hagpolicy.errors import InvalidInput
 from hagpolicy.processors import AnswerPenalty, penalty_processors
 
@@ -109,6 +109,7 @@ def test_a_flat_distribution_goes_beyond_the_shortlist() -> None:
     configs = [DecodingConfig(**values) for values in EVERY_SETTING]
     for seed in range(6):
         check_rows(configs, 2000, seed, spread=0.05, grain=0.0)
+        check_rows(configs, LONGER_LIST + 900, seed, spread=0.05 + 0.5 * seed, grain=0.0)
 
 
 @settings(deadline=None, max_examples=60)

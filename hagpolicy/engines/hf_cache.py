@@ -39,10 +39,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._buffers = [part.new_zeros((rows, part.shape[1], columns, part.shape[3])) for part in parts]
         self.window(0, stop)
 
-    def window(self, start: int, stop: int) -> None:
-        """Show columns from `start` up to `stop`."""
-        self._start, self._stop = start, stop
-        self.keys, self.values = (buffer[:, :, start:stop] for buffer in self._buffers)
+    def window(self, start: int, stop: int, rows: int | None = None) -> None:
+        """Show columns from `start` up to `stop`, of the first `rows`; None: of all."""
+        self._start, self._stop, self._rows = start, stop, rows
+        self.keys, self.values = (buffer[:rows, :, start:stop] for buffer in self._buffers)
 
     def place(self, rows: Tensor, prompts: DynamicLayer, owner: Tensor) -> None:
         """Write the prompts `owner` (some,) of another layer to `rows` (some,), up to the window's end."""
@@ -53,8 +53,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         """Append keys and values, float (rows, heads, new tokens, size); the window's are returned."""
         stop = self._stop + key_states.shape[2]
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self._stop : stop] = new
-        self.window(self._start, stop)
+            buffer[: self._rows, :, self._stop : stop] = new
+        self.window(self._start, stop, self._rows)
         return self.keys, self.values
 
     def to_front(self) -> None:

@@ -31,8 +31,9 @@ class Server:
         title: its name, for people.
         dialect: our field to the name in the body of a request.
         plain_limit: name of the limit on new tokens in /v1/completions.
-        seeds: "per_request": a request's seed gives its text again, on the same batch shapes; "global":
-            a seed sets one random stream for all requests, so it is never sent; None: the API has none.
+        seeds: "per_request": a request's seed gives its text again, as long as the server computes it in
+            the same batch shapes and with as much of the prompt in its cache; "global": a seed sets one
+            random stream for all requests, so it is never sent; None: the API has none.
         n: several samples of one request are drawn by the server; never asked for at temperature 0.
         packed: name of the field that takes the whole configuration as a JSON string; "": none.
         keeps: settings with a default of the server's own which no request can change, and what it is.

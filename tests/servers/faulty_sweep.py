@@ -15,6 +15,7 @@ from fault_proxy import FAULTS
 from launching import Served
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_engine, sweep
+from hagpolicy.dialects.servers import server_lacks
 
 PLAN = dict.fromkeys(FAULTS, 0.05)
 CONFIGS = (
@@ -27,7 +28,7 @@ SAMPLES = 2
 # With the engine's default, sampling at temperature 1, beside the four.
 CELLS_OF_A_PROMPT = 3 + 2 * SAMPLES
 WORDS = ("red", "green", "blue", "sky", "name", "hello", "count", "ten", "three", "think", "step", "again")
-# Requests in flight. `transformers serve` works them off one by one; the faults hit them all the same.
+# Requests in flight. The servers of these tests work them off one by one; the faults hit them all the same.
 IN_FLIGHT = 8
 
 
@@ -38,6 +39,7 @@ class Swept:
     Attributes:
         cells: the rows that are stored, as they lie there.
         seconds: that it took.
+        configs: that were asked for.
         unfinished: stored cells that have neither a reward nor a reason.
         double: cells that are stored more than once.
         failed: reasons of cells without an answer, with their counts.
@@ -45,6 +47,7 @@ class Swept:
 
     cells: tuple[dict[str, Any], ...]
     seconds: float
+    configs: tuple[DecodingConfig, ...]
 
     @property
     def unfinished(self) -> int:
@@ -60,7 +63,7 @@ class Swept:
 
     def greedy_texts(self) -> dict[str, str]:
         """Text of every cell at temperature 0, by cell."""
-        greedy = {config.digest for config in CONFIGS if config.deterministic}
+        greedy = {config.digest for config in self.configs if config.deterministic}
         return {row["cell"]: row["text"] for row in self.cells if row["config"] in greedy}
 
 
@@ -77,20 +80,21 @@ def letters(text: str) -> float:
 
 
 def swept(served: Served, prompts: Iterable[str], out: Path, *, max_tokens: int) -> Swept:
-    """Sweep the prompts at a `transformers serve`, or at a proxy in front of it."""
+    """Sweep the prompts at a server, or at a proxy in front of it."""
+    configs = tuple(config for config in CONFIGS if not server_lacks(served.server, config.fields()))
     spec = f"openai:{served.url}#{served.model}"
-    engine = load_engine(spec, server="transformers_serve", max_concurrency=IN_FLIGHT, timeout=60.0)
+    engine = load_engine(spec, server=served.server, max_concurrency=IN_FLIGHT, timeout=60.0)
     begun = time.monotonic()
     try:
         sweep(
-            engine, list(prompts), DecodingSpace(CONFIGS), letters,
+            engine, list(prompts), DecodingSpace(configs), letters,
             samples=SAMPLES, max_tokens=max_tokens, out=out, progress=False,
         )  # fmt: skip
     finally:
         engine.close()
     seconds = time.monotonic() - begun
     tables = [pyarrow.parquet.read_table(path) for path in sorted((out / "cells").glob("*.parquet"))]
-    return Swept(tuple(row for table in tables for row in table.to_pylist()), seconds)
+    return Swept(tuple(row for table in tables for row in table.to_pylist()), seconds, configs)
 
 
 def injected(work: Path) -> Counter[str]:

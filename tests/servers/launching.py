@@ -26,12 +26,14 @@ class Served:
 
     Attributes:
         url: its /v1 root.
+        server: its name in `dialects.servers.SERVERS`.
         model: the name of the model in requests.
         pid: of its process.
         log: file with what it printed.
     """
 
     url: str
+    server: str
     model: str
     pid: int
     log: Path
@@ -46,7 +48,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], *, port: int, ready: str, model: str, log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    port: int,
+    ready: str,
+    server: str,
+    model: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """Run a server until the block ends; its process group is killed however the block ends.
 
@@ -70,7 +79,7 @@ def running(
         )
     try:
         _wait(process, f"http://127.0.0.1:{port}{ready}", log)
-        yield Served(f"http://127.0.0.1:{port}/v1", model, process.pid, log)
+        yield Served(f"http://127.0.0.1:{port}/v1", server, model, process.pid, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -84,7 +93,8 @@ def transformers_serve(folder: Path, work: Path) -> contextlib.AbstractContextMa
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "hub"), "TRANSFORMERS_VERBOSITY": "error"}
     log = work / "transformers_serve.log"
-    return running(command, port=port, ready="/health", model=str(folder), log=log, env=env)
+    named = {"server": "transformers_serve", "model": str(folder)}
+    return running(command, port=port, ready="/health", log=log, env=env, **named)
 
 
 def llama_cpp_python(gguf: Path, work: Path, interpreter: str) -> contextlib.AbstractContextManager[Served]:
@@ -105,7 +115,8 @@ def llama_cpp_python(gguf: Path, work: Path, interpreter: str) -> contextlib.Abs
         "--verbose",
         "false",
     ]
-    return running(command, port=port, ready="/v1/models", model="smollm2", log=work / "llama_cpp.log")
+    named = {"server": "llama_cpp_python", "model": "smollm2"}
+    return running(command, port=port, ready="/v1/models", log=work / "llama_cpp.log", **named)
 
 
 def faulty(
@@ -125,7 +136,8 @@ def faulty(
         "--log",
         str(work / "faults.jsonl"),
     ]
-    return running(command, port=port, ready="/__proxy__", model=served.model, log=work / "proxy.log")
+    named = {"server": served.server, "model": served.model}
+    return running(command, port=port, ready="/__proxy__", log=work / "proxy.log", **named)
 
 
 def llama_interpreter() -> str | None:

@@ -100,7 +100,7 @@ def test_a_server_is_told_by_what_only_it_has(routes, server, version, context, 
 def test_a_fault_on_the_way_does_not_name_another_server(routes):
     with answering(routes) as (url, _):
         expected = probe(url)
-    with answering(routes, faults=3) as (url, _):
+    with answering(routes, faults=2) as (url, _):
         assert probe(url) == expected
 
 

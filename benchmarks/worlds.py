@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,8 +85,12 @@ class Outcome:
     gap: float
 
 
-def run_world(name: str, seed: int) -> Outcome:
-    """Draw a table, fit, and look at the truth."""
+def run_world(name: str, seed: int, mask: Callable[[hag.SweepTable], hag.SweepTable] | None = None) -> Outcome:
+    """Draw a table, fit, and look at the truth.
+
+    With a mask, such as racing's, fit what it leaves of the table; prompts then tell their task,
+    so that the mask may use it.
+    """
     kind = KINDS[name]
     engine = hag.SimulatedEngine(
         seed, gap=kind.gap, config_effect=kind.config_effect, predictable=kind.predictable, space=SPACE
@@ -93,16 +98,21 @@ def run_world(name: str, seed: int) -> Outcome:
     bases = engine.prompts(kind.n_prompts // kind.copies, seed=1)
     truth = engine.truth(bases, SPACE).repeat(kind.copies, axis=0)
     prompts = [
-        hag.Prompt(f"{base.text} Version {copy}." if kind.copies > 1 else base.text, group=str(number))
+        hag.Prompt(
+            f"{base.text} Version {copy}." if kind.copies > 1 else base.text,
+            task=base.task if mask else "",
+            group=str(number),
+        )
         for number, base in enumerate(bases)
         for copy in range(kind.copies)
     ]
     rng = np.random.default_rng(seed)
     rewards = (rng.random((*truth.shape, kind.n_samples)) < truth[:, :, None]).astype(float)
     rewards[:, SPACE.deterministic, 1:] = np.nan
-    policy = hag.fit(hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=0))
+    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=0)
+    policy = hag.fit(mask(table) if mask else table)
     new = engine.prompts(N_NEW, seed=2)
-    new_truth = engine.truth(new, SPACE)
+    new_truth = engine.truth(new, policy.space)
     reference = new_truth[:, policy.sbs_index]
 
     def gain(chooser: hag.Policy | None) -> float:

@@ -4,7 +4,7 @@
    After each round those are dropped that are dominated for every kind of prompt, by a paired test
    whose level is shared out over rounds, configs and kinds.
 2. Portfolio. Of the rest, those stay that together lose least in the best of the set, as many as
-   can have at least half of their samples for every prompt within the budget.
+   can have three quarters of their samples for every prompt within the budget.
 3. Common samples. Every prompt gets the same first samples of every kept config, as many as the
    budget allows. Only these enter differences and intervals.
 4. What is left goes to the configs between which the choice for a kind is still open. These
@@ -12,9 +12,8 @@
 
 A kind is a task label; without labels all prompts are one kind, and configs are kept by their means.
 
-The engine's default is never dropped from the table: the first line of every result is the gain
-over it. Where it did not earn its place it keeps one sample a prompt, and like a greedy config with
-one sample it stays among the choices: it was measured on every prompt as all others were.
+The engine's default is never dropped: the first line of every result is the gain over it, so it gets
+the common samples of every prompt. Measured as well as the others, it stays among the choices.
 
 Dropping looks at samples that are judged later. That helps the kept configs alike, and all that is
 judged is differences between them, on prompts left out of fitting; the looks are a small part of
@@ -38,7 +37,7 @@ from hagpolicy.table import SweepTable
 PILOT = 1.0 / 3.0
 LOOKS = 3
 LEVEL = 0.05
-COMMON_SHARE = 0.5
+COMMON_SHARE = 0.75
 SPENDING_ROUNDS = 3
 # The race itself gets no more than this share of the budget.
 RACE_SHARE = 0.5
@@ -80,11 +79,13 @@ class _Race:
         return Worth.of(self.table.means, self.kinds, self.groups, self.seed)
 
     def everyone(self, samples: int) -> np.ndarray:
-        """The mask in which every prompt has so many samples of the configs still in, and one of the default."""
-        wanted = self.want(self.order, list(self.default), 1)
-        for config in self.alive:
-            wanted[:, config, : min(samples, int(self.limit[config]))] = True
-        return wanted
+        """The mask in which every prompt has so many samples of the configs still in, and of the default."""
+        return self.want(self.order, self.kept, samples)
+
+    @property
+    def kept(self) -> list[int]:
+        """The configs still in, and the default."""
+        return sorted({*self.alive, *self.default})
 
     def affordable(self, wanted: np.ndarray) -> bool:
         """Whether the budget reaches so far."""
@@ -134,7 +135,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         if wanted.sum() > race.mask.sum():
             race.take(wanted, (yield wanted))
             race.tell("added")
-    return Outcome(tuple(sorted({*race.alive, *race.default})), common, race.story)
+    return Outcome(tuple(race.kept), common, race.story)
 
 
 def _drop_dominated(race: _Race) -> None:
@@ -148,7 +149,7 @@ def _drop_dominated(race: _Race) -> None:
 
 def _keep_portfolio(race: _Race) -> None:
     """Take out, one by one, the config whose loss is least, until the rest can have their common samples."""
-    samples = max(int(np.ceil(COMMON_SHARE * race.mask.shape[2])), 1)
+    samples = max(int(COMMON_SHARE * race.mask.shape[2]), 1)
     worth = race.worth() if race.table is not None else None
     left: list[int] = []
     while len(race.alive) > _LEAST_KEPT and not race.affordable(race.everyone(samples)):

@@ -162,6 +162,18 @@ def test_a_finished_rows_place_goes_to_the_next_cell(tiny: TransformersEngine) -
     assert {bool(alone.stopped[0]) for alone in apart} == {True, False}
 
 
+def test_prompts_of_few_cells_are_prefilled_ahead(tiny: TransformersEngine) -> None:
+    prompts = [[7 + i, 8, 9, *range(10, 10 + i)] for i in range(12)]
+    cells = ([0, 1, 2, 3, 3, *range(4, 12)], [SAMPLED] * 13, list(range(13)), [9] * 13)
+    done = decode(tiny.model, prompts, *cells, [], 2)
+    prefills = [one for one in done.passes if one.prefill]
+    assert sum(one.rows for one in prefills) == 12
+    assert len(prefills) < 6
+    for i, prompt in enumerate(cells[0]):
+        alone = decode(tiny.model, [prompts[prompt]], [0], [SAMPLED], [i], [9], [])
+        assert done.tokens[i].tolist() == alone.tokens[0].tolist()
+
+
 def test_more_cells_than_rows_come_back_in_their_order(tiny: TransformersEngine) -> None:
     beams = DecodingConfig(temperature=0.0, num_beams=2)
     configs = [DecodingConfig(temperature=0.0, **values) for values in PLAIN]

@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,9 @@ __all__ = ["Batch", "Pass", "Prefilled", "forward", "refillable"]
 # Prompts are prefilled together where the shortest has this share of the longest's tokens: what is padded is
 # computed for nothing. And no more tokens than this: activations grow with them, and nothing is gained.
 ALIKE, PREFILL_TOKENS = 0.75, 8192
+# Where prompts have to be prefilled anyway, those of the next cells join them up to this many tokens: where each
+# prompt has few cells, one at a time would cost a third more.
+AHEAD_TOKENS = 512
 
 
 class Pass(NamedTuple):
@@ -118,7 +122,7 @@ class Batch:
         self._ready: dict[int, tuple[Prefilled, int]] = {}
         self._start, self._stop = 0, longest
         # Room beyond what the rows of one time need: a move to the front copies all, so it is to be rare.
-        self._columns = (longest + room) * 3 // 2 if reused else longest + room
+        self._columns = (longest + room) * 5 // 4 if reused else longest + room
         self._tokens = torch.zeros((rows, self._columns), dtype=torch.int64, device=self._device)
         self.padding = torch.zeros(rows, dtype=torch.int64, device=self._device)
         self.prompt_end = self.padding.clone()
@@ -134,15 +138,16 @@ class Batch:
         """int64 (rows, columns): padding, prompt and answer so far."""
         return self._tokens[:, self._start : self._stop]
 
-    def enter(self, rows: Tensor, owner: Sequence[int]) -> None:
+    def enter(self, rows: Tensor, owner: Sequence[int], later: Sequence[int] = ()) -> None:
         """Give rows to prompts: from then on they are open.
 
         Args:
             rows: int64 (some,): where; all of them where the model's cache cannot be refilled.
             owner: (some,): index of each one's prompt. From one call to the next, too, prompts come one after
                 the other, none longer than those before it: what has entered leaves room for it on the left.
+            later: prompts of rows to come, in their order.
         """
-        self._prefill([one for one in dict.fromkeys(owner) if one not in self._ready])
+        self._prefill(owner, later)
         parts: dict[int, tuple[Prefilled, list[int], list[int]]] = {}
         for place, prompt in enumerate(owner):
             found, index = self._ready[prompt]
@@ -151,7 +156,8 @@ class Batch:
             indices.append(index)
         for found, places, indices in parts.values():
             self._place(rows[places], found, torch.tensor(indices, device=self._device))
-        self._ready = {owner[-1]: self._ready[owner[-1]]}  # the only one that later rows may ask for again
+        for one in set(owner) - {owner[-1]}:  # only the last one may be asked for again
+            del self._ready[one]
         self.open[rows] = True
         self._narrow()
 
@@ -177,8 +183,14 @@ class Batch:
         self.passes.append(Pass(len(self), 1, columns, self._masked, False))
         self.logits = forward(self._model, self._cache, token[:, None], places, mask)
 
-    def _prefill(self, wanted: Sequence[int]) -> None:
-        """Compute prompts, those of similar length together."""
+    def _prefill(self, owner: Sequence[int], later: Sequence[int]) -> None:
+        """Compute the prompts that are not, those of similar length together."""
+        wanted = [one for one in dict.fromkeys(owner) if one not in self._ready]
+        if wanted and self._plain:
+            ahead = [one for one in dict.fromkeys(later) if one not in self._ready and one not in owner]
+            sizes = accumulate(len(self._prompts[one]) for one in wanted + ahead)
+            fitting = sum(size <= AHEAD_TOKENS for size in sizes)
+            wanted += ahead[: max(fitting - len(wanted), 0)]
         while wanted:
             longest = len(self._prompts[wanted[0]])
             most = max(PREFILL_TOKENS // longest, 1)

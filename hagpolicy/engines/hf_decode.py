@@ -128,7 +128,8 @@ def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]
         if taken < len(queue) and len(fresh):
             some = queue[taken : taken + len(fresh)]
             taken, fresh = taken + len(some), fresh[: len(some)]
-            batch.enter(fresh, [owner[cell] for cell in some])
+            later = queue[taken : taken + len(batch)]
+            batch.enter(fresh, [owner[cell] for cell in some], [owner[cell] for cell in later])
             row_cells[fresh] = torch.tensor(some, device=device)
             settings = cells.settings.take(row_cells)
             # A row that is done with its first token makes room at once.

@@ -76,11 +76,13 @@ class FaultProxy:
                     return
                 if fault == "delay":
                     await asyncio.sleep(self.random.uniform(0.0, SLOW))
-                if upstream is None:
+                said = None
+                if upstream is not None:
+                    # The server may have closed it while it was idle: then the request goes over a new one.
+                    said = await exchanged(upstream, request)
+                if said is None:
                     upstream = await asyncio.open_connection(*self.target)
-                upstream[1].write(request)
-                await upstream[1].drain()
-                said = await message(upstream[0])
+                    said = await exchanged(upstream, request)
                 if said is None:
                     return
                 if fault == "lost":
@@ -135,6 +137,16 @@ class FaultProxy:
     async def come_back(self) -> None:
         await asyncio.sleep(AWAY)
         await self.listen()
+
+
+async def exchanged(ends: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> bytes | None:
+    """The server's answer to a request; None where it closed the connection instead."""
+    try:
+        ends[1].write(request)
+        await ends[1].drain()
+        return await message(ends[0])
+    except ConnectionError:
+        return None
 
 
 async def message(reader: asyncio.StreamReader) -> bytes | None:

@@ -81,8 +81,8 @@ def answering(routes, *, faults=0, status=404):
         (SGLANG, "sglang", "0.5.23", 2048, {}),
         (LLAMA_CPP, "llama_cpp", "b9000-abc", 512, {"temperature": 0.8, "top_k": 40}),
         (OLLAMA, "ollama", "0.14.0", None, {}),
-        (PLAIN, "openai", "", None, {}),
-        ({}, "openai", "", None, {}),
+        (PLAIN, "compatible", "", None, {}),
+        ({}, "compatible", "", None, {}),
     ],
     ids=["vllm", "sglang", "llama_cpp", "ollama", "plain", "nothing known"],
 )
@@ -115,7 +115,7 @@ def test_a_key_is_sent_to_this_host_only_and_shown_nowhere():
     with answering(PLAIN) as (other, elsewhere):
         away = {"/v1/models": {"location": other + "/models"}}
         with answering(away) as (url, seen):
-            assert probe(url, key).server == "openai"
+            assert probe(url, key).server == "compatible"
         assert {value for _, value in seen} == {"Bearer sk-secret"}
         assert elsewhere == []
     with answering({}, status=401) as (url, _), pytest.raises(EngineError, match="answers 401") as caught:

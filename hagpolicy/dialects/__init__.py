@@ -167,12 +167,8 @@ def render_as(
     *,
     unsupported: Unsupported = "error",
 ) -> Rendering:
-    """`render` for a dialect that is no engine's own, such as a server's; `engine` is its name in messages.
-
-    Raises:
-        UnsupportedSetting: with "error", naming field and engine.
-        InvalidInput: an unknown field or choice for `unsupported`.
-    """
+    """`render`, errors and all, for a dialect that is no engine's own, such as a server's; `engine` is its
+    name in messages."""
     if unsupported not in ("error", "warn", "drop"):
         raise InvalidInput("unsupported", "'error', 'warn' or 'drop'", unsupported)
     if unknown := set(fields) - set(NEUTRAL):

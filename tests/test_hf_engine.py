@@ -13,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 from hagpolicy import Completion, DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines import hf_loading
 from hagpolicy.engines.hf import CPU_ROWS, TransformersEngine
-from hagpolicy.engines.hf_batch import refillable
 from hagpolicy.engines.hf_decode import decode
+from hagpolicy.engines.hf_forward import refillable
 from hagpolicy.errors import EngineError, InvalidInput
 
 QUESTION = Prompt("what is the sum of three ?")
@@ -163,7 +163,7 @@ def test_a_finished_rows_place_goes_to_the_next_cell(tiny: TransformersEngine) -
 
 
 def test_prompts_of_few_cells_are_prefilled_ahead(tiny: TransformersEngine) -> None:
-    prompts = [[7 + i, 8, 9, *range(10, 10 + i)] for i in range(12)]
+    prompts = [[7 + i, 8, 9, *range(10, 18 + i % 3)] for i in range(12)]
     cells = ([0, 1, 2, 3, 3, *range(4, 12)], [SAMPLED] * 13, list(range(13)), [9] * 13)
     done = decode(tiny.model, prompts, *cells, [], 2)
     prefills = [one for one in done.passes if one.prefill]
@@ -207,11 +207,13 @@ def test_a_cache_that_cannot_be_refilled_is_begun_anew() -> None:
         model = MistralForCausalLM(MistralConfig(**shape, **heads)).double().eval()
     assert not refillable(model)
     cells = queued(14)
-    done = decode(model, *cells, [2], 4)
-    assert max(one.rows for one in done.passes) == 4
-    for i in range(14):
-        alone = decode(model, *([part[i]] if k else part for k, part in enumerate(cells)), [2])
-        assert done.tokens[i, : done.lengths[i]].tolist() == alone.tokens[0].tolist()
+    uneven = (cells[0], [1, 1, 0, 0], cells[2][:4], [1, 2, 3, 4], [2, 2, 20, 20])  # the longest prompt's leave first
+    for some, at_once in ((cells, 4), (uneven, 4)):
+        done = decode(model, *some, [2], at_once)
+        assert max(one.rows for one in done.passes) == at_once
+        for i in range(len(some[1])):
+            alone = decode(model, *([part[i]] if k else part for k, part in enumerate(some)), [2])
+            assert done.tokens[i, : done.lengths[i]].tolist() == alone.tokens[0].tolist()
 
 
 def test_the_end_token_ends_and_is_counted(tiny: TransformersEngine) -> None:

@@ -6,20 +6,19 @@ padding. A prompt is prefilled once, whichever of its cells enter when.
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from hagpolicy.engines.hf_cache import plain, roomy_cache
+from hagpolicy.engines.hf_cache import roomy_cache
+from hagpolicy.engines.hf_forward import Pass, forward, refillable
 
-__all__ = ["Batch", "Pass", "Prefilled", "forward", "refillable"]
+__all__ = ["Batch", "Prefilled"]
 
 # Prompts are prefilled together where the shortest has this share of the longest's tokens: what is padded is
 # computed for nothing. And no more tokens than this: activations grow with them, and nothing is gained.
@@ -27,24 +26,6 @@ ALIKE, PREFILL_TOKENS = 0.75, 8192
 # Where prompts have to be prefilled anyway, those of the next cells join them up to this many tokens: where each
 # prompt has few cells, one at a time would cost a third more.
 AHEAD_TOKENS = 512
-
-
-class Pass(NamedTuple):
-    """The shape of one forward pass.
-
-    Attributes:
-        rows: sequences.
-        new: tokens of each that are computed.
-        columns: tokens of each that are attended to, padding included.
-        masked: whether it took a mask.
-        prefill: whether it computed prompts.
-    """
-
-    rows: int
-    new: int
-    columns: int
-    masked: bool
-    prefill: bool
 
 
 @dataclass(frozen=True)
@@ -62,36 +43,6 @@ class Prefilled:
     tokens: Tensor
     padding: Tensor
     logits: Tensor
-
-
-def refillable(model: Any) -> bool:
-    """Whether a finished row's place in the model's cache can be given to another: its layers are plain ones."""
-    return plain(DynamicCache(config=model.config))
-
-
-def forward(model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
-    """float32 (rows, vocabulary): logits after the last of `ids`.
-
-    Args:
-        model: a decoder of transformers.
-        cache: what came before; the keys and values of `ids` are added to it.
-        ids: int64 (rows, new tokens).
-        places: int64 (rows, new tokens): positions, for models that take any.
-        mask: bool (rows, columns), True for a row's own tokens; None: all are, and a model takes a faster way.
-    """
-    taken = _parameters(type(model).forward)
-    known: dict[str, Any] = {"position_ids": places, "logits_to_keep": 1}
-    known = {name: value for name, value in known.items() if name in taken}
-    if mask is not None:
-        known["attention_mask"] = mask.long()
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **known)
-    logits: Tensor = out.logits[:, -1].float()
-    return logits
-
-
-@functools.cache
-def _parameters(function: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)
 
 
 class Batch:
@@ -237,8 +188,9 @@ class Batch:
     def _narrow(self) -> None:
         """Let go of the columns on the left that no open row needs."""
         spare, most = (int(bound) for bound in self.padding[self.open].aminmax())
+        spare = spare if self._plain else 0  # caches of other kinds keep their columns
         self._masked = most > spare
-        if spare > 0 and self._plain:
+        if spare > 0:
             self._start += spare
             self.padding -= spare
             self.prompt_end -= spare

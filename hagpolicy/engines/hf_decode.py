@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from hagpolicy.config import DecodingConfig
-from hagpolicy.engines.hf_batch import Batch, Pass, refillable
+from hagpolicy.engines.hf_batch import Batch
+from hagpolicy.engines.hf_forward import Pass, refillable
 from hagpolicy.engines.hf_rows import RowSettings, positions, uniforms
 from hagpolicy.engines.hf_sampling import NONE_ALLOWED, choose, penalise
 

@@ -13,11 +13,10 @@ a caller's own processors:
 11. one uniform number of the row's own stream picks from the cumulative distribution in the order of
     token ids, an order that no other row has a part in: a row draws the same in any batch.
 
-Steps 7 to 10 need the tokens sorted, and sorting 49,152 logits of a row costs more than the small model's
-own forward pass of it. They keep the head of the distribution, so they run on the likeliest tokens, a
-short list first. Where the cut is proven to lie within the list (something in it was cut) the
-result is that of the whole vocabulary; rows without the proof go on to the next list, and in the end to all
-tokens.
+Steps 7 to 10 need the tokens sorted, and sorting 49,152 logits of a row costs more than the small model's own
+forward pass of it. They keep the head of the distribution, so they run on the likeliest tokens, a short list
+first. Where the cut is proven to lie within the list (something in it was cut) the result is that of the
+whole vocabulary; rows without the proof go on to the next list, and in the end to all tokens.
 """
 
 from __future__ import annotations
@@ -227,10 +226,8 @@ def _typical(
 
 
 def _draw(scores: Tensor, uniform: Tensor) -> Tensor:
-    """int64 (rows,): the column where the cumulative distribution passes the uniform number.
-
-    Over the sums of blocks of columns first, then within one block: summing costs a fraction of accumulating.
-    """
+    """int64 (rows,): the column where the cumulative distribution passes the uniform number. Over the sums of blocks
+    of columns first, then within one block: summing costs a fraction of accumulating."""
     shares = scores.softmax(1)
     width = shares.shape[1]
     # On the right of a row that is not a whole number of blocks: columns without mass.

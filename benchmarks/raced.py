@@ -94,18 +94,17 @@ class Replay(Engine):
     """Answers every cell from a finished sweep folder, as the LLM did.
 
     Args:
-        folder: the sweep folder; its latest plan must be complete.
+        folder: the sweep folder; a cell that it lacks fails.
     """
 
     unit_cells = 64
 
     def __init__(self, folder: Path) -> None:
         with SweepStore(folder) as store:
-            self._cells = store.cells
             self._fingerprint = dict(store.fingerprint)
             self._view = store.plans[-1].view
-        self._rows = {stream_seed(key): row for key, row in self._cells.rows.items()}
-        self._tokens = self._cells.column("tokens")
+            found = [pair for segment in store.completions(store.cells.rows) for pair in segment]
+        self._answers = {stream_seed(key): completion for key, completion in found}
         self.name = f"replay of {folder.name}"
 
     @property
@@ -123,12 +122,7 @@ class Replay(Engine):
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """The stored texts."""
-        return [self._stored(request) for request in unit]
-
-    def _stored(self, request: Request) -> Completion:
-        row = self._rows.get(request.seed)
-        if row is None:
-            return Completion("", finish="error", error="this cell is not stored")
-        return Completion(self._cells.value("text", row) or "", int(self._tokens[row]))
+        missing = Completion("", finish="error", error="this cell is not stored")
+        return [self._answers.get(request.seed, missing) for request in unit]
 
 

@@ -203,7 +203,7 @@ def test_a_cache_that_cannot_be_refilled_is_begun_anew() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-        heads = {"num_key_value_heads": 1, "sliding_window": 6, "initializer_range": 0.4, "vocab_size": 40}
+        heads = {"num_key_value_heads": 1, "sliding_window": 24, "initializer_range": 0.4, "vocab_size": 40}
         model = MistralForCausalLM(MistralConfig(**shape, **heads)).double().eval()
     assert not refillable(model)
     cells = queued(14)

@@ -36,8 +36,8 @@ HARMLESS = {
     "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "chat_format",
     "_from_model_config",
 }  # fmt: skip
-# Cells of a unit, and how many of them are decoded at once. On a CPU a row of 64 costs some two thirds of a row
-# of 36, and beyond that little is gained; more cells than rows keep the rows busy until the last ones.
+# Cells of a unit, and how many of them are decoded at once. A CPU reads the weights once for all rows: a row gets
+# cheaper up to about so many. More cells than rows keep the rows busy; a unit is what a killed sweep loses.
 CPU_UNIT, GPU_UNIT = 144, 512
 CPU_ROWS, GPU_ROWS = 64, 256
 

@@ -23,8 +23,8 @@ __all__ = ["Batch", "Prefilled"]
 # Prompts are prefilled together where the shortest has this share of the longest's tokens: what is padded is
 # computed for nothing. And no more tokens than this: activations grow with them, and nothing is gained.
 ALIKE, PREFILL_TOKENS = 0.75, 8192
-# Where prompts have to be prefilled anyway, those of the next cells join them up to this many tokens: where each
-# prompt has few cells, one at a time would cost a third more.
+# Where prompts have to be prefilled anyway, those of the next cells join them up to this many tokens: short ones,
+# one at a time, would leave the weights read for few tokens.
 AHEAD_TOKENS = 512
 
 

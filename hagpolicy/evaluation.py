@@ -205,7 +205,8 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
     kept = comparable(fresh)
     Y = kept.common_means
     boot = GroupBootstrap(kept.groups, seed=seed)
-    ladder = Ladder(Y, kept.common_rewards, kept.space.deterministic, np.full(len(Y), policy.sbs_index), boot, seed)
+    frozen, raced = kept.space.deterministic, kept.common is not None
+    ladder = Ladder(Y, kept.common_rewards, frozen, np.full(len(Y), policy.sbs_index), boot, seed, raced)
     decisions = policy.decide_batch(kept.prompts)
     chosen = np.array([decision.index for decision in decisions])
     best: dict[str, int] = policy.manifest.get("task_best") or {}

@@ -119,7 +119,8 @@ def _policy(
 ) -> Policy:
     """Select, gate, evaluate, refit on everything, export."""
     Y, folds = kept.common_means, trainings[0].folds
-    ladder = Ladder(Y, kept.common_rewards, kept.space.deterministic, crossfit_sbs(Y, folds), boot, trainings[0].seed)
+    frozen, seed, raced = kept.space.deterministic, trainings[0].seed, kept.common is not None
+    ladder = Ladder(Y, kept.common_rewards, frozen, crossfit_sbs(Y, folds), boot, seed, raced)
     winner, candidate, entries = _gate(contenders, ladder)
     per_task = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
     over_default = None if kept.default is None else select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain

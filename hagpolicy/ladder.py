@@ -30,6 +30,7 @@ class Ladder:
         frozen: bool (n_configs,): deterministic configs.
         sbs: int64 (n_prompts,): the single best config for each prompt (cross-fitted or fixed).
         boot: draws over groups.
+        raced: the sweep kept some of its configs only, and Y is of those.
     """
 
     Y: np.ndarray
@@ -38,6 +39,7 @@ class Ladder:
     sbs: np.ndarray
     boot: GroupBootstrap
     seed: int = 0
+    raced: bool = False
 
     @property
     def reference(self) -> np.ndarray:
@@ -61,7 +63,7 @@ class Ladder:
         entries: dict[str, Entry] = {}
         if default is not None:
             entries["engine_default"] = self.fixed(self.Y[:, default])
-        entries["random"] = self.fixed(self.Y.mean(axis=1), "a config drawn at random")
+        entries["random"] = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
         entries["sbs"] = self.fixed(self.reference)
         if per_task is not None:
             entries["best_per_task"] = self.fixed(taken(self.Y, per_task), "told the task")

@@ -105,10 +105,10 @@ class Worth:
         error = np.sqrt(errors**2 + (errors[rows, leader] ** 2)[:, None])
         return np.asarray((behind + bound * error < 0.0).all(axis=0))
 
-    def chances(self) -> np.ndarray:
-        """float64 (n_kinds, n_configs): how likely each config is the best for the kind."""
-        best = self.draws.argmax(axis=2)
-        return np.stack([np.bincount(column, minlength=self.means.shape[1]) for column in best.T]) / len(best)
+    def chances(self, configs: Sequence[int]) -> np.ndarray:
+        """float64 (n_kinds, len(configs)): how likely each of them is the best one for the kind."""
+        best = self.draws[:, :, list(configs)].argmax(axis=2)
+        return np.stack([np.bincount(column, minlength=len(configs)) for column in best.T]) / len(best)
 
 
 def _by_group(residuals: np.ndarray, kinds: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

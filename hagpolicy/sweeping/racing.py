@@ -10,7 +10,9 @@
 4. What is left goes to the configs between which the choice for a kind is still open. These
    samples teach the learners only.
 
-A kind is a task label; without labels all prompts are one kind, and configs are kept by their means.
+A kind is a task label. Without labels nothing tells which configs complement each other, so they are
+kept by their means, and more of them: as many as can have half of their samples. Label the tasks
+where there are several: racing gains much from it.
 
 The engine's default is never dropped: the first line of every result is the gain over it, so it gets
 the common samples of every prompt. Measured as well as the others, it stays among the choices.
@@ -38,6 +40,7 @@ PILOT = 1.0 / 3.0
 LOOKS = 3
 LEVEL = 0.05
 COMMON_SHARE = 0.75
+UNTOLD_SHARE = 0.5
 SPENDING_ROUNDS = 3
 # The race itself gets no more than this share of the budget.
 RACE_SHARE = 0.5
@@ -73,9 +76,10 @@ class _Race:
         """Note what was generated."""
         self.mask, self.table, self.budget, self.final = wanted, seen.table, seen.budget, seen.final
 
-    def worth(self) -> Worth:
-        """What the configs seen so far are worth."""
-        assert self.table is not None
+    def worth(self) -> Worth | None:
+        """What the configs seen so far are worth; None where nothing was scored yet."""
+        if self.table is None or not self.table.counts.any():
+            return None
         return Worth.of(self.table.means, self.kinds, self.groups, self.seed)
 
     def everyone(self, samples: int) -> np.ndarray:
@@ -141,7 +145,10 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
 def _drop_dominated(race: _Race) -> None:
     """Drop what is dominated for every kind; errors of the test are shared out over all it may do."""
     level = LEVEL / (LOOKS * max(race.k - 1, 1))
-    out = race.worth().dominated(race.alive, level)
+    worth = race.worth()
+    if worth is None:
+        return
+    out = worth.dominated(race.alive, level)
     dropped = [config for config, is_out in zip(race.alive, out, strict=True) if is_out]
     race.alive = [config for config in race.alive if config not in dropped]
     race.tell("race", dominated=dropped)
@@ -149,14 +156,15 @@ def _drop_dominated(race: _Race) -> None:
 
 def _keep_portfolio(race: _Race) -> None:
     """Take out, one by one, the config whose loss is least, until the rest can have their common samples."""
-    samples = max(int(COMMON_SHARE * race.mask.shape[2]), 1)
-    worth = race.worth() if race.table is not None else None
+    share = COMMON_SHARE if race.kinds.max() > 0 else UNTOLD_SHARE
+    samples = max(int(share * race.mask.shape[2]), 1)
+    worth = race.worth()
     left: list[int] = []
-    while len(race.alive) > _LEAST_KEPT and not race.affordable(race.everyone(samples)):
-        losses = worth.losses(race.alive) if worth is not None else np.arange(len(race.alive))[::-1]
-        left.append(race.alive.pop(int(losses.argmin())))
-    while samples == 1 and len(race.alive) > 1 and not race.affordable(race.everyone(1)):
-        left.append(race.alive.pop(int(worth.losses(race.alive).argmin()) if worth is not None else -1))
+    for least, wanted in ((_LEAST_KEPT, samples), (1, 1)):
+        while len(race.alive) > least and not race.affordable(race.everyone(wanted)):
+            # Without anything seen the space's order decides.
+            place = -1 if worth is None else int(worth.losses(race.alive).argmin())
+            left.append(race.alive.pop(place))
     race.tell("portfolio", least_loss=left)
 
 
@@ -166,7 +174,10 @@ def _added(race: _Race, goal: int) -> np.ndarray:
     Every prompt in turn gets one more sample of a kept config, drawn with the weight p (1 - p), where
     p is the chance that it is the best for the prompt's kind: clear winners and losers get none.
     """
-    chances = race.worth().chances()[race.kinds][:, race.alive]
+    worth = race.worth()
+    if worth is None:
+        return race.mask
+    chances = worth.chances(race.alive)[race.kinds]
     weights = chances * (1.0 - chances)
     rng = np.random.default_rng([abs(race.seed), 2, int(race.mask.sum())])
     wanted, limit = race.mask.copy(), race.limit[race.alive]

@@ -82,12 +82,31 @@ def test_an_unknown_strategy_is_named(tmp_path):
 def test_a_budget_of_generations_ends_a_sweep_and_counts_what_is_stored(tmp_path):
     engine = Counting(seed=1, unit_cells=7)
     table = run(engine, tmp_path, budget=20)
-    assert len(cells_of(tmp_path)) == 14  # two units of one prompt each; a third would exceed it
-    assert np.isnan(table.rewards[2:]).all()
+    assert len(cells_of(tmp_path)) == 20  # two units of one prompt each, and what a third may have
+    assert np.isnan(table.rewards[3:]).all()
     run(Counting(seed=1, unit_cells=7), tmp_path, budget=20)
-    assert len(cells_of(tmp_path)) == 14
+    assert len(cells_of(tmp_path)) == 20
     assert same(run(Counting(seed=1, unit_cells=7), tmp_path), run(engine, tmp_path / "whole"))
     assert len(cells_of(tmp_path)) == N_CELLS
+
+
+def test_a_budget_below_one_unit_is_spent(tmp_path):
+    run(Counting(seed=1, unit_cells=256), tmp_path, budget=5)
+    assert len(cells_of(tmp_path)) == 5
+    run(Counting(seed=1, unit_cells=256), tmp_path, budget=9)
+    assert len(cells_of(tmp_path)) == 9
+
+
+def test_a_budget_that_is_spent_has_room_for_the_cells_that_failed(tmp_path):
+    engine = Counting(seed=1, unit_cells=7, fail_rate=0.4)
+    table = run(engine, tmp_path, budget=20)
+    failed = sum(table.failures.values())
+    assert failed
+    again = Counting(seed=1, unit_cells=7)
+    table = run(again, tmp_path, budget=20)
+    assert table.failures == {}
+    assert sum(again.seeds.values()) == failed
+    assert table.counts.sum() == 20
 
 
 def test_a_budget_of_tokens_ends_a_sweep(tmp_path):
@@ -142,8 +161,9 @@ def test_a_purse_reaches_as_far_as_its_rates():
     purse = Purse(Budget(generations=30))
     purse.count(20, 0)
     assert purse.reach(500) == 30
-    assert purse.begin(10)
-    assert not purse.begin(1)
+    assert purse.begin(7) == 7
+    assert purse.begin(7) == 3
+    assert purse.begin(1) == 0
 
 
 class Backwards(Counting):

@@ -197,8 +197,8 @@ def test_a_folder_of_the_first_format_loads_and_goes_on(tmp_path):
     assert set(load_table(out).scorers.values()) == {"quarter@1"}
     engine = Counting(seed=1, unit_cells=14)
     table = run(engine, out)
-    # The unit that was packed then, and the two cells that failed.
-    assert sorted(len(unit) for unit in engine.units) == [2, 14]
+    # The unit that was packed then, and the cells of two prompts that failed.
+    assert sorted(len(unit) for unit in engine.units) == [1, 1, 14]
     assert same(table, run(SimulatedEngine(seed=1), tmp_path / "fresh"))
     scored = ~np.isnan(stored.rewards)
     np.testing.assert_array_equal(table.rewards[scored], stored.rewards[scored])

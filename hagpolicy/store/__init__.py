@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.prompts import Prompt, as_prompts
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store.cells import View, fill
+from hagpolicy.store.files import Place
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.table import SweepTable
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_table(
-    path: str | Path,
+    path: Place,
     *,
     prompts: Any = None,
     space: DecodingSpace | Iterable[DecodingConfig] | None = None,
@@ -35,7 +35,7 @@ def load_table(
     """The table of a sweep folder, or any part of it. Reads only; a running sweep may be looked at.
 
     Args:
-        path: a folder that `sweep` wrote.
+        path: a folder that `sweep` wrote: a path, a URL or a file system; see `store.files.Place`.
         prompts: strings, messages, `Prompt` or a file; None: those of the latest sweep.
         space: the configs; None: those of the latest sweep.
         samples: at least 1; None: as many as the latest sweep.
@@ -54,11 +54,11 @@ def load_table(
         stored = sum(keys[slot] in store.cells.rows for keys in view.keys for slot in promised)
         if stored == 0:
             raise StoreError(
-                f"none of the {wanted} chosen cells is stored in {path}. Run `sweep` for them; a prompt is the "
+                f"none of the {wanted} chosen cells is stored in {store.path}. Run `sweep` for them; a prompt is the "
                 "same only with the same task, reference, group, id and metadata."
             )
         if stored < wanted:
-            logger.warning("%s: %d of %d cells are not generated yet", path, wanted - stored, wanted)
+            logger.warning("%s: %d of %d cells are not generated yet", store.path, wanted - stored, wanted)
         return table_of(store, view)
 
 
@@ -83,9 +83,10 @@ def chosen_view(
     if space is not None and not isinstance(space, DecodingSpace):
         space = DecodingSpace(space)
     default = latest.default
-    if space is not None and latest.default is not None:
-        known = latest.space[latest.default]
-        default = space.index(known) if known in space else None
+    if space is not None:
+        # Of an earlier sweep where a strategy left the default out of the latest one.
+        known = [plan.view.engine_default for plan in store.plans if plan.view.engine_default is not None]
+        default = space.index(known[-1]) if known and known[-1] in space else None
     for name, value in (("samples", samples), ("max_tokens", max_tokens)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InvalidInput(name, "a whole number of at least 1", value)

@@ -16,6 +16,9 @@ from urllib.parse import unquote, urlsplit
 from hagpolicy.errors import StoreError
 from hagpolicy.store.locks import FolderLock
 
+Place = str | os.PathLike[str] | Any
+"""Where a sweep folder is, as `sweep`, `rescore` and `load_table` take it; see `files_at`."""
+
 INTACT = "What was stored before is intact; make room or give another folder, and run the same call again."
 
 
@@ -154,7 +157,7 @@ def write_whole(path: Path, data: bytes) -> None:
         raise StoreError(f"cannot write {path}: {error}. {INTACT}") from error
 
 
-def files_at(out: Any) -> Files:
+def files_at(out: Place) -> Files:
     """The files of a sweep folder.
 
     Args:

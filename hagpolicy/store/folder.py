@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 from hagpolicy._digest import digest
@@ -26,7 +25,7 @@ from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 from hagpolicy.prompts import Prompt
 from hagpolicy.store import reading, segments, tidying
 from hagpolicy.store.cells import Plan, View
-from hagpolicy.store.files import files_at
+from hagpolicy.store.files import Place, files_at
 from hagpolicy.store.index import Index
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class SweepStore:
 
     def __init__(
         self,
-        path: str | PathLike[str] | Any,
+        path: Place,
         *,
         fingerprint: Mapping[str, str] | None = None,
         engine: str = "",

@@ -18,7 +18,8 @@ class Budget:
     """Limits of a sweep; the first one that is reached ends it. None: no limit.
 
     Generations and tokens count all that the folder holds of this sweep, so that a sweep that is
-    resumed spends no more than one that was not interrupted; minutes count the present call.
+    resumed spends no more than one that was not interrupted; minutes count the present call. A cell
+    that failed and is tried again counts once.
 
     Attributes:
         generations: most cells, at least 1.
@@ -80,18 +81,24 @@ class Purse:
         """Set what is stored already."""
         self.generations, self.tokens = generations, tokens
 
-    def begin(self, cells: int) -> bool:
-        """Whether the budget allows a unit of so many cells to begin; if so, it counts as generated."""
+    def begin(self, cells: int, *, again: bool = False) -> int:
+        """How many cells of a unit of so many the budget allows to begin; they count as generated.
+
+        Args:
+            cells: at least 1.
+            again: they failed before, and count already.
+        """
         limit = self.budget
-        allowed = (
-            (limit.generations is None or self.generations + cells <= limit.generations)
-            and (limit.tokens is None or self.tokens < limit.tokens)
-            and (limit.minutes is None or self.minutes < limit.minutes)
-        )
-        if allowed:
+        if (limit.tokens is not None and self.tokens >= limit.tokens) or (
+            limit.minutes is not None and self.minutes >= limit.minutes
+        ):
+            return 0
+        if not again:
+            if limit.generations is not None:
+                cells = max(min(cells, limit.generations - self.generations), 0)
             self.generations += cells
-            self._here += cells
-        return allowed
+        self._here += cells
+        return cells
 
     def spend(self, tokens: int) -> None:
         """Count the tokens of a unit that ended."""

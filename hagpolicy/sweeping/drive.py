@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from hagpolicy.engines.base import Completion, Engine, Request
@@ -17,16 +18,15 @@ from hagpolicy.store.cells import Plan, stream_seed
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.store.segments import CELL_COLUMNS
 from hagpolicy.sweeping.budget import Purse
+from hagpolicy.sweeping.health import Health
 from hagpolicy.sweeping.progress import Meter
-from hagpolicy.sweeping.scoring import identity, scored
+from hagpolicy.sweeping.scoring import score_row, scored, storable
 
 logger = logging.getLogger(__name__)
 
 # Units that end within a second of each other share a segment: a fast engine would else leave a file a unit.
 FLUSH_SECONDS = 1.0
 FLUSH_CELLS = 20_000
-# After so many units in a row on which the engine failed as a whole, it is taken for dead.
-DEAD_AFTER = 3
 
 
 class _Buffer:
@@ -54,26 +54,39 @@ class _Buffer:
         self._flushed = time.monotonic()
 
 
+@dataclass
+class _Unit:
+    """A unit on its way through the engine: keys and requests of its cells; whether cells of it failed before."""
+
+    keys: list[str]
+    requests: list[Request]
+    failed_before: bool
+
+
 class _Feed:
-    """The units of a sweep on their way to the engine, as long as the budget lasts."""
+    """The units of a sweep on their way to the engine, as long as the budget lasts and the engine lives."""
 
-    def __init__(self, units: Iterable[tuple[Plan, int]], purse: Purse) -> None:
-        self._units, self._purse = units, purse
-        self._flying: dict[int, tuple[list[str], list[Request]]] = {}
-        self.all_taken = False
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        for number, (plan, unit) in enumerate(self._units):
-            keys = plan.keys(unit)
-            if not self._purse.begin(len(keys)):
-                return
-            self._flying[number] = keys, _requests(plan, unit, keys)
-            yield self._flying[number][1]
+    def __init__(self, units: Iterable[tuple[Plan, int]], store: SweepStore, purse: Purse, health: Health) -> None:
+        self._units, self._store, self._purse, self._health = units, store, purse, health
+        self.flying: dict[int, _Unit] = {}
         self.all_taken = True
 
-    def landed(self, number: int) -> tuple[list[str], list[Request]]:
-        """Keys and requests of a unit that ended."""
-        return self._flying.pop(number)
+    def __iter__(self) -> Iterator[list[Request]]:
+        number = 0
+        for plan, unit in self._units:
+            if self._health.dead:
+                self.all_taken = False
+                return
+            wanted = plan.keys(unit)
+            # Only cells that failed are generated again.
+            again = any(key in self._store.cells.rows for key in wanted)
+            keys = wanted[: self._purse.begin(len(wanted), again=again)]
+            if keys:
+                self.flying[number] = _Unit(keys, _requests(plan, unit, keys), again)
+                yield self.flying[number].requests
+                number += 1
+            # Not the end: where a budget has no room for more, cells that failed are still tried again.
+            self.all_taken = self.all_taken and len(keys) == len(wanted)
 
 
 def run_units(
@@ -88,27 +101,27 @@ def run_units(
 
     Returns:
         False where the budget ended before the units did.
+
+    Raises:
+        EngineError: the engine is dead by its `Health` (units that were left are not begun), or loses units.
     """
-    buffer, feed, dead = _Buffer(store), _Feed(units, purse), 0
+    health = Health()
+    buffer, feed = _Buffer(store), _Feed(units, store, purse, health)
     try:
         with contextlib.closing(cast("Generator[Any, None, None]", engine.stream(feed))) as outcomes:
             for number, outcome in outcomes:
-                keys, requests = feed.landed(number)
-                completions, error = _checked(engine, requests, outcome)
-                dead = dead + 1 if error is not None else 0
-                names = [scorers[request.prompt] for request in requests]
-                scores = _scored_now(names, requests, completions)
-                buffer.add(_row(*cell) for cell in zip(keys, requests, completions, names, scores, strict=True))
-                tokens = sum(completion.tokens for completion in completions)
-                purse.spend(tokens)
+                unit = feed.flying.pop(number, None)
+                if unit is None:
+                    raise EngineError(f"{engine.name} gave back a unit {number!r} that it was not given")
+                completions, error = _checked(engine, unit.requests, outcome)
+                health.ended(number, error, feed.flying, failed_before=unit.failed_before)
+                scores = _stored(unit, completions, scorers, buffer)
+                purse.spend(sum(completion.tokens for completion in completions))
                 missing = [score for score in scores if score is not None and score.value != score.value]
                 meter.add(completions, [score.reason or "no reason given" for score in missing])
-                if dead >= DEAD_AFTER:
-                    raise EngineError(
-                        f"{engine.name} failed on {dead} units in a row, last with: {error}. What this run did is "
-                        f"stored in {store.path}; the same call tries the failed cells again."
-                    ) from error
         buffer.flush()
+        if feed.flying:
+            raise EngineError(f"{engine.name} gave {len(feed.flying)} units not back; the same call goes on from there")
     except StoreError:
         raise
     except BaseException as error:
@@ -118,13 +131,32 @@ def run_units(
             words = "stopped: %d of %d cells of this run are stored in %s; the same call goes on from there"
             logger.warning(words, done, total, store.path)
         raise
+    if health.dead and not (feed.all_taken and health.good):
+        raise EngineError(
+            f"{engine.name} failed on {health.failures} units in a row, last with: {health.error}. What this run did "
+            f"is stored in {store.path}; the same call tries the failed cells again."
+        ) from health.error
     return feed.all_taken
+
+
+def _stored(
+    unit: _Unit, completions: Sequence[Completion], scorers: Mapping[Prompt, Scorer], buffer: _Buffer
+) -> list[Score | None]:
+    """Score a unit and hand its cells on; their scores."""
+    owners = [scorers[request.prompt] for request in unit.requests]
+    scores: list[Score | None] = [None] * len(owners)
+    try:
+        scores = _scored_now(owners, unit.requests, completions)
+    finally:
+        # Interrupted while they were scored, the texts are stored all the same: the next call scores them.
+        buffer.add(_row(*cell) for cell in zip(unit.keys, unit.requests, completions, owners, scores, strict=True))
+    return scores
 
 
 def _requests(plan: Plan, unit: int, keys: Sequence[str]) -> list[Request]:
     view = plan.view
     requests = []
-    for key, (prompt, slot) in zip(keys, plan.cells(unit), strict=True):
+    for key, (prompt, slot) in zip(keys, plan.cells(unit), strict=False):  # a budget may end within the unit
         j, sample = view.slots[slot]
         requests.append(Request(view.prompts[prompt], view.space[j], sample, stream_seed(key), view.limit(j)))
     return requests
@@ -151,8 +183,18 @@ def _misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> Except
         return EngineError(f"{engine.name} gave no completions, but {outcome!r:.80}")
     if len(given) != len(requests):
         return EngineError(f"{engine.name} gave {len(given)} completions for {len(requests)} requests")
-    bad = [one for one in given if not isinstance(one, Completion) or not isinstance(one.text, str)]
-    return EngineError(f"{engine.name} gave no completion with a text, but {bad[0]!r:.80}") if bad else None
+    bad = [one for one in given if not _well_formed(one)]
+    return EngineError(f"{engine.name} gave no completion with a text, but {bad[0]!r:.200}") if bad else None
+
+
+def _well_formed(one: Any) -> bool:
+    """Whether it is a completion that can be stored."""
+    return (
+        isinstance(one, Completion)
+        and isinstance(one.text, str)
+        and all(isinstance(count, int) and 0 <= count < 2**31 for count in (one.tokens, one.prompt_tokens))
+        and isinstance(one.seconds, (int, float))
+    )
 
 
 def _scored_now(
@@ -170,14 +212,13 @@ def _scored_now(
 def _row(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> tuple[Any, ...]:
     """A cell in the order of `CELL_COLUMNS`."""
     prompt = request.prompt
-    # An engine that cut a text within a character may leave half of one, which no file format takes.
-    text = completion.text.encode("utf-8", "replace").decode("utf-8")
     failed = completion.finish == "error"
     error = (completion.error or "unknown") if failed else None
-    reward = (None,) * 4 if score is None else (score.value, score.reason, score.answer, identity(scorer))
+    reward = (None,) * 4 if score is None else score_row(score, scorer)
     return (
-        key, prompt.digest, prompt.id, prompt.task,
+        key, prompt.digest, prompt.id and storable(prompt.id), storable(prompt.task),
         request.config.digest, request.max_tokens, request.sample, request.seed,
-        text, completion.tokens, completion.prompt_tokens, completion.seconds, completion.finish, error,
+        storable(completion.text), completion.tokens, completion.prompt_tokens, completion.seconds,
+        str(completion.finish), error and storable(error),
         *reward, json.dumps(dict(completion.receipt), default=str),
     )  # fmt: skip

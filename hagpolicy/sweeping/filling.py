@@ -13,9 +13,9 @@ import numpy as np
 
 from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.base import Scorer
+from hagpolicy.scorers.checked import error_text
 from hagpolicy.store import table_of
 from hagpolicy.store.cells import Plan, View
-from hagpolicy.store.files import files_at
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.budget import Purse
 from hagpolicy.sweeping.drive import run_units
@@ -52,6 +52,10 @@ class Filling:
     meter: Meter
     strategy: str = "full"
     _checked: bool = field(default=False, init=False)
+    _tried: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._tried = len(self.store.cells)
 
     def all(self) -> View:
         """Generate every cell of the view, as far as the budget goes; the view."""
@@ -65,19 +69,19 @@ class Filling:
         limited = budget.generations is None and budget.tokens is None and budget.minutes is None
         most = max(int(DEFAULT_SHARE * self.view.n_cells), 1) if limited else self.view.n_cells
         rounds = strategy(self.view, self.purse.reach(most), seed)
-        mask = next(rounds)
+        observed: Any = None  # which begins a generator
         while True:
-            done = self._fill(mask)
-            observed = Observed(self._masked(mask), self.purse.reach(most), final=not done)
             try:
                 mask = rounds.send(observed)
             except StopIteration as stop:
                 return self._leave(stop.value, name)
+            done = self._fill(mask)
+            observed = Observed(self._masked(mask), self.purse.reach(most), final=not done)
 
     def _fill(self, mask: np.ndarray | None) -> bool:
         """Generate and score the cells of a mask; False where the budget ended before them."""
         store, view = self.store, self.view
-        work = plan_work(store, view, self.engine.unit_cells, mask)
+        work = plan_work(store, view, self.engine.unit_cells, mask, self._tried)
         if mask is None or work.new.units:
             store.add_plan(work.new)
         wanted = view.chosen(mask)
@@ -154,9 +158,11 @@ class Filling:
 
 
 @contextlib.contextmanager
-def opened(scorers: Sequence[Scorer], out: str | Path) -> Iterator[None]:
-    """Let the scorers keep their work in the sweep folder, where it is on this machine, while it is being filled."""
-    folder = files_at(out).folder
+def opened(scorers: Sequence[Scorer], folder: Path | None) -> Iterator[None]:
+    """Let the scorers keep their work in the sweep folder, where it is on this machine, while it is being filled.
+
+    One that cannot be closed is a warning: what it scored is stored, and the others are to be closed too.
+    """
     distinct = list({id(scorer): scorer for scorer in scorers}.values())
     try:
         for scorer in distinct:
@@ -164,4 +170,7 @@ def opened(scorers: Sequence[Scorer], out: str | Path) -> Iterator[None]:
         yield
     finally:
         for scorer in distinct:
-            scorer.close()
+            try:
+                scorer.close()
+            except Exception as error:  # whatever a user's scorer raises
+                logger.warning("the scorer %s could not be closed: %s", scorer.name, error_text(error))

@@ -26,7 +26,7 @@ class Work:
         view: the cells that are wanted.
         new: the plan with the units packed now; its view is `view`.
         old: unfinished units of stored plans, as (plan, unit), to be run as they were packed.
-        stored: how many wanted cells are stored and did not fail.
+        stored: how many wanted cells are stored and are not to be generated again.
     """
 
     view: View
@@ -47,42 +47,60 @@ class Work:
     @cached_property
     def n_cells(self) -> int:
         """Number of cells to generate."""
-        return sum(sum(1 for _ in plan.cells(unit)) for plan, unit in self.units())
+        return sum(len(plan.patterns[pattern]) for plan, unit in self.units() for _, pattern in plan.units[unit])
 
 
-def plan_work(store: SweepStore, view: View, unit_cells: int, mask: np.ndarray | None = None) -> Work:
+def plan_work(
+    store: SweepStore, view: View, unit_cells: int, mask: np.ndarray | None = None, tried: int | None = None
+) -> Work:
     """Decide what is generated, and together with what, before the first token.
 
     A cell that is stored is not generated again, unless the engine failed on it: then it is tried
-    once more in every new call of `sweep`. A unit of a stored plan of which nothing is stored, and
-    of which everything is wanted, runs as it was packed: its texts are then those of an
-    uninterrupted sweep, bit by bit. All other cells are packed into new units.
+    once more in every new call of `sweep`, after all others and with no other prompt beside it that
+    its unit could take along. A unit of a stored plan of which nothing is stored, and of which
+    everything is wanted, runs as it was packed: its texts are then those of an uninterrupted sweep,
+    bit by bit. All other cells are packed into new units.
 
     Args:
         store: the sweep folder.
         view: the cells that there are to want.
         unit_cells: how many cells the engine likes to generate together, at least 1.
         mask: bool (n_prompts, n_configs, n_samples), which of them are wanted; None: all.
+        tried: how many records of cells the folder held when the call began: what failed since is
+            not tried again. None: as many as it holds.
     """
-    failed = store.cells.column("failed") > 0
-    done = {key for key, row in store.cells.rows.items() if not failed[row]}
-    wanted_keys = view.chosen(mask)
-    open_keys = {key for keys in wanted_keys for key in keys if key not in done}
-    stored = sum(map(len, wanted_keys)) - len(open_keys)
+    rows = store.cells.rows
+    failed = set(np.flatnonzero(store.cells.column("failed")[:tried] > 0).tolist())
+    fresh: set[str] = set()
+    again: set[str] = set()
+    stored = 0
+    for keys in view.chosen(mask):
+        for key in keys:
+            row = rows.get(key)
+            if row is None:
+                fresh.add(key)
+            elif row in failed:
+                again.add(key)
+            else:
+                stored += 1
     old: list[tuple[Plan, int]] = []
-    for plan in store.plans:
-        if not open_keys:
-            break
+    for plan in store.plans if fresh else ():
+        keys_of = plan.view.keys
         for unit in range(len(plan.units)):
-            keys = plan.keys(unit)
-            if all(key in open_keys and key not in store.cells.rows for key in keys):
+            if all(keys_of[prompt][slot] in fresh for prompt, slot in plan.cells(unit)):
                 old.append((plan, unit))
-                open_keys.difference_update(keys)
-    wanted = [tuple(slot for slot, key in enumerate(keys) if key in open_keys) for keys in view.keys]
-    return Work(view, pack(view, wanted, unit_cells), tuple(old), stored)
+                fresh.difference_update(plan.keys(unit))
+    return Work(view, pack(view, _slots(view, fresh), unit_cells, _slots(view, again)), tuple(old), stored)
 
 
-def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int) -> Plan:
+def _slots(view: View, chosen: set[str]) -> list[tuple[int, ...]]:
+    """For each prompt, the slots of the cells whose keys are chosen."""
+    if not chosen:
+        return [()] * len(view.prompts)
+    return [tuple(slot for slot, key in enumerate(keys) if key in chosen) for keys in view.keys]
+
+
+def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int, again: Sequence[Sequence[int]] = ()) -> Plan:
     """Pack cells into units: those of one prompt together, several prompts where they fit.
 
     A prompt with more cells than a unit holds is split into equal parts.
@@ -91,23 +109,33 @@ def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int) -> Plan:
         view: the view.
         wanted: for each prompt, the slots to be generated.
         unit_cells: cells of a unit, at least 1.
+        again: for each prompt, further slots, in units after the others that hold one prompt each.
     """
     patterns: dict[tuple[int, ...], int] = {}
     units: list[tuple[tuple[int, int], ...]] = []
     current: list[tuple[int, int]] = []
     size = 0
-    for prompt, slots in enumerate(wanted):
-        n_parts = math.ceil(len(slots) / max(unit_cells, 1))
-        for part in np.array_split(np.array(slots, dtype=np.int64), n_parts) if n_parts else ():
-            pattern = tuple(part.tolist())
-            if current and size + len(pattern) > unit_cells:
-                units.append(tuple(current))
-                current, size = [], 0
-            current.append((prompt, patterns.setdefault(pattern, len(patterns))))
-            size += len(pattern)
+    parts_of: dict[tuple[int, ...], list[tuple[int, ...]]] = {}  # most prompts want the same
+    for alone, rows in ((False, wanted), (True, again)):
+        for prompt, slots in enumerate(map(tuple, rows)):
+            if slots not in parts_of:
+                parts_of[slots] = _parts(slots, max(unit_cells, 1))
+            for pattern in parts_of[slots]:
+                if current and (alone or size + len(pattern) > unit_cells):
+                    units.append(tuple(current))
+                    current, size = [], 0
+                current.append((prompt, patterns.setdefault(pattern, len(patterns))))
+                size += len(pattern)
     if current:
         units.append(tuple(current))
     return Plan(view, tuple(patterns), tuple(units))
+
+
+def _parts(slots: tuple[int, ...], most: int) -> list[tuple[int, ...]]:
+    """The slots in as few parts of about equal size as have at most so many; none where there are no slots."""
+    n_parts = math.ceil(len(slots) / most)
+    cuts = np.array_split(np.array(slots, dtype=np.int64), n_parts) if n_parts else []
+    return [tuple(part.tolist()) for part in cuts]
 
 
 def check_settings(engine: Engine, space: DecodingSpace) -> None:

@@ -16,6 +16,7 @@ from hagpolicy.scorers import scorer_of
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store import table_of
 from hagpolicy.store.cells import Plan
+from hagpolicy.store.files import Place
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.asked import Asked
 from hagpolicy.sweeping.budget import Budget, Purse
@@ -38,7 +39,7 @@ def sweep(
     *,
     samples: int = 4,
     max_tokens: int = 256,
-    out: str | Path,
+    out: Place,
     seed: int = 0,
     strategy: str | Strategy = "full",
     budget: Budget | int | str | None = None,
@@ -52,8 +53,8 @@ def sweep(
     stopped, and a larger one adds what is missing. The engine's default joins the space and is
     marked. A deterministic config is drawn once. An engine or scorer error marks its cell and the
     run goes on; `table.failures` counts the marks. Cells the engine failed on are tried once more
-    by every new call; where stored cells lack the rewards of this scorer, they are scored from
-    their texts.
+    by every new call, after all others: so much does a cell cost that always fails. Where stored
+    cells lack the rewards of this scorer, they are scored from their texts.
 
     Args:
         engine: an engine, what `load_engine` takes, or a mapping {"engine": that, **its options}.
@@ -62,7 +63,7 @@ def sweep(
         scorer: one for all or a mapping by task; see `scorers.scorer_of`.
         samples: drawn of every prompt and config, at least 1.
         max_tokens: limit on new tokens where a config has none of its own, at least 1.
-        out: the folder.
+        out: the folder: a path, a URL such as "s3://bucket/sweep", or a file system; see `store.files.Place`.
         seed: another one draws other samples.
         strategy: "full": every prompt under every config; "racing": spends a part of that, on the
             configs that matter and where the choice is uncertain (`sweeping.racing`); "hag": the
@@ -79,15 +80,16 @@ def sweep(
             each unit; or a `Meter`, which keeps preview and summary for the caller.
 
     Returns:
-        The table of exactly these prompts, configs and samples; of the configs that a strategy kept.
+        The table of exactly these prompts, configs and samples; of the configs that a strategy kept, with
+        whatever the folder holds of them.
 
     Raises:
         InvalidInput: bad prompts, space, scorer or numbers, references that a scorer cannot use;
             UnsupportedSetting: a config that the engine cannot run. Both before a token is spent.
         ForeignSweep, SweepLocked: the folder is another engine's, or being written to.
         StoreError: it cannot be read or written; what was stored before is intact.
-        EngineError: the engine failed as a whole on several units in a row, or does not do what it
-            is told; what is done is stored.
+        EngineError: the engine failed as a whole on so many units in a row that it is taken for dead
+            (`sweeping.health`), or does not do what it is told; what is done is stored.
         KeyboardInterrupt: after what is done is stored.
     """
     (called, rounds), limits = get_strategy(strategy), Budget.of(budget)
@@ -98,7 +100,7 @@ def sweep(
         view = asked.view(made)
         with (
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
-            opened(scorers, out),
+            opened(scorers, store.folder),
         ):
             filling = Filling(made, store, store.known(view), scorers, Purse(limits), meter, called)
             view = filling.all() if rounds is None else filling.in_rounds(rounds, called, seed)
@@ -110,7 +112,9 @@ def sweep(
         meter.say(str(meter.summary))
     if table.failures:
         shown = "; ".join(f"{count} × {reason}" for reason, count in list(table.failures.items())[:3])
-        logger.warning("%s: %d of %d cells have no reward: %s", out, sum(table.failures.values()), view.n_cells, shown)
+        logger.warning(
+            "%s: %d of %d cells have no reward: %s", store.path, sum(table.failures.values()), view.n_cells, shown
+        )
     return table
 
 
@@ -146,7 +150,9 @@ def _made(engine: Engine | str | Path | Mapping[str, Any], on: str | None, worke
     if on == "ray":
         from hagpolicy.engines.ray_pool import RayEngine
 
-        made: Engine = RayEngine(spec, workers=workers, **options)
+        if workers is not None:
+            options["workers"] = workers
+        made: Engine = RayEngine(spec, **options)
     else:
         from hagpolicy.engines import load_engine
 
@@ -154,13 +160,13 @@ def _made(engine: Engine | str | Path | Mapping[str, Any], on: str | None, worke
     return made
 
 
-def rescore(out: str | Path, scorer: Any) -> SweepTable:
+def rescore(out: Place, scorer: Any) -> SweepTable:
     """Compute the rewards of the latest sweep in `out` anew from the stored texts; nothing is generated.
 
     Earlier rewards stay stored: `load_table(out, scorer=...)` gives those of any scorer.
 
     Args:
-        out: a folder that `sweep` wrote.
+        out: a folder that `sweep` wrote, wherever it is.
         scorer: see `sweep`.
 
     Returns:
@@ -172,12 +178,12 @@ def rescore(out: str | Path, scorer: Any) -> SweepTable:
     """
     with SweepStore(out, write=True) as store:
         if not store.plans:
-            raise StoreError(f"{out} holds no plan: there is nothing to score.")
+            raise StoreError(f"{store.path} holds no plan: there is nothing to score.")
         latest = store.plans[-1].view
         scorers = scorer_of(scorer, latest.prompts)
         check_references(latest.prompts, scorers)
         view = replace(latest, scorers=tuple(identity(one) for one in scorers))
-        with opened(scorers, out):
+        with opened(scorers, store.folder):
             score_stored(store, view, scorers, again=True)
         store.add_plan(Plan(view))
         return table_of(store, view)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hagpolicy.engines.base import Completion
@@ -17,13 +18,26 @@ from hagpolicy.store.segments import SCORE_COLUMNS
 
 logger = logging.getLogger(__name__)
 
-# Rewards of so many cells are held at most before they are written.
-FLUSH_SCORES = 100_000
+# Rewards of so many cells, or of so many seconds, are held at most before they are written.
+FLUSH_SCORES, FLUSH_SECONDS = 100_000, 30.0
+# So many texts go to the scorers together: what is scored when a sweep is interrupted is lost.
+SCORED_AT_ONCE = 1000
 
 
 def identity(scorer: Scorer) -> str:
     """Name and version of a scorer, as stored with every reward."""
     return f"{scorer.name}@{scorer.version}"
+
+
+def storable(text: Any) -> str:
+    """A text as a file can hold it: an engine that cut one within a character may leave half of it."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def score_row(score: Score, scorer: Scorer) -> tuple[float, str | None, str | None, str]:
+    """A score as it is stored: reward, reason, answer, scorer."""
+    reason, answer = (None if said is None else storable(said) for said in (score.reason, score.answer))
+    return score.value, reason, answer, identity(scorer)
 
 
 def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
@@ -55,17 +69,28 @@ def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, ag
             if row is not None and not failed[row] and key not in known:
                 wanted[key] = i
     rows: list[tuple[Any, ...]] = []
-    for found in store.completions(wanted) if wanted else ():
-        owners = [wanted[key] for key, _ in found]
-        items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
-        scores = scored([bound[id(scorers[i])] for i in owners], items)
-        for (key, _), i, score in zip(found, owners, scores, strict=True):
-            rows.append((key, score.value, score.reason, score.answer, view.scorers[i]))
-        if len(rows) >= FLUSH_SCORES:
-            _store(store, rows)
-    _store(store, rows)
+    begun = time.monotonic()
+    try:
+        for found in _parts(store.completions(wanted)) if wanted else ():
+            owners = [wanted[key] for key, _ in found]
+            items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
+            scores = scored([bound[id(scorers[i])] for i in owners], items)
+            for (key, _), i, score in zip(found, owners, scores, strict=True):
+                rows.append((key, *score_row(score, scorers[i])))
+            if len(rows) >= FLUSH_SCORES or time.monotonic() - begun >= FLUSH_SECONDS:
+                _store(store, rows)
+                begun = time.monotonic()
+    finally:
+        _store(store, rows)
     if wanted:
         logger.info("%s: %d stored cells scored without generating", store.path, len(wanted))
+
+
+def _parts(found: Iterable[list[tuple[str, Completion]]]) -> Iterator[list[tuple[str, Completion]]]:
+    """The completions of all segments in parts of a bounded size."""
+    for segment in found:
+        for start in range(0, len(segment), SCORED_AT_ONCE):
+            yield segment[start : start + SCORED_AT_ONCE]
 
 
 def _defaults(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[str, Completion]:

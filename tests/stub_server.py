@@ -75,7 +75,8 @@ class Stub:
         said = f"{body.get('seed') if body.get('temperature') else '-'} {body.get('temperature')} {text}"
         said += " penalised" if body.get("frequency_penalty") else ""
         choices: list[dict[str, Any]] = []
-        for index in reversed(range(body.get("n", 1))):
+        asked = body.get("n", 1)
+        for index in reversed(range({"two": min(asked, 2), "more": asked + 1}.get(word, asked))):
             content = said + " word" * index
             message: dict[str, Any] = {"role": "assistant", "content": content}
             finish: str | None = "length" if word == "long" else "stop"

@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from stub_server import StubProcess
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.dialects.servers import SERVERS
-from hagpolicy.engines.http_client import Client, Key
+from hagpolicy.engines.http_client import Client, Key, is_official
 from hagpolicy.engines.http_retry import Backoff, Patience, Trouble, retry_after
 from hagpolicy.engines.openai_api import OpenAIEngine
 from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
@@ -194,6 +193,15 @@ def test_a_server_that_serves_nobody_fails_the_unit(stub, engines, fault) -> Non
     assert ("HAG_TEST_KEY" in str(caught.value)) == (fault == "401")
 
 
+def test_what_was_answered_before_the_server_was_given_up_is_kept(stub, engines) -> None:
+    unit = [cell("first"), *(cell(f"[[401]] {at}") for at in range(3))]
+    completions = engines(stub.url, max_concurrency=1).generate(unit)
+    assert [completion.finish for completion in completions] == ["stop", "error", "error", "error"]
+    assert all("401" in (completion.error or "") for completion in completions[1:])
+    with pytest.raises(EngineError, match="401"):
+        engines(stub.url).generate(unit[1:])
+
+
 def test_an_empty_account_is_no_wave_to_wait_for(stub, engines) -> None:
     with pytest.raises(EngineError, match="429"):
         engines(stub.url).generate([cell("[[429]] quota")])
@@ -294,22 +302,94 @@ def test_a_receipt_tells_what_was_not_honoured_as_sent(stub, engines) -> None:
     assert engine.unsupported(DecodingConfig(top_k=3)) == []
 
 
-def test_samples_are_asked_for_together_only_where_no_seed_is_lost(stub, engines, monkeypatch) -> None:
-    hot, sure = DecodingConfig(temperature=1.0), DecodingConfig(temperature=0.0)
-    unit = [Request(Prompt("q"), c, s, s, 16) for s in range(3) for c in (hot, sure)] + [cell("other", hot)]
-    engine = engines(stub.url)
-    engine.generate(unit)
-    assert [note["body"].get("n") for note in stub.record()] == [None] * 7
-    stub.clear()
-    seedless = {**SERVERS, "openai": replace(SERVERS["openai"], seeds=None)}
-    monkeypatch.setattr("hagpolicy.dialects.servers.SERVERS", seedless)
-    monkeypatch.setattr("hagpolicy.engines.openai_api.SERVERS", seedless)
-    completions = engine.generate(unit)
+HOT = DecodingConfig(temperature=1.0)
+
+
+@pytest.mark.parametrize("kind", sorted(SERVERS.keys() - {"openai"}))
+def test_where_seeds_are_sent_every_cell_is_a_request_of_its_own(stub, engines, kind) -> None:
+    engines(stub.url, server=kind).generate([Request(Prompt("q"), HOT, s, s, 16) for s in range(3)])
+    assert [note["body"].get("n") for note in stub.record()] == [None] * 3
+    seeds = {note["body"].get("seed") for note in stub.record()}
+    assert seeds == ({None} if kind == "transformers_serve" else {0, 1, 2})
+
+
+def test_the_official_api_is_asked_for_the_samples_of_a_cell_together_and_without_seeds(stub, engines) -> None:
+    sure = DecodingConfig(temperature=0.0)
+    unit = [Request(Prompt("q"), c, s, s, 16) for s in range(3) for c in (HOT, sure)] + [cell("other", HOT)]
+    completions = engines(stub.url, server="openai").generate(unit)
+    assert not any("seed" in note["body"] for note in stub.record())
     assert sorted(note["body"].get("n", 1) for note in stub.record()) == [1, 1, 1, 1, 3]
     assert [completions[at].text for at in (0, 2, 4)] == ["None 1.0 q", "None 1.0 q word", "None 1.0 q word word"]
     assert sum(completions[at].tokens for at in (0, 2, 4)) == 21
     assert "share of 21" in completions[0].receipt["tokens"]
     assert completions[6].text == "None 1.0 other"
+
+
+def test_answers_that_a_server_did_not_draw_are_asked_for_again(stub, engines) -> None:
+    engine = engines(stub.url, server="openai")
+    for script, asked in (("two", [5, 3, 1]), ("few 500 two ok", [5, 5, 5, 3]), ("more", [5])):
+        stub.clear()
+        completions = engine.generate([Request(Prompt(f"[[{script}]] q"), HOT, s, s, 16) for s in range(5)])
+        assert [note["body"].get("n", 1) for note in stub.record()] == asked
+        assert [completion.finish for completion in completions] == ["stop"] * 5
+        assert sum(completion.tokens for completion in completions) <= 35
+
+
+def test_what_was_drawn_stays_where_the_others_fail(stub, engines) -> None:
+    engine = engines(stub.url, server="openai")
+    completions = engine.generate([Request(Prompt("[[two 400]] q"), HOT, s, s, 16) for s in range(5)])
+    assert [completion.finish for completion in completions] == ["stop"] * 2 + ["error"] * 3
+
+
+def test_a_server_that_is_not_recognised_is_spoken_to_plainly_and_its_user_told(stub, caplog) -> None:
+    engine = load_engine(f"openai:{stub.url}")
+    try:
+        engine.generate([cell("q", HOT)])
+    finally:
+        engine.close()
+    assert engine.fingerprint["server"] == "compatible"
+    [note] = stub.record()
+    assert (note["body"]["seed"], note["body"]["max_tokens"]) == (5, 16)
+    assert "max_completion_tokens" not in note["body"]
+    assert "temperature 1 stands in" in caplog.text
+    assert "server=" in caplog.text
+    caplog.clear()
+    load_engine(f"openai:{stub.url}", server="openai").close()
+    assert not caplog.text
+
+
+def test_an_address_may_leave_out_the_path_of_the_api(stub) -> None:
+    engine = load_engine(f"openai:{stub.url.removesuffix('/v1')}")
+    try:
+        assert engine.generate([cell("q")])[0].finish == "stop"
+    finally:
+        engine.close()
+
+
+def test_a_server_that_answers_to_any_name_is_asked_by_its_own(stub) -> None:
+    with pytest.raises(InvalidInput, match=r"one of those at .*: stub, got another"):
+        load_engine(f"openai:{stub.url}#another", server="llama_cpp")
+    load_engine(f"openai:{stub.url}#another", server="ollama").close()
+
+
+def test_a_wrong_path_or_model_is_said_with_what_to_look_at(stub, engines) -> None:
+    with pytest.raises(EngineError, match=r"404.*root of the API, and the model"):
+        engines(stub.url).generate([cell("[[404]] q")])
+
+
+def test_only_the_official_address_is_taken_for_the_official_api() -> None:
+    assert is_official("https://api.openai.com/v1")
+    assert is_official("https://eu.api.openai.com/v1")
+    for other in ("http://localhost:8000/v1", "https://api.openai.com.example.org/v1", "https://notapi.openai.com"):
+        assert not is_official(other)
+
+
+def test_the_official_api_is_known_by_its_address_and_not_asked_what_it_is(monkeypatch) -> None:
+    monkeypatch.setenv("HAG_TEST_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    engine = load_engine("openai:gpt-x", key_env="HAG_TEST_KEY")
+    engine.close()
+    assert engine.fingerprint["server"] == "openai"
 
 
 def test_streams_share_one_thread_which_ends_with_the_engine(stub, engines) -> None:
@@ -346,7 +426,9 @@ def test_closing_a_stream_ends_what_is_in_flight(engines) -> None:
 
 def test_a_process_that_forgets_its_engine_ends(stub) -> None:
     code = f"""
+        import logging
         from hagpolicy import DecodingConfig, Prompt, Request, load_engine
+        logging.disable(logging.WARNING)
         engine = load_engine("openai:{stub.url}")
         units = [[Request(Prompt(text), DecodingConfig(), 0, 1, 8)] for text in ("a", "[[hang]] b", "[[hang]] c")]
         stream = engine.stream(units)
@@ -380,10 +462,15 @@ def test_a_sweep_over_a_faulty_server_is_complete(stub, tmp_path: Path) -> None:
         ("openai:http://user:secret@host/v1#m", {}, "base_url"),
         ("openai:http://host/v1?api-key=secret#m", {}, "base_url"),
         ("openai:http://host/v1#", {}, "a model after"),
+        ("openai:http://host/v1/chat/completions#m", {}, r"the root of the API.*Leave /chat/completions away"),
+        ("openai:localhost:8000/v1#m", {}, r"openai:http://host:port/v1#MODEL"),
+        ("openai:http://host/v1#m", {"server": "vlm"}, "Did you mean 'vllm'"),
+        ("openai:http://127.0.0.1:9/v1#m", {"server": "vlm"}, "Did you mean 'vllm'"),
         ("openai:http://host/v1#m", {"base_url": "http://host/v1"}, "one address"),
         ("openai:m", {"timeout": 0.0}, "timeout"),
         ("openai:m", {"bogus": 1}, "options of openai"),
-        ("openai:m", {}, "HAG_NO_KEY"),
+        ("openai:m", {}, r"HAG_NO_KEY.*https://api.openai.com/v1.*a server of your own.*openai:http://"),
+        ("openai:m", {"base_url": "https://api.openai.com"}, "HAG_NO_KEY"),
     ],
 )
 def test_wrong_specs_are_refused(spec, options, wrong, monkeypatch) -> None:

@@ -34,6 +34,7 @@ LACKS = {
     "ollama": SEARCH | TRUNCATION | {"repetition_penalty"},
     "transformers_serve": {"presence_penalty", "frequency_penalty"},
     "openai": SEARCH | TRUNCATION | {"repetition_penalty"},
+    "compatible": SEARCH | TRUNCATION | {"repetition_penalty"},
 }
 
 

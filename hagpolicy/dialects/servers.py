@@ -33,10 +33,12 @@ class Server:
         plain_limit: name of the limit on new tokens in /v1/completions.
         seeds: "per_request": a request's seed gives its text again, as long as the server computes it in
             the same batch shapes and with as much of the prompt in its cache; "global": a seed sets one
-            random stream for all requests, so it is never sent; None: the API has none.
-        n: several samples of one request are drawn by the server; never asked for at temperature 0.
+            random stream for all requests, so it is never sent; None: none is sent.
+        n: several samples of one request are drawn by the server; asked for only where no seed is sent, since
+            they would share it, and never at temperature 0.
         packed: name of the field that takes the whole configuration as a JSON string; "": none.
         keeps: settings with a default of the server's own which no request can change, and what it is.
+        any_model: a request that names another model than it has is answered all the same.
         one_at_a_time: requests are worked off one after the other, so concurrency gains nothing.
     """
 
@@ -47,6 +49,7 @@ class Server:
     n: bool = False
     packed: str = ""
     keeps: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    any_model: bool = False
     one_at_a_time: bool = False
 
 
@@ -111,10 +114,10 @@ SERVERS: Mapping[str, Server] = MappingProxyType(
         "vllm": Server("vLLM", _over_http(VLLM), n=True),
         # A seed counts only in a server started with --enable-deterministic-inference, where the answers
         # of one request with n > 1 share it and are copies; without a seed all requests there share one.
-        "sglang": Server("SGLang", _over_http(SGLANG)),
+        "sglang": Server("SGLang", _over_http(SGLANG), any_model=True),
         # It draws at most as many answers to one request as it was started with slots, and refuses more.
-        "llama_cpp": Server("llama.cpp's llama-server", _over_http(LLAMA_CPP)),
-        "llama_cpp_python": Server("llama-cpp-python's server", _LLAMA_CPP_PYTHON, one_at_a_time=True),
+        "llama_cpp": Server("llama.cpp's llama-server", _over_http(LLAMA_CPP), any_model=True),
+        "llama_cpp_python": Server("llama-cpp-python's server", _LLAMA_CPP_PYTHON, any_model=True, one_at_a_time=True),
         "ollama": Server(
             "Ollama",
             _OLLAMA,
@@ -123,7 +126,10 @@ SERVERS: Mapping[str, Server] = MappingProxyType(
         "transformers_serve": Server(
             "transformers serve", _TRANSFORMERS, seeds="global", packed="generation_config", one_at_a_time=True
         ),
-        "openai": Server("the OpenAI API", OPENAI, n=True),
+        # Its seed is a best effort and deprecated; with `n` the prompt is read, and paid for, once.
+        "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True),
+        # Any other: the names that all of them know.
+        "compatible": Server("a plain OpenAI-compatible server", _over_http(OPENAI)),
     }
 )
 """The servers by name."""

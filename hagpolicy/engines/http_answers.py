@@ -42,7 +42,7 @@ class Answer:
 
 
 def read_answers(data: bytes, count: int, limit: int) -> list[Answer]:
-    """The answers in a body.
+    """The answers in a body: at least one, and at most `count`.
 
     A usage that is missing gives 0 tokens and a note, because 0 is otherwise not a count that occurs.
     Where one request asked for several answers the usage is their sum: it is shared out by the length
@@ -50,17 +50,16 @@ def read_answers(data: bytes, count: int, limit: int) -> list[Answer]:
 
     Args:
         data: the body.
-        count: how many answers were asked for.
+        count: how many answers were asked for. A server that draws fewer, or more, is taken at its word.
         limit: on new tokens.
 
     Raises:
-        Trouble: "faulty": the body is cut, no JSON, or holds something else.
+        Trouble: "faulty": the body is cut, no JSON, or holds something else, or no answer.
     """
     body = _loaded(data)
     choices = body.get("choices")
-    if not isinstance(choices, list) or len(choices) != count or not all(isinstance(one, dict) for one in choices):
-        found = f"{len(choices)}" if isinstance(choices, list) else "no list of them"
-        raise Trouble("faulty", f"the answer should hold {count} choices and holds {found}")
+    if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
+        raise Trouble("faulty", "the answer holds no choices")
     choices = sorted(choices, key=lambda one: one["index"] if isinstance(one.get("index"), int) else 0)
     said = body.get("usage")
     used: dict[str, Any] = said if isinstance(said, dict) else {}
@@ -69,12 +68,12 @@ def read_answers(data: bytes, count: int, limit: int) -> list[Answer]:
     notes: dict[str, Any] = {}
     if tokens is None:
         notes["tokens"] = "not counted by the server"
-    elif count > 1:
-        notes["tokens"] = f"share of {tokens} of {count} answers, by length"
+    elif len(choices) > 1:
+        notes["tokens"] = f"share of {tokens} of {len(choices)} answers, by length"
     shares = _shared(tokens or 0, [max(len(text), 1) for text, _ in texts])
     return [
         _answer(choice, text, share, prompt_tokens or 0, limit, {**notes, **more})
-        for choice, (text, more), share in zip(choices, texts, shares, strict=True)
+        for choice, (text, more), share in list(zip(choices, texts, shares, strict=True))[:count]
     ]
 
 

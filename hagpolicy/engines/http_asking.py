@@ -65,16 +65,22 @@ class Asking:
         first = requests[0]
         fields = first.config.fields()
         said = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.chat)
+        done: list[Completion] = []
         async with self.slots as since:
             begun(len(requests))
-            try:
-                answers, seconds = await self._tried(self._arguments(first, said, len(requests)), requests, since)
-            except Trouble as trouble:
-                if trouble.kind == "fatal":
-                    where = f"the server at {self._client.base_url} was given up"
-                    raise EngineError(f"openai:{self.model}: {where}: {trouble.reason}") from None
-                return [Completion("", finish="error", error=trouble.reason) for _ in requests]
-        return [_completion(answer, said, seconds / len(requests)) for answer in answers]
+            # A server may draw fewer answers than asked for: the others are asked for again.
+            while wanted := len(requests) - len(done):
+                try:
+                    answers, seconds = await self._tried(self._arguments(first, said, wanted), wanted, first, since)
+                except Trouble as trouble:
+                    if trouble.kind == "fatal":
+                        where = f"the server at {self._client.base_url} was given up"
+                        raise EngineError(f"openai:{self.model}: {trouble.reason}; {where}") from None
+                    done += [Completion("", finish="error", error=trouble.reason)] * wanted
+                else:
+                    done += [_completion(answer, said, seconds / len(answers)) for answer in answers]
+                    since = asyncio.get_running_loop().time()
+        return done
 
     def _arguments(self, request: Request, said: Said, count: int) -> dict[str, Any]:
         prompt = apply_hint(request.prompt.content, request.config.hint)
@@ -89,9 +95,9 @@ class Asking:
         return {**arguments, "extra_body": said.extra_body} if said.extra_body else arguments
 
     async def _tried(
-        self, arguments: dict[str, Any], requests: Sequence[Request], since: float
+        self, arguments: dict[str, Any], wanted: int, request: Request, since: float
     ) -> tuple[list[Answer], float]:
-        """Answers and the seconds that are their share, after as many attempts as patience allows.
+        """Answers, 1 to `wanted`, and the seconds that are their share, after as many attempts as patience allows.
 
         Raises:
             Trouble: "cell" for a request that is given up, "fatal" for the server.
@@ -103,9 +109,8 @@ class Asking:
             ticket, sent, beside = self.seeker.sent(), now(), self.seeker.in_flight
             since = begun if attempt == 1 else sent
             try:
-                answers = read_answers(
-                    await self._client.ask(chat=self.chat, **arguments), len(requests), requests[0].max_tokens
-                )
+                body = await self._client.ask(chat=self.chat, **arguments)
+                answers = read_answers(body, wanted, request.max_tokens)
             except Trouble as found:
                 trouble = found
             else:

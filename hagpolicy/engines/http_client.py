@@ -22,9 +22,10 @@ from hagpolicy.engines.http_flow import LoopThread
 from hagpolicy.engines.http_retry import Trouble, of_status
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["OFFICIAL", "Client", "Key", "check_url"]
+__all__ = ["OFFICIAL", "Client", "Key", "check_url", "is_official"]
 
-OFFICIAL = "https://api.openai.com/v1"
+OFFICIAL_HOST = "api.openai.com"
+OFFICIAL = f"https://{OFFICIAL_HOST}/v1"
 # A server without keys takes any; the client insists on one.
 PLACEHOLDER = "none-needed"
 CONNECT_SECONDS = 10.0
@@ -47,7 +48,8 @@ class Key:
         self.variable = variable
         self._value = os.environ.get(variable, "").strip()
         if needed and not self._value:
-            raise InvalidInput(f"environment variable {variable}", "the key of the server", "nothing", "Set it.")
+            do = "Set it; or, for a server of your own, give its address: openai:http://host:port/v1#MODEL."
+            raise InvalidInput(f"environment variable {variable}", f"the key of {OFFICIAL}", "nothing", do)
 
     def __repr__(self) -> str:
         return f"Key({self.variable!r})"
@@ -100,7 +102,17 @@ def check_url(url: str) -> str:
     if parts.username is not None or parts.query or parts.fragment:
         do = "Put the key into an environment variable and name that as key_env."
         raise InvalidInput("base_url", "an address without user, query and fragment", "one with them", do)
-    return url.rstrip("/")
+    url = url.rstrip("/")
+    for call in ("/chat/completions", "/completions"):
+        if url.endswith(call):
+            raise InvalidInput("base_url", "the root of the API", "the address of one call", f"Leave {call} away.")
+    return url
+
+
+def is_official(url: str) -> bool:
+    """Whether an address is the API's own, in whichever region, and not one that speaks it as well."""
+    host = urlsplit(url).hostname or ""
+    return host == OFFICIAL_HOST or host.endswith("." + OFFICIAL_HOST)
 
 
 class Client:

@@ -130,6 +130,7 @@ def of_status(status: int, message: str, code: str, headers: Mapping[str, str], 
         proven: whether the server has answered a request before: a 403 then is about the content.
     """
     reason = f"HTTP {status}" + (f": {message[:SHOWN]}" if message else "")
+    reason += " (is the address the root of the API, and the model one that it serves?)" if status == 404 else ""
     if status in FATAL or code in EMPTY or (status == 403 and not proven):
         return Trouble("fatal", reason)
     # Not a standard, but OpenAI's own word on whether to come back.

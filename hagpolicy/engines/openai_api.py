@@ -1,8 +1,8 @@
 """`OpenAIEngine`: a frozen LLM behind a server of the OpenAI-compatible HTTP API.
 
-Every cell is a request of its own, because its random stream is a function of its key alone: with
-`n` the cells of a prompt and config would share one seed. Only where a server takes no seed with the
-request, and so there is nothing to lose, are they asked for together, which reads the prompt once.
+Where a server takes a seed, every cell is a request of its own, because its random stream is a function
+of its key alone: with `n` the cells of a prompt and config would share one. The official API takes none
+that it keeps to, so there they are asked for together, and the prompt is read and billed once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.dialects.servers import SERVERS, server_lacks
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.engines.http_asking import Asking
-from hagpolicy.engines.http_client import OFFICIAL, Client, Key, check_url
+from hagpolicy.engines.http_client import OFFICIAL, Client, Key, check_url, is_official
 from hagpolicy.engines.http_flow import flow
 from hagpolicy.engines.http_retry import Patience
 from hagpolicy.engines.probing import probe
@@ -31,6 +31,7 @@ Api = Literal["chat", "completions"]
 UNIT_CELLS = 32
 MOST_IN_FLIGHT = 256
 KEY_ENV = "OPENAI_API_KEY"
+_FORM = "openai:http://host:port/v1#MODEL"
 
 
 class OpenAIEngine(Engine):
@@ -67,7 +68,7 @@ class OpenAIEngine(Engine):
         client: Client,
         model: str,
         *,
-        server: str = "openai",
+        server: str = "compatible",
         version: str = "",
         default: DecodingConfig | None = None,
         api: Api = "chat",
@@ -122,30 +123,32 @@ class OpenAIEngine(Engine):
         address, model = _parted(source, base_url)
         if not 0.0 < timeout < float("inf"):
             raise InvalidInput("timeout", "seconds above 0", timeout)
-        key = Key(key_env, needed=address.startswith(OFFICIAL))
+        if server != "auto":
+            server_lacks(server, {})  # refuses an unknown name
+        official = is_official(address)
+        key = Key(key_env, needed=official)
+        version, default, models = "", None, list[str]()
+        if official:
+            server = "openai" if server == "auto" else server
+        else:
+            probed = probe(address, key.headers)
+            models = probed.facts["models"]
+            server = probed.server if server == "auto" else server
+            if probed.server == server:
+                version, default = probed.version, _told(probed.facts["defaults"])
+        model = _chosen(model, models, server, address)
+        if default is None and server != "openai":
+            words = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
+            words += " stands in for it"
+            if server == "compatible":
+                words += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
+            logger.warning(words, model, SERVERS[server].title)
+        if (official or models) and not address.endswith("/v1"):
+            address += "/v1"  # it was found there
         client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT)
+        options: Any = {"server": server, "version": version, "default": default, "api": api}
         try:
-            version, default = "", None
-            if address == OFFICIAL:
-                server, models = ("openai" if server == "auto" else server), list[str]()
-            else:
-                probed = probe(address, key.headers)
-                models = probed.facts["models"]
-                server = probed.server if server == "auto" else server
-                if probed.server == server:
-                    version, default = probed.version, _told(probed.facts["defaults"])
-            if not model and len(models) != 1:
-                do = f"Name it: openai:{address}#MODEL."
-                raise InvalidInput("model", "a name, unless the server has one model", models or "none", do)
-            if default is None and server != "openai":
-                logger.warning(
-                    "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1 "
-                    "stands in for it", model or models[0], SERVERS[server].title,
-                )  # fmt: skip
-            return cls(
-                client, model or models[0],
-                server=server, version=version, default=default, api=api, max_concurrency=max_concurrency,
-            )  # fmt: skip
+            return cls(client, model, max_concurrency=max_concurrency, **options)
         except BaseException:
             client.thread.stop(client.close)
             raise
@@ -200,17 +203,23 @@ class OpenAIEngine(Engine):
         self._closing()
 
     async def _unit(self, unit: list[Request], begun: Callable[[int], None]) -> list[Completion]:
-        """Fill one unit. Where the server is given up, what came of it before is lost with it."""
+        """Fill one unit. Where the server is given up in its midst, what was answered before is kept."""
         jobs = self._jobs(unit)
+        tasks: list[asyncio.Task[list[Completion]]] = []
+        filled: dict[int, Completion] = {}
+        failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._asking.cells([unit[row] for row in rows], begun)) for rows in jobs]
+                tasks += [group.create_task(self._asking.cells([unit[row] for row in rows], begun)) for rows in jobs]
         except ExceptionGroup as several:
-            raise several.exceptions[0] from None
-        filled: dict[int, Completion] = {}
+            failure = several.exceptions[0]
         for rows, task in zip(jobs, tasks, strict=True):
-            filled |= zip(rows, task.result(), strict=True)
-        return [filled[row] for row in range(len(unit))]
+            if not task.cancelled() and task.exception() is None:
+                filled |= zip(rows, task.result(), strict=True)
+        if failure is not None and all(completion.finish == "error" for completion in filled.values()):
+            raise failure from None
+        lost = Completion("", finish="error", error=str(failure))
+        return [filled.get(row, lost) for row in range(len(unit))]
 
     def _jobs(self, unit: Sequence[Request]) -> list[list[int]]:
         """Numbers of the requests that are asked for together; see the module."""
@@ -228,14 +237,25 @@ def _parted(source: str, base_url: str | None) -> tuple[str, str]:
     """(address, model) of a spec; the model "" where it names none."""
     address, mark, model = source.partition("#")
     if not address.startswith(("http://", "https://")):
-        if not source:
-            raise InvalidInput("engine", "openai:MODEL or openai:http://host:port/v1#MODEL", "openai:")
+        if not source or mark:
+            raise InvalidInput("engine", f"openai:MODEL or {_FORM}", f"openai:{source}")
         return check_url(base_url or os.environ.get("OPENAI_BASE_URL") or OFFICIAL), source
     if base_url is not None:
         raise InvalidInput("base_url", "one address", "two", "Leave base_url out, or name the model alone.")
     if mark and not model:
         raise InvalidInput("engine", "a model after '#'", source)
     return check_url(address), model
+
+
+def _chosen(model: str, models: Sequence[str], server: str, address: str) -> str:
+    """The model to ask for: the one named, else the only one that the server has."""
+    if not model and len(models) != 1:
+        raise InvalidInput("model", "a name, unless the server has one model", models or "none", f"Name it: {_FORM}.")
+    named = {model, model.partition(":")[0]}  # SGLang takes MODEL:ADAPTER
+    if model and models and SERVERS[server].any_model and not named & set(models):
+        # What answers then is another model, under the name of this one.
+        raise InvalidInput("model", f"one of those at {address}: {', '.join(models)}", model)
+    return model or models[0]
 
 
 def _told(defaults: Mapping[str, Any]) -> DecodingConfig | None:

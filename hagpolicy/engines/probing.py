@@ -2,7 +2,8 @@
 
 A few short GET requests, no generation. The servers are told apart by what only they have:
 `owned_by` in /v1/models (vLLM, SGLang, llama.cpp), /api/version (Ollama), and the title and routes
-in /openapi.json (llama-cpp-python, `transformers serve`). Anything else is the plain OpenAI API.
+in /openapi.json (llama-cpp-python, `transformers serve`). Anything else is "compatible", spoken to in
+the words that all of them know.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: f
         # Its list is of the hub's cache, not of the folder it was started with.
         facts["models"] = _pinned(ask) or facts["models"]
         return Probed("transformers_serve", "", facts)
-    return Probed("openai", "", facts)
+    return Probed("compatible", "", facts)
 
 
 def _llama_cpp(props: dict[str, Any], cards: list[dict[str, Any]], facts: dict[str, Any]) -> Probed:

@@ -265,3 +265,50 @@ def test_where_the_default_failed_the_prompt_stays_unscored(tmp_path):
     assert sum(table.failures.values()) == N_CELLS
     healed = run(Counting(seed=5), tmp_path, scorer=Longer())
     assert not np.isnan(healed.rewards[:, :, 0]).any()
+
+
+def test_the_default_is_there_for_scorers_that_need_it_whatever_a_strategy_asks_for(tmp_path):
+    seen = []
+
+    def one_config(view, budget, seed):
+        mask = np.zeros((len(view.prompts), len(view.space), view.samples), dtype=bool)
+        mask[:3, 1, 0] = True
+        seen.append((yield mask))
+        return Outcome((1, 2), 1, [])
+
+    run(Counting(seed=5), tmp_path, scorer=Longer(), strategy=one_config)
+    (observed,) = seen
+    assert not np.isnan(observed.table.rewards[:3, 1, 0]).any()
+    assert np.isfinite(observed.table.rewards).sum() == 3
+    assert len(cells_of(tmp_path)) == 6
+
+
+def test_of_what_is_stored_only_the_cells_that_a_strategy_asks_for_are_scored(tmp_path):
+    run(Counting(seed=3), tmp_path, samples=3)
+    asked = []
+
+    def half(text):
+        asked.append(text)
+        return 0.5
+
+    run(Counting(seed=3), tmp_path, samples=3, strategy=halving, scorer=half)
+    assert len(asked) < 6 * 10
+    assert len(asked) == np.isfinite(hag.load_table(tmp_path).rewards).sum() + 6 * 2  # and those of the dropped
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 3, 2), (5, 4, 2), (6, 4, 1)])
+def test_a_mask_of_another_shape_is_refused(tmp_path, shape):
+    def wrong(view, budget, seed):
+        yield np.ones(shape, dtype=bool)
+        return Outcome((0,), 1, [])
+
+    with pytest.raises(InvalidInput, match=r"masks of shape \(6, 4, 2\).*from wrong"):
+        run(Counting(seed=3), tmp_path, strategy=wrong)
+
+
+def test_a_strategy_that_asks_for_nothing_leaves_its_outcome(tmp_path):
+    def nothing(view, budget, seed):
+        return Outcome((0, 1), 1, [])
+        yield
+
+    assert len(run(Counting(seed=3), tmp_path, strategy=nothing).space) == 2

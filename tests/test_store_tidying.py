@@ -156,6 +156,15 @@ def test_plans_do_not_pile_up(tmp_path, monkeypatch):
     assert same(run(engine, tmp_path), run(SimulatedEngine(seed=1), tmp_path / "fresh"))
 
 
+def test_plans_of_rounds_do_not_pile_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(tidying, "MANY_PLANS", 6)
+    for rate in (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1):
+        for strategy in ("racing", "full"):
+            table = run(Counting(seed=1, unit_cells=7, fail_rate=rate), tmp_path, n=20, samples=4, strategy=strategy)
+    assert len(names(tmp_path, "plans")) <= 14
+    assert same(load_table(tmp_path), table)
+
+
 def test_an_unfinished_plan_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(tidying, "MANY_PLANS", 0)
     engine = Counting(seed=1, unit_cells=7, stop_at=2)

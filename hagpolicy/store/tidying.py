@@ -46,17 +46,18 @@ def remove_outdated(store: SweepStore) -> None:
 
 
 def drop_plans(store: SweepStore) -> None:
-    """Remove plans of the same cells as a later one that have nothing left to be run, where there are many."""
+    """Remove plans that have nothing left to be run and nothing to tell that a later one of the same cells has not."""
     if len(store.plan_names) <= MANY_PLANS:
         return
-    later: set[int] = set()
+    later: dict[int, list[Any]] = {}
     for plan, name in reversed(list(zip(store.plans, store.plan_names, strict=True))):
         # Equal views of one store are one object.
-        if id(plan.view) in later and not plan.notes:
+        notes = later.setdefault(id(plan.view), [])
+        if notes and (not plan.notes or plan.notes in notes):
             stored = (any(key in store.cells.rows for key in plan.keys(unit)) for unit in range(len(plan.units)))
             if all(stored):
                 _remove(store, name)
-        later.add(id(plan.view))
+        notes.append(plan.notes)
 
 
 def _groups(store: SweepStore) -> list[list[str]]:
@@ -83,8 +84,8 @@ def _merge(store: SweepStore, names: list[str]) -> None:
     whole = [(name, table) for name, table in read if table is not None]
     if len(whole) < 2:
         return
-    columns = whole[-1][1].column_names
-    table = arrow.concat_tables([table.select(columns).replace_schema_metadata() for _, table in whole])
+    # A later version may have added columns.
+    table = arrow.concat_tables([table.replace_schema_metadata() for _, table in whole], promote_options="default")
     keys = table.column("cell").to_pylist()
     last = {key: row for row, key in enumerate(keys)}
     table = table.take(sorted(last.values())) if len(last) < len(keys) else table

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.engines.base import Engine
+from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.checked import error_text
 from hagpolicy.store import table_of
 from hagpolicy.store.cells import Plan, View
 from hagpolicy.store.folder import SweepStore
-from hagpolicy.sweeping.budget import Purse
+from hagpolicy.sweeping.budget import Budget, Purse
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.outlook import first_units, outlook, stored_sample, with_costs
 from hagpolicy.sweeping.plan import Work, plan_work
@@ -66,8 +67,7 @@ class Filling:
         """Generate what a strategy asks for; the view of what it leaves."""
         budget = self.purse.budget
         # Tokens and minutes say nothing about generations before the first round.
-        limited = budget.generations is None and budget.tokens is None and budget.minutes is None
-        most = max(int(DEFAULT_SHARE * self.view.n_cells), 1) if limited else self.view.n_cells
+        most = max(int(DEFAULT_SHARE * self.view.n_cells), 1) if budget == Budget() else self.view.n_cells
         rounds = strategy(self.view, self.purse.reach(most), seed)
         observed: Any = None  # which begins a generator
         while True:
@@ -75,8 +75,19 @@ class Filling:
                 mask = rounds.send(observed)
             except StopIteration as stop:
                 return self._leave(stop.value, name)
-            done = self._fill(mask)
+            done = self._fill(self._asked(mask, name))
             observed = Observed(self._masked(mask), self.purse.reach(most), final=not done)
+
+    def _asked(self, mask: np.ndarray, name: str) -> np.ndarray:
+        """The cells that a strategy asks for, and the default's answers that their scorers compare them with."""
+        mask = np.array(mask, dtype=bool)
+        shape = (len(self.view.prompts), len(self.view.space), 1 + max(sample for _, sample in self.view.slots))
+        if mask.ndim != 3 or mask.shape[:2] != shape[:2] or mask.shape[2] < shape[2]:
+            raise InvalidInput("strategy", f"masks of shape {shape}", f"one of {mask.shape} from {name}")
+        if self.view.default is not None:
+            needy = np.array([scorer.needs_default for scorer in self.scorers])
+            mask[:, self.view.default, 0] |= needy & mask.any(axis=(1, 2))
+        return mask
 
     def _fill(self, mask: np.ndarray | None) -> bool:
         """Generate and score the cells of a mask; False where the budget ended before them."""
@@ -89,7 +100,7 @@ class Filling:
         self.purse.count(len(rows), int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0)
         words = "%s: %d cells wanted, %d stored, %d to generate in %d units"
         logger.info(words, store.path, sum(map(len, wanted)), work.stored, work.n_cells, work.n_units)
-        score_stored(store, view, self.scorers, again=False)
+        score_stored(store, view, self.scorers, wanted)
         if not work.n_units:
             return True
         first, rest = self._begin(work) if not self._checked else ([], list(work.units()))
@@ -100,7 +111,7 @@ class Filling:
             self._announce(measured=True)
         done = done and run_units(self.engine, store, rest, owner, self.meter, self.purse)
         if any(scorer.needs_default for scorer in self.scorers):
-            score_stored(store, view, self.scorers, again=False)
+            score_stored(store, view, self.scorers, wanted)
         return done
 
     def _begin(self, work: Work) -> tuple[Units, Units]:

@@ -15,7 +15,7 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store.cells import View, stream_seed
-from hagpolicy.store.files import files_at
+from hagpolicy.store.files import Place, files_at
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.asked import Asked
 from hagpolicy.sweeping.budget import Budget
@@ -38,7 +38,7 @@ def preview(
     *,
     samples: int = 4,
     max_tokens: int = 256,
-    out: str | Path,
+    out: Place,
     seed: int = 0,
     strategy: str | Strategy = "full",
     budget: Budget | int | str | None = None,

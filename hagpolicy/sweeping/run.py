@@ -184,6 +184,6 @@ def rescore(out: Place, scorer: Any) -> SweepTable:
         check_references(latest.prompts, scorers)
         view = replace(latest, scorers=tuple(identity(one) for one in scorers))
         with opened(scorers, store.folder):
-            score_stored(store, view, scorers, again=True)
+            score_stored(store, view, scorers, view.keys, again=True)
         store.add_plan(Plan(view))
         return table_of(store, view)

@@ -51,16 +51,30 @@ def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]
     return [scores[index] for index in range(len(items))]
 
 
-def score_stored(store: SweepStore, view: View, scorers: Sequence[Scorer], *, again: bool) -> None:
-    """Score stored texts of a view: those without a reward of their scorer, or all (`again`).
+def score_stored(
+    store: SweepStore,
+    view: View,
+    scorers: Sequence[Scorer],
+    chosen: Sequence[Sequence[str]],
+    *,
+    again: bool = False,
+) -> None:
+    """Score stored texts of a view: of the chosen cells those without a reward of their scorer, or all (`again`).
 
     A scorer that needs the engine default's answer leaves out the prompts that have none yet.
+
+    Args:
+        store: the sweep folder.
+        view: the view.
+        scorers: one a prompt, (n_prompts,).
+        chosen: for each prompt, keys of cells.
+        again: see above.
     """
     failed = store.cells.column("failed") > 0
     defaults = _defaults(store, view, scorers)
     bound = {id(scorer): scorer.against(defaults) if scorer.needs_default else scorer for scorer in scorers}
     wanted: dict[str, int] = {}
-    for i, keys in enumerate(view.keys):
+    for i, keys in enumerate(chosen):
         if scorers[i].needs_default and view.prompts[i].digest not in defaults:
             continue
         known = store.scores[view.scorers[i]].rows if view.scorers[i] in store.scores and not again else {}

@@ -154,7 +154,7 @@ def _sweep(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="say what it would cost, from what is stored or a probe of at most 16 cells, and write nothing",
     )
-    verb.add_argument("--quiet", action="store_true", help="nothing on stderr: no forecast, no bar")
+    verb.add_argument("--quiet", action="store_true", help="no forecast and no bar on stderr, only warnings and errors")
 
 
 def _fit(verb: argparse.ArgumentParser) -> None:

@@ -28,7 +28,9 @@ __all__ = ["OpenAIEngine"]
 
 logger = logging.getLogger(__name__)
 Api = Literal["chat", "completions"]
-UNIT_CELLS = 32
+# A unit is stored as a whole: a small one loses little where a run is cut off. Where samples are asked for
+# together, it should hold all of a prompt and config.
+UNIT_CELLS, TOGETHER_CELLS = 8, 32
 MOST_IN_FLIGHT = 256
 KEY_ENV = "OPENAI_API_KEY"
 _FORM = "openai:http://host:port/v1#MODEL"
@@ -61,8 +63,6 @@ class OpenAIEngine(Engine):
         InvalidInput: an unknown server or api, or a bound below 1.
     """
 
-    unit_cells = UNIT_CELLS
-
     def __init__(
         self,
         client: Client,
@@ -83,6 +83,8 @@ class OpenAIEngine(Engine):
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
+        self._together = SERVERS[server].n and SERVERS[server].seeds != "per_request"
+        self.unit_cells = TOGETHER_CELLS if self._together else UNIT_CELLS
         highest = max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
         self._asking = Asking(
             client, model, server=server, chat=api == "chat", highest=highest, patience=patience or Patience()
@@ -223,11 +225,9 @@ class OpenAIEngine(Engine):
 
     def _jobs(self, unit: Sequence[Request]) -> list[list[int]]:
         """Numbers of the requests that are asked for together; see the module."""
-        entry = SERVERS[self.server]
-        together = entry.n and entry.seeds != "per_request"
         jobs: dict[Any, list[int]] = {}
         for row, request in enumerate(unit):
-            alike = together and not request.config.deterministic
+            alike = self._together and not request.config.deterministic
             key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
             jobs.setdefault(key, []).append(row)
         return list(jobs.values())

@@ -168,7 +168,8 @@ class _Asker:
 
     def _read(self, path: str, status: int, told: Any) -> dict[str, Any]:
         if status in (401, 403) and path == MODELS:
-            raise EngineError(f"{self.root} answers {status}: no entry with this key. Give it the key it asks for.")
+            do = "Put the one it asks for into the environment: OPENAI_API_KEY, or the variable that key_env names."
+            raise EngineError(f"{self.root} answers {status}: no entry with this key. {do}")
         return told if isinstance(told, dict) else {}
 
     def _silent(self, error: Exception) -> str:

@@ -39,8 +39,8 @@ PROMPTS = [
     "Write one sentence that uses the words river, lantern and promise.",
     "Why does the moon change its shape over a month?",
 ]
-GREEDY = [{}, {"repetition_penalty": 1.1}, {"no_repeat_ngram_size": 3}]
-EXPRESSED = [
+GREEDY: list[dict[str, Any]] = [{}, {"repetition_penalty": 1.1}, {"no_repeat_ngram_size": 3}]
+EXPRESSED: list[dict[str, Any]] = [
     {"temperature": 0.3},
     {"temperature": 0.7},
     {"temperature": 1.0},
@@ -48,7 +48,7 @@ EXPRESSED = [
     {"temperature": 1.0, "top_p": 0.9},
     {"temperature": 1.0, "top_k": 40},
 ]
-OTHERS = [
+OTHERS: list[dict[str, Any]] = [
     {"temperature": 1.0, "min_p": 0.1},
     {"temperature": 1.5, "min_p": 0.1},
     {"temperature": 1.0, "typical_p": 0.9},
@@ -57,6 +57,7 @@ OTHERS = [
 ]
 SAMPLES = 3
 Way = Callable[[], int]
+Row = dict[str, tuple[int, float, float]]  # way to (tokens, seconds, seconds of the processor)
 
 
 def cells(prompts: Sequence[str], settings: Sequence[dict[str, Any]], samples: int, limit: int) -> list[Request]:
@@ -161,7 +162,8 @@ class Ways:
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def floor(self) -> int:
         """The bare forward passes of the unit. Returns 0 tokens: nothing is chosen."""
-        model, cache, ids = self.engine.model, None, torch.full((1, 1), 5, device=self.engine.model.device)
+        model, ids = self.engine.model, torch.full((1, 1), 5, device=self.engine.model.device)
+        cache: Any = None
         steps = [one for one in self.passes if not one.prefill]
         rows, columns = max(one.rows for one in steps), max(one.columns for one in steps)
         for one in self.passes:
@@ -179,19 +181,19 @@ class Ways:
         return 0
 
 
-def timed(way: Way) -> tuple[int, float]:
-    """(tokens, seconds)."""
+def timed(way: Way) -> tuple[int, float, float]:
+    """(tokens, seconds, seconds of the processor: on a machine that others use too, they tell more)."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     tokens = way()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return tokens, time.perf_counter() - begun
+    return tokens, time.perf_counter() - begun, time.process_time() - busy
 
 
-def measured(engine: Any, args: argparse.Namespace) -> tuple[list[dict[str, tuple[int, float]]], int, int]:
-    """(for every repeat: way to (tokens, seconds); cells of the unit; limit in tokens)."""
+def measured(engine: Any, args: argparse.Namespace) -> tuple[list[Row], int, int]:
+    """(the repeats, cells of the unit, limit in tokens)."""
     limit, repeats, n_prompts = (16, 1, 2) if args.quick else (40, 3, 4)
     if torch.cuda.is_available():
         n_prompts = engine.unit_cells // 36
@@ -217,14 +219,15 @@ def measured(engine: Any, args: argparse.Namespace) -> tuple[list[dict[str, tupl
         }
         names = order.sample(list(todo), len(todo))
         rows.append({name: timed(todo[name]) for name in names})
-        print({name: f"{count} tokens, {seconds:.1f} s" for name, (count, seconds) in rows[-1].items()}, flush=True)
+        for name, (count, seconds, busy) in rows[-1].items():
+            print(f"{name}: {count} tokens, {seconds:.1f} s, {busy:.1f} s of the processor", flush=True)
     return rows, len(unit), limit
 
 
-def figures_of(rows: Sequence[dict[str, tuple[int, float]]], *, gpu: bool) -> list[Figure]:
+def figures_of(rows: Sequence[Row], *, gpu: bool) -> list[Figure]:
     """Ratios within each repeat, and the rates."""
 
-    def rate(row: dict[str, tuple[int, float]], name: str) -> float:
+    def rate(row: Row, name: str) -> float:
         return row[name][0] / row[name][1]
 
     def over(one: str, other: str) -> tuple[float, float, float]:

@@ -42,11 +42,19 @@ class Poisoned(Counting):
 def test_bad_units_among_good_ones_end_no_sweep(tmp_path, side_by_side):
     engine = Poisoned(seed=1, unit_cells=7, side_by_side=side_by_side)
     prompts = engine.prompts(60)
-    bad = [7, 9, 11, 40, 58, 59]
+    bad = [7, 9, 11, 40, 57, 58, 59]  # after the last three nothing is left that could be spared
     engine.poison = {prompts[i] for i in bad}
     table = run(engine, tmp_path, prompts=prompts)
     assert np.flatnonzero(np.isnan(table.rewards).all(axis=(1, 2))).tolist() == bad
     assert sum(table.failures.values()) == 7 * len(bad)
+
+
+@pytest.mark.parametrize("side_by_side", [1, 8])
+def test_the_more_units_succeeded_the_more_bad_neighbours_are_borne(tmp_path, side_by_side):
+    engine = Poisoned(seed=1, unit_cells=7, side_by_side=side_by_side)
+    prompts = engine.prompts(120)
+    engine.poison = set(prompts[100:104])
+    assert run(engine, tmp_path, prompts=prompts).complete.sum() == 116
 
 
 def test_where_only_bad_units_are_left_every_call_tries_each_once_and_ends(tmp_path):

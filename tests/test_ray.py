@@ -17,6 +17,7 @@ from ray_worlds import BROKEN, DEADLY, ODD, SPARED, Noted, Perilous, Sticky, Sti
 from sweeping_world import SPACE, cells_of, same
 
 from hagpolicy import DecodingConfig, DecodingSpace, SimulatedEngine, load_table, sweep
+from hagpolicy.engines import ray_crew
 from hagpolicy.engines.base import Request
 from hagpolicy.engines.ray_pool import RayEngine
 from hagpolicy.errors import EngineError, InvalidInput
@@ -324,7 +325,7 @@ run(engine, {str(out)!r}, 40)
 def test_sweep_on_ray(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     options = {"samples": 2, "max_tokens": 8, "progress": False, "out": tmp_path / "out"}
-    spec = {"engine": "simulated:4", "unit_cells": CELLS}
+    spec = {"engine": "simulated:4", "unit_cells": CELLS, "workers": 2}
     table = sweep(spec, WORLD.prompts(12), SPACE, WORLD.scorer, on="ray", workers=1, **options)
     assert not ray.is_initialized()
     assert equal(tmp_path / "out", table, tmp_path, 12)
@@ -371,6 +372,26 @@ def test_a_process_that_had_joined_stays(cluster):
         assert len(list(engine.stream(requests(SimulatedEngine(4), 3)))) == 3
         assert list(engine.stream([])) == []
     assert ray.is_initialized()
+    ray.shutdown()
+
+
+@pytest.mark.servers
+def test_workers_that_wait_for_room_are_spoken_of(cluster, caplog, monkeypatch):
+    monkeypatch.setattr(ray_crew, "SAY_SECONDS", 1.0)
+    ray.init(address=cluster.address, log_to_driver=False)
+    guest = ray.remote(num_cpus=1)(SimulatedEngine).remote()
+    ray.get(guest.close.remote())
+
+    def leave():
+        while "no Ray worker is ready; 1 load their engine, or wait" not in caplog.text:
+            time.sleep(0.1)
+        ray.kill(guest)
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    with on_ray(cluster, "simulated:4") as engine:
+        assert len(list(engine.stream(requests(SimulatedEngine(4), 3)))) == 3
+    leaving.join()
     ray.shutdown()
 
 

@@ -157,11 +157,10 @@ def test_plans_do_not_pile_up(tmp_path, monkeypatch):
 
 
 def test_plans_of_rounds_do_not_pile_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(tidying, "MANY_PLANS", 6)
-    for rate in (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1):
-        for strategy in ("racing", "full"):
-            table = run(Counting(seed=1, unit_cells=7, fail_rate=rate), tmp_path, n=20, samples=4, strategy=strategy)
-    assert len(names(tmp_path, "plans")) <= 14
+    monkeypatch.setattr(tidying, "MANY_PLANS", 3)
+    for _ in range(6):  # what fails does so again: every call plans anew
+        table = run(Counting(seed=1, unit_cells=7, fail_rate=0.1), tmp_path, n=20, samples=4, strategy="racing")
+    assert len(names(tmp_path, "plans")) <= 4
     assert same(load_table(tmp_path), table)
 
 

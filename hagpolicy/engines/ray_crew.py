@@ -112,6 +112,7 @@ class Crew:
         self._refused: dict[str, dict[str, str]] = {}
         self._failed_starts = 0
         self._look_at = self._say_at = 0.0
+        self._ready_at = time.monotonic()
 
     def tend(self) -> None:
         """Take in the workers that have started; start more where there is room.
@@ -188,8 +189,13 @@ class Crew:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         places = {node["NodeID"]: self._places(node["Resources"]) for node in nodes}
         room = sum(count for node, count in places.items() if node not in self._refused)
-        if not room and not self.ready:
+        if self.ready:
+            self._ready_at = time.monotonic()
+        elif not room:
             self._no_room(places)
+        elif time.monotonic() - self._ready_at >= SAY_SECONDS:
+            words = "no Ray worker is ready; %d load their engine, or wait for room that something else takes"
+            self._say(words, len(self.starting))
         wanted = room if self._workers is None else self._workers
         for _ in range(wanted - len(self.ready) - len(self.starting)):
             self._start()
@@ -211,9 +217,13 @@ class Crew:
                 f"no node of the Ray cluster ({len(places)} alive) offers {need} for a worker. Give smaller "
                 "`num_cpus` or `num_gpus`, or `workers` to wait for nodes that an autoscaler adds."
             )
+        self._say("no Ray worker is left; waiting for a node with %s (%d nodes alive)", need, len(places))
+
+    def _say(self, words: str, *values: Any) -> None:
+        """A warning, and no other for a while."""
         if time.monotonic() >= self._say_at:
             self._say_at = time.monotonic() + SAY_SECONDS
-            logger.warning("no Ray worker is left; waiting for a node with %s (%d nodes alive)", need, len(places))
+            logger.warning(words, *values)
 
     def _start(self) -> None:
         selector = {"label_selector": {"ray.io/node-id": f"!in({','.join(self._refused)})"}} if self._refused else {}

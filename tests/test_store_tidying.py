@@ -115,6 +115,17 @@ def test_merging_keeps_which_record_counts(tmp_path):
     assert n_again > 0
 
 
+def test_of_two_records_in_one_merged_segment_the_later_one_counts(tmp_path):
+    engine = Counting(seed=1, unit_cells=7, fail_rate=0.3)
+    run(engine, tmp_path / "sweep", n=9)
+    engine.fail_rate = 0.0
+    whole = run(engine, tmp_path / "sweep", n=9)
+    assert len(names(tmp_path / "sweep")) == 1
+    assert len(cells_of(tmp_path / "sweep")) == 63
+    assert same(load_table(tmp_path / "sweep"), whole)
+    assert same(whole, run(Counting(seed=1, unit_cells=7), tmp_path / "fresh", n=9))
+
+
 def test_a_damaged_segment_is_not_merged_away(unmerged, caplog):
     victim = unmerged / "cells" / "000003.parquet"
     victim.write_bytes(victim.read_bytes()[:-20])

@@ -147,10 +147,17 @@ def test_budgets_are_read(spec, expected):
     assert Budget.of(spec) == expected
 
 
-@pytest.mark.parametrize("spec", ["", "many", "5 hours", "-3", 0, True, "1.2.3", "0 tokens"])
+@pytest.mark.parametrize("spec", ["", "many", "5 hours", "-3", 0, True, "1.2.3", "0 tokens", "0.5", "1e400"])
 def test_what_is_no_budget_is_refused(spec):
     with pytest.raises(InvalidInput, match="budget"):
         Budget.of(spec)
+
+
+@pytest.mark.parametrize("limit", [{"generations": 2.5}, {"tokens": 0.5}, {"minutes": float("inf")}, {"tokens": True}])
+def test_limits_that_are_none_are_refused(limit):
+    with pytest.raises(InvalidInput, match=f"budget in {next(iter(limit))}"):
+        Budget(**limit)
+    assert Budget(generations=2e3).generations == 2000
 
 
 def test_a_purse_reaches_as_far_as_its_rates():

@@ -7,6 +7,7 @@ import pytest
 from sweeping_world import Counting, cells_of, run, same
 
 import hagpolicy as hag
+import hagpolicy.sweeping.drive as drive
 import hagpolicy.sweeping.scoring as scoring
 from hagpolicy import Completion, load_table
 from hagpolicy.errors import EngineError
@@ -30,6 +31,21 @@ class Moody(Scorer):
 
     def close(self):
         self.closed += 1
+
+
+class Comparing(Scorer):
+    """1 where the answer is longer than the default's."""
+
+    name, version, needs_default = "comparing", "1", True
+
+    def __init__(self, defaults=None):
+        self.defaults = defaults
+
+    def against(self, defaults):
+        return Comparing(defaults)
+
+    def score(self, items):
+        return [Score(float(len(one.text) > len(self.defaults[prompt.digest].text))) for prompt, one in items]
 
 
 def test_texts_are_stored_though_their_scoring_is_interrupted(tmp_path):
@@ -128,6 +144,28 @@ def test_an_engine_that_loses_count_of_its_units_is_found_out(tmp_path, change, 
     assert run(Counting(seed=1, unit_cells=7), tmp_path).complete.all()
 
 
+def test_a_second_interrupt_while_the_engine_is_being_stopped_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(drive, "FLUSH_SECONDS", 1000.0)
+
+    class Slow(Counting):
+        def stream(self, units):
+            try:
+                yield from super().stream(units)
+            except GeneratorExit:
+                raise KeyboardInterrupt from None
+
+    def interrupted(state):
+        if state.done == 28:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Slow(seed=1, unit_cells=7), tmp_path, progress=interrupted)
+    assert len(cells_of(tmp_path)) == 28
+    rest = Counting(seed=1, unit_cells=7)
+    assert same(run(rest, tmp_path), run(Counting(seed=1, unit_cells=7), tmp_path / "whole"))
+    assert sum(rest.seeds.values()) == 14
+
+
 def test_a_cell_that_keeps_failing_is_tried_once_in_a_call_however_many_rounds_it_has(tmp_path):
     class Bad(Counting):
         def generate(self, unit):
@@ -203,6 +241,8 @@ def test_a_default_that_a_strategy_left_out_is_still_known(tmp_path):
     back = load_table(tmp_path, space=whole)
     assert back.space[back.default] == engine.default_config()
     assert not np.isnan(back.rewards[:, :, 0]).any()
+    # A scorer that compares with it finds its answers.
+    assert not np.isnan(hag.rescore(tmp_path, Comparing()).rewards[:, :, 0]).any()
 
 
 def test_messages_name_the_place_without_its_keys(tmp_path, caplog):

@@ -84,9 +84,8 @@ def chosen_view(
         space = DecodingSpace(space)
     default = latest.default
     if space is not None:
-        # Of an earlier sweep where a strategy left the default out of the latest one.
-        known = [plan.view.engine_default for plan in store.plans if plan.view.engine_default is not None]
-        default = space.index(known[-1]) if known and known[-1] in space else None
+        known = store.engine_default
+        default = space.index(known) if known is not None and known in space else None
     for name, value in (("samples", samples), ("max_tokens", max_tokens)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InvalidInput(name, "a whole number of at least 1", value)

@@ -87,11 +87,6 @@ class View:
             for sample in range(1 if config.deterministic else self.samples)
         )
 
-    @property
-    def engine_default(self) -> DecodingConfig | None:
-        """The engine's default; None where it is not in the space."""
-        return None if self.default is None else self.space[self.default]
-
     @cached_property
     def keys(self) -> list[list[str]]:
         """Keys of the cells: one list a prompt, in the order of `slots`."""

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy.config import DecodingConfig
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 from hagpolicy.prompts import Prompt
@@ -161,6 +162,12 @@ class SweepStore:
     def known(self, view: View) -> View:
         """An equal view of a stored plan, whose keys may have been computed already; else `view` itself."""
         return next((plan.view for plan in reversed(self.plans) if plan.view == view), view)
+
+    @property
+    def engine_default(self) -> DecodingConfig | None:
+        """The engine's default in the latest plan that has it: a strategy may have left it out of later ones."""
+        found = (plan.view.space[plan.view.default] for plan in reversed(self.plans) if plan.view.default is not None)
+        return next(found, None)
 
     def _read(self) -> None:
         self.prompts: dict[str, Prompt] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -34,8 +35,14 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("generations", "tokens", "minutes"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
-                raise InvalidInput(f"budget in {name}", "a number above 0", value)
+            if value is None:
+                continue
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+            if not number or (name != "minutes" and value != int(value)):
+                kind = "a number above 0" if name == "minutes" else "a whole number above 0"
+                raise InvalidInput(f"budget in {name}", kind, value)
+            if name != "minutes":
+                object.__setattr__(self, name, int(value))
 
     @classmethod
     def of(cls, spec: Any) -> Budget:
@@ -54,13 +61,14 @@ class Budget:
         unit = found[2].removesuffix("s") or "generation"
         try:
             number = float(found[1])
-        except ValueError:
+            whole = int(number)
+        except (ValueError, OverflowError):
             raise InvalidInput("budget", _FORM, spec) from None
         if unit not in _UNITS:
             raise InvalidInput("budget", _FORM, spec, "Units: generations, tokens, minutes.")
         if _UNITS[unit] == "minutes":
             return cls(minutes=number)
-        return cls(generations=int(number)) if _UNITS[unit] == "generations" else cls(tokens=int(number))
+        return cls(generations=whole) if _UNITS[unit] == "generations" else cls(tokens=whole)
 
 
 class Purse:

@@ -12,7 +12,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers import checked_scores
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.store.cells import View
+from hagpolicy.store.cells import View, cell_key
 from hagpolicy.store.folder import SweepStore
 from hagpolicy.store.segments import SCORE_COLUMNS
 
@@ -112,12 +112,14 @@ def _defaults(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[
     needy = [i for i, scorer in enumerate(scorers) if scorer.needs_default]
     if not needy:
         return {}
-    if view.default is None:
+    default = store.engine_default if view.default is None else view.space[view.default]
+    if default is None:
         got = f"{view.space!r} without it"
         raise InvalidInput("scorer", "a space with the engine's default, which it compares with", got)
-    slot = view.slots.index((view.default, 0))
+    limit = default.max_tokens or view.max_tokens
     failed = store.cells.column("failed") > 0
-    owner = {view.keys[i][slot]: view.prompts[i].digest for i in needy}
+    digests = [view.prompts[i].digest for i in needy]
+    owner = {cell_key(prompt, default.digest, limit, 0, view.seed): prompt for prompt in digests}
     stored = [key for key in owner if key in store.cells.rows and not failed[store.cells.rows[key]]]
     return {owner[key]: completion for found in store.completions(stored) for key, completion in found}
 

@@ -16,6 +16,7 @@ from hagpolicy.space import DecodingSpace
 from hagpolicy.store.cells import View, fill
 from hagpolicy.store.files import Place
 from hagpolicy.store.folder import SweepStore
+from hagpolicy.store.records import Records
 from hagpolicy.table import SweepTable
 
 __all__ = ["SweepStore", "chosen_view", "distinct", "load_table", "table_of"]
@@ -51,7 +52,7 @@ def load_table(
         view = chosen_view(store, prompts, space, samples, max_tokens, scorer)
         promised = view.promised
         wanted = len(view.prompts) * len(promised)
-        stored = sum(keys[slot] in store.cells.rows for keys in view.keys for slot in promised)
+        stored = int((store.cells.find(view.keys)[:, promised] >= 0).sum())
         if stored == 0:
             raise StoreError(
                 f"none of the {wanted} chosen cells is stored in {store.path}. Run `sweep` for them; a prompt is the "
@@ -107,23 +108,19 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
 
     `failures` counts the cells that were generated and have no reward, by reason.
     """
-    rows = [[store.cells.rows.get(key, -1) for key in keys] for keys in view.keys]
+    cells = store.cells.find(view.keys)
+    scored = np.full_like(cells, -1)
     rewards = np.full((len(view.prompts), len(view.space), 1 + max(sample for _, sample in view.slots)), np.nan)
     failures: Counter[str] = Counter()
     for name in dict.fromkeys(view.scorers):
-        records = store.scores.get(name)
-        mine = np.array([scorer == name for scorer in view.scorers])
-        if records is None:
-            failures[f"not scored by {name}"] += sum(row >= 0 for i in np.flatnonzero(mine) for row in rows[i])
-            continue
-        scored = [[records.rows.get(key, -1) if mine[i] else -1 for key in keys] for i, keys in enumerate(view.keys)]
+        records = store.scores.get(name, Records(("reward",), ("reason",)))
+        mine = [i for i, scorer in enumerate(view.scorers) if scorer == name]
+        scored[mine] = records.find(view.keys[i] for i in mine)
         values = records.column("reward")
         rewards[mine] = fill(view, scored, values)[mine]
-        unscored = np.append(np.isnan(values), True)
-        for i in np.flatnonzero(mine):
-            for row, cell in zip(scored[i], rows[i], strict=True):
-                if cell >= 0 and unscored[row]:
-                    failures[_reason(store, name, row, cell)] += 1
+        without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored[mine]]
+        for row, cell in zip(scored[mine][without].tolist(), cells[mine][without].tolist(), strict=True):
+            failures[_reason(store, name, row, cell)] += 1
     tasks: dict[str, dict[str, None]] = {}
     for prompt, name in zip(view.prompts, view.scorers, strict=True):
         tasks.setdefault(prompt.task, {})[name] = None
@@ -131,13 +128,13 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         prompts=view.prompts,
         space=view.space,
         rewards=rewards,
-        tokens=fill(view, rows, store.cells.column("tokens")).astype(np.float32),
-        seconds=fill(view, rows, store.cells.column("seconds")).astype(np.float32),
+        tokens=fill(view, cells, store.cells.column("tokens")).astype(np.float32),
+        seconds=fill(view, cells, store.cells.column("seconds")).astype(np.float32),
         default=view.default,
         fingerprint=store.fingerprint,
         max_tokens=view.max_tokens,
         scorers={task: ", ".join(names) for task, names in tasks.items()},
-        failures={reason: count for reason, count in failures.most_common() if count},
+        failures=dict(failures.most_common()),
         # Without a config that is sampled so often there is no sample beyond the common ones.
         common=None if view.common is None else min(view.common, rewards.shape[2]),
     )

@@ -205,12 +205,12 @@ class Plan:
         return cls(view, patterns, units, values.get("notes", {}))
 
 
-def fill(view: View, rows: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+def fill(view: View, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Spread a column of stored records over the array of a view.
 
     Args:
         view: the view.
-        rows: for each prompt, the record of each slot, or -1 where there is none.
+        rows: int64 (n_prompts, n_slots), the record of each cell, or -1 where there is none.
         values: float (n_records,).
 
     Returns:
@@ -219,8 +219,7 @@ def fill(view: View, rows: Sequence[Sequence[int]], values: np.ndarray) -> np.nd
     # A deterministic config has only sample 0: the axis is as long as the samples that are really drawn.
     width = 1 + max(sample for _, sample in view.slots)
     table = np.full((len(view.prompts), len(view.space), width), np.nan)
-    index = np.asarray(rows, dtype=np.int64).reshape(len(view.prompts), len(view.slots))
     padded = np.append(np.asarray(values, dtype=np.float64), np.nan)
     where = np.array(view.slots, dtype=np.int64).reshape(-1, 2)
-    table[:, where[:, 0], where[:, 1]] = padded[index]
+    table[:, where[:, 0], where[:, 1]] = padded[rows]
     return table

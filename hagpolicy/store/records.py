@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -40,6 +40,13 @@ class Records:
         if not self.rows.keys().isdisjoint(keys):
             for key in keys:
                 self.rows.pop(key, None)
+
+    def find(self, keys: Iterable[Sequence[str]]) -> np.ndarray:
+        """int64, one row for every list of keys, all of one length: the record of each key, -1 where there is none."""
+        lists = list(keys)
+        width = len(lists[0]) if lists else 0
+        found = (self.rows.get(key, -1) for some in lists for key in some)
+        return np.fromiter(found, dtype=np.int64, count=len(lists) * width).reshape(len(lists), width)
 
     def column(self, name: str) -> np.ndarray:
         """float64 (n_records,): a column of numbers."""

@@ -78,4 +78,22 @@ def read_segment(store: SweepStore, name: str) -> Any:
 
 
 def _set_aside(store: SweepStore, name: str, why: str, loss: str, ending: str = "torn") -> None:
-    segments.set_aside(store.files, name, why, loss, writable=store.writable, ending=ending)
+    """Rename a file that cannot be used and warn; where nothing may be written, only warn.
+
+    Args:
+        store: the sweep folder.
+        name: the file.
+        why: what is wrong with it, such as "is damaged".
+        loss: what is missing without it and what becomes of it.
+        ending: what its name gets.
+    """
+    path = store.files.at(name)
+    if not store.writable:
+        logger.warning("%s %s and left out; %s", path, why, loss)
+        return
+    aside = f"{name.rpartition('/')[2]}.{ending}"
+    try:
+        store.files.rename(name, f"{name}.{ending}")
+    except OSError as error:
+        raise StoreError(f"{path} {why} and cannot be set aside as {aside}: {error}") from error
+    logger.warning("%s %s: set aside as %s; %s", path, why, aside, loss)

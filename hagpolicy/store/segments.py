@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.errors import StoreError
-from hagpolicy.store.files import Files
-
-logger = logging.getLogger(__name__)
 
 # Column name -> Arrow type name. A cell has its identity, what came back, and its first reward.
 CELL_COLUMNS = {
@@ -79,29 +74,6 @@ def engine_of(table: Any) -> str | None:
     """Digest of the fingerprint of the engine that filled a segment; None where it does not say."""
     metadata = table.schema.metadata or {}
     return metadata[ENGINE].decode("ascii", "replace") if ENGINE in metadata else None
-
-
-def set_aside(files: Files, name: str, why: str, loss: str, *, writable: bool, ending: str = "torn") -> None:
-    """Rename a file that cannot be used and warn; where nothing may be written, only warn.
-
-    Args:
-        files: the folder.
-        name: the file.
-        why: what is wrong with it, such as "is damaged".
-        loss: what is missing without it and what becomes of it.
-        writable: False leaves the file where it is.
-        ending: what its name gets.
-    """
-    path = files.at(name)
-    if not writable:
-        logger.warning("%s %s and left out; %s", path, why, loss)
-        return
-    aside = f"{name.rpartition('/')[2]}.{ending}"
-    try:
-        files.rename(name, f"{name}.{ending}")
-    except OSError as error:
-        raise StoreError(f"{path} {why} and cannot be set aside as {aside}: {error}") from error
-    logger.warning("%s %s: set aside as %s; %s", path, why, aside, loss)
 
 
 def next_number(names: Iterable[str]) -> int:

@@ -212,6 +212,17 @@ def test_a_dry_run_says_the_cost_and_writes_nothing(folder: Path, capsys: pytest
     assert {path: path.stat().st_mtime_ns for path in (folder / "sweep").rglob("*")} == stored
 
 
+def test_where_the_engine_fails_a_dry_run_is_code_1_and_a_sweep_names_itself_as_the_next_command(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--prompts", str(folder / "prompts.jsonl"), "--space", str(folder / "space.json")]
+    failing = ["sweep", "--engine", "simulated:3", "--engine-option", "fail_rate=1.0", *files]
+    assert main([*failing, "--out", str(folder / "lost"), "--dry-run"]) == 1
+    assert "no estimate of tokens and time" in capsys.readouterr().out
+    assert main([*failing, "--out", str(folder / "lost"), "--budget", "50"]) == 1
+    assert "next:  the same command, which tries cells once more" in capsys.readouterr().out
+
+
 def test_a_sweep_says_the_cost_on_stderr_and_the_account_on_stdout(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -470,3 +470,37 @@ def test_a_real_llm_is_read_as_strictly(smollm):
     # 135 M parameters do not keep to the form: what is not of the form is no reward, and says why.
     assert math.isnan(score.value)
     assert "judge's" in score.reason
+
+
+def test_the_judges_engine_takes_options_of_its_own():
+    judge = get_scorer({"name": "judge", "engine": {"engine": "simulated:3", "unit_cells": 5}})
+    assert judge._engine.unit_cells == 5
+    judge.close()
+    judge.score([(ASK, Completion("blue"))])  # loads it again, with its options
+    assert judge._engine.unit_cells == 5
+    judge.close()
+    with pytest.raises(InvalidInput, match="key 'engine'"):
+        get_scorer({"name": "judge", "engine": {"unit_cells": 5}})
+
+
+def test_generator_and_judge_may_be_one_engine_of_one_server(tmp_path):
+    pytest.importorskip("openai")
+    from stub_server import StubProcess
+
+    from hagpolicy import DecodingSpace, load_engine
+
+    with StubProcess(service=0.002) as stub:
+        engine = load_engine(f"openai:{stub.url}", max_concurrency=2)
+        try:
+            judge = Judge(engine, pairwise=True)
+            space = DecodingSpace.grid(temperature=[0.0, 0.5])
+            prompts = [f"say {at}" for at in range(6)]
+            table = sweep(engine, prompts, space, judge, samples=3, max_tokens=8, out=tmp_path, progress=False)
+        finally:
+            engine.close()
+        asked = len(stub.record())
+    # The server repeats the question, whose last line is a verdict of a tie.
+    assert (table.failures, set(table.rewards[:, :, 0].ravel())) == ({}, {0.5})
+    report = judge.report()
+    assert (report["asked"], report["engine_failures"]) == (report["calls_known"], 0)
+    assert asked > report["asked"] > 2 * 6 * 3

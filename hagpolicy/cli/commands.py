@@ -57,7 +57,7 @@ def sweep(arguments: Namespace) -> int:
         if arguments.dry_run:
             seen = preview(*asked, **options)
             _say(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
-            return DONE
+            return PARTLY if seen.to_generate and seen.tokens is None else DONE
         table = hag.sweep(*asked, **options, progress=meter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
     return _table_outcome(arguments, table, arguments.out, following, meter.summary)
@@ -242,6 +242,8 @@ def _table_outcome(arguments: Namespace, table: Any, folder: str, following: str
             _say(str(summary))
         for reason, count in sorted(table.failures.items()):
             _say(f"{count} cells failed: {reason}")
+        if summary is not None and table.failures:
+            following = f"the same command, which tries cells once more that the engine failed on, or {following}"
         _say(f"saved: {folder}\nnext:  {following}")
     return PARTLY if table.failures else DONE
 

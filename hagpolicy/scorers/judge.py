@@ -14,7 +14,7 @@ from hagpolicy._digest import digest
 from hagpolicy.config import DecodingConfig
 from hagpolicy.engines import load_engine
 from hagpolicy.engines.base import Completion, Engine
-from hagpolicy.errors import EngineError, StoreError, UnsupportedSetting
+from hagpolicy.errors import EngineError, InvalidInput, StoreError, UnsupportedSetting
 from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.judge_calls import JudgeCalls
@@ -47,7 +47,8 @@ class Judge(Scorer):
     last line of the judge's own reply is read.
 
     Args:
-        engine: the judge: an `Engine`, which the caller closes, or what `load_engine` takes.
+        engine: the judge: an `Engine`, which the caller closes, or what `load_engine` takes, or a mapping
+            {"engine": that, **its options}, such as the variable with the judge's own key.
         rubric: what makes an answer good, in words.
         pairwise: compare with the engine default's answers, instead of grading.
         scale: (worst, best) whole numbers that the judge grades with.
@@ -67,7 +68,7 @@ class Judge(Scorer):
 
     def __init__(
         self,
-        engine: Engine | str | Path,
+        engine: Engine | str | Path | Mapping[str, Any],
         *,
         rubric: str = RUBRIC,
         pairwise: bool = False,
@@ -80,7 +81,7 @@ class Judge(Scorer):
         self.labels = None if labels is None else read_labels(labels)
         self.needs_default, self.calls = pairwise, 2 if pairwise else 1
         self._source = engine
-        self._engine: Engine | None = load_engine(engine)
+        self._engine: Engine | None = _loaded(engine)
         self._engine_name = self._engine.name
         self.description = self.terms.describe(self._engine.fingerprint)
         self.version = f"{BEHAVIOUR}-{digest(self.description)[:16]}"
@@ -184,7 +185,7 @@ class Judge(Scorer):
 
     def _judge(self) -> Engine:
         if self._engine is None:
-            engine = load_engine(self._source)
+            engine = _loaded(self._source)
             if dict(engine.fingerprint) != self.description["fingerprint"]:
                 engine.close()
                 raise EngineError(f"{engine.name} is no longer the judge it was: its fingerprint has changed")
@@ -231,6 +232,14 @@ class _Against(Scorer):
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
         return _Against(self._judge, defaults)
+
+
+def _loaded(source: Engine | str | Path | Mapping[str, Any]) -> Engine:
+    if not isinstance(source, Mapping):
+        return load_engine(source)
+    if "engine" not in source:
+        raise InvalidInput("judge.engine", "a mapping with the key 'engine'", sorted(source))
+    return load_engine(source["engine"], **{name: value for name, value in source.items() if name != "engine"})
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -55,7 +55,8 @@ class Summary:
             f"{duration(self.cell_seconds)} of generating; {_size(sum(self.bytes.values()))} ({sizes})"
         )
         for name, report in self.scorers.items():
-            lines.append(f"{name}: " + ", ".join(f"{key} {_shown(value)}" for key, value in report.items()))
+            known = {key: value for key, value in report.items() if value is not None}
+            lines.append(f"{name}: " + ", ".join(f"{key} {_shown(value)}" for key, value in known.items()))
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

@@ -78,8 +78,7 @@ class OpenAIEngine(Engine):
         server_lacks(server, {})  # refuses an unknown name
         if api not in ("chat", "completions"):
             raise InvalidInput("api", "'chat' or 'completions'", api)
-        if max_concurrency is not None and (isinstance(max_concurrency, bool) or max_concurrency < 1):
-            raise InvalidInput("max_concurrency", "a whole number of at least 1", max_concurrency)
+        _check_bound(max_concurrency)
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
@@ -123,8 +122,9 @@ class OpenAIEngine(Engine):
             EngineError: no server there, or it refuses the key.
         """
         address, model = _parted(source, base_url)
-        if not 0.0 < timeout < float("inf"):
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.0 < timeout < float("inf"):
             raise InvalidInput("timeout", "seconds above 0", timeout)
+        _check_bound(max_concurrency)
         if server != "auto":
             server_lacks(server, {})  # refuses an unknown name
         official = is_official(address)
@@ -231,6 +231,11 @@ class OpenAIEngine(Engine):
             key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
             jobs.setdefault(key, []).append(row)
         return list(jobs.values())
+
+
+def _check_bound(bound: Any) -> None:
+    if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 1):
+        raise InvalidInput("max_concurrency", "a whole number of at least 1", bound)
 
 
 def _parted(source: str, base_url: str | None) -> tuple[str, str]:

@@ -92,7 +92,7 @@ class Preview:
         most = "at most " if self.limits else ""
         words = (
             f"{self.prompts:,} prompts × {self.configs} configs × {self.samples} samples: {self.wanted:,} cells, "
-            f"{self.stored:,} stored, {most}{self.to_generate:,} to generate in {self.units:,} units"
+            f"{self.stored:,} stored, {most}{self.to_generate:,} to generate in {self.units:,} unit{'s' * (self.units != 1)}"
         )
         calls = f"; {self.judge_calls:,} calls of a judge" if self.judge_calls else ""
         return words + calls + (f" ({self.limits})" if self.limits else "")
@@ -110,7 +110,8 @@ class Preview:
         words = f"about {most} new tokens" if fewest == most else f"{fewest} to {most} new tokens"
         if self.prompt_tokens is not None:
             words += f" after {_number(self.prompt_tokens)} of prompts"
-        return f"{words}, {time} (from {self.source})"
+        beside = " without the judge's" if self.judge_calls else ""
+        return f"{words}, {time}{beside} (from {self.source})"
 
     def __str__(self) -> str:
         return "\n".join(line for line in (f"{self.out}: {self.counts}", self.costs) if line)

@@ -118,6 +118,16 @@ def test_counts_that_no_file_can_hold_mark_their_unit(tmp_path, wrong):
     assert list(table.failures.values()) == [7]
 
 
+def test_counts_may_be_numpys(tmp_path):
+    class Numpy(Counting):
+        def generate(self, unit):
+            return [Completion("right", tokens=np.int64(2), seconds=np.float32(0.5)) for _ in unit]
+
+    table = run(Numpy(seed=1), tmp_path)
+    assert table.failures == {}
+    assert np.nanmax(table.tokens) == 2.0
+
+
 class Losing(Counting):
     """Gives back what `change` makes of its numbered outcomes."""
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, cast
 
 from hagpolicy.engines.base import Completion, Engine, Request
@@ -192,9 +193,14 @@ def _well_formed(one: Any) -> bool:
     return (
         isinstance(one, Completion)
         and isinstance(one.text, str)
-        and all(isinstance(count, int) and 0 <= count < 2**31 for count in (one.tokens, one.prompt_tokens))
-        and isinstance(one.seconds, (int, float))
+        and _is_count(one.tokens)
+        and _is_count(one.prompt_tokens)
+        and isinstance(one.seconds, Real)
     )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and 0 <= int(value) < 2**31
 
 
 def _scored_now(

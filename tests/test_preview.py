@@ -147,7 +147,7 @@ def test_judge_calls_are_counted_for_what_is_not_scored_yet(tmp_path):
     said = str(seen(engine, tmp_path / "s", scorer=Judged()))
     assert "840 calls of a judge" in said
     assert " without the judge's (from " in said  # the time is the engine's alone
-    assert "judge" not in str(seen(engine, tmp_path / "s"))
+    assert "the judge's" not in str(seen(engine, tmp_path / "s"))
     run(engine, tmp_path / "s", n=60)
     assert seen(engine, tmp_path / "s", scorer=Judged(), samples=3).judge_calls == 2 * 600  # none is judged
     run(engine, tmp_path / "s", n=60, scorer=Judged())

@@ -90,9 +90,10 @@ class Preview:
     def counts(self) -> str:
         """What is known without generating, in one line."""
         most = "at most " if self.limits else ""
+        units = f"{self.units:,} unit" + ("" if self.units == 1 else "s")
         words = (
             f"{self.prompts:,} prompts × {self.configs} configs × {self.samples} samples: {self.wanted:,} cells, "
-            f"{self.stored:,} stored, {most}{self.to_generate:,} to generate in {self.units:,} unit{'s' * (self.units != 1)}"
+            f"{self.stored:,} stored, {most}{self.to_generate:,} to generate in {units}"
         )
         calls = f"; {self.judge_calls:,} calls of a judge" if self.judge_calls else ""
         return words + calls + (f" ({self.limits})" if self.limits else "")

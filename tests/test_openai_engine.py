@@ -18,6 +18,7 @@ from stub_server import StubProcess
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.dialects.servers import SERVERS
+from hagpolicy.engines.http_answers import read_answers
 from hagpolicy.engines.http_client import Client, Key, is_official
 from hagpolicy.engines.http_retry import Backoff, Patience, Trouble, retry_after
 from hagpolicy.engines.openai_api import OpenAIEngine
@@ -284,6 +285,12 @@ def test_answers_in_all_their_forms(stub, engines) -> None:
     assert found["filter"].finish == "error"
     assert "content_filter" in (found["filter"].error or "")
     assert (found["nousage"].tokens, found["nousage"].receipt) == (0, {"tokens": "not counted by the server"})
+
+
+def test_half_a_character_of_an_answer_is_the_same_now_and_when_it_is_read_from_the_store() -> None:
+    body = rb'{"choices": [{"message": {"content": "half \ud800, whole \ud83d\ude00"}, "finish_reason": "stop"}]}'
+    [answer] = read_answers(body, 1, 16)
+    assert answer.text == "half ?, whole \U0001f600"
 
 
 def test_a_setting_that_the_server_lacks_fails_the_unit_and_no_other(stub, engines) -> None:

@@ -157,7 +157,9 @@ def _answer(
         finish, error = "error", "the model called a tool, and none was offered"
     elif reason in LENGTH or (reason is None and tokens >= limit):
         finish = "length"
-    return Answer(text, tokens, prompt_tokens, finish, error, notes)
+    # Half of a character, which JSON can escape, would be "?" when stored: scorers are to see the same.
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return Answer(whole, tokens, prompt_tokens, finish, error, notes)
 
 
 def _shared(total: int, weights: Sequence[int]) -> list[int]:

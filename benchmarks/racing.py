@@ -38,7 +38,7 @@ from hagpolicy.estimates import fold_numbers
 STORE = Path(__file__).parent / "results" / "racing"
 N_NEW = 600
 # The constants of racing were chosen on worlds 5000 to 5039; these are others.
-FIRST_WORLD, FIRST_NULL = 7000, 8000
+FIRST_WORLD, FIRST_NULL = 9000, 10000
 LEARNERS: list[str | hag.Learner] = ["ridge", "knn"]
 MANY = hag.DecodingSpace(
     list(
@@ -213,8 +213,8 @@ def _swept(engine: Replay, train: hag.SweepTable, budget: int) -> tuple[hag.Swee
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one world a kind, nothing stored")
-    parser.add_argument("--worlds", type=int, default=10)
-    parser.add_argument("--nulls", type=int, default=30)
+    parser.add_argument("--worlds", type=int, default=8)
+    parser.add_argument("--nulls", type=int, default=20)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--parts", nargs="*", choices=("worlds", "nulls", "real"), default=("worlds", "nulls", "real"))
     parser.add_argument("--data", help="not needed")

@@ -63,16 +63,26 @@ def test_additive_fit_does_not_take_a_config_tried_on_hard_prompts_for_a_bad_one
 
 
 def test_rare_labels_are_one_kind() -> None:
-    labels = np.array(["x"] * 20 + ["y"] * 15 + [f"rare {i}" for i in range(6)])
-    kinds = kinds_of(labels)
+    labels = ["x"] * 20 + ["y"] * 15 + [f"rare {i}" for i in range(6)]
+    kinds = kinds_of([hag.Prompt(f"prompt {i}", task=label) for i, label in enumerate(labels)])
     assert len(set(kinds)) == 3
     assert len(set(kinds[-6:])) == 1
-    assert kinds_of(np.array([""] * 5)).tolist() == [0] * 5
+    assert kinds_of([hag.Prompt(f"prompt {i}") for i in range(5)]).tolist() == [0] * 5
+
+
+def test_prompts_without_labels_are_clustered_by_their_words() -> None:
+    world = hag.SimulatedEngine(2, n_tasks=2)
+    prompts = world.prompts(400)
+    kinds = kinds_of([hag.Prompt(prompt.text) for prompt in prompts])
+    tasks = np.array([prompt.task for prompt in prompts])
+    pure = sum(max(np.unique(tasks[kinds == kind], return_counts=True)[1]) for kind in set(kinds))
+    assert pure > 0.65 * len(prompts)  # by luck some 0.56
+    assert kinds_of([hag.Prompt("the same words") for _ in range(60)]).max() < 60
 
 
 def test_worth_drops_the_hopeless_and_not_the_complementary() -> None:
     table = two_kinds(200)
-    worth = Worth.of(table.means, kinds_of(table.tasks), table.groups, seed=0)
+    worth = Worth.of(table.means, kinds_of(table.prompts), table.groups, seed=0)
     out = np.flatnonzero(worth.dominated(range(len(SPACE)), 0.001))
     assert {3, 10} <= set(out.tolist())
     assert not {5, 8} & set(out.tolist())

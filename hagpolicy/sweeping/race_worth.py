@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -9,19 +11,61 @@ from statistics import NormalDist
 import numpy as np
 
 from hagpolicy.estimates import additive_fit
+from hagpolicy.prompts import Prompt
 
 # Draws from the posterior, to value sets of configs.
 DRAWS = 1000
 # Labels with fewer prompts than this are one kind together: their own means would be luck.
 MIN_KIND = 10
+# The gate's interval is so much wider than a plain one; see `evaluation`.
+GATE = 1.31
+# Prompts without labels: at most so many clusters, of words hashed to so many columns.
+CLUSTERS, WORDS = 8, 2048
 
 
-def kinds_of(labels: np.ndarray) -> np.ndarray:
-    """int64 (n_prompts,): number of the kind of each prompt, from its task label; rare labels are one kind."""
+def kinds_of(prompts: Sequence[Prompt], seed: int = 0) -> np.ndarray:
+    """int64 (n_prompts,): number of the kind of each prompt.
+
+    Kinds are the task labels, rare ones together. Where all prompts have one label they are clusters
+    of prompts that share words, which is all that is known of them before a policy is fitted.
+    """
+    labels = np.array([prompt.task for prompt in prompts], dtype=str)
     names, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(names) == 1:
+        index = _clusters([prompt.text for prompt in prompts], seed)
+        counts = np.bincount(index)
     rare = counts < MIN_KIND
-    number = np.where(rare, len(names), np.cumsum(~rare) - 1)
+    number = np.where(rare, len(counts), np.cumsum(~rare) - 1)
     return np.asarray(np.unique(number[index], return_inverse=True)[1], dtype=np.int64)
+
+
+def _clusters(texts: Sequence[str], seed: int) -> np.ndarray:
+    """int64 (n_prompts,): spherical k-means (Dhillon and Modha, *Machine Learning* 42, 2001) over the words."""
+    counts = np.zeros((len(texts), WORDS))
+    for row, text in enumerate(texts):
+        for word in set(re.findall(r"\w+", text.lower())):
+            counts[row, zlib.crc32(word.encode("utf-8", "replace")) % WORDS] += 1.0
+    share = (counts > 0).mean(axis=0)
+    # Words of every other prompt are its form, not its subject; words of one prompt alone join nothing.
+    weights = counts * np.where((share < 0.5) & (share * len(texts) >= 2), -np.log(np.maximum(share, 1e-12)), 0.0)
+    points = weights @ np.linalg.eigh(weights.T @ weights)[1][:, -CLUSTERS:]
+    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    number = max(min(CLUSTERS, len(texts) // (3 * MIN_KIND)), 1)
+    rng = np.random.default_rng([abs(seed), 3])
+    tries = [_spherical(points, number, rng) for _ in range(8)]
+    return max(tries, key=lambda found: found[1])[0]
+
+
+def _spherical(points: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """(cluster of each point, int64 (n_prompts,); how near they are to their centres, the larger the nearer)."""
+    centres = points[rng.choice(len(points), number, replace=False)]
+    for _ in range(25):
+        near = points @ centres.T
+        owner = near.argmax(axis=1)
+        centres = np.zeros_like(centres)
+        np.add.at(centres, owner, points)
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    return owner, float(near.max(axis=1).sum())
 
 
 @dataclass(frozen=True)
@@ -38,12 +82,16 @@ class Worth:
         means: float64 (n_kinds, n_configs): expected reward; -inf for a config never seen.
         errors: float64 (n_kinds, n_configs): its standard error.
         draws: float64 (DRAWS, n_kinds, n_configs): from that posterior.
+        noise: variance of one sample around what is expected of it.
+        n_prompts: how many there are.
     """
 
     weights: np.ndarray
     means: np.ndarray
     errors: np.ndarray
     draws: np.ndarray
+    noise: float
+    n_prompts: int
 
     @classmethod
     def of(cls, Y: np.ndarray, kinds: np.ndarray, groups: np.ndarray, seed: int) -> Worth:
@@ -73,17 +121,43 @@ class Worth:
         # Kinds move configs by about this much; what is taken out as means leaves less to be seen.
         usable = counts > 2
         free = (n_kinds / max(n_kinds - 1, 1)) * (known.sum() / max(known.sum() - 1, 1))
-        moved = float((shift**2 - noise / np.maximum(counts, 1.0))[usable].mean() * free) if usable.any() else 0.0
-        moved = max(moved, 0.0) if n_kinds > 1 else 0.0
+        # One standard error more than estimated: a config is lost for good, so doubt is on its side.
+        each = (shift**2 - noise / np.maximum(counts, 1.0))[usable] * free
+        moved = max(float(each.mean() + each.std() / np.sqrt(each.size)), 0.0) if n_kinds > 1 and each.size else 0.0
         own = moved / (moved + noise / np.maximum(counts, 1.0)) * (counts > 0)
         means = np.where(known, middle + trust * (effects - middle) + own * shift, -np.inf)
         errors = np.sqrt(trust * overall + moved * (1.0 - own))
         normal = np.random.default_rng(seed).normal(size=(DRAWS, *means.shape))
-        return cls(np.bincount(kinds, minlength=n_kinds) / len(kinds), means, errors, means + errors * normal)
+        weights = np.bincount(kinds, minlength=n_kinds) / len(kinds)
+        return cls(weights, means, errors, means + errors * normal, noise, len(kinds))
 
     def value(self, configs: Sequence[int]) -> float:
         """Expected reward where each kind gets the best of `configs`, as far as it is known."""
         return float(self.weights @ self.means[:, list(configs)].max(axis=1))
+
+    def promise(self, configs: Sequence[int], samples: np.ndarray, common: int) -> float:
+        """Expected reward of what will be shipped after more samples of some configs.
+
+        A preposterior analysis (Raiffa and Schlaifer, *Applied Statistical Decision Theory*, 1961): for
+        every draw of what the configs are worth, samples of it are drawn, the posterior that they would
+        lead to chooses for each kind, and the draw itself is the reward. That gain over the best single
+        config counts with the chance that the gate can tell it from noise.
+
+        Args:
+            configs: indices.
+            samples: float64 (n_kinds, len(configs)): how many there will be, above 0.
+            common: how many of them every prompt has.
+        """
+        worth, prior = self.draws[:, :, list(configs)], self.means[:, list(configs)]
+        error = np.sqrt(self.noise / samples)
+        trust = self.errors[:, list(configs)] ** 2 / (self.errors[:, list(configs)] ** 2 + error**2)
+        seen = worth + error * np.random.default_rng(0).normal(size=worth.shape)
+        chosen = (prior + trust * (seen - prior)).argmax(axis=2)
+        got = np.take_along_axis(worth, chosen[:, :, None], axis=2)[:, :, 0]
+        single = float((self.weights @ prior).max())
+        gain = max(float(got.mean(axis=0) @ self.weights) - single, 0.0)
+        error_of_gain = GATE * np.sqrt(2.0 * self.noise / (self.n_prompts * common))
+        return single + gain * NormalDist().cdf(gain / error_of_gain - 1.96)
 
     def losses(self, configs: Sequence[int]) -> np.ndarray:
         """float64 (len(configs),): expected loss in the best of the set with each of them taken out."""

@@ -3,15 +3,15 @@
 1. Race. A quarter of the prompts, in `LOOKS` rounds, see the last sample of every config still in.
    After each round those are dropped that are dominated for every kind of prompt, by a paired test
    whose level is shared out over rounds, configs and kinds.
-2. Portfolio. Of the rest, those stay that together lose least in the best of the set, as many as
-   can have half of their samples for every prompt within the budget.
-3. Common samples. Every prompt gets the same first samples of every kept config, as many as the
-   budget allows. Only these enter differences and intervals.
+2. Portfolio. The fewer configs stay, the more samples of each the budget has. Those stay, in that
+   number, of which the best for each kind promises most once it has been chosen by these samples
+   (`Worth.promise`).
+3. Common samples. Every prompt gets the same first samples of every kept config. Only these enter
+   differences and intervals.
 4. What is left goes to the configs between which the choice for a kind is still open. These
    samples teach the learners only.
 
-A kind is a task label. Without labels nothing tells which configs complement each other, so they are
-kept by their means.
+A kind is a task label; prompts without labels are clustered by their words.
 
 The engine's default is never dropped: the first line of every result is the gain over it, so it gets
 the common samples of every prompt. Measured as well as the others, it stays among the choices.
@@ -39,7 +39,6 @@ from hagpolicy.table import SweepTable
 PILOT = 0.25
 LOOKS = 3
 LEVEL = 0.05
-COMMON_SHARE = 0.5
 SPENDING_ROUNDS = 3
 # The race itself gets no more than this share of the budget.
 RACE_SHARE = 0.5
@@ -54,7 +53,7 @@ class _Race:
         self.limit = np.where(view.space.deterministic, 1, view.samples)
         self.default = () if view.default is None else (view.default,)
         self.mask = np.zeros((self.n, self.k, int(self.limit.max())), dtype=bool)
-        self.kinds = kinds_of(np.array([prompt.task for prompt in view.prompts], dtype=str))
+        self.kinds = kinds_of(view.prompts, seed)
         self.groups = group_ids(view.prompts)
         # Whole groups in random order: what is looked at early is like what comes later.
         place = np.random.default_rng([abs(seed), 1]).permutation(int(self.groups.max()) + 1)
@@ -90,6 +89,11 @@ class _Race:
         """The configs still in, and the default."""
         return sorted({*self.alive, *self.default})
 
+    def samples(self, configs: list[int], count: int) -> np.ndarray:
+        """float64 (n_kinds, len(configs)): samples of each kind that so many common ones come to."""
+        prompts = np.bincount(self.kinds).astype(np.float64)
+        return np.asarray(prompts[:, None] * np.minimum(self.limit[configs], count)[None, :])
+
     def affordable(self, wanted: np.ndarray) -> bool:
         """Whether the budget reaches so far."""
         return int(wanted.sum()) <= self.budget
@@ -123,12 +127,11 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
             wanted[look, config, race.limit[config] - 1] = True
         race.take(wanted, (yield wanted))
         _drop_dominated(race)
-    _keep_portfolio(race)
+    most = _keep_portfolio(race)
     common = 1
     wanted = race.everyone(common)
     race.take(wanted, (yield wanted))
     race.tell("common", samples=common)
-    most = max(race.mask.shape[2] - 1, 1)  # the last sample is the race's own
     while not race.final and common < most and race.affordable(race.everyone(common + 1)):
         wanted = race.everyone(common + 1)
         race.take(wanted, (yield wanted))
@@ -156,17 +159,32 @@ def _drop_dominated(race: _Race) -> None:
     race.tell("race", dominated=dropped)
 
 
-def _keep_portfolio(race: _Race) -> None:
-    """Take out, one by one, the config whose loss is least, until the rest can have their common samples."""
-    samples = max(int(COMMON_SHARE * race.mask.shape[2]), 1)
+def _keep_portfolio(race: _Race) -> int:
+    """Keep the configs that promise most with the common samples that the budget has for them.
+
+    The sets that compete are nested: the config whose loss is least leaves first. A smaller set gets
+    more samples of each config, so that the best of it is better known and easier to prove.
+
+    Returns:
+        How many common samples those are.
+    """
     worth = race.worth()
-    left: list[int] = []
-    for least, wanted in ((_LEAST_KEPT, samples), (1, 1)):
-        while len(race.alive) > least and not race.affordable(race.everyone(wanted)):
-            # Without anything seen the space's order decides.
-            place = -1 if worth is None else int(worth.losses(race.alive).argmin())
-            left.append(race.alive.pop(place))
-    race.tell("portfolio", least_loss=left)
+    most = max(race.mask.shape[2] - 1, 1)  # the last sample is the race's own
+    begun, left = race.alive, list(race.alive)
+    best: tuple[float, list[int], int] = (-np.inf, begun, 1)
+    while left:
+        race.alive = list(left)
+        found = [count for count in range(1, most + 1) if race.affordable(race.everyone(count))]
+        promise = 0.0
+        if found and worth is not None:
+            promise = worth.promise(left, race.samples(left, found[-1]), found[-1])
+        if found and promise > best[0]:
+            best = promise, race.alive, found[-1]
+        # Without anything seen the space's order decides.
+        left.pop(-1 if worth is None else int(worth.losses(left).argmin()))
+    race.alive = best[1]
+    race.tell("portfolio", dropped=sorted({*begun} - {*race.alive}), samples=best[2])
+    return best[2]
 
 
 def _added(race: _Race, goal: int) -> np.ndarray:

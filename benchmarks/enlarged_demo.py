@@ -24,8 +24,14 @@ MORE = (
     {"temperature": 0.7, "top_p": 0.8},
     {"temperature": 0.7, "frequency_penalty": 0.5},
 )
-NAMES = "Ada Bruno Chen Dora Emil Fatma Goran Hana Ivo Jana Karim Lena Milan Nora Otto Petra Rosa Samir".split()
-THINGS = "marbles stamps coins shells pencils cards apples books ribbons buttons tickets candles".split()
+NAMES = [
+    "Ada", "Bruno", "Chen", "Dora", "Emil", "Fatma", "Goran", "Hana", "Ivo", "Jana", "Karim", "Lena", "Milan",
+    "Nora", "Otto", "Petra", "Rosa", "Samir",
+]  # fmt: skip
+THINGS = [
+    "marbles", "stamps", "coins", "shells", "pencils", "cards", "apples", "books", "ribbons", "buttons", "tickets",
+    "candles",
+]  # fmt: skip
 TOPICS = [
     "birds", "trees", "flowers", "rivers", "breakfast foods", "winter sports", "school subjects", "pieces of furniture",
     "tools", "kinds of weather", "parts of the body", "means of transport", "sea animals", "insects", "spices",
@@ -39,10 +45,11 @@ LISTS = (
     "Give me {n} {topic}, each one only once.",
     "I need {n} {topic}, no two the same.",
 )
-WORDS = (
-    "bridge candle forest painter soup mirror horse letter island clock farmer rain chair violin teacher pocket cloud "
-    "hammer bakery ticket squirrel castle pillow engine harvest orange student beach blanket rocket butter fence"
-).split()
+WORDS = [
+    "bridge", "candle", "forest", "painter", "soup", "mirror", "horse", "letter", "island", "clock", "farmer",
+    "rain", "chair", "violin", "teacher", "pocket", "cloud", "hammer", "bakery", "ticket", "squirrel", "castle",
+    "pillow", "engine", "harvest", "orange", "student", "beach", "blanket", "rocket", "butter", "fence",
+]  # fmt: skip
 SENTENCES = (
     "Write one sentence that uses the words {0}, {1} and {2}.",
     "Use all of these words in a single sentence: {0}, {1}, {2}.",

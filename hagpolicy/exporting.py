@@ -88,4 +88,5 @@ def _reason(evaluation: Evaluation, per_prompt: bool) -> str:
 
 def _task_best(table: SweepTable) -> dict[str, int]:
     """Index of the best config of each task, for the ladder on another table."""
-    return {str(task): int(table.common_means[table.tasks == task].mean(axis=0).argmax()) for task in np.unique(table.tasks)}
+    means, tasks = table.common_means, table.tasks
+    return {str(task): int(means[tasks == task].mean(axis=0).argmax()) for task in np.unique(tasks)}

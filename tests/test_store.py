@@ -243,3 +243,19 @@ def test_segments_can_be_read_by_any_parquet_reader(folder):
     table = pyarrow.parquet.read_table(folder / "cells")
     assert table.num_rows == CELLS
     assert {"text", "reward", "tokens", "config", "prompt", "task", "sample"} <= set(table.column_names)
+
+
+def test_prompts_of_several_scorers_have_each_their_own_rewards(tmp_path):
+    engine = SimulatedEngine(4)
+    prompts = sorted(engine.prompts(20), key=lambda prompt: prompt.task == engine.tasks[0])
+    space = DecodingSpace.grid(temperature=[0.0, 0.7])
+
+    def half(prompt, completion):
+        return 0.5
+
+    scorer = dict.fromkeys(engine.tasks, half) | {engine.tasks[0]: engine.scorer}  # few of one, many of the other
+    table = sweep(engine, prompts, space, scorer, samples=2, out=tmp_path, progress=False)
+    simulated = table.tasks == engine.tasks[0]
+    assert np.isin(table.rewards[simulated, :, 0], [0.0, 1.0]).all()
+    assert (table.rewards[~simulated, :, 0] == 0.5).all()
+    assert table.failures == {}

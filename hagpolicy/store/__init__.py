@@ -109,17 +109,16 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
     `failures` counts the cells that were generated and have no reward, by reason.
     """
     cells = store.cells.find(view.keys)
-    scored = np.full_like(cells, -1)
     rewards = np.full((len(view.prompts), len(view.space), 1 + max(sample for _, sample in view.slots)), np.nan)
     failures: Counter[str] = Counter()
     for name in dict.fromkeys(view.scorers):
         records = store.scores.get(name, Records(("reward",), ("reason",)))
         mine = [i for i, scorer in enumerate(view.scorers) if scorer == name]
-        scored[mine] = records.find(view.keys[i] for i in mine)
+        scored = records.find(view.keys[i] for i in mine)
         values = records.column("reward")
-        rewards[mine] = fill(view, scored, values)[mine]
-        without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored[mine]]
-        for row, cell in zip(scored[mine][without].tolist(), cells[mine][without].tolist(), strict=True):
+        rewards[mine] = fill(view, scored, values)
+        without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
+        for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):
             failures[_reason(store, name, row, cell)] += 1
     tasks: dict[str, dict[str, None]] = {}
     for prompt, name in zip(view.prompts, view.scorers, strict=True):

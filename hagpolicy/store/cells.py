@@ -210,15 +210,15 @@ def fill(view: View, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Args:
         view: the view.
-        rows: int64 (n_prompts, n_slots), the record of each cell, or -1 where there is none.
+        rows: int64 (some prompts, n_slots), the record of each cell, or -1 where there is none.
         values: float (n_records,).
 
     Returns:
-        float64 (n_prompts, n_configs, n_samples), NaN where there is no record.
+        float64 (some prompts, n_configs, n_samples), NaN where there is no record.
     """
     # A deterministic config has only sample 0: the axis is as long as the samples that are really drawn.
     width = 1 + max(sample for _, sample in view.slots)
-    table = np.full((len(view.prompts), len(view.space), width), np.nan)
+    table = np.full((len(rows), len(view.space), width), np.nan)
     padded = np.append(np.asarray(values, dtype=np.float64), np.nan)
     where = np.array(view.slots, dtype=np.int64).reshape(-1, 2)
     table[:, where[:, 0], where[:, 1]] = padded[rows]

@@ -53,7 +53,7 @@ bench: install
 bench-quick: install
 	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py --quick $(WITH_DATA) || exit 1; done
 
-CLAIMS := sweep_throughput http_concurrency server_faults ray_overhead million_cells racing predict_speed fit_speed \
+CLAIMS := enlarged_demo sweep_throughput http_concurrency server_faults ray_overhead million_cells racing predict_speed fit_speed \
 	import_time light_install known_data demo_loop worlds
 
 bench-worlds: install

@@ -7,13 +7,13 @@ generate again: `python benchmarks/enlarged_demo.py` resumes and ends at once wh
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
-from record import RESULTS
+from record import RESULTS, arguments, figure, record
 
-from hagpolicy import DecodingConfig, DecodingSpace, Prompt, load_engine, sweep
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, fit, headroom, load_engine, sweep
 from hagpolicy.demo import CONFIGS, MAX_TOKENS, SCORERS, demo_prompts
 
+STATEMENT = "What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96."
 FOLDER = RESULTS / "sweeps" / "enlarged_demo"
 SAMPLES = 4
 NEW_OF_EACH_KIND = 36
@@ -103,16 +103,34 @@ def _sum(draw: random.Random, number: int) -> Prompt:
     return Prompt(text, reference=answer, task="arithmetic")
 
 
-def main(folder: Path = FOLDER) -> int:
+def main() -> int:
+    args = arguments(STATEMENT)
+    if args.quick:
+        print("nothing to do: the cells are stored, and a part of them would say nothing")
+        return 0
     prompts = [*demo_prompts("demo_prompts.jsonl"), *new_prompts()]
     space = DecodingSpace(DecodingConfig.from_dict(values) for values in (*CONFIGS, *MORE))
-    table = sweep(
-        load_engine("smollm2"), prompts, space, SCORERS, samples=SAMPLES, max_tokens=MAX_TOKENS, out=folder
-    )
+    table = sweep(load_engine("smollm2"), prompts, space, SCORERS, samples=SAMPLES, max_tokens=MAX_TOKENS, out=FOLDER)
     for index, config in enumerate(table.space):
         print(f"{table.means[:, index].mean():.3f}  {config}")
-    print(f"{len(table.prompts)} prompts, {int(table.counts.sum())} cells, failures {dict(table.failures)}")
-    return 0
+    found, policy = headroom(table), fit(table)
+    print(f"{found}\n{policy.evaluation}")
+    assert policy.evaluation is not None
+    assert policy.evaluation.candidate is not None
+    gains = {
+        "single best config over the engine's default": policy.evaluation.over_default,
+        "best config of each task, task known, over SBS": found.per_task_best,
+        "per-prompt policy over SBS": policy.evaluation.candidate.gain,
+        "split-sample oracle of all configs": found.split_oracle,
+    }
+    figures = [
+        figure(name, gain.value, gain.low, gain.high, unit="reward" if "oracle" in name else "reward gain")
+        for name, gain in gains.items()
+        if gain is not None
+    ]
+    figures.append(figure("per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
+    notes = f"{len(prompts)} prompts × {len(table.space)} configs, {int(table.counts.sum())} answers. {policy.reason}"
+    return record("enlarged_demo", STATEMENT, figures, args, notes)
 
 
 if __name__ == "__main__":

@@ -263,7 +263,14 @@ def test_ending_early_or_claiming_success_is_no_pass(scorer):
     assert [(cheat, score.value) for cheat, score in zip(CHEATS, scores, strict=True)] == [(c, 0.0) for c in CHEATS]
 
 
-def test_time_memory_and_output_are_bounded(scorer):
+def test_memory_is_bounded(scorer):  # which skips where nothing can be bounded
+    patient = get_scorer({"name": "python_tests", "allow_code": True, "seconds": 30})
+    hungry = ("x = []\nwhile True:\n    x.append(bytearray(1 << 24))\n", "x = 'a' * (1 << 40)\n")
+    scores = patient.score([(ASK, Completion(answer)) for answer in hungry])
+    assert [score.answer for score in scores] == ["MemoryError", "MemoryError"]
+
+
+def test_time_and_output_are_bounded(scorer):
     begun = time.monotonic()
     spins = "def add(a, b):\n    while True:\n        pass\n"
     deaf = "import signal\nfor n in (2, 15, 24):\n    signal.signal(n, signal.SIG_IGN)\n" + spins
@@ -271,8 +278,6 @@ def test_time_memory_and_output_are_bounded(scorer):
         spins: {"time limit", "killed"},
         deaf: {"time limit", "killed"},
         "import time\ntime.sleep(10_000)\n": {"time limit"},
-        "x = []\nwhile True:\n    x.append(bytearray(1 << 24))\n": {"MemoryError"},
-        "x = 'a' * (1 << 40)\n": {"MemoryError"},
         "def add(a, b):\n    return 10 ** 10 ** 10\n": {"time limit", "killed", "MemoryError"},
         RIGHT + "for _ in range(200_000):\n    print('flood' * 100)\n": {"passed", "time limit", "killed"},
     }

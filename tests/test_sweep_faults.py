@@ -190,9 +190,10 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path):
 
 def test_ctrl_c_from_outside_stores_what_is_done(tmp_path):
     code = """
-        import logging, sys
+        import logging, signal, sys
         from hagpolicy import DecodingSpace, SimulatedEngine, sweep
         logging.basicConfig()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background jobs of a shell ignore
         world = SimulatedEngine(seed=1, unit_cells=7, delay=0.001)
         space = DecodingSpace.grid(temperature=[0.0, 0.7, 0.9])
         sweep(world, world.prompts(2000), space, world.scorer, samples=2, out=sys.argv[1], progress=False)

@@ -118,7 +118,7 @@ def main() -> int:
     assert policy.evaluation is not None
     assert policy.evaluation.candidate is not None
     gains = {
-        "single best config over the engine's default": policy.evaluation.over_default,
+        "single best config over the engine's default": policy.evaluation.sbs_over_default,
         "best config of each task, task known, over SBS": found.per_task_best,
         "per-prompt policy over SBS": policy.evaluation.candidate.gain,
         "split-sample oracle of all configs": found.split_oracle,

@@ -92,16 +92,19 @@ def test_worth_drops_the_hopeless_and_not_the_complementary() -> None:
 
 
 def test_a_promise_pays_for_what_is_not_known_and_not_proven() -> None:
-    worth = Worth.of(two_kinds(60).means, kinds_of(two_kinds(60).prompts), two_kinds(60).groups, seed=0)
+    table = two_kinds(60)
+    seen = table.rewards[:, :, 0].copy()
+    seen[24:] = np.nan  # little is known yet
+    worth = Worth.of(seen, kinds_of(table.prompts), table.groups, seed=0)
 
     def promise(configs: list[int], samples: float, common: int) -> float:
         return worth.promise(configs, np.full((2, len(configs)), samples), common)
 
     everything = list(range(len(SPACE)))
-    assert promise(everything, 200.0, 2) > promise(everything, 2.0, 2)  # a choice by few samples is often wrong
+    assert promise(everything, 200.0, 2) > promise(everything, 2.0, 2) + 0.01  # a choice by few samples is often wrong
     assert promise([5, 8], 50.0, 8) > promise([5, 8], 50.0, 1)  # what is judged on little is not shipped
     assert promise([5, 8], 50.0, 2) > promise([5], 50.0, 2) + 0.05
-    assert promise([5], 50.0, 2) == pytest.approx(worth.value([5]))  # one config: nothing to choose, nothing to prove
+    assert promise([5], 50.0, 2) == pytest.approx(worth.value([5]), abs=0.01)  # nothing to choose or prove
 
 
 def test_nothing_is_dominated_where_all_are_equal() -> None:

@@ -189,6 +189,16 @@ def test_a_sweep_begun_here_ends_there(cluster, tmp_path, ray_first):
     assert equal(out, table, tmp_path, 20)
 
 
+@contextlib.contextmanager
+def interruptible():
+    """A SIGINT is heard, which the background jobs of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.servers
 def test_an_interrupt_ends_the_workers_at_once(cluster, added, tmp_path):
     added()
@@ -205,7 +215,7 @@ def test_an_interrupt_ends_the_workers_at_once(cluster, added, tmp_path):
         seen["at"] = time.monotonic()
         signal.raise_signal(signal.SIGINT)
 
-    with on_ray(cluster, Noted, 2, seed=4, pause=60.0, log=str(log)) as engine:
+    with interruptible(), on_ray(cluster, Noted, 2, seed=4, pause=60.0, log=str(log)) as engine:
         threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             next(engine.stream(units()))

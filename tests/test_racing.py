@@ -13,7 +13,10 @@ from sweeping_world import Counting, same
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import additive_fit
+from hagpolicy.store.cells import View
 from hagpolicy.sweeping.race_worth import Worth, kinds_of
+from hagpolicy.sweeping.racing import rounds
+from hagpolicy.sweeping.strategy import Observed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -283,3 +286,18 @@ def test_null_worlds_ship_the_single_best_config_under_racings_mask() -> None:
     outcome = worlds.run_world("different", 1000, mask)
     assert not outcome.shipped
     assert outcome.low <= outcome.candidate_gain <= outcome.high
+
+
+def test_where_the_budget_shrank_below_all_sets_the_smallest_is_asked_for() -> None:
+    """A budget of tokens comes to fewer generations once the answers turn out to be long."""
+    table = two_kinds(80)
+    view = View(table.prompts, SPACE, 4, 64, 0, 0, ("",) * 80)
+    race = rounds(view, 3000, 0)
+    mask = next(race)
+    asked = int(mask.sum())
+    for _ in range(3):  # the looks
+        seen = replace(table, rewards=np.where(mask, table.rewards, np.nan))
+        mask = race.send(Observed(seen, asked, False))
+    everyone = mask.all(axis=0).any(axis=1)
+    assert 1 <= everyone.sum() <= 2  # the best and the default
+    assert everyone[0]

@@ -178,6 +178,9 @@ def _keep_portfolio(race: _Race) -> int:
         promise = 0.0
         if found and worth is not None:
             promise = worth.promise(left, race.samples(left, found[-1]), found[-1])
+        # Where tokens ran low meanwhile and nothing is affordable, the smallest set costs least.
+        if not found and best[0] == -np.inf:
+            best = -np.inf, race.alive, 1
         if found and promise > best[0]:
             best = promise, race.alive, found[-1]
         # Without anything seen the space's order decides.

@@ -15,12 +15,11 @@ import transformers
 
 from hagpolicy._digest import digest
 from hagpolicy.config import NEUTRAL, DecodingConfig
-from hagpolicy.dialects import apply_hint
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.engines.hf_decode import decode
 from hagpolicy.engines.hf_loading import load, pick_device, state_digest, tokenizer_digest
+from hagpolicy.engines.templated import encode, encode_unit
 from hagpolicy.errors import EngineError
-from hagpolicy.prompts import prompt_text
 
 __all__ = ["TransformersEngine"]
 
@@ -154,12 +153,8 @@ class TransformersEngine(Engine):
         """
         done: dict[int, Completion] = {}
         rows: dict[int, list[int]] = {}
-        known: dict[tuple[str, str], list[int] | str] = {}
-        for index, request in enumerate(unit):
-            key = (request.prompt.digest, request.config.hint)
-            if key not in known:
-                known[key] = self._encoded(request)
-            ids = known[key]
+        encoded = encode_unit(self.tokenizer, unit, self._context)
+        for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
                 done[index] = Completion("", finish="error", error=ids)
             elif request.config.num_beams > 1:
@@ -173,13 +168,7 @@ class TransformersEngine(Engine):
 
     def encode(self, content: Any) -> list[int]:
         """Token ids of a prompt: a string or chat messages, hint included, through the chat template."""
-        if getattr(self.tokenizer, "chat_template", None):
-            turns = [{"role": "user", "content": content}] if isinstance(content, str) else content
-            messages = [dict(turn) for turn in turns]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            # The template wrote the special tokens; the tokenizer would add its own a second time.
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return list(self.tokenizer(prompt_text(content))["input_ids"])
+        return encode(self.tokenizer, content)
 
     def close(self) -> None:
         """Let go of the model, so that its memory can be used again."""
@@ -191,18 +180,6 @@ class TransformersEngine(Engine):
     def _context(self) -> float:
         """Most tokens of prompt and answer together."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-
-    def _encoded(self, request: Request) -> list[int] | str:
-        """Token ids of the prompt with its hint, or why there are none."""
-        try:
-            ids = self.encode(apply_hint(request.prompt.content, request.config.hint))
-        except Exception as error:  # templates are programs and raise what they like
-            return f"the chat template refused the prompt: {type(error).__name__}: {error}"
-        if not ids:
-            return "the prompt has no tokens"
-        if len(ids) >= self._context:
-            return f"the prompt has {len(ids)} tokens, the model's context {self._context:g}"
-        return ids
 
     def _limit(self, request: Request, ids: list[int]) -> int:
         return int(min(request.max_tokens, self._context - len(ids)))

@@ -18,10 +18,10 @@ from typing import Any
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.config import DecodingConfig
-from hagpolicy.dialects import DIALECTS, apply_hint
+from hagpolicy.dialects import DIALECTS
 from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.templated import encode, encode_unit
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.prompts import prompt_text
 
 __all__ = ["VLLMEngine"]
 
@@ -142,12 +142,8 @@ class VLLMEngine(Engine):
         """Generate the cells of one unit in one call of vLLM; see `Engine.generate`."""
         done: dict[int, Completion] = {}
         rows: dict[int, tuple[list[int], Any, dict[str, Any]]] = {}
-        known: dict[tuple[str, str], list[int] | str] = {}
-        for index, request in enumerate(unit):
-            key = (request.prompt.digest, request.config.hint)
-            if key not in known:
-                known[key] = self._encoded(request)
-            ids = known[key]
+        encoded = encode_unit(self.tokenizer, unit, self.llm.model_config.max_model_len)
+        for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
                 done[index] = Completion("", finish="error", error=ids)
                 continue
@@ -189,26 +185,9 @@ class VLLMEngine(Engine):
             completions.append(Completion(answer.text, tokens, len(ids), per_token * tokens, finish, why, receipt))
         return completions
 
-    def _encoded(self, request: Request) -> list[int] | str:
-        """Token ids of the prompt with its hint, or why there are none."""
-        try:
-            ids = self.encode(apply_hint(request.prompt.content, request.config.hint))
-        except Exception as error:  # templates are programs and raise what they like
-            return f"the chat template refused the prompt: {type(error).__name__}: {error}"
-        longest = self.llm.model_config.max_model_len
-        if not ids:
-            return "the prompt has no tokens"
-        return ids if len(ids) < longest else f"the prompt has {len(ids)} tokens, the model's context {longest}"
-
     def encode(self, content: Any) -> list[int]:
         """Token ids of a string or chat messages, hint included, through the chat template where there is one."""
-        if not getattr(self.tokenizer, "chat_template", None):
-            return list(self.tokenizer(prompt_text(content))["input_ids"])
-        turns = [{"role": "user", "content": content}] if isinstance(content, str) else content
-        messages = [dict(turn) for turn in turns]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # The template wrote the special tokens; the tokenizer would add its own a second time.
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return encode(self.tokenizer, content)
 
     def close(self) -> None:
         """End vLLM's engine core, which holds the GPU's memory."""

@@ -1,0 +1,64 @@
+"""Tables of sweeps that are stored without their prompts, which belong to public data sets.
+
+Of the sweep folder (`hagpolicy.store.folder`) only `sweep.json` and `cells/` are committed: a cell names its
+prompt by a digest, and holds the answer, its reward, tokens and seconds. The prompts are made again from `--data`
+and meet their cells by that digest; `prompts/` and `plans/` are left out, and the next `sweep` writes them anew
+without generating what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SweepTable
+from hagpolicy.errors import StoreError
+from hagpolicy.scorers import scorer_of
+from hagpolicy.store import SweepStore, table_of
+from hagpolicy.store.cells import View
+from hagpolicy.sweeping.scoring import identity
+
+
+def stored_table(
+    folder: Path,
+    prompts: Iterable[Prompt],
+    space: DecodingSpace,
+    scorer: Any,
+    *,
+    default: DecodingConfig | None,
+    samples: int,
+    max_tokens: int,
+    seed: int,
+) -> SweepTable:
+    """The table of a sweep from its stored cells and prompts that are given. Reads only.
+
+    Args:
+        folder: holds `sweep.json` and `cells/`.
+        prompts: the prompts as they were swept; one that differs in any field has no cells.
+        space, scorer, samples, max_tokens, seed: as they were given to `sweep`.
+        default: the engine's default, which `sweep` adds to the space where it is missing; None: unknown.
+
+    Raises:
+        StoreError: no sweep folder, or it has no cell of these prompts.
+    """
+    known = tuple(prompts)
+    index = None
+    if default is not None:
+        space, index = space.with_config(default)
+    view = View(
+        prompts=known,
+        space=space,
+        samples=samples,
+        max_tokens=max_tokens,
+        seed=seed,
+        default=index,
+        scorers=tuple(identity(one) for one in scorer_of(scorer, known)),
+    )
+    with SweepStore(folder) as store:
+        if not (store.cells.find(view.keys) >= 0).any():
+            raise StoreError(
+                f"{folder} holds no cell of the {len(known)} prompts given. Is the data the version named in "
+                "benchmarks/README.md?"
+            )
+        return table_of(store, view)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.answers import NONE, AnswerCodes
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.prompts import Prompt, as_prompt
@@ -25,11 +26,13 @@ class Outcomes:
         prompts: n_prompts distinct prompts, in order of first appearance.
         configs: n_configs distinct configs, in order of first appearance.
         values: float64 (3, n_prompts, n_configs, n_samples): reward, tokens, seconds; NaN where not given.
+        answers: int64 (n_prompts, n_configs, n_samples): equal for equal answers; -1 where none is given.
     """
 
     prompts: tuple[Prompt, ...]
     configs: tuple[DecodingConfig, ...]
     values: np.ndarray
+    answers: np.ndarray
 
 
 def read_outcomes(path: str | Path) -> Outcomes:
@@ -48,6 +51,8 @@ def read_outcomes(path: str | Path) -> Outcomes:
     metadata: list[dict[str, Any]] = []
     configs: dict[DecodingConfig, int] = {}
     cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+    said: dict[tuple[int, int], list[int]] = {}
+    codes = AnswerCodes()
     owners: dict[str, int] = {}
     try:
         lines = path.read_text("utf-8-sig").split("\n")
@@ -57,7 +62,7 @@ def read_outcomes(path: str | Path) -> Outcomes:
         if not line.strip():
             continue
         try:
-            prompt, config, values = _outcome(line)
+            prompt, config, values, answer = _outcome(line)
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidInput(f"{path}, line {number}", _EXPECTED, f"{line[:80]} ({error})") from error
         bare = replace(prompt, metadata={})
@@ -67,18 +72,22 @@ def read_outcomes(path: str | Path) -> Outcomes:
         if i == len(metadata):
             metadata.append(dict(prompt.metadata))
         metadata[i] = {name: value for name, value in metadata[i].items() if prompt.metadata.get(name) == value}
-        cells.setdefault((i, configs.setdefault(config, len(configs))), []).append(values)
+        cell = i, configs.setdefault(config, len(configs))
+        cells.setdefault(cell, []).append(values)
+        said.setdefault(cell, []).append(codes.code(answer))
     if not cells:
         raise InvalidInput(f"outcomes file {path}", "at least one outcome", "none")
     full = np.full((3, len(prompts), len(configs), max(map(len, cells.values()))), np.nan)
+    answers = np.full(full.shape[1:], NONE, dtype=np.int64)
     for (i, j), outcomes in cells.items():
         full[:, i, j, : len(outcomes)] = np.array(outcomes).T
+        answers[i, j, : len(outcomes)] = said[i, j]
     known = (replace(prompt, metadata=extra) for prompt, extra in zip(prompts, metadata, strict=True))
-    return Outcomes(tuple(known), tuple(configs), full)
+    return Outcomes(tuple(known), tuple(configs), full, answers)
 
 
-def _outcome(line: str) -> tuple[Prompt, DecodingConfig, tuple[float, float, float]]:
-    """Prompt, config and (reward, tokens, seconds) of a line.
+def _outcome(line: str) -> tuple[Prompt, DecodingConfig, tuple[float, float, float], str | None]:
+    """Prompt, config, (reward, tokens, seconds) and answer of a line.
 
     Raises:
         ValueError, TypeError, AttributeError: the line is no outcome; the message says why.
@@ -91,7 +100,10 @@ def _outcome(line: str) -> tuple[Prompt, DecodingConfig, tuple[float, float, flo
     reward, tokens, seconds = (_number(name, row.pop(name, None)) for name in ("reward", "tokens", "seconds"))
     if not (math.isnan(reward) or 0.0 <= reward <= 1.0):
         raise ValueError(f"reward {reward:g} is not in [0, 1]")
-    return as_prompt(row), config, (reward, tokens, seconds)
+    answer = row.pop("answer", None)
+    if not (answer is None or isinstance(answer, (str, int, float))):
+        raise TypeError(f"answer is no text or number: {answer!r:.40}")
+    return as_prompt(row), config, (reward, tokens, seconds), None if answer is None else str(answer)
 
 
 def _number(name: str, value: Any) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.answers import as_codes, checked_codes, renumbered
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.outcomes import read_outcomes
@@ -35,6 +36,9 @@ class SweepTable:
         common: the first so many samples of every cell are there for all prompts alike; the ones
             beyond were added where the choice was uncertain, so they may teach a learner but enter
             no difference and no interval. None: all samples are alike.
+        answers: int32 of the shape of rewards, codes of the answers that the scorer extracted: within a prompt
+            equal for equal answers (`answers.answer_key`); -1 where none was extracted or the reward is
+            missing. None: no answers are known.
     """
 
     prompts: tuple[Prompt, ...]
@@ -48,6 +52,7 @@ class SweepTable:
     scorers: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
     common: int | None = None
+    answers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rewards = np.array(self.rewards, dtype=np.float64)
@@ -69,6 +74,8 @@ class SweepTable:
                     raise InvalidInput(name, f"the shape of rewards, {rewards.shape}", f"shape {values.shape}")
                 values.flags.writeable = False
                 object.__setattr__(self, name, values)
+        if self.answers is not None:
+            object.__setattr__(self, "answers", checked_codes(self.answers, rewards))
         if self.default is not None:
             whole = isinstance(self.default, (int, np.integer)) and not isinstance(self.default, bool)
             if not whole or not 0 <= self.default < len(self.space):
@@ -89,6 +96,7 @@ class SweepTable:
         tokens: Any = None,
         seconds: Any = None,
         default: int | None = None,
+        answers: Any = None,
     ) -> SweepTable:
         """A table of a sweep made elsewhere.
 
@@ -101,6 +109,8 @@ class SweepTable:
             tokens: new tokens, shaped like rewards.
             seconds: wall time, shaped like rewards.
             default: index of the engine's default in the space.
+            answers: what was extracted from each text, shaped like rewards: strings, None where nothing was,
+                or whole numbers that are equal for equal answers of a prompt, -1 where nothing was.
 
         Raises:
             InvalidInput: shapes that disagree, what are no numbers, or a reward outside [0, 1].
@@ -124,18 +134,20 @@ class SweepTable:
             None if values is None else _numbers(name, values)
             for name, values in (("tokens", tokens), ("seconds", seconds))
         ]
+        rest.append(None if answers is None else renumbered(as_codes(answers)))
         if rewards.ndim == 2:  # one sample
             rewards = rewards[:, :, None]
             rest = [values if values is None or values.ndim != 2 else values[:, :, None] for values in rest]
-        return cls(tuple(known), space, rewards, rest[0], rest[1], default)
+        return cls(tuple(known), space, rewards, rest[0], rest[1], default, answers=rest[2])
 
     @classmethod
     def from_jsonl(cls, path: str | Path, *, default: DecodingConfig | None = None) -> SweepTable:
         """A table from outcomes, one JSON object a line.
 
         Keys: `prompt` or `messages`, `config` (a mapping of its fields), `reward` (null: not
-        scored), optional `tokens`, `seconds`, and the prompt's task, group, reference, id. Others
-        (the answer's text) are metadata where all lines of a prompt agree, else left out.
+        scored), optional `tokens`, `seconds`, `answer` (what was extracted from the text: a string or a
+        number), and the prompt's task, group, reference, id. Others (the text) are metadata where all
+        lines of a prompt agree, else left out.
         Lines of one prompt and config are its samples, in the order of the file.
 
         Raises:
@@ -143,11 +155,12 @@ class SweepTable:
         """
         found = read_outcomes(path)
         tokens, seconds = (None if np.isnan(part).all() else part for part in found.values[1:])
+        answers = renumbered(found.answers)
         space = DecodingSpace(found.configs)
         if default is not None and default not in space:
             raise InvalidInput("default", f"a config that {path} has outcomes of", default)
         index = None if default is None else space.index(default)
-        return cls(found.prompts, space, found.values[0], tokens, seconds, index)
+        return cls(found.prompts, space, found.values[0], tokens, seconds, index, answers=answers)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -194,6 +207,7 @@ class SweepTable:
             rewards=self.rewards[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
             seconds=None if self.seconds is None else self.seconds[rows],
+            answers=None if self.answers is None else self.answers[rows],
         )
         # Exact duplicates across the cut must keep the group they had in the whole table.
         taken.__dict__["groups"] = self.groups[rows]
@@ -215,6 +229,7 @@ class SweepTable:
             rewards=self.rewards[:, columns],
             tokens=None if self.tokens is None else self.tokens[:, columns],
             seconds=None if self.seconds is None else self.seconds[:, columns],
+            answers=None if self.answers is None else self.answers[:, columns],
             default=columns.index(self.default) if self.default in columns else None,
         )
         seen.__dict__["groups"] = self.groups

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.answers import NONE, renumbered
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.prompts import Prompt, as_prompts
@@ -16,7 +17,7 @@ from hagpolicy.space import DecodingSpace
 from hagpolicy.store.cells import View, fill
 from hagpolicy.store.files import Place
 from hagpolicy.store.folder import SweepStore
-from hagpolicy.store.records import Records
+from hagpolicy.store.index import score_records
 from hagpolicy.table import SweepTable
 
 __all__ = ["SweepStore", "chosen_view", "distinct", "load_table", "table_of"]
@@ -110,13 +111,15 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
     """
     cells = store.cells.find(view.keys)
     rewards = np.full((len(view.prompts), len(view.space), 1 + max(sample for _, sample in view.slots)), np.nan)
+    answers = np.full(rewards.shape, NONE, dtype=np.int32)
     failures: Counter[str] = Counter()
     for name in dict.fromkeys(view.scorers):
-        records = store.scores.get(name, Records(("reward",), ("reason",)))
+        records = store.scores.get(name, score_records())
         mine = [i for i, scorer in enumerate(view.scorers) if scorer == name]
         scored = records.find(view.keys[i] for i in mine)
         values = records.column("reward")
         rewards[mine] = fill(view, scored, values)
+        answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NONE)
         without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
         for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):
             failures[_reason(store, name, row, cell)] += 1
@@ -136,6 +139,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         failures=dict(failures.most_common()),
         # Without a config that is sampled so often there is no sample beyond the common ones.
         common=None if view.common is None else min(view.common, rewards.shape[2]),
+        answers=renumbered(answers),
     )
 
 

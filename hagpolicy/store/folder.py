@@ -52,7 +52,7 @@ class SweepStore:
         fingerprint: of the engine whose cells it holds.
         engine_digest: digest of the fingerprint, which every file bears.
         cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
-        scores: for each scorer identity, records of rewards: `reward`, `reason`.
+        scores: for each scorer identity, records of rewards: `reward`, `answer` (its code, -1 for none), `reason`.
         prompts: stored prompts by digest.
         plans: stored plans in the order they were made; equal views of them are one.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.answers import AnswerCodes
 from hagpolicy.store.records import Records
 
 
@@ -14,7 +15,7 @@ class Index:
 
     Attributes:
         cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
-        scores: for each scorer identity, records of rewards: `reward`, `reason`.
+        scores: for each scorer identity, records of rewards: `reward`, `answer` (its code, -1 for none), `reason`.
         starts: the segments of cells by name, each with the number of its first record in `cells`.
     """
 
@@ -22,6 +23,7 @@ class Index:
         self.cells = Records(("tokens", "seconds", "failed"), ("error",))
         self.scores: dict[str, Records] = {}
         self.starts: list[tuple[str, int]] = []
+        self._codes = AnswerCodes()
 
     def add(self, name: str, table: Any) -> None:
         """Take in a segment.
@@ -41,13 +43,15 @@ class Index:
                 records.forget(keys)
         scorers = np.array(table.column("scorer").to_pylist(), dtype=object)
         rewards, reasons = table.column("reward").to_numpy(), table.column("reason").to_pylist()
+        answers = self._codes.column(table.column("answer"))
         for scorer in dict.fromkeys(scorers):
             if scorer is None:  # generated, and to be scored later
                 continue
             mine = np.flatnonzero(scorers == scorer)
             some = mine.tolist()
-            records = self.scores.setdefault(scorer, Records(("reward",), ("reason",)))
-            records.add([keys[i] for i in some], {"reward": rewards[mine]}, {"reason": [reasons[i] for i in some]})
+            records = self.scores.setdefault(scorer, score_records())
+            numbers = {"reward": rewards[mine], "answer": answers[mine]}
+            records.add([keys[i] for i in some], numbers, {"reason": [reasons[i] for i in some]})
 
     def drop_outdated(self) -> list[str]:
         """Forget the segments of cells of which every record is replaced by a later one; their names."""
@@ -57,3 +61,8 @@ class Index:
         outdated = [name for (name, _), live in zip(self.starts, counting, strict=True) if live == 0]
         self.starts = [(name, start) for name, start in self.starts if name not in outdated]
         return outdated
+
+
+def score_records() -> Records:
+    """Records of the rewards of one scorer, none yet."""
+    return Records(("reward", "answer"), ("reason",))

@@ -49,6 +49,12 @@ class DecodingConfig:
         no_repeat_ngram_size: no n-gram of this size occurs twice, [0, inf); 0 is off.
         num_beams: beams of beam search, [1, inf); 1 is off.
         length_penalty: exponent of the length by which a beam's score is divided, (-inf, inf).
+        prompt_lookup_num_tokens: draft up to this many tokens at a time and check them in one forward
+            pass, [0, inf); 0 is off. What followed the last two tokens (or the last one) earlier in
+            prompt or answer is the draft, of which the tokens are kept that the config itself would
+            have written: the same greedy text, but for rounding, and the same distribution of
+            sampled ones, in fewer passes. Answers that repeat their prompt are done sooner, others
+            later.
         max_tokens: limit on new tokens, [1, inf), or None: the caller's or the engine's limit.
         hint: text added after a blank line at the end of the last user message; "" is none.
 
@@ -67,6 +73,7 @@ class DecodingConfig:
     no_repeat_ngram_size: int = _whole("no_repeat_ngram_size", 0)
     num_beams: int = _whole("num_beams", 1)
     length_penalty: float = _number("length_penalty", -math.inf, math.inf)
+    prompt_lookup_num_tokens: int = _whole("prompt_lookup_num_tokens", 0)
     max_tokens: int | None = _whole("max_tokens", 1)
     hint: str = field(default=NEUTRAL["hint"], metadata={"kind": str})
 
@@ -108,8 +115,8 @@ class DecodingConfig:
         return self.temperature == 0.0
 
     def canonical(self) -> DecodingConfig:
-        """The config with every field that cannot change the text (`dialects.idle_fields`) at its
-        neutral value."""
+        """The config with every field that does nothing beside the others (`dialects.idle_fields`) at
+        its neutral value. Drafting stays: it changes the time, if not the text."""
         return self.replace(**{name: NEUTRAL[name] for name in dialects.idle_fields(self.fields())})
 
     def render(

@@ -56,8 +56,8 @@ class DecodingSpace(Sequence[DecodingConfig]):
     def grid(cls, **values: Iterable[Any]) -> DecodingSpace:
         """Every combination of the given field values, the last field varying fastest.
 
-        Configs that must generate the same text (temperature 0 with different top_p) are kept
-        once, in their simplest form; how many were joined is logged.
+        Configs that differ in name only (temperature 0 with different top_p) are kept once, in their
+        simplest form; how many were joined is logged.
 
         Raises:
             InvalidInput: an unknown field, an empty list of values or a value out of range.
@@ -70,7 +70,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
         combinations = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
         kept = dict.fromkeys(DecodingConfig.from_dict(row).canonical() for row in combinations)
         if len(kept) < len(combinations):
-            logger.info("grid: %d configs that repeat another's text are left out", len(combinations) - len(kept))
+            logger.info("grid: %d configs that repeat another are left out", len(combinations) - len(kept))
         return cls(kept)
 
     @classmethod
@@ -158,7 +158,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
         check_fields(fixed)
         wanted = DecodingConfig.from_dict(fixed)
         # What is not fixed stands where it makes nothing idle.
-        idle = idle_fields({"temperature": 1.0, "num_beams": 2} | {name: getattr(wanted, name) for name in fixed})
+        idle = idle_fields({"temperature": 1.0} | {name: getattr(wanted, name) for name in fixed})
         asked = [name for name in fixed if name in self.varying and name not in idle]
         return np.array([all(getattr(c, name) == getattr(wanted, name) for name in asked) for c in self._configs])
 

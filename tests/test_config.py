@@ -27,6 +27,7 @@ configs = st.builds(
     no_repeat_ngram_size=st.integers(0, 8),
     num_beams=st.integers(1, 8),
     length_penalty=numbers,
+    prompt_lookup_num_tokens=st.integers(0, 20),
     max_tokens=st.none() | st.integers(1, 10_000),
     hint=st.text(max_size=20),
 )
@@ -65,6 +66,8 @@ def test_a_config_is_explicit_frozen_and_neutral_by_default():
         ("no_repeat_ngram_size", -1, "[0, inf)"),
         ("num_beams", 0, "[1, inf)"),
         ("length_penalty", math.inf, "(-inf, inf)"),
+        ("prompt_lookup_num_tokens", -1, "a whole number in [0, inf)"),
+        ("prompt_lookup_num_tokens", None, "a whole number"),
         ("max_tokens", 0, "[1, inf)"),
         ("hint", None, "a string"),
     ],
@@ -114,13 +117,18 @@ def test_a_config_survives_json(config):
     assert eval(repr(config)) == config
 
 
-def test_what_cannot_change_the_text_is_not_part_of_the_canonical_form():
+def test_what_does_nothing_is_not_part_of_the_canonical_form():
     greedy = DecodingConfig(temperature=0, top_p=0.5, top_k=4, min_p=0.2, typical_p=0.5, length_penalty=2)
     assert greedy.canonical() == DecodingConfig(temperature=0)
     assert greedy.deterministic
     beams = DecodingConfig(temperature=0, num_beams=4, length_penalty=2)
     assert beams.canonical() == beams
     assert beams.deterministic
+    # Drafts change the time of a text, but there are none for beams.
+    drafted = DecodingConfig(temperature=0, prompt_lookup_num_tokens=5)
+    assert drafted.canonical() == drafted
+    assert drafted.deterministic
+    assert beams.replace(prompt_lookup_num_tokens=5).canonical() == beams
     sampled = DecodingConfig(temperature=0.5, top_p=0.5, repetition_penalty=1.2)
     assert sampled.canonical() == sampled
     assert not sampled.deterministic

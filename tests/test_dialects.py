@@ -26,24 +26,18 @@ BOLD = {
     "no_repeat_ngram_size": 3,
     "num_beams": 4,
     "length_penalty": 0.6,
+    "prompt_lookup_num_tokens": 5,
     "max_tokens": 77,
     "hint": "Be brief.",
 }
+OF_TRANSFORMERS = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 LACKS = {
     "transformers": set(),
-    "vllm": {"typical_p", "no_repeat_ngram_size", "num_beams", "length_penalty"},
-    "sglang": {"typical_p", "no_repeat_ngram_size", "num_beams", "length_penalty"},
-    "openai": {
-        "top_k",
-        "min_p",
-        "typical_p",
-        "repetition_penalty",
-        "no_repeat_ngram_size",
-        "num_beams",
-        "length_penalty",
-    },
-    "llama_cpp": {"no_repeat_ngram_size", "num_beams", "length_penalty"},
-    "ollama": {"no_repeat_ngram_size", "num_beams", "length_penalty"},
+    "vllm": {"typical_p", *OF_TRANSFORMERS},
+    "sglang": {"typical_p", *OF_TRANSFORMERS},
+    "openai": {"top_k", "min_p", "typical_p", "repetition_penalty", *OF_TRANSFORMERS},
+    "llama_cpp": OF_TRANSFORMERS,
+    "ollama": OF_TRANSFORMERS,
 }
 
 
@@ -216,7 +210,8 @@ def test_a_hint_goes_to_the_end_of_the_last_user_message():
 def test_idle_fields():
     truncations = {"top_p", "top_k", "min_p", "typical_p"}
     assert idle_fields({"temperature": 0.0, "num_beams": 1}) == truncations | {"length_penalty"}
-    assert idle_fields({"temperature": 0.1, "num_beams": 2}) == set()
+    assert idle_fields({"temperature": 0.1, "num_beams": 2}) == {"prompt_lookup_num_tokens"}
+    assert idle_fields({"temperature": 0.1}) == set()
 
 
 def test_dialects_need_nothing_installed():

@@ -24,8 +24,10 @@ BOLD = {
     "length_penalty": 0.6,
     "hint": "Be brief.",
 }
+# Not beside beams, which nothing is drafted for.
+DRAFTED = {"prompt_lookup_num_tokens": 5}
 TRUNCATION = {"top_k", "min_p", "typical_p"}
-SEARCH = {"no_repeat_ngram_size", "num_beams", "length_penalty"}
+SEARCH = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 LACKS = {
     "vllm": SEARCH | {"typical_p"},
     "sglang": SEARCH | {"typical_p"},
@@ -54,14 +56,15 @@ def test_the_servers_are_the_ones_a_caller_can_name():
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_server_lacks_what_its_api_lacks(server):
-    lacking = set(server_lacks(server, BOLD))
+    lacking = {*server_lacks(server, BOLD), *server_lacks(server, DRAFTED)}
     assert lacking == LACKS[server]
     assert server_lacks(server, {}) == []
-    for name in lacking:
-        with pytest.raises(UnsupportedSetting, match="num_beams" if name == "length_penalty" else name):
-            said(server, {name: BOLD[name], **({"num_beams": 2} if name == "length_penalty" else {})})
-    dropped = said(server, BOLD, unsupported="drop").receipt.dropped
-    assert set(dropped) == lacking
+    for name, value in ({**BOLD, **DRAFTED}).items():
+        if name in lacking:
+            with pytest.raises(UnsupportedSetting, match="num_beams" if name == "length_penalty" else name):
+                said(server, {name: value, **({"num_beams": 2} if name == "length_penalty" else {})})
+    dropped = [said(server, fields, unsupported="drop").receipt.dropped for fields in (BOLD, DRAFTED)]
+    assert set(dropped[0]) | set(dropped[1]) == lacking
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -39,6 +39,7 @@ class Send:
         decision: the policy's; None where it could not read the prompt or the caller's settings.
         key: equal where prompts can be sent together; "" where the call goes unchanged.
         penalised: True when logits processors of ours are in `kwargs`.
+        drafted: True when `generate` will draft, which it does for one prompt a call.
     """
 
     prompt: Any
@@ -47,6 +48,7 @@ class Send:
     decision: Decision | None
     key: str
     penalised: bool = False
+    drafted: bool = False
 
     @property
     def hinted(self) -> bool:
@@ -105,6 +107,8 @@ class Call:
         wanted = self.explicit.get("num_return_sequences", 1)
         if decision.config.deterministic and wanted > decision.config.num_beams:
             ours["num_return_sequences"], copies = 1, wanted
+        elif wanted > 1 and "prompt_lookup_num_tokens" not in self.explicit:
+            ours["prompt_lookup_num_tokens"] = None  # drafts are for one sequence; the others would be refused
         key = canonical_json([ours, rendering.processor_settings])
         # What the caller wrote stands beside ours; ours already says what it set of our fields.
         sent = {name: value for name, value in self.kwargs.items() if value is not None} | ours
@@ -115,7 +119,8 @@ class Call:
             merged = copy.deepcopy(self.generation_config)
             left = merged.update(**{**self.standing, **sent})
             sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
-        return Send(rendering.prompt, sent, copies, decision, key, bool(rendering.processor_settings))
+        penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
+        return Send(rendering.prompt, sent, copies, decision, key, penalised, drafted)
 
 
 def groups(sends: Sequence[Send], batch_size: int | None = None) -> list[list[int]]:
@@ -132,6 +137,7 @@ def groups(sends: Sequence[Send], batch_size: int | None = None) -> list[list[in
     divided = []
     for rows in found.values():
         step = batch_size if batch_size is not None and sends[rows[0]].penalised else len(rows)
+        step = 1 if sends[rows[0]].drafted else step
         divided += [rows[start : start + step] for start in range(0, len(rows), step)]
     return divided
 

@@ -45,8 +45,8 @@ class Receipt:
         applied: fields the engine was told as asked, neutral values included.
         dropped: fields that the engine lacks, with the value that was asked.
         clamped: fields out of the engine's range: (asked, sent).
-        idle: fields that cannot change the text beside the others (top_p at temperature 0), with
-            the value that was asked; sent at their neutral value.
+        idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside
+            beams), with the value that was asked; sent at their neutral value.
         notes: how the engine's meaning of an applied field differs from ours.
     """
 
@@ -109,12 +109,16 @@ def capabilities(engine: str) -> frozenset[str]:
 
 
 def idle_fields(fields: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the fields that cannot change the text, whatever their value.
+    """Names of the fields that change neither the text nor the time it takes, whatever their value.
 
-    Greedy decoding ignores truncation (the likeliest token is always kept), and the length penalty
-    only ranks beams.
+    Greedy decoding ignores truncation (the likeliest token is always kept), the length penalty only ranks
+    beams, and nothing is drafted for beams.
+
+    Args:
+        fields: values by name. Where `num_beams` is not among them, it may still be any.
     """
-    idle = {"length_penalty"} if fields["num_beams"] == 1 else set()
+    beams = fields.get("num_beams")
+    idle = set() if beams is None else {"length_penalty"} if beams == 1 else {"prompt_lookup_num_tokens"}
     if fields["temperature"] == 0.0:
         idle |= {"top_p", "top_k", "min_p", "typical_p"}
     return frozenset(idle)
@@ -228,7 +232,7 @@ def _said(
         receipt.applied[name] = value
     if setting.note and value != NEUTRAL[name]:
         receipt.notes[name] = setting.note
-    return {setting.key: setting.off if setting.off is not None and sent == NEUTRAL[name] else sent}
+    return {setting.key: setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent}
 
 
 def _complain(name: str, expected: str, value: Any, engine: str, unsupported: Unsupported) -> None:

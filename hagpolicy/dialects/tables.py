@@ -26,6 +26,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "no_repeat_ngram_size": 0,
         "num_beams": 1,
         "length_penalty": 1.0,
+        "prompt_lookup_num_tokens": 0,
         "max_tokens": None,
         "hint": "",
     }
@@ -39,7 +40,7 @@ class Setting:
 
     Attributes:
         key: the engine's own name.
-        off: what the engine calls the neutral value, where it is not ours; None: it is ours.
+        off: what the engine calls the neutral value; `...`: as we do.
         low: least value the engine accepts; a value beyond is not expressible.
         high: greatest value the engine accepts.
         lifted_to: the engine itself lifts positive values below this one to it.
@@ -47,7 +48,7 @@ class Setting:
     """
 
     key: str
-    off: Any = None
+    off: Any = ...
     low: float = -math.inf
     high: float = math.inf
     lifted_to: float = 0.0
@@ -84,9 +85,17 @@ TRANSFORMERS = Dialect(
         "no_repeat_ngram_size": Setting("no_repeat_ngram_size"),
         "num_beams": Setting("num_beams"),
         "length_penalty": Setting("length_penalty"),
+        # Greedy and sampled alike, one prompt at a time; 0 would be an error, and beams are searched without it.
+        "prompt_lookup_num_tokens": Setting("prompt_lookup_num_tokens", off=None),
         "max_tokens": Setting("max_new_tokens"),
     },
-    always={"early_stopping": False, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_h": None},
+    always={
+        "early_stopping": False,
+        "epsilon_cutoff": 0.0,
+        "eta_cutoff": 0.0,
+        "top_h": None,
+        "max_matching_ngram_size": 2,
+    },
     # `generate` warns about sampling settings without sampling; these are the values it is silent about.
     greedy={"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "typical_p": 1.0},
     sampling={"do_sample": True},
@@ -134,6 +143,8 @@ OPENAI = Dialect(
 _WINDOW = 65536
 _PROMPT_TOO = f"counts tokens of the prompt too, within the last {_WINDOW} tokens"
 
+# No drafting: what the server drafts with, a model or n-grams of what it has read, is chosen at its start. Requests
+# once carried `speculative.n_max` for draft models; the server's schema leaves it out "for now", so it is ignored.
 LLAMA_CPP = Dialect(
     settings={
         "temperature": Setting("temperature"),

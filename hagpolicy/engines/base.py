@@ -42,6 +42,8 @@ class Completion:
         finish: "stop", "length" or "error".
         error: the reason, where finish is "error"; else None.
         receipt: settings the engine did not honour as sent, by field; empty when all was honoured.
+        passes: forward passes that this cell took part in, its prompt's included: without drafting one a
+            token. None where the engine does not tell. Not stored in a sweep's folder.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Completion:
     finish: str = "stop"
     error: str | None = None
     receipt: Mapping[str, Any] = field(default_factory=dict)
+    passes: int | None = None
 
 
 class Engine(ABC):

@@ -16,6 +16,7 @@ import transformers
 from hagpolicy._digest import digest
 from hagpolicy.config import NEUTRAL, DecodingConfig
 from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.hf_alone import generate_alone, goes_alone
 from hagpolicy.engines.hf_decode import decode
 from hagpolicy.engines.hf_loading import load, pick_device, state_digest, tokenizer_digest
 from hagpolicy.engines.templated import encode, encode_unit
@@ -45,9 +46,10 @@ class TransformersEngine(Engine):
     """A decoder-only model of transformers with its tokenizer.
 
     Cells of many configurations and several prompts are generated in one batch (`hf_decode`), each
-    by its own settings (`hf_sampling`) and its own random stream; beams run through the model's own
-    `generate`, one call a cell. The tokenizer's chat template is applied where there is one: a
-    string is then one user message.
+    by its own settings (`hf_sampling`) and its own random stream; beams and drafts (`hf_alone`) run
+    through the model's own `generate`, one call a cell. Seconds of these are a call's own, those of
+    the others a share of their batch: to weigh drafting by time, measure both alone. The tokenizer's
+    chat template is applied where there is one: a string is then one user message.
 
     Args:
         model: in evaluation mode, on its device.
@@ -142,8 +144,9 @@ class TransformersEngine(Engine):
         return sorted(name for name, value in said.items() if value not in unset and value != defaults.get(name))
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Nothing: every field is honoured."""
-        return []
+        """Nothing, but for drafts by a model that cannot go back to an earlier token (a recurrent one)."""
+        drafts = config.canonical().prompt_lookup_num_tokens > 0
+        return ["prompt_lookup_num_tokens"] if drafts and getattr(self.model, "_is_stateful", False) else []
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate the cells of one unit together; see `Engine.generate`.
@@ -157,8 +160,8 @@ class TransformersEngine(Engine):
         for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
                 done[index] = Completion("", finish="error", error=ids)
-            elif request.config.num_beams > 1:
-                done[index] = self._guarded(self._beams, [request], [ids])[0]
+            elif goes_alone(request.config):
+                done[index] = self._guarded(self._alone, [request], [ids])[0]
             else:
                 rows[index] = ids
         if rows:
@@ -200,7 +203,7 @@ class TransformersEngine(Engine):
         return [Completion("", prompt_tokens=len(ids), finish="error", error=reason) for ids in prompts]
 
     def _mixed(self, requests: Sequence[Request], ids: Sequence[list[int]]) -> list[Completion]:
-        """Cells without beams, in one batch. Each one's seconds are its share of the tokens."""
+        """Cells without beams and drafts, in one batch. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
         index: dict[tuple[int, ...], int] = {}
         owner = [index.setdefault(tuple(one), len(index)) for one in ids]
@@ -217,28 +220,18 @@ class TransformersEngine(Engine):
             error = "the settings ruled out every token" if done.stuck[row] else None
             finish = "error" if error else "stop" if done.stopped[row] else "length"
             receipt = {} if limits[row] == request.max_tokens else {"max_tokens": limits[row]}
-            share = per_token * lengths[row]
-            completions.append(Completion(texts[row], lengths[row], len(ids[row]), share, finish, error, receipt))
+            share, passes = per_token * lengths[row], lengths[row] + int(done.stuck[row])
+            said = Completion(texts[row], lengths[row], len(ids[row]), share, finish, error, receipt, passes)
+            completions.append(said)
         return completions
 
-    def _beams(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
-        """One cell of beam search through `generate`, everything sent explicitly."""
+    def _alone(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
+        """One cell of beam search or of drafts."""
         begun = time.perf_counter()
         (request,), (ids,) = requests, prompts
         limit = self._limit(request, ids)
-        said = request.config.replace(hint="", max_tokens=limit).render("transformers")
-        prompt = torch.tensor([ids], device=self.model.device)
-        ends = {"eos_token_id": self.end_tokens or None, "pad_token_id": (self.end_tokens or [0])[0]}
-        devices = [self.model.device] if self.model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.inference_mode():
-            torch.manual_seed(request.seed)
-            out = self.model.generate(
-                prompt, attention_mask=torch.ones_like(prompt), logits_processor=said.processors, **said.kwargs, **ends
-            )
-        answer = out[0, len(ids) :].tolist()
-        stop = next((place for place, token in enumerate(answer) if token in self.end_tokens), None)
-        answer = answer if stop is None else answer[: stop + 1]
-        text = self.tokenizer.decode(answer, skip_special_tokens=True)
+        done = generate_alone(self.model, ids, request.config, request.seed, limit, self.end_tokens)
+        text = self.tokenizer.decode(done.tokens, skip_special_tokens=True)
         receipt = {} if limit == request.max_tokens else {"max_tokens": limit}
-        finish = "length" if stop is None else "stop"
-        return [Completion(text, len(answer), len(ids), time.perf_counter() - begun, finish, None, receipt)]
+        finish, seconds = "stop" if done.stopped else "length", time.perf_counter() - begun
+        return [Completion(text, len(done.tokens), len(ids), seconds, finish, None, receipt, done.passes)]

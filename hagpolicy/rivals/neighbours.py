@@ -1,0 +1,117 @@
+"""Rivals that predict and take the maximum, as routers are usually built: no shrinkage, no margin, no gate.
+
+Beside our learners of the same kind they show what those three are worth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hagpolicy._extras import require
+from hagpolicy.encoders.base import Encoder
+from hagpolicy.errors import InvalidInput
+from hagpolicy.estimates import taken
+from hagpolicy.learners.base import Scaling
+from hagpolicy.rivals.base import Chosen, Rival
+from hagpolicy.rivals.features import Features
+from hagpolicy.table import SweepTable
+
+NEIGHBOURS = (1, 5, 10, 20, 40, 80)
+PENALTIES = np.logspace(-1, 5, 13)
+
+
+class Nearest(Rival):
+    """The config with the best mean over the k nearest training prompts.
+
+    Nearness is the cosine of the encoder's features, less the mean of the training prompts: raw
+    averages of word vectors all point much the same way.
+
+    Args:
+        k: neighbours, at least 1; None: the one of 1 to 80 whose choices are best for the training
+            prompts, each left out with its group.
+        encoder: of the prompts, see `hagpolicy.encoders`.
+
+    Raises:
+        InvalidInput: k below 1.
+    """
+
+    name = "nearest"
+
+    def __init__(self, k: int | None = None, encoder: str | Encoder = "static") -> None:
+        if k is not None and k < 1:
+            raise InvalidInput("k", "a whole number, at least 1, or None", k)
+        self.k, self.features = k, Features(encoder)
+
+    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
+        """See `Rival.choose`."""
+        features = self.features.of(table)
+        centred = features - features[train].mean(axis=0)
+        known, asked, Y = _directions(centred[train]), _directions(centred[test]), values[train]
+        k = self.k if self.k is not None else _best_k(known @ known.T, Y, table.groups[train])
+        means = _running_means(asked @ known.T, Y, [k])
+        return Chosen(means[0].argmax(axis=1))
+
+
+class Argmax(Rival):
+    """The config with the highest prediction of a ridge regression of every config's reward.
+
+    Its penalty is the one of the least error of leaving out one prompt, for the rewards themselves:
+    it is chosen to tell easy prompts from hard ones, which says nothing about the config.
+
+    Args:
+        encoder: of the prompts, see `hagpolicy.encoders`.
+    """
+
+    name = "argmax"
+
+    def __init__(self, encoder: str | Encoder = "static") -> None:
+        self.features = Features(encoder)
+
+    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
+        """See `Rival.choose`.
+
+        Raises:
+            MissingExtra: scikit-learn is not installed.
+        """
+        linear = require("sklearn.linear_model", "fit", "ridge regression")
+        features = self.features.of(table)
+        scaling = Scaling.of(features[train])
+        ridge = linear.RidgeCV(alphas=PENALTIES).fit(scaling.apply(features[train]), values[train])
+        predicted = ridge.predict(scaling.apply(features[test])).reshape(-1, values.shape[1])
+        return Chosen(predicted.argmax(axis=1))
+
+
+def _directions(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, d) at length 1; one of length 0 stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0.0, lengths, 1.0))
+
+
+def _running_means(likeness: np.ndarray, Y: np.ndarray, ks: list[int]) -> list[np.ndarray]:
+    """For each k, float64 (n, n_configs): mean of Y over the k most alike, the earlier one first on ties.
+
+    Args:
+        likeness: float64 (n, n_known).
+        Y: float64 (n_known, n_configs).
+        ks: increasing; one beyond n_known means all.
+    """
+    order = (-likeness).argsort(axis=1, kind="stable")[:, : max(ks)]
+    sums = np.cumsum(Y[order], axis=1)
+    return [sums[:, min(k, len(Y)) - 1] / min(k, len(Y)) for k in ks]
+
+
+def _best_k(likeness: np.ndarray, Y: np.ndarray, groups: np.ndarray) -> int:
+    """The k of `NEIGHBOURS` whose choices for the training prompts reach the highest mean, the largest of equals.
+
+    Args:
+        likeness: float64 (n, n), between training prompts.
+        Y: float64 (n, n_configs).
+        groups: int64 (n,): a prompt's own group is none of its neighbours.
+    """
+    others = len(groups) - int(np.unique(groups, return_counts=True)[1].max())
+    ks = [k for k in NEIGHBOURS if k <= others]
+    if not ks:  # all prompts are one group, so nothing can be left out
+        return NEIGHBOURS[0]
+    apart = np.where(groups[:, None] == groups[None, :], -np.inf, likeness)
+    reached = [float(taken(Y, means.argmax(axis=1)).mean()) for means in _running_means(apart, Y, ks)]
+    return max(zip(reached, ks, strict=True))[1]

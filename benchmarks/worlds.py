@@ -3,22 +3,23 @@
 In each world a table is drawn, a policy is fitted with learner="auto", and its true gain over the
 single best config is read off the world on 1,000 new prompts.
 
-    python benchmarks/worlds.py [--quick] [--worlds 100] [--workers 2] [--kinds tied strong-200x8]
+    python benchmarks/worlds.py [--quick] [--worlds 200] [--workers 2] [--kinds tied gap-200x8]
 
 Resumable: finished worlds are kept in benchmarks/results/worlds/<kind>.jsonl, one line each;
-delete a file to run its worlds again.
+delete a file to run its worlds again. `--recheck 3` runs three stored worlds of each kind again and
+says whether the code still gives what is stored.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 # One thread a world: worlds run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,9 +27,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from record import Figure, figure, record
+from resumable import resumed, share
 
 import hagpolicy as hag
 
+# Racing's study judges its shares the same way.
+_share = share
 STORE = Path(__file__).parent / "results" / "worlds"
 N_NEW = 1000
 # Sampled configs and one greedy, so that every world has its frozen luck.
@@ -85,13 +89,8 @@ class Outcome:
     gap: float
 
 
-def run_world(name: str, seed: int, mask: Callable[[hag.SweepTable], hag.SweepTable] | None = None) -> Outcome:
-    """Draw a table, fit, and look at the truth.
-
-    With a mask, such as racing's, fit what it leaves of the table; prompts then tell their task,
-    so that the mask may use it.
-    """
-    kind = KINDS[name]
+def draw(kind: Kind, seed: int, *, told: bool = False) -> tuple[hag.SimulatedEngine, hag.SweepTable]:
+    """A world of this kind and a table of it; its prompts name their task where it is `told`."""
     engine = hag.SimulatedEngine(
         seed, gap=kind.gap, config_effect=kind.config_effect, predictable=kind.predictable, space=SPACE
     )
@@ -100,7 +99,7 @@ def run_world(name: str, seed: int, mask: Callable[[hag.SweepTable], hag.SweepTa
     prompts = [
         hag.Prompt(
             f"{base.text} Version {copy}." if kind.copies > 1 else base.text,
-            task=base.task if mask else "",
+            task=base.task if told else "",
             group=str(number),
         )
         for number, base in enumerate(bases)
@@ -109,20 +108,23 @@ def run_world(name: str, seed: int, mask: Callable[[hag.SweepTable], hag.SweepTa
     rng = np.random.default_rng(seed)
     rewards = (rng.random((*truth.shape, kind.n_samples)) < truth[:, :, None]).astype(float)
     rewards[:, SPACE.deterministic, 1:] = np.nan
-    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=0)
-    policy = hag.fit(mask(table) if mask else table)
+    return engine, hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=0)
+
+
+def judged(engine: hag.SimulatedEngine, policy: hag.Policy, seed: int) -> Outcome:
+    """What the policy and the candidate behind it gain on new prompts of the world, whose truth is known."""
     new = engine.prompts(N_NEW, seed=2)
-    new_truth = engine.truth(new, policy.space)
-    reference = new_truth[:, policy.sbs_index]
+    truth = engine.truth(new, policy.space)
+    reference = truth[:, policy.sbs_index]
 
     def gain(chooser: hag.Policy | None) -> float:
         if chooser is None:
             return 0.0
         chosen = [decision.index for decision in chooser.decide_batch(list(new))]
-        return float((new_truth[np.arange(N_NEW), chosen] - reference).mean())
+        return float((truth[np.arange(N_NEW), chosen] - reference).mean())
 
     found = policy.evaluation.candidate
-    held = policy.candidate if policy.ships_sbs else policy
+    candidate_gain = gain(policy.candidate if policy.ships_sbs else policy)
     return Outcome(
         seed=seed,
         shipped=not policy.ships_sbs,
@@ -131,33 +133,38 @@ def run_world(name: str, seed: int, mask: Callable[[hag.SweepTable], hag.SweepTa
         estimate=found.gain.value,
         low=found.gain.low,
         high=found.gain.high,
-        candidate_gain=gain(held),
-        shipped_gain=gain(policy),
-        gap=float((new_truth.max(axis=1) - reference).mean()),
+        candidate_gain=candidate_gain,
+        shipped_gain=0.0 if policy.ships_sbs else candidate_gain,
+        gap=float((truth.max(axis=1) - reference).mean()),
     )
+
+
+def run_world(name: str, seed: int, mask: Callable[[hag.SweepTable], hag.SweepTable] | None = None) -> Outcome:
+    """Draw a table, fit, and look at the truth.
+
+    With a mask, such as racing's, fit what it leaves of the table; prompts then tell their task,
+    so that the mask may use it.
+    """
+    engine, table = draw(KINDS[name], seed, told=mask is not None)
+    return judged(engine, hag.fit(mask(table) if mask else table), seed)
 
 
 def run_kind(name: str, worlds: int, workers: int, store: bool) -> list[Outcome]:
     """All worlds of a kind; finished ones are read from the store."""
-    path = STORE / f"{name}.jsonl"
-    done = [Outcome(**json.loads(line)) for line in path.read_text().splitlines()] if store and path.exists() else []
-    todo = sorted(set(range(worlds)) - {outcome.seed for outcome in done})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if todo:  # all code is loaded before the workers part, so that an edit meanwhile cannot reach them
-        run_world(name, todo[0])
-    with ProcessPoolExecutor(workers) as pool:
-        for outcome in pool.map(run_world, [name] * len(todo), todo):
-            done.append(outcome)
-            print(f"\r{name}: {len(done)}/{worlds}", end="", file=sys.stderr, flush=True)
-            if store:
-                with path.open("a") as file:
-                    file.write(json.dumps({key: _short(value) for key, value in asdict(outcome).items()}) + "\n")
-    print(file=sys.stderr)
-    return sorted(done, key=lambda outcome: outcome.seed)[:worlds]
+    cases = [{"seed": seed} for seed in range(worlds)]
+    rows = resumed(STORE / f"{name}.jsonl", cases, partial(_row, name), workers=workers, store=store)
+    return [Outcome(**row) for row in rows]
 
 
-def _short(value: object) -> object:
-    return round(value, 5) if isinstance(value, float) else value
+def _row(name: str, seed: int) -> dict[str, Any]:
+    return asdict(run_world(name, seed))
+
+
+def rechecked(name: str, worlds: int) -> tuple[int, int]:
+    """How many of the first stored worlds come out again as they are stored, and how many were tried."""
+    stored = run_kind(name, worlds, 1, store=True)
+    fresh = run_kind(name, worlds, 1, store=False)
+    return sum(old == new for old, new in zip(stored, fresh, strict=True)), worlds
 
 
 def figures(name: str, outcomes: list[Outcome]) -> list[Figure]:
@@ -166,12 +173,11 @@ def figures(name: str, outcomes: list[Outcome]) -> list[Figure]:
     found = []
     if kind.null:
         held = sum(not outcome.shipped for outcome in outcomes)
-        found.append(_share(f"{name}: SBS ships", held, n, 0.95))
-    covered = sum(outcome.low <= outcome.candidate_gain <= outcome.high for outcome in outcomes)
-    found.append(_share(f"{name}: interval covers the candidate's true gain", covered, n, 0.9))
+        found.append(share(f"{name}: SBS ships", held, n, 0.95))
+    found.append(share(f"{name}: interval covers the candidate's true gain", _covered(outcomes), n, 0.9))
     if not kind.null:
         shipped = sum(outcome.shipped for outcome in outcomes)
-        found.append(_share(f"{name}: per-prompt policy ships", shipped, n, None))
+        found.append(share(f"{name}: per-prompt policy ships", shipped, n))
         gains = np.array([outcome.shipped_gain for outcome in outcomes])
         gaps = np.array([outcome.gap for outcome in outcomes])
         draws = np.random.default_rng(0).integers(n, size=(2000, n))
@@ -183,35 +189,59 @@ def figures(name: str, outcomes: list[Outcome]) -> list[Figure]:
     return found
 
 
-def _share(name: str, count: int, n: int, target: float | None) -> Figure:
-    share, z = count / n, 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return figure(name, share, max(middle - half, 0.0), min(middle + half, 1.0), unit="share", at_least=target)
+def pooled(outcomes: dict[str, list[Outcome]]) -> list[Figure]:
+    """The claims about several kinds together, every world counted once."""
+    null = [outcome for name, some in outcomes.items() if KINDS[name].null for outcome in some]
+    real = [outcome for name, some in outcomes.items() if not KINDS[name].null for outcome in some]
+    shipped = [outcome for outcome in real if outcome.shipped]
+    found = []
+    if null:
+        alarms = sum(outcome.shipped for outcome in null)
+        found.append(share("all null kinds: false alarms", alarms, len(null), at_most=0.05))
+        found.append(share("all null kinds: interval covers", _covered(null), len(null), 0.9))
+    every = null + real
+    found.append(share("all kinds: interval covers", _covered(every), len(every), 0.9, at_most=0.98))
+    if shipped:
+        label = "shipped where there is a real gain: interval covers"
+        found.append(share(label, _covered(shipped), len(shipped), 0.9))
+        for name, some in outcomes.items():
+            if not KINDS[name].null and (mine := [outcome for outcome in some if outcome.shipped]):
+                found.append(share(f"of these, {name}", _covered(mine), len(mine)))
+    return found
+
+
+def _covered(outcomes: list[Outcome]) -> int:
+    return sum(outcome.low <= outcome.candidate_gain <= outcome.high for outcome in outcomes)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="4 worlds a kind, nothing stored")
-    parser.add_argument("--worlds", type=int, default=100)
+    parser.add_argument("--worlds", type=int, default=200)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--recheck", type=int, default=0, metavar="N", help="run N stored worlds a kind again")
     parser.add_argument("--data", help="not needed: these worlds are simulated")
     options = parser.parse_args()
+    if options.recheck:
+        again = {name: rechecked(name, options.recheck) for name in options.kinds}
+        for name, (equal, tried) in again.items():
+            print(f"{name}: {equal} of {tried} stored worlds come out the same")
+        return int(any(equal < tried for equal, tried in again.values()))
     worlds = 4 if options.quick else options.worlds
-    found, closing = [], []
-    for name in options.kinds:
-        outcomes = run_kind(name, worlds, options.workers, store=not options.quick)
-        found += figures(name, outcomes)
-        closing += outcomes if KINDS[name].closes else []
-    above = sum(outcome.candidate_gain > outcome.high for outcome in closing)
-    below = sum(outcome.candidate_gain < outcome.low for outcome in closing)
+    outcomes = {name: run_kind(name, worlds, options.workers, store=not options.quick) for name in options.kinds}
+    found = [item for name, some in outcomes.items() for item in figures(name, some)] + pooled(outcomes)
+    real = [outcome for name, some in outcomes.items() if not KINDS[name].null for outcome in some]
+    above = sum(outcome.candidate_gain > outcome.high for outcome in real)
+    below = sum(outcome.candidate_gain < outcome.low for outcome in real)
     claim = "SBS ships where nothing is to be won, intervals cover, and predictable gaps are closed"
     notes = (
-        "Each world: 12 configs, one of them greedy and drawn once; the candidate's true gain is read off the world on "
-        f"{N_NEW} new prompts. In the {len(closing)} worlds of the gap kinds the truth lies above the interval {above} "
-        f"times and below it {below} times: the gain is over the single best config of all training prompts, the "
-        "estimate over that of each fold, and they differ where configs nearly tie."
+        f"{worlds} worlds of each kind. Each world: 12 configs, one of them greedy and drawn once; the candidate's "
+        f"true gain is read off the world on {N_NEW} new prompts. Null kinds, where no word of a prompt tells its best "
+        f"config: {', '.join(name for name in options.kinds if KINDS[name].null)}; all of them count, alone and "
+        f"together. In the {len(real)} worlds with a real gain the truth lies above the interval {above} times and "
+        f"below it {below} times: the gain is over the single best config of all training prompts, the estimate over "
+        "that of each fold, and they differ where configs nearly tie."
     )
     return record("worlds", claim, found, options, notes)
 

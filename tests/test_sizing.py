@@ -1,0 +1,137 @@
+"""The rule for how many prompts a proof takes, against the gate itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.estimates import GroupBootstrap, select
+from hagpolicy.results import Estimate
+from hagpolicy.sizing import (
+    CLOSED,
+    DETECTABLE_ERRORS,
+    chance_to_prove,
+    detectable_gain,
+    prompts_needed,
+    size_up,
+)
+
+
+def test_needed_prompts_grow_with_the_square() -> None:
+    assert prompts_needed(0.05, 240, 0.05) == 240
+    assert prompts_needed(0.05, 240, 0.025) == 960
+    assert prompts_needed(0.05, 240, 0.02) == 1500
+    assert prompts_needed(0.05, 240, 0.2) == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gain", (0.05, 240, 0.0)),
+        ("gain", (0.05, 240, -0.01)),
+        ("detectable", (float("nan"), 240, 0.02)),
+        ("detectable", (float("inf"), 240, 0.02)),
+        ("n_prompts", (0.05, 0, 0.02)),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(name: str, arguments: tuple[float, int, float]) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        prompts_needed(*arguments)
+
+
+def test_chance_is_what_detectable_means() -> None:
+    assert chance_to_prove(0.05, 0.05) == pytest.approx(0.8, abs=0.001)
+    assert chance_to_prove(0.05, 0.0) < 0.01
+    gains = np.linspace(-0.05, 0.2, 30)
+    chances = [chance_to_prove(0.05, gain) for gain in gains]
+    assert chances == sorted(chances)
+    assert chances[-1] > 0.999
+
+
+def test_detectable_falls_with_the_root_of_independent_prompts() -> None:
+    Y = np.random.default_rng(0).random((200, 3))
+    four = np.tile(Y, (4, 1))
+    one, many = GroupBootstrap(np.arange(200)), GroupBootstrap(np.arange(800))
+    assert detectable_gain(four, 0, many) == pytest.approx(detectable_gain(Y, 0, one) / 2, rel=0.01)
+    # Copies in one group are no prompts of their own.
+    copies = GroupBootstrap(np.tile(np.arange(200), 4))
+    assert detectable_gain(four, 0, copies) == pytest.approx(detectable_gain(Y, 0, one))
+    by_hand = np.std(Y[:, 1] - Y[:, 0], ddof=1), np.std(Y[:, 2] - Y[:, 0], ddof=1)
+    assert detectable_gain(Y, 0, one) == pytest.approx(DETECTABLE_ERRORS * np.median(by_hand) / np.sqrt(200))
+
+
+def test_nothing_is_detectable_by_one_config_or_one_group() -> None:
+    Y = np.random.default_rng(0).random((30, 2))
+    assert np.isnan(detectable_gain(Y[:, :1], 0, GroupBootstrap(np.arange(30))))
+    assert np.isnan(detectable_gain(Y, 0, GroupBootstrap(np.zeros(30, dtype=int))))
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.1])
+def test_the_gate_proves_four_gains_in_five_with_the_prompts_the_rule_asks_for(gain: float) -> None:
+    """A policy that departs for every prompt, of a known gain; a pilot of 100 prompts names the number needed."""
+    rng = np.random.default_rng(1)
+    asked, proven = [], []
+    for pilot in range(5):
+        Y = np.column_stack([np.zeros(100), rng.normal(gain, 0.4, 100)])
+        n = prompts_needed(detectable_gain(Y, 0, GroupBootstrap(np.arange(100))), 100, gain)
+        boot = GroupBootstrap(np.arange(n), n_boot=500, seed=pilot)
+        for _ in range(40):
+            gains = rng.normal(gain, 0.4, (n, 1))
+            proven.append(select(gains, np.zeros(n), boot).gain.low > 0.0)
+        asked.append(n)
+    assert np.median(asked) == pytest.approx((DETECTABLE_ERRORS * 0.4 / gain) ** 2, rel=0.3)
+    # Of 200, with pilots that guess the scatter: five standard errors either way and more.
+    assert 0.65 <= np.mean(proven) <= 0.93
+
+
+def test_sizes_what_tasks_differ_by() -> None:
+    sizing = size_up(0.05, 240, Estimate(0.03, 0.01, 0.05), Estimate(0.2, 0.1, 0.3))
+    assert sizing is not None
+    assert sizing.by_task
+    assert sizing.for_example == 1500
+    own = DETECTABLE_ERRORS * 0.04 / 3.92
+    assert sizing.for_seen == prompts_needed(own, 240, CLOSED * 0.03)
+    assert "a gain of 0.02 takes about 1,500 independent prompts" in sizing.sentence
+    assert "not proven itself" not in sizing.sentence
+    assert json.loads(json.dumps(sizing.to_json()))["seen"] == {"value": 0.03, "low": 0.01, "high": 0.05}
+
+
+def test_sizes_doubtful_gains_with_the_doubt() -> None:
+    sizing = size_up(0.05, 240, Estimate(0.01, -0.01, 0.03), None)
+    assert sizing is not None
+    assert "not proven itself" in sizing.sentence
+
+
+@pytest.mark.parametrize("seen", [Estimate(-0.01, -0.03, 0.01), Estimate(0.0, 0.0, 0.0)])
+def test_promises_nothing_where_tasks_do_not_differ(seen: Estimate) -> None:
+    sizing = size_up(0.05, 240, seen, None)
+    assert sizing is not None
+    assert sizing.for_seen is None
+    assert "no number promises a proof" in sizing.sentence
+
+
+def test_a_table_that_is_large_enough_is_told_so() -> None:
+    sizing = size_up(0.05, 600, Estimate(0.15, 0.12, 0.18), None)
+    assert sizing is not None
+    assert sizing.for_seen is not None
+    assert sizing.for_seen <= 600
+    assert "these prompts can prove" in sizing.sentence
+
+
+def test_without_tasks_the_split_oracle_speaks_and_without_it_nobody() -> None:
+    split = size_up(0.05, 240, None, Estimate(0.08, 0.06, 0.1))
+    assert split is not None
+    assert not split.by_task
+    assert "if a prompt's words tell its best" in split.sentence
+    none = size_up(0.05, 240, None, None)
+    assert none is not None
+    assert none.for_seen is None
+    assert "name the prompts' tasks" in none.sentence
+
+
+@pytest.mark.parametrize(("detectable", "n"), [(float("nan"), 240), (0.0, 240), (0.05, 19)])
+def test_sizes_nothing_without_something_to_reckon_with(detectable: float, n: int) -> None:
+    assert size_up(detectable, n, None, None) is None

@@ -159,7 +159,8 @@ class Recorder(Rival):
 
 def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
     table, _ = simulated(samples=3)
-    table = replace(table, tokens=np.ones(table.rewards.shape), seconds=np.ones(table.rewards.shape))
+    ones = np.ones(table.rewards.shape)
+    table = replace(table, tokens=ones, seconds=ones, answers=ones.astype(int))
     folds, rival, rows = fold_numbers(table.groups, 5, 0), Recorder(), np.arange(N)
     chosen = crossfit_rival(rival, table, table.means, folds, 11)
     np.testing.assert_array_equal(chosen.indices, np.where(rows % 7 == 0, -1, rows % 3))
@@ -172,6 +173,7 @@ def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
         for array in (values, shown.rewards, shown.tokens, shown.seconds, shown.means):
             assert np.isnan(array[test]).all()
             assert not np.isnan(array[train]).any()
+        np.testing.assert_array_equal(shown.answers[:, 0, 0], np.where(test, -1, 1))
         np.testing.assert_array_equal(shown.groups, table.groups)
     assert np.sum([shown[3] for shown in rival.shown], axis=0).tolist() == [1] * N
     assert not np.isnan(table.means).any()

@@ -20,7 +20,7 @@ RIVALS: dict[str, tuple[str, str]] = {
 # Those that know something of an LLM, so that a name is not enough: what to make them with.
 MADE: dict[str, str] = {
     "turn": "hagpolicy.rivals.turn.Turn: Turn.measure(engine, prompts), or Turn.from_results(path)",
-    "self_report": "hagpolicy.rivals.self_report.SelfReport",
+    "self_report": "hagpolicy.rivals.self_report.SelfReport(engine)",
 }
 
 

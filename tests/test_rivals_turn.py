@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,11 @@ import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
 from hagpolicy.rivals.entropy import EntropyCurve, measure_entropy
 from hagpolicy.rivals.turn import BEST_OF, TEMPERATURES, Turn, nearest_plain, turning_point
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import turn as benchmark  # noqa: E402
 
 FINE = tuple(np.round(np.arange(0.1, 1.55, 0.1), 1).tolist())
 
@@ -135,3 +142,22 @@ def test_measuring_is_repeatable_and_makes_a_rival() -> None:
     assert first.mean[0] < first.mean[-1]
     with pytest.raises(InvalidInput, match="prompts: expected at least one"):
         Turn.measure(engine, [])
+
+
+def test_the_benchmark_takes_tasks_alike_and_stores_what_the_rival_reads(tmp_path: Path) -> None:
+    prompts = [hag.Prompt(f"{task} {i}", task=task) for task, n in (("a", 50), ("b", 9), ("c", 3)) for i in range(n)]
+    chosen = benchmark.spread_over_tasks(prompts, 20)
+    assert len({prompt.text for prompt in chosen}) == 20
+    assert Counter(prompt.task for prompt in chosen) == {"a": 9, "b": 8, "c": 3}
+    rows = np.tile(cubic(TEMPERATURES, 0.8), (20, 1)) * np.random.default_rng(0).uniform(0.9, 1.1, (20, 8))
+    curve = EntropyCurve(TEMPERATURES, rows, tokens=700, seconds=3.0)
+    figures = {item.name: item for item in benchmark.figures_of(curve, hag.DecodingSpace.grid(temperature=[0.3, 0.9]))}
+    turn = figures["entropy turning point"]
+    assert turn.low <= turn.value == 0.9 <= turn.high
+    assert figures["nearest config"].value == 0.9
+    assert 0.5 < figures["the same config in draws of the prompts"].value <= 1.0
+    assert figures["new tokens, once"].value == 700
+    path = tmp_path / "curve.json"
+    path.write_text(json.dumps(benchmark.stored(curve, "toy", chosen)))
+    assert Turn.from_results(path).temperature == 0.9
+    assert "a 1" not in path.read_text()

@@ -1,0 +1,105 @@
+"""TURN on SmolLM2-135M-Instruct: where the entropy of its answers to the workload's prompts turns, and what that costs.
+
+Writes the curve to `benchmarks/results/turn/smollm2.json`, from which `Turn.from_results` makes the rival again
+without an LLM. One of the cheapest methods there are: some 12,000 tokens once, no label, nothing at call time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from record import RESULTS, Figure, arguments, figure, not_run, record
+
+from hagpolicy import DecodingSpace, Prompt, load_engine
+from hagpolicy.demo import demo_prompts
+from hagpolicy.errors import InvalidInput
+from hagpolicy.rivals.entropy import EntropyCurve, measure_entropy
+from hagpolicy.rivals.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_plain, turning_point
+
+STATEMENT = "The temperature that TURN finds for SmolLM2-135M-Instruct without labels, and what finding it costs once."
+CURVE = RESULTS / "turn" / "smollm2.json"
+PROMPTS, DRAWS, SEED = 32, 2000, 0
+
+
+def spread_over_tasks(prompts: Sequence[Prompt], count: int, seed: int = SEED) -> list[Prompt]:
+    """So many prompts in random order, each task as often as the others as far as that goes."""
+    draw, by_task = np.random.default_rng(seed), {}
+    for index in draw.permutation(len(prompts)).tolist():
+        by_task.setdefault(prompts[index].task, []).append(prompts[index])
+    turns = sorted((place, task) for task, mine in by_task.items() for place in range(len(mine)))
+    return [by_task[task][place] for place, task in turns[:count]]
+
+
+def drawn_turns(curve: EntropyCurve, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
+    """float64 (draws,): the turning point of prompts drawn with replacement."""
+    count = len(curve.entropies)
+    rows = np.random.default_rng(seed).integers(0, count, (draws, count))
+    return np.array([turning_point(curve.temperatures, curve.entropies[some].mean(axis=0)) for some in rows])
+
+
+def figures_of(curve: EntropyCurve, space: DecodingSpace | None) -> list[Figure]:
+    """Turning point, config and cost; without the config where no space is given."""
+    turn, drawn = turning_point(curve.temperatures, curve.mean), drawn_turns(curve)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    figures = [figure("entropy turning point", turn, min(low, turn), max(high, turn), unit="temperature")]
+    for name, shift in (("", 0.0), (", best of several samples", BEST_OF)) if space is not None else ():
+        assert space is not None
+        chosen = nearest_plain(space, turn + shift)
+        same = np.mean([nearest_plain(space, one + shift) == chosen for one in drawn])
+        figures.append(figure(f"nearest config{name}", space[chosen].temperature, unit="temperature"))
+        figures.append(figure(f"the same config in draws of the prompts{name}", same, unit="share"))
+    figures.append(figure("new tokens, once", curve.tokens, unit="tokens"))
+    figures.append(figure("time, once", curve.seconds, unit="s"))
+    return figures
+
+
+def main() -> int:
+    args = arguments(STATEMENT)
+    if args.quick:
+        prompts, space, tokens = spread_over_tasks(demo_prompts("demo_prompts.jsonl"), 4), None, 16
+    elif args.data is None:
+        return not_run("turn", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+    else:
+        from workload import configs, tasks
+
+        prompts = spread_over_tasks(tasks.workload_prompts(args.data), PROMPTS)
+        space, tokens = configs.WORKLOAD, MAX_TOKENS
+    engine = load_engine("smollm2", dtype="bfloat16")
+    curve = measure_entropy(engine, prompts, TEMPERATURES, tokens, SEED)
+    for temperature, entropy in zip(curve.temperatures, curve.mean, strict=True):
+        print(f"temperature {temperature:.1f}  mean token entropy {entropy:.3f} nats")
+    try:
+        figures = figures_of(curve, space)
+    except InvalidInput as error:  # the curve is worth keeping where the space has no config for it
+        print(error)
+        figures = figures_of(curve, None)
+    if not args.quick:
+        CURVE.parent.mkdir(parents=True, exist_ok=True)
+        CURVE.write_text(json.dumps(stored(curve, engine.name, prompts), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    shown = ", ".join(f"{entropy:.2f} at {t:g}" for t, entropy in zip(curve.temperatures, curve.mean, strict=True))
+    notes = (
+        f"Du, Yang and Welleck, arXiv 2502.05234. {len(prompts)} prompts, as many of each task, × {len(TEMPERATURES)} "
+        f"temperatures, one answer of at most {tokens} tokens each. Mean token entropy in nats: {shown}. The turning "
+        f"point is the first temperature at which its logarithm is convex; for the best of several samples the paper "
+        f"adds {BEST_OF:g}. The interval is over prompts drawn with replacement. The rival is the sampled config that "
+        "sets nothing but the nearest temperature."
+    )
+    return record("turn", STATEMENT, figures, args, notes)
+
+
+def stored(curve: EntropyCurve, model: str, prompts: Sequence[Prompt]) -> dict[str, object]:
+    """The curve as a JSON-able mapping; prompts by their digests, as their texts belong to public data sets."""
+    return {
+        "model": model,
+        "temperatures": list(curve.temperatures),
+        "entropies": np.round(curve.entropies, 5).tolist(),
+        "tokens": curve.tokens,
+        "seconds": round(curve.seconds, 1),
+        "prompts": [prompt.digest[:16] for prompt in prompts],
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -28,7 +28,7 @@ class TaskLookup(Rival):
     """
 
     name = "task_lookup"
-    told = "the training prompts' tasks"
+    told = "told the training prompts' tasks"
 
     def __init__(self, encoder: str | Encoder = "static") -> None:
         self.features = Features(encoder)

@@ -5,7 +5,8 @@
     tokenizer.json   where the encoder reads tokens
     README.md        the policy card
 
-Format versions: 1 (the first). A reader knows all versions up to its own; each has a fixture under
+Format versions: 1 (the first); 2 (a dial: several heads and points, each with its gate). A reader
+knows all versions up to its own; each has a fixture under
 `tests/fixtures`. To change the format: raise FORMAT_VERSION, add a step to `_UPGRADES` that makes
 the new manifest of an old one, write and commit a fixture.
 """
@@ -27,11 +28,24 @@ from hagpolicy.errors import BundleError
 from hagpolicy.onnx_scan import scan
 from hagpolicy.prompts import normalised
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, MODEL, CARD = "policy.json", "policy.onnx", "README.md"
 
+
+
+def _with_dial(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had one objective, mean reward, and its gate at the top of the manifest."""
+    moved = ("training_means", "sbs", "margin", "ships_sbs", "reason", "evaluation")
+    means, _, margin, held, reason = (manifest[name] for name in moved[:-1])
+    point = {"at": 0.0, "name": "reward", "objective": "reward", "weights": [1.0], "margin": margin}
+    point |= {"ships": not held, "reason": reason, "evaluation": manifest.get("evaluation")}
+    dial = {"argument": "", "unit": "", "heads": ["values"], "scales": [1.0], "means": [means], "points": [point]}
+    rest = {name: value for name, value in manifest.items() if name not in moved}
+    return {**rest, "task_best": [manifest.get("task_best") or {}], "dial": dial}
+
+
 # Version -> what makes the manifest of the next version of it.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_dial}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.errors import InvalidInput
+from hagpolicy.objectives.families import Objective
 from hagpolicy.results import Estimate
 from hagpolicy.table import SweepTable
 
@@ -12,21 +13,27 @@ from hagpolicy.table import SweepTable
 MIN_GROUPS = 20
 
 
-def comparable(table: SweepTable) -> SweepTable:
-    """The prompts with a scored sample of every config.
+def comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> SweepTable:
+    """The prompts with a scored sample of every config, and with as many as the objectives need.
 
     Raises:
-        InvalidInput: fewer than two of them.
+        InvalidInput: fewer than two of them, or the table lacks what an objective is made of.
     """
-    kept = checked(table).take(table.complete)
+    complete = checked(table).complete
+    for objective in objectives:
+        complete = complete & ~np.isnan(objective.values(table)).any(axis=1)
+    kept = table.take(complete)
     if len(kept.prompts) < 2:
         counts = table.counts
         empty = int((counts == 0).all(axis=0).sum())
+        needed = max((objective.needs for objective in objectives), default=1)
         raise InvalidInput(
             "table",
-            "at least two prompts with a scored sample of every config",
+            f"at least two prompts with {counted(needed, 'scored sample')} of every {'sampled ' * (needed > 1)}config",
             f"{len(kept.prompts)} of {len(table.prompts)} (configs without any scored sample: {empty})",
-            "Finish the sweep, or load it with space= of the configs that were run.",
+            "Finish the sweep, or load it with space= of the configs that were run."
+            if needed == 1
+            else "Sweep more samples, or ask for fewer answers.",
         )
     return kept
 

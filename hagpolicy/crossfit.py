@@ -8,10 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from hagpolicy.dial import weighted
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.estimates import choices_of, crossfit_sbs, taken
 from hagpolicy.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.learners.base import FittedLearner, Learner
+from hagpolicy.objectives.frame import Frame
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,8 @@ class Training:
         encoder: of the prompts.
         features: float32 (n_prompts, n_features), from the encoder's graph.
         unknown: float32 (n_prompts,), share of unknown tokens.
-        Y: float64 (n_prompts, n_configs), mean rewards that candidates are compared by.
-        targets: float64 (n_prompts, n_configs), mean rewards that learners learn from: those of `Y`
-            and of the samples that were added where the choice was uncertain.
+        frame: what candidates are compared by and what learners learn from, which are the common samples and
+            those that were added where the choice was uncertain.
         groups: int64 (n_prompts,).
         folds: int64 (n_prompts,).
         seed: of everything random.
@@ -33,8 +34,7 @@ class Training:
     encoder: Encoder
     features: np.ndarray
     unknown: np.ndarray
-    Y: np.ndarray
-    targets: np.ndarray
+    frame: Frame
     groups: np.ndarray
     folds: np.ndarray
     seed: int
@@ -48,19 +48,30 @@ class Training:
         """What tells prompts unlike those in `rows`, bool (n_prompts,)."""
         return fit_novelty(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
 
-    def fitted(self, learner: Learner, rows: np.ndarray) -> FittedLearner:
-        """The learner fitted on the prompts in `rows`, bool (n_prompts,)."""
-        targets, Y = self.targets[rows], self.Y[rows]
-        if not np.array_equal(targets, Y):
-            # Added samples went where the choice was uncertain, so what they say of a config's mean is
-            # skewed: they teach how prompts differ, the common samples say how good a config is.
-            targets = targets - targets.mean(axis=0) + Y.mean(axis=0)
-        return learner.fit(self.features[rows], targets, self.groups[rows], self.seed)
+    def fitted(self, learner: Learner, rows: np.ndarray) -> dict[str, FittedLearner]:
+        """The learner fitted on the prompts in `rows`, bool (n_prompts,), once for each head."""
+        heads = {}
+        for name, judged, taught in zip(self.frame.names, self.frame.judged, self.frame.taught, strict=True):
+            targets, Y = taught[rows], judged[rows]
+            if not np.array_equal(targets, Y):
+                # Added samples went where the choice was uncertain, so what they say of a config's mean is
+                # skewed: they teach how prompts differ, the common samples say how good a config is.
+                targets = targets - targets.mean(axis=0) + Y.mean(axis=0)
+            heads[name] = learner.fit(self.features[rows], targets, self.groups[rows], self.seed)
+        return heads
+
+    def predicted(self, learner: Learner) -> np.ndarray:
+        """float32 (n_heads, n_prompts, n_configs): every prompt by a learner that has not seen its fold."""
+        found = np.empty(self.frame.judged.shape, dtype=np.float32)
+        for train, test in self.parts():
+            for number, head in enumerate(self.fitted(learner, train).values()):
+                found[number, test] = head.predict(self.features[test])
+        return found
 
     @cached_property
     def unlike(self) -> np.ndarray:
         """bool (n_prompts,): unlike the prompts of the other folds; such a prompt falls back to SBS."""
-        found = np.zeros(len(self.Y), dtype=bool)
+        found = np.zeros(len(self.features), dtype=bool)
         for train, test in self.parts():
             found[test] = self.novelty(train).score(self.features[test], self.unknown[test]) > 1.0
         return found
@@ -68,11 +79,21 @@ class Training:
 
 @dataclass(frozen=True)
 class Contender:
-    """A candidate before selection: out-of-fold gains over SBS, float64 (n_prompts,), and its choices."""
+    """A learner on an encoder before selection, at every point of the dial and every margin.
+
+    Attributes:
+        training: what it was fitted on.
+        learner: which one.
+        margins: float64 (n_points, n_margins).
+        choices: int64 (n_points, n_prompts, n_margins), out of fold.
+        gains: float64 (n_points, n_prompts, n_margins), over the point's SBS.
+        departs: bool of the same shape: another choice than SBS.
+    """
 
     training: Training
     learner: Learner
-    margin: float
+    margins: np.ndarray
+    choices: np.ndarray
     gains: np.ndarray
     departs: np.ndarray
 
@@ -82,17 +103,33 @@ class Contender:
         return f"{self.learner.name} on {self.training.encoder.name}"
 
 
-def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) -> list[Contender]:
-    """One contender a margin: fitted on all folds but one, scored on that one, in turn."""
-    Y = training.Y
-    sbs = crossfit_sbs(Y, training.folds)
+def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) -> Contender:
+    """A learner fitted on all folds but one and scored on that one, in turn.
+
+    Args:
+        training: the prompts.
+        learner: to be fitted.
+        margins: in units of the objective; under a price, multiples of the standard deviation of the
+            predicted advantages over SBS.
+    """
+    frame = training.frame
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
-    values = np.empty(Y.shape, dtype=np.float32)
-    for train, test in training.parts():
-        values[test] = training.fitted(learner, train).predict(training.features[test])
-    found = []
-    for margin in margins:
-        choices = np.where(training.unlike, sbs, choices_of(values, sbs, float(np.float32(margin))))
-        gains = taken(Y, choices) - taken(Y, sbs)
-        found.append(Contender(training, learner, margin, gains, choices != sbs))
-    return found
+    predicted = training.predicted(learner)
+    used, chosen, gains, departs = [], [], [], []
+    for point, weights in enumerate(frame.weights):
+        Y, values = frame.Y(point), weighted(weights, predicted)
+        sbs = crossfit_sbs(Y, training.folds)
+        scale = _spread(values, sbs) if frame.spread_margins else 1.0
+        steps = [float(np.float32(margin * scale)) for margin in margins]
+        choices = [np.where(training.unlike, sbs, choices_of(values, sbs, step)) for step in steps]
+        used.append(steps)
+        chosen.append(np.column_stack(choices))
+        gains.append(np.column_stack([taken(Y, choice) - taken(Y, sbs) for choice in choices]))
+        departs.append(chosen[-1] != sbs[:, None])
+    return Contender(training, learner, np.array(used), np.array(chosen), np.array(gains), np.array(departs))
+
+
+def _spread(values: np.ndarray, sbs: np.ndarray) -> float:
+    """Standard deviation of the predicted advantages over SBS within a config, 0 where there are none."""
+    over = values - values[np.arange(len(values)), sbs][:, None]
+    return float(over.std(axis=0).mean())

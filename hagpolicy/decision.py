@@ -12,7 +12,8 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.dialects import PromptLike, Rendering, Unsupported
 
 if TYPE_CHECKING:
-    from hagpolicy.policy import Policy
+    from hagpolicy.dial import Setting
+    from hagpolicy.space import DecodingSpace
 
 Reason = Literal[
     "best_by_margin", "reference_best", "within_margin", "unlike_training", "no_config_agrees", "sbs_shipped"
@@ -35,11 +36,12 @@ class Decision:
     Attributes:
         config: the chosen configuration, the caller's fixed fields included.
         index: its number in the space; None when no config agrees with what is fixed.
-        value: expected reward; None when no config agrees.
+        value: expected reward, or what else the policy was fitted for; None when no config agrees.
         advantage: over the best config on average (SBS; under `fixed`, the best one that agrees), in
-            units of reward; None when no config agrees.
+            the same unit; None when no config agrees.
         reason: a short code; `explanation` says it in words.
         prompt: the prompt's content; None where the policy was given a bare vector.
+        cost: expected new tokens or seconds of one answer, where the policy was fitted with prices.
     """
 
     config: DecodingConfig
@@ -48,6 +50,7 @@ class Decision:
     advantage: float | None
     reason: Reason
     prompt: PromptLike | None
+    cost: float | None = None
 
     @property
     def explanation(self) -> str:
@@ -65,40 +68,49 @@ class Decision:
 
 
 def choose(
-    policy: Policy, values: np.ndarray, novelty: float, fixed: Mapping[str, Any] | None, prompt: PromptLike | None
+    space: DecodingSpace,
+    setting: Setting,
+    heads: np.ndarray,
+    novelty: float,
+    fixed: Mapping[str, Any] | None,
+    prompt: PromptLike | None,
+    costs: np.ndarray | None = None,
 ) -> Decision:
     """The one decision rule with some fields fixed; with none, the same as the graph's `choice`.
 
     Args:
-        policy: whose space, training means and margin hold.
-        values: float32 (n_configs,), from the graph.
+        space: the configs.
+        setting: weights, means, margin and gate at the dial's position.
+        heads: float32 (n_heads, n_configs), from the graph.
         novelty: from the graph.
         fixed: fields the caller has set; agreement is asked for fields that differ within the space,
             a field equal in all configs is replaced.
         prompt: the prompt's content.
+        costs: (n_configs,), expected cost of each config in its own unit.
 
     Raises:
         InvalidInput: a fixed field that does not exist or is out of range.
     """
-    means = policy.training_means
-    reference, best = policy.sbs_index, int(values.argmax())
+    values = setting.values(heads)
+    reference, best = setting.reference, int(values.argmax())
     if fixed:
-        allowed = policy.space.agreeing(fixed)
+        allowed = space.agreeing(fixed)
         if not allowed.any():
             return Decision(DecodingConfig.from_dict(fixed), None, None, None, "no_config_agrees", prompt)
-        reference = int(np.where(allowed, means, -np.inf).argmax())
+        reference = int(np.where(allowed, setting.means, -np.inf).argmax())
         best = int(np.where(allowed, values, np.float32(-np.inf)).argmax())
     # In float32, as in the graph: float64 would decide otherwise at the margin itself.
     gain = values[best] - values[reference]
     reason: Reason
-    if policy.ships_sbs:
+    if not setting.ships:
         reason, index = "sbs_shipped", reference
     elif not novelty <= 1.0:
         reason, index = "unlike_training", reference
-    elif gain > np.float32(policy.margin):
+    elif gain > np.float32(setting.margin):
         reason, index = "best_by_margin", best
     else:
         reason, index = ("within_margin" if gain > 0 else "reference_best"), reference
-    config = policy.space[index].replace(**fixed) if fixed else policy.space[index]
+    config = space[index].replace(**fixed) if fixed else space[index]
     advantage = float(values[index] - values[reference])
-    return Decision(config, index, float(values[index]), advantage, reason, prompt)
+    cost = None if costs is None else float(costs[index])
+    return Decision(config, index, float(values[index]), advantage, reason, prompt, cost)

@@ -7,6 +7,7 @@ interval is a bootstrap over groups (Efron and Tibshirani, *An Introduction to t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,36 +84,75 @@ class Selection:
 def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Selection:
     """Choose the best of several candidates and estimate what that choice gains, in one procedure.
 
-    Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, *Machine
-    Learning* 107, 2018): each draw chooses the candidate that is best on the drawn groups and
-    scores it on the groups that were not drawn; where none is above zero it keeps the reference
-    and scores 0. So the estimate pays for having looked at all candidates.
-
     Args:
         gains: float64 (n_prompts, n_candidates): out-of-fold gain of every candidate over the
             reference.
         reference: float64 (n_prompts,): reward of the reference.
         boot: draws over the groups of the prompts.
     """
-    mean = gains.mean(axis=0)
-    best = int(np.argmax(mean))
-    sums = boot.sums(np.column_stack([gains, reference]))
-    in_bag = (boot.counts @ sums[:, :-1]) / (boot.counts @ boot.sizes)[:, None]
+    return select_family(gains[None, None], reference[None], boot)[1][0]
+
+
+def select_family(
+    gains: np.ndarray, references: np.ndarray, boot: GroupBootstrap
+) -> tuple[int | None, tuple[Selection, ...]]:
+    """Choose one family of candidates for all points of a dial, and the best of the family at each point.
+
+    Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, *Machine
+    Learning* 107, 2018): each draw chooses the family that gains most over all points, and at each
+    point its candidate that is best, on the drawn groups, and scores that on the groups that were
+    not drawn; where none is above zero it keeps the reference and scores 0. So the estimate pays
+    for having looked at all candidates.
+
+    Args:
+        gains: float64 (n_families, n_points, n_prompts, n_candidates): out-of-fold gain over the
+            point's reference.
+        references: float64 (n_points, n_prompts): value of the reference.
+        boot: draws over the groups of the prompts.
+
+    Returns:
+        The family's number, None when none gains anywhere, and one `Selection` a point; its index is the
+        number of the family's candidate, or with one point and one family, of the candidate.
+    """
+    families, points, prompts, count = gains.shape
+    mean = gains.mean(axis=2)
+    family = int(_floored(mean).sum(axis=1).argmax())
+    columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
+    sums = boot.sums(np.column_stack([columns, references.T]))
+    in_bag = (boot.counts @ sums[:, :-points]) / (boot.counts @ boot.sizes)[:, None]
     left_out = (boot.counts == 0).astype(np.float64)
     sizes = left_out @ boot.sizes
     usable = sizes > 0
     if not usable.any():  # one group: nothing can be left out, so nothing is known
-        return Selection(None, Estimate(0.0, -1.0, 1.0), Estimate(float(reference.mean()), 0.0, 1.0))
+        unknown = Estimate(0.0, -1.0, 1.0)
+        return None, tuple(
+            Selection(None, unknown, Estimate(float(reference.mean()), 0.0, 1.0)) for reference in references
+        )
     out_of_bag = (left_out @ sums)[usable] / sizes[usable, None]
-    chosen = in_bag[usable].argmax(axis=1)
-    rows = np.arange(len(chosen))
-    draws = np.where(in_bag[usable][rows, chosen] > 0.0, out_of_bag[rows, chosen], 0.0)
-    values = out_of_bag[:, -1] + draws
-    return Selection(
-        best if mean[best] > 0.0 else None,
-        interval(float(draws.mean()), draws),
-        interval(float(values.mean()), values),
-    )
+    seen = in_bag[usable].reshape(-1, families, points, count)
+    unseen = out_of_bag[:, :-points].reshape(seen.shape)
+    rows = np.arange(len(seen))
+    drawn = _floored(seen).sum(axis=2).argmax(axis=1)
+    selections = []
+    for point in range(points):
+        mine, theirs = seen[rows, drawn, point], unseen[rows, drawn, point]
+        chosen = mine.argmax(axis=1)
+        draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
+        values = out_of_bag[:, point - points] + draws
+        best = int(mean[family, point].argmax())
+        selections.append(
+            Selection(
+                best if mean[family, point, best] > 0.0 else None,
+                interval(float(draws.mean()), draws),
+                interval(float(values.mean()), values),
+            )
+        )
+    return (family if any(item.index is not None for item in selections) else None), tuple(selections)
+
+
+def _floored(means: np.ndarray) -> np.ndarray:
+    """Gain of the best candidate along the last axis, 0 where none is above it."""
+    return np.asarray(np.maximum(means.max(axis=-1), 0.0))
 
 
 def fold_numbers(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
@@ -203,37 +243,47 @@ def additive_fit(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(seen.any(axis=1), level, np.nan), np.where(seen.any(axis=0), effect, np.nan)
 
 
-def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, seed: int = 0) -> np.ndarray | None:
+def split_oracle(
+    rewards: np.ndarray,
+    frozen: np.ndarray,
+    *,
+    value: Callable[[np.ndarray], np.ndarray] | None = None,
+    needs: int = 1,
+    repeats: int = 50,
+    seed: int = 0,
+) -> np.ndarray | None:
     """float64 (n_prompts,): value of the best config of each prompt, chosen on one half of the
     samples and scored on the other, both ways, over random halves; a lower bound of the VBS.
 
     Ties on the choosing half are broken at random. A frozen config's outcomes stand in both
-    halves, whatever their number. A sampled cell with one sample cannot be split and is not chosen,
+    halves, whatever their number. A sampled cell with too few samples for two halves is not chosen,
     which keeps the bound low. None where a prompt has no other sampled cell, and without sampled
     configs: there the frozen outcomes would be chosen and scored on themselves.
 
     Args:
         rewards: float64 (n_prompts, n_configs, n_samples), NaN = missing.
         frozen: bool (n_configs,): deterministic configs.
+        value: what the samples in a mask, bool (n_prompts, n_configs, n_samples), are worth, float64
+            (n_prompts, n_configs); None: their mean reward.
+        needs: samples that each half must hold.
         repeats: number of random splits.
         seed: of splits and ties.
     """
-    counts = (~np.isnan(rewards)).sum(axis=2)
-    usable = frozen | (counts >= 2)
+    present = ~np.isnan(rewards)
+    counts = present.sum(axis=2)
+    usable = frozen | (counts >= 2 * needs)
     if not len(rewards) or not (usable & ~frozen).any(axis=1).all() or (counts < 1).any():
         return None
+    worth = value if value is not None else lambda kept: _mean_of_kept(rewards, kept)
     rng = np.random.default_rng(seed)
     total = np.zeros(len(rewards))
-    whole = np.nanmean(rewards, axis=2)
+    whole = worth(present)
     for _ in range(repeats):
         # Rank the present samples of each cell at random: the first half of them chooses.
-        key = np.where(np.isnan(rewards), 2.0, rng.random(rewards.shape))
+        key = np.where(present, rng.random(rewards.shape), 2.0)
         rank = key.argsort(axis=2).argsort(axis=2)
         first = rank < (counts // 2)[:, :, None]
-        second = ~first & ~np.isnan(rewards)
-        filled = np.nan_to_num(rewards)
-        halves = [(filled * half).sum(axis=2) / np.maximum(half.sum(axis=2), 1) for half in (first, second)]
-        halves = [np.where(frozen, whole, half) for half in halves]
+        halves = [np.where(frozen, whole, worth(half)) for half in (first & present, ~first & present)]
         for chooser, judge in (halves, halves[::-1]):
             # Ties at random: equal means must not be decided by the space's order.
             noise = rng.random(chooser.shape)
@@ -241,3 +291,8 @@ def split_oracle(rewards: np.ndarray, frozen: np.ndarray, *, repeats: int = 50, 
             top = chooser >= chooser.max(axis=1, keepdims=True) - 1e-12
             total += taken(judge, np.where(top, noise, -1.0).argmax(axis=1))
     return total / (2 * repeats)
+
+
+def _mean_of_kept(rewards: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """float64 (n_prompts, n_configs): mean reward of the kept samples, 0 where none is."""
+    return np.asarray(np.where(kept, rewards, 0.0).sum(axis=2) / np.maximum(kept.sum(axis=2), 1))

@@ -10,18 +10,13 @@ import numpy as np
 from hagpolicy.caveats import MIN_GROUPS, checked, comparable, counted, default_doubt, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import (
-    GroupBootstrap,
-    crossfit_sbs,
-    fold_numbers,
-    select,
-    split_oracle,
-    taken,
-)
-from hagpolicy.ladder import Ladder
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, select, taken
+from hagpolicy.ladder import ladder_of, shared_ladder
 from hagpolicy.near_duplicates import similar_warning
+from hagpolicy.objectives import ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.results import Estimate, Evaluation
+from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 
 N_FOLDS = 5
@@ -61,6 +56,7 @@ class Headroom:
         n_samples: samples of a sampled config, the usual number; the common ones of a raced table.
         n_left_out: prompts left out because a config has no scored sample.
         warnings: in plain words.
+        objective: what is maximised; "reward" is said where it is the mean reward.
     """
 
     sbs_config: DecodingConfig
@@ -79,6 +75,7 @@ class Headroom:
     n_samples: int
     n_left_out: int
     warnings: tuple[str, ...]
+    objective: str = "reward"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
@@ -131,25 +128,35 @@ class Headroom:
         return "\n".join([*lines, self.sentence])
 
 
-def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
+def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: int = 0) -> Headroom:
     """What there is to win in a sweep, before any training.
 
     Args:
         table: a sweep; prompts that lack a config are left out and counted.
+        objective: what is maximised, one of `hagpolicy.objectives`.
         seed: of folds, splits, ties and bootstrap.
 
     Raises:
-        InvalidInput: fewer than two comparable prompts.
+        InvalidInput: fewer than two comparable prompts, an unknown objective or several, or a table that
+            lacks what the objective is made of.
     """
-    kept = comparable(table)
-    Y, rewards, frozen = kept.common_means, kept.common_rewards, kept.space.deterministic
+    objectives = get_objectives(objective)
+    if len(objectives) > 1:
+        raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
+    kept = comparable(table, objectives)
+    frame = framed(kept, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    ladder = ladder_of(kept, frame, 0, folds, boot, seed)
+    Y, frozen = ladder.Y, ladder.frozen
     sbs_index = int(Y.mean(axis=0).argmax())
-    sbs = taken(Y, crossfit_sbs(Y, folds)) if boot.n_groups > 1 else Y[:, sbs_index]
-    split = split_oracle(rewards, frozen, seed=seed)
-    sampled = split_oracle(rewards[:, ~frozen], frozen[~frozen], seed=seed) if (~frozen).sum() > 1 else None
-    counts = (~np.isnan(rewards)).sum(axis=2)
+    sbs = ladder.reference if boot.n_groups > 1 else Y[:, sbs_index]
+    split = ladder.split()
+    sampled = None
+    if (~frozen).sum() > 1:
+        free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
+        sampled = ladder_of(free, framed(free, objectives), 0, folds, boot, seed).split()
+    counts = (~np.isnan(ladder.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
@@ -170,6 +177,7 @@ def headroom(table: SweepTable, *, seed: int = 0) -> Headroom:
         n_samples=int(np.median(counts[:, ~frozen] if (~frozen).any() else counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
         warnings=tuple(doubts),
+        objective=objectives[0].name,
     )
 
 
@@ -182,7 +190,9 @@ def _detectable(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
     return float(_DETECTABLE_ERRORS * np.median(sums.std(axis=0, ddof=1)) / np.sqrt(boot.n_groups))
 
 
-def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
+def evaluate(
+    policy: Policy, table: SweepTable, *, price: float | None = None, n: int | None = None, seed: int = 0
+) -> Evaluation:
     """The ladder of baselines for a policy on prompts it was not trained on.
 
     Nothing is chosen here: SBS and the best config of each task are those of the training prompts,
@@ -192,34 +202,46 @@ def evaluate(policy: Policy, table: SweepTable, *, seed: int = 0) -> Evaluation:
         policy: any policy, fitted or loaded.
         table: a sweep with at least the configs of the policy's space; prompts that were trained on,
             or that lack a config, are left out and counted.
+        price: one of the prices that the policy was fitted for; None: the first.
+        n: one of the numbers of answers that the policy was fitted for; None: the first.
         seed: of the bootstrap and of the split-sample VBS.
 
     Raises:
-        InvalidInput: a config of the policy is not in the table, or fewer than two prompts are left.
+        InvalidInput: a config of the policy is not in the table, fewer than two prompts are left, or a
+            price or n that is none of the dial's points.
     """
+    point = policy.dial.point(price, n)
+    objectives = get_objectives(policy.dial.points[point].objective)
     view = checked(table).in_space(policy.space)
     fresh = view.take(~policy.trained_on(view.prompts))
     if len(fresh.prompts) < 2:
         got = f"{len(fresh.prompts)} of {len(view.prompts)}"
         raise InvalidInput("table", "at least two prompts that were not trained on", got, "Sweep new prompts.")
-    kept = comparable(fresh)
-    Y = kept.common_means
+    kept = comparable(fresh, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
-    frozen, raced = kept.space.deterministic, kept.common is not None
-    ladder = Ladder(Y, kept.common_rewards, frozen, np.full(len(Y), policy.sbs_index), boot, seed, raced)
-    decisions = policy.decide_batch(kept.prompts)
+    setting = policy.dial.setting(price, n)
+    fixed = np.full(len(kept.prompts), setting.reference)
+    ladder = shared_ladder(kept, framed(kept, objectives), 0, fixed, boot, seed)
+    decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
-    best: dict[str, int] = policy.manifest.get("task_best") or {}
-    per_task = np.array([best.get(task, policy.sbs_index) for task in kept.tasks]) if len(best) > 1 else None
-    note = "ships the single best config" if policy.ships_sbs else policy.learner
-    rows = ladder.rows(view.default, per_task, {"policy": ladder.fixed(taken(Y, chosen), note)})
-    default = None if view.default is None else boot.mean(ladder.reference - Y[:, view.default])
+    best: dict[str, int] = policy.manifest["task_best"][point]
+    per_task = np.array([best.get(task, setting.reference) for task in kept.tasks]) if len(best) > 1 else None
+    note = policy.learner if setting.ships else "ships the single best config"
+    rows = ladder.rows(view.default, per_task, {"policy": ladder.chosen(chosen, note)})
+    default = None if view.default is None else boot.mean(ladder.reference - ladder.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
-    left_out = len(table.prompts) - len(kept.prompts)
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
-    warnings = tuple(doubts + _fingerprint_warnings(policy, table))
     return Evaluation(
-        rows, None, default, len(Y), boot.n_groups, left_out, fallbacks=float(np.mean(unlike)), warnings=warnings
+        rows,
+        None,
+        default,
+        n_prompts=len(kept.prompts),
+        n_groups=boot.n_groups,
+        n_left_out=len(table.prompts) - len(kept.prompts),
+        fallbacks=float(np.mean(unlike)),
+        warnings=tuple(doubts + _fingerprint_warnings(policy, table)),
+        objective=objectives[0].name,
+        cost_unit=ladder.cost_unit,
     )
 
 

@@ -1,17 +1,20 @@
-"""From a fitted learner to a `Policy`: one graph, checked against the learner, and its manifest."""
+"""From fitted learners to a `Policy`: one graph, checked against them, and its manifest."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hagpolicy.bundle import salted
+from hagpolicy.dial import Dial, Point
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.graphs.novelty import Novelty
-from hagpolicy.graphs.policy_graph import check_parity, policy_graph
+from hagpolicy.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.learners.base import FittedLearner, Learner
+from hagpolicy.objectives.frame import Frame
 from hagpolicy.policy import Policy
 from hagpolicy.results import Evaluation, candidate_sentence
 from hagpolicy.table import SweepTable
@@ -19,55 +22,50 @@ from hagpolicy.table import SweepTable
 
 def export_policy(
     table: SweepTable,
+    frame: Frame,
     encoder: Encoder,
     learner: Learner,
-    fitted: FittedLearner,
+    fitted: Mapping[str, FittedLearner],
     novelty: Novelty,
-    margin: float,
-    evaluation: Evaluation,
+    points: tuple[Point, ...],
     features: np.ndarray,
-    *,
-    per_prompt: bool,
 ) -> Policy:
     """The policy of a fitted learner, after its graph was compared with it on the training prompts.
 
     Args:
         table: the comparable part of the sweep it was fitted on.
+        frame: its heads and the dial's weights.
         encoder: of the prompts.
         learner: what was fitted.
-        fitted: what it became.
+        fitted: what it became, by head.
         novelty: tells prompts unlike the training prompts.
-        margin: in units of reward.
-        evaluation: of the procedure that chose it.
+        points: what the gate decided at each point of the dial.
         features: float32 (n_prompts, n_features), of the table's prompts.
-        per_prompt: False for the single best config.
 
     Raises:
         HagError: the graph does not equal the learner.
     """
-    means = table.common_means.mean(axis=0)
-    sbs = int(means.argmax())
+    objective = frame.objectives[0]
+    means = frame.judged.mean(axis=1)
+    dial = Dial(objective.dial, objective.unit, frame.names, frame.scales, means, points)
+    first, departs = dial.setting(), any(point.ships for point in points)
     # A constant policy has no use for novelty, and must not pay for it.
-    newness = novelty if per_prompt else None
-    model = policy_graph(encoder, fitted, sbs, margin, newness)
-    check_parity(model, encoder, fitted, table.prompts, features, sbs, margin)
+    newness = novelty if departs else None
+    rule = Rule(first.reference, first.margin if first.ships else None, points[0].weights)
+    model = policy_graph(encoder, fitted, rule, newness)
+    check_parity(model, encoder, fitted, table.prompts, features, rule)
     salt = secrets.token_hex(16)
     manifest: dict[str, Any] = {
         "space": table.space.to_json(),
-        "training_means": [float(mean) for mean in means],
-        "sbs": sbs,
         "default": table.default,
-        "task_best": _task_best(table),
-        "margin": margin,
-        "ships_sbs": not per_prompt,
-        "reason": _reason(evaluation, per_prompt),
+        "dial": dial.to_json(),
+        "task_best": [_task_best(table, frame.Y(number)) for number in range(len(points))],
         "encoder": encoder.spec(),
         "learner": learner.name,
         "carries_vectors": learner.carries_vectors,
         "fingerprint": dict(table.fingerprint),
         "max_tokens": table.max_tokens,
         "scorers": dict(table.scorers),
-        "evaluation": evaluation.to_json(),
         "trained_on": {
             "salt": salt,
             "digests": sorted(salted((prompt.text for prompt in table.prompts), salt)),
@@ -77,16 +75,35 @@ def export_policy(
     return Policy(manifest, model.SerializeToString(), encoder.files())
 
 
-def _reason(evaluation: Evaluation, per_prompt: bool) -> str:
+def points_of(
+    frame: Frame, evaluations: tuple[Evaluation, ...], margins: tuple[float, ...], ships: tuple[bool, ...]
+) -> tuple[Point, ...]:
+    """The dial's points, with what the gate said at each one of them."""
+    parts = zip(frame.objectives, frame.weights, evaluations, margins, ships, strict=True)
+    return tuple(
+        Point(
+            at=objective.at,
+            name=objective.name,
+            objective=objective.written,
+            weights=tuple(float(weight) for weight in weights),
+            margin=margin,
+            ships=shipped,
+            reason=_reason(evaluation, shipped),
+            evaluation=evaluation.to_json(),
+        )
+        for objective, weights, evaluation, margin, shipped in parts
+    )
+
+
+def _reason(evaluation: Evaluation, ships: bool) -> str:
     if evaluation.candidate is None:
         return ""
     sentence = candidate_sentence(evaluation.candidate)
-    if per_prompt and not evaluation.candidate.shipped:
+    if ships and not evaluation.candidate.shipped:
         return f"not proven, for comparison only: {sentence}"
     return sentence
 
 
-def _task_best(table: SweepTable) -> dict[str, int]:
+def _task_best(table: SweepTable, Y: np.ndarray) -> dict[str, int]:
     """Index of the best config of each task, for the ladder on another table."""
-    means, tasks = table.common_means, table.tasks
-    return {str(task): int(means[tasks == task].mean(axis=0).argmax()) for task in np.unique(tasks)}
+    return {str(task): int(Y[table.tasks == task].mean(axis=0).argmax()) for task in np.unique(table.tasks)}

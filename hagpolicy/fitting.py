@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,27 +14,25 @@ from hagpolicy.crossfit import Contender, Training, cross_fit
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import (
-    GroupBootstrap,
-    Selection,
-    crossfit_sbs,
-    fold_numbers,
-    select,
-)
+from hagpolicy.estimates import GroupBootstrap, Selection, crossfit_sbs, fold_numbers, select, select_family
 from hagpolicy.evaluation import N_FOLDS
-from hagpolicy.exporting import export_policy
-from hagpolicy.ladder import Entry, Ladder
+from hagpolicy.exporting import export_policy, points_of
+from hagpolicy.ladder import Entry, Ladder, ladder_of
 from hagpolicy.learners import get_learner, get_learners
 from hagpolicy.learners.base import Learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs, similar_warning
+from hagpolicy.objectives import Frame, ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.results import Candidate, Evaluation, candidate_sentence
+from hagpolicy.rivals import Rival, crossfit_rival, get_rivals
 from hagpolicy.table import SweepTable
 
 logger = logging.getLogger(__name__)
 
 # For rewards in [0, 1]; chosen on simulated worlds before this was written.
 MARGINS = (0.0, 0.03, 0.06, 0.12)
+# Under a price: in standard deviations of the predicted advantages.
+SPREADS = (0.0, 0.5, 1.0, 2.0)
 MIN_DEPARTING = 10
 
 
@@ -42,34 +41,43 @@ def fit(
     encoder: str | Encoder | Sequence[str | Encoder] = "static",
     learner: str | Learner | list[str | Learner] = "auto",
     *,
-    margins: Sequence[float] = MARGINS,
+    objective: ObjectiveSpec = "reward",
+    margins: Sequence[float] | None = None,
+    rivals: Sequence[str | Rival] = (),
     near_duplicates: float | None = None,
     seed: int = 0,
 ) -> Policy:
     """Fit a policy; it ships the single best config unless something better is proven.
 
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
-    and its gain estimated by bootstrap bias-corrected cross-validation (`estimates.select`). It
+    and its gain estimated by bootstrap bias-corrected cross-validation (`estimates.select_family`). It
     ships, refitted on everything, when the interval's lower end is above 0 and at least 10 groups
-    depart from the single best config.
+    depart from the single best config. With several objectives (a dial) one encoder and learner serve
+    all of them, and margin and gate are each point's own.
 
     Args:
         table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are
             compared by the common samples alone; the added ones teach the learners.
         encoder: "static", "precomputed", an Encoder, or several that compete.
         learner: "auto", a name, a Learner, or several that compete.
-        margins: in units of reward: a candidate departs from the single best config only for a
-            larger predicted advantage.
+        objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
+            one family (see `hagpolicy.objectives`); several are a dial that `Policy.predict` turns.
+        margins: a candidate departs from the single best config only for a larger predicted advantage; in
+            units of the objective, under a price in standard deviations of the predicted advantages.
+        rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same ladder; they are
+            compared and never shipped.
         near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
             share, in (0, 1]; None: exact duplicates and declared groups only.
         seed: of folds, bootstrap and learners.
 
     Raises:
-        InvalidInput: fewer than two comparable prompts, no or an unknown encoder or learner, a bad margin
-            or share.
+        InvalidInput: fewer than two comparable prompts, no or an unknown encoder, learner, objective or
+            rival, a bad margin or share, or a table that lacks what the objective is made of.
         MissingExtra: a package of the extra [fit] is not installed.
     """
-    if not margins or any(not margin >= 0.0 for margin in margins):
+    objectives = get_objectives(objective)
+    compared = get_rivals(rivals)
+    if margins is not None and (not margins or any(not margin >= 0.0 for margin in margins)):
         raise InvalidInput("margins", "at least one number, none below 0", list(margins))
     if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
         raise InvalidInput("near_duplicates", "a share in (0, 1], or None", near_duplicates)
@@ -78,26 +86,28 @@ def fit(
     for name, given in (("encoder", encoders), ("learner", learners)):
         if not given:
             raise InvalidInput(name, "at least one", "none")
-    kept = comparable(table)
+    kept = comparable(table, objectives)
     warnings = table_warnings(kept)
     groups = _groups(kept, near_duplicates, warnings)
     boot = GroupBootstrap(groups, seed=seed)
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
+    frame = framed(kept, objectives)
+    steps = margins if margins is not None else SPREADS if frame.spread_margins else MARGINS
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
         features, unknown = encode(chosen, kept.prompts)
-        trainings.append(Training(chosen, features, unknown, kept.common_means, kept.means, groups, folds, seed))
+        trainings.append(Training(chosen, features, unknown, frame, groups, folds, seed))
     contenders: list[Contender] = []
     threads = require("threadpoolctl", "fit", "fitting")
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with threads.threadpool_limits(1):
         if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
-            for training in trainings:
-                for item in learners:
-                    contenders += cross_fit(training, item, margins)
+            contenders = [cross_fit(training, item, steps) for training in trainings for item in learners]
         warnings += few_groups(boot.n_groups)
-        return _policy(table, kept, trainings, contenders, boot, warnings)
+        left_out = len(table.prompts) - len(kept.prompts)
+        outcome = _judged(kept, frame, trainings[0], contenders, boot, compared, left_out, warnings)
+        return _shipped(kept, frame, trainings[0], outcome)
 
 
 def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:
@@ -109,82 +119,138 @@ def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> 
     return join_groups(table.groups, pairs)
 
 
-def _policy(
-    table: SweepTable,
+@dataclass(frozen=True)
+class _Outcome:
+    """What selection and gate came to: the winner (None where nothing beats SBS anywhere), and at every
+    point of the dial its margin, whether it ships, and the ladder."""
+
+    winner: Contender | None
+    margins: tuple[float, ...]
+    ships: tuple[bool, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+def _judged(
     kept: SweepTable,
-    trainings: list[Training],
+    frame: Frame,
+    training: Training,
     contenders: list[Contender],
     boot: GroupBootstrap,
+    rivals: Sequence[Rival],
+    left_out: int,
     warnings: list[str],
-) -> Policy:
-    """Select, gate, evaluate, refit on everything, export."""
-    Y, folds = kept.common_means, trainings[0].folds
-    frozen, seed, raced = kept.space.deterministic, trainings[0].seed, kept.common is not None
-    ladder = Ladder(Y, kept.common_rewards, frozen, crossfit_sbs(Y, folds), boot, seed, raced)
-    winner, candidate, entries = _gate(contenders, ladder)
-    per_task = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
-    over_default = None if kept.default is None else select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain
-    evaluation = Evaluation(
-        ladder.rows(kept.default, per_task, entries),
-        candidate,
-        over_default,
-        n_prompts=len(kept.prompts),
-        n_groups=boot.n_groups,
-        n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=(*warnings, *default_doubt(over_default)),
-    )
-    logger.info("%s", candidate_sentence(candidate))
+) -> _Outcome:
+    """Select one contender for all points, gate it at each, and draw up the ladders."""
+    points = range(len(frame.weights))
+    ladders = [ladder_of(kept, frame, point, training.folds, boot, training.seed) for point in points]
+    winner, candidates, entries = _gate(contenders, ladders)
+    evaluations: list[Evaluation] = []
+    for candidate, lines, ladder in zip(candidates, entries, ladders, strict=True):
+        per_task = crossfit_sbs(ladder.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
+        Y, default = ladder.Y, kept.default
+        over_default = None if default is None else select(Y - Y[:, [default]], Y[:, default], boot).gain
+        others = {rival.name: _entry(rival, kept, ladder, training) for rival in rivals}
+        evaluations.append(
+            Evaluation(
+                ladder.rows(default, per_task, {**others, **lines}),
+                candidate,
+                over_default,
+                n_prompts=len(kept.prompts),
+                n_groups=boot.n_groups,
+                n_left_out=left_out,
+                fallbacks=float(training.unlike.mean()) if contenders else 0.0,
+                warnings=(*warnings, *default_doubt(over_default)),
+                objective=frame.objectives[len(evaluations)].name,
+                cost_unit=ladder.cost_unit,
+            )
+        )
+        logger.info("%s", candidate_sentence(candidate))
+    margins = tuple(candidate.margin for candidate in candidates)
+    return _Outcome(winner, margins, tuple(candidate.shipped for candidate in candidates), tuple(evaluations))
+
+
+def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -> Entry:
+    """A rival's line: choices from the folds a prompt is not in; where it could not say, SBS."""
+    found = crossfit_rival(rival, kept, ladder.Y, training.folds, training.seed)
+    silent = found.indices < 0
+    notes = [rival.told] if rival.told else []
+    notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
+    return ladder.chosen(np.where(silent, ladder.sbs, found.indices), ", ".join(notes))
+
+
+def _gate(
+    contenders: list[Contender], ladders: list[Ladder]
+) -> tuple[Contender | None, list[Candidate], list[dict[str, Entry]]]:
+    """The best contender (None where none beats SBS), what the gate made of it at each point, and the
+    lines of the learners and of the policy for each ladder."""
+    references = np.array([ladder.reference for ladder in ladders])
+    boot = ladders[0].boot
+
+    def chosen_among(some: list[Contender]) -> tuple[int | None, tuple[Selection, ...]]:
+        return select_family(np.array([item.gains for item in some]), references, boot)
+
+    entries: list[dict[str, Entry]] = [{} for _ in ladders]
+    for name in dict.fromkeys(item.learner.name for item in contenders):
+        mine = [item for item in contenders if item.learner.name == name]
+        number, best = chosen_among(mine)
+        for point, selection in enumerate(best):
+            cost = _cost(mine[number or 0], selection, ladders[point], point)
+            entries[point][name] = Entry(selection.value, selection.gain, "before the gate", cost)
+    number, selections = chosen_among(contenders) if contenders else (None, (None,) * len(ladders))
+    winner = None if number is None else contenders[number]
+    candidates = []
+    for point, (ladder, selected) in enumerate(zip(ladders, selections, strict=True)):
+        sbs = ladder.chosen(ladder.sbs, "ships the single best config")
+        gain = sbs.gain if selected is None else selected.gain
+        candidate = Candidate("sbs", gain, 0.0, 0, False)
+        entries[point]["policy"] = sbs
+        if winner is not None and selected is not None and selected.index is not None:
+            candidate = _gated(winner, selected, point)
+            if candidate.shipped:
+                cost = _cost(winner, selected, ladder, point)
+                entries[point]["policy"] = Entry(selected.value, selected.gain, candidate.name, cost)
+        candidates.append(candidate)
+    return winner, candidates, entries
+
+
+def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:
+    """The gate: a lower end above 0, and enough independent groups that depart."""
+    assert selected.index is not None
+    departing = len(np.unique(winner.training.groups[winner.departs[point, :, selected.index]]))
+    shipped = selected.gain.low > 0.0 and departing >= MIN_DEPARTING
+    margin = float(winner.margins[point, selected.index])
+    return Candidate(winner.name, selected.gain, margin, departing, shipped)
+
+
+def _cost(contender: Contender, selected: Selection, ladder: Ladder, point: int) -> float | None:
+    """Mean cost of an answer by a contender's choices; those of SBS where it gains nothing."""
+    choices = ladder.sbs if selected.index is None else contender.choices[point, :, selected.index]
+    return ladder.cost(choices)
+
+
+def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:
+    """The policy that the gate lets through, refitted on everything, with the held-back one beside it."""
+    winner, constant = outcome.winner, get_learner("constant")
     held = None
     if winner is not None:
-        held = _export(kept, winner.training, winner.learner, winner.margin, evaluation, per_prompt=True)
-    if candidate.shipped and held is not None:
-        return held
-    policy = _export(kept, trainings[0], get_learner("constant"), 0.0, evaluation, per_prompt=False)
+        everywhere = tuple(True for _ in outcome.ships)
+        shown = outcome.ships if all(outcome.ships) else everywhere
+        held = _export(kept, frame, winner.training, winner.learner, outcome, shown)
+        if all(outcome.ships):
+            return held
+    if winner is not None and any(outcome.ships):
+        policy = _export(kept, frame, winner.training, winner.learner, outcome, outcome.ships)
+    else:
+        policy = _export(kept, frame, first, constant, outcome, outcome.ships)
     policy.candidate = held
     return policy
 
 
-def _gate(contenders: list[Contender], ladder: Ladder) -> tuple[Contender | None, Candidate, dict[str, Entry]]:
-    """The best contender (None where none beats SBS), what the gate made of it, and the lines of the
-    learners and of the policy for the ladder."""
-
-    def chosen_among(some: list[Contender]) -> Selection:
-        return select(np.column_stack([item.gains for item in some]), ladder.reference, ladder.boot)
-
-    entries: dict[str, Entry] = {}
-    for name in dict.fromkeys(item.learner.name for item in contenders):
-        best = chosen_among([item for item in contenders if item.learner.name == name])
-        entries[name] = Entry(best.value, best.gain, "before the gate")
-    sbs = ladder.fixed(ladder.reference, "ships the single best config")
-    entries["policy"] = sbs
-    if not contenders:
-        return None, Candidate("sbs", sbs.gain, 0.0, 0, False), entries
-    selection = chosen_among(contenders)
-    if selection.index is None:
-        return None, Candidate("sbs", selection.gain, 0.0, 0, False), entries
-    winner = contenders[selection.index]
-    departing = len(np.unique(winner.training.groups[winner.departs]))
-    shipped = selection.gain.low > 0.0 and departing >= MIN_DEPARTING
-    candidate = Candidate(winner.name, selection.gain, winner.margin, departing, shipped)
-    if shipped:
-        entries["policy"] = Entry(selection.value, selection.gain, candidate.name)
-    return winner, candidate, entries
-
-
 def _export(
-    kept: SweepTable, training: Training, learner: Learner, margin: float, evaluation: Evaluation, *, per_prompt: bool
+    kept: SweepTable, frame: Frame, training: Training, learner: Learner, outcome: _Outcome, ships: tuple[bool, ...]
 ) -> Policy:
     """Refit on all prompts and assemble the graph that predicts from now on."""
     everything = np.ones(len(kept.prompts), dtype=bool)
+    points = points_of(frame, outcome.evaluations, outcome.margins, ships)
     fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
-    return export_policy(
-        kept,
-        training.encoder,
-        learner,
-        fitted,
-        novelty,
-        margin,
-        evaluation,
-        training.features,
-        per_prompt=per_prompt,
-    )
+    return export_policy(kept, frame, training.encoder, learner, fitted, novelty, points, training.features)

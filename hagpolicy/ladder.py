@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.estimates import GroupBootstrap, split_oracle, taken
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, split_oracle, taken
+from hagpolicy.objectives.frame import Frame
 from hagpolicy.results import Estimate, EvaluationRow
+from hagpolicy.table import SweepTable
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line before it is rendered: value and paired gain over SBS."""
+    """A line before it is rendered: value and paired gain over SBS, and what its answers cost."""
 
     value: Estimate
     gain: Estimate
     note: str = ""
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,17 @@ class Ladder:
     """What all lines of one table share.
 
     Attributes:
-        Y: float64 (n_prompts, n_configs), mean rewards.
+        Y: float64 (n_prompts, n_configs), what is maximised: mean rewards, or another objective.
         rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
         frozen: bool (n_configs,): deterministic configs.
         sbs: int64 (n_prompts,): the single best config for each prompt (cross-fitted or fixed).
         boot: draws over groups.
+        seed: of the splits.
         raced: the sweep kept some of its configs only, and Y is of those.
+        halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
+        needs: samples that each half must hold.
+        costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
+        cost_unit: "tokens" or "seconds"; "" where costs are unknown.
     """
 
     Y: np.ndarray
@@ -40,15 +48,32 @@ class Ladder:
     boot: GroupBootstrap
     seed: int = 0
     raced: bool = False
+    halves: Callable[[np.ndarray], np.ndarray] | None = None
+    needs: int = 1
+    costs: np.ndarray | None = None
+    cost_unit: str = ""
 
     @property
     def reference(self) -> np.ndarray:
-        """float64 (n_prompts,): reward of SBS."""
+        """float64 (n_prompts,): value of SBS."""
         return taken(self.Y, self.sbs)
 
+    def cost(self, choices: np.ndarray) -> float | None:
+        """Mean cost of an answer by choices, int64 (n_prompts,)."""
+        return None if self.costs is None else float(taken(self.costs, choices).mean())
+
+    def chosen(self, choices: np.ndarray, note: str = "") -> Entry:
+        """A line whose choices, int64 (n_prompts,), were made before looking at these rewards."""
+        entry = self.fixed(taken(self.Y, choices), note)
+        return replace(entry, cost=self.cost(choices))
+
     def fixed(self, values: np.ndarray, note: str = "") -> Entry:
-        """A line whose choices were made before looking at these rewards: values (n_prompts,)."""
+        """A line of values (n_prompts,) that no one choice of configs gives."""
         return Entry(self.boot.mean(values), self.boot.mean(values - self.reference), note)
+
+    def split(self) -> np.ndarray | None:
+        """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples."""
+        return split_oracle(self.rewards, self.frozen, value=self.halves, needs=self.needs, seed=self.seed)
 
     def rows(
         self, default: int | None, per_task: np.ndarray | None, contenders: Mapping[str, Entry]
@@ -57,21 +82,22 @@ class Ladder:
 
         Args:
             default: index of the engine's default; None where unknown.
-            per_task: int64 (n_prompts,): best config of each prompt's task; None with one task only.
-            contenders: learners and policy, in their order.
+            per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
+            contenders: rivals, learners and policy, in their order.
         """
         entries: dict[str, Entry] = {}
         if default is not None:
-            entries["engine_default"] = self.fixed(self.Y[:, default])
-        entries["random"] = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
-        entries["sbs"] = self.fixed(self.reference)
+            entries["engine_default"] = self.chosen(np.full(len(self.Y), default))
+        anything = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
+        entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
+        entries["sbs"] = self.chosen(self.sbs)
         if per_task is not None:
-            entries["best_per_task"] = self.fixed(taken(self.Y, per_task), "told the task")
+            entries["best_per_task"] = self.chosen(per_task, "told the task")
         entries.update(contenders)
-        split = split_oracle(self.rewards, self.frozen, seed=self.seed)
+        split = self.split()
         if split is not None:
             entries["split_vbs"] = self.fixed(split, "split samples")
-        entries["naive_vbs"] = self.fixed(self.Y.max(axis=1), "biased upward")
+        entries["naive_vbs"] = self.chosen(self.Y.argmax(axis=1), "biased upward")
         # A share of a gap that may be none says nothing, and is printed as thousands of percent.
         known = split is not None and entries["split_vbs"].gain.low > 0.0
         gap = entries["split_vbs"].gain.value if known else 0.0
@@ -81,4 +107,43 @@ class Ladder:
 def _row(name: str, entry: Entry, gap: float) -> EvaluationRow:
     value, gain = entry.value, entry.gain
     closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
-    return EvaluationRow(name, value.value, value.low, value.high, gain.value, gain.low, gain.high, closed, entry.note)
+    bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high
+    return EvaluationRow(name, *bounds, closed, entry.note, entry.cost)
+
+
+def ladder_of(
+    table: SweepTable, frame: Frame, point: int, folds: np.ndarray, boot: GroupBootstrap, seed: int
+) -> Ladder:
+    """The ladder of one objective on the comparable prompts of a table; SBS is cross-fitted over the folds.
+
+    Args:
+        table: every prompt has a value of every config.
+        frame: of the table.
+        point: of the dial.
+        folds: int64 (n_prompts,).
+        boot: draws over groups.
+        seed: of the splits.
+    """
+    return shared_ladder(table, frame, point, crossfit_sbs(frame.Y(point), folds), boot, seed)
+
+
+def shared_ladder(
+    table: SweepTable, frame: Frame, point: int, sbs: np.ndarray, boot: GroupBootstrap, seed: int
+) -> Ladder:
+    """The same with a given single best config, int64 (n_prompts,)."""
+    objective = frame.objectives[point]
+    unit = objective.unit or ("token" if "token" in frame.cells.costs else "")
+    known = frame.cells.costs.get(unit)
+    return Ladder(
+        frame.Y(point),
+        frame.cells.rewards,
+        frame.cells.frozen,
+        sbs,
+        boot,
+        seed,
+        raced=table.common is not None,
+        halves=None if objective.name == "reward" else frame.halves(point),
+        needs=objective.needs,
+        costs=None if known is None else frame.cells.mean_of(known),
+        cost_unit="" if known is None else f"{unit}s",
+    )

@@ -13,6 +13,7 @@ from hagpolicy.bundle import Bundle, read_bundle, salted, write_bundle
 from hagpolicy.card import policy_card
 from hagpolicy.config import DecodingConfig
 from hagpolicy.decision import Decision, choose
+from hagpolicy.dial import Dial, Setting
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.feeds import feeds_of
 from hagpolicy.prompts import as_prompt
@@ -49,9 +50,11 @@ class Policy:
     Attributes:
         manifest: as given.
         space: the configs that compete, n_configs of them.
-        training_means: float64 (n_configs,), mean reward in training.
-        margin: in units of reward.
-        sbs_index: index of the config with the best training mean.
+        dial: what can be turned at call time, and what the gate decided at its points.
+        training_means: float64 (n_configs,), mean value in training, at the dial's first point.
+        margin: in units of reward, there.
+        sbs_index: index of the config with the best training mean, there.
+        ships_sbs: no point of the dial has a proven per-prompt policy.
         candidate: the policy that the gate held back, where there is one; not part of the bundle.
 
     Raises:
@@ -66,20 +69,20 @@ class Policy:
         self.candidate = None
         try:
             self.space = DecodingSpace.from_json(manifest["space"])
-            self.training_means = np.array(manifest["training_means"], dtype=np.float64)
-            self.margin = float(manifest["margin"])
-            self.sbs_index = int(manifest["sbs"])
+            self.dial = Dial.from_json(manifest["dial"])
             self.encoder: dict[str, Any] = dict(manifest["encoder"])
-            self.ships_sbs = bool(manifest["ships_sbs"])
-            self.reason = str(manifest["reason"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"policy.json: expected a policy's manifest: {type(error).__name__}: {error}") from error
-        if self.training_means.shape != (len(self.space),) or self.sbs_index != int(self.training_means.argmax()):
-            raise BundleError("policy.json: training_means and sbs do not fit the space")
+        if self.dial.means.shape[1] != len(self.space):
+            raise BundleError("policy.json: the dial's means do not fit the space")
+        first = self.dial.setting()
+        self.training_means, self.sbs_index = first.means, first.reference
+        self.margin, self.reason = self.dial.points[0].margin, self.dial.points[0].reason
+        self.ships_sbs = not any(point.ships for point in self.dial.points)
         self._feeds = feeds_of(self.encoder, files)
         self._session = open_session(model)
         named = (self._session.get_inputs(), self._session.get_outputs())
-        wanted = (set(self._feeds.inputs), {"values", "novelty", "choice"})
+        wanted = (set(self._feeds.inputs), {*self.dial.heads, "novelty", "choice"})
         for what, found, expected in zip(("inputs", "outputs"), named, wanted, strict=True):
             names = {item.name for item in found}
             if names != expected:
@@ -128,49 +131,101 @@ class Policy:
         return self.manifest.get("max_tokens")
 
     @cached_property
-    def evaluation(self) -> Evaluation | None:
-        """How well it does on prompts it was not trained on; None where nothing was evaluated."""
-        stored = self.manifest.get("evaluation")
-        return None if stored is None else Evaluation.from_json(stored)
+    def evaluations(self) -> tuple[Evaluation | None, ...]:
+        """How well it does on prompts it was not trained on, at every point of the dial; None where
+        nothing was evaluated."""
+        stored = (point.evaluation for point in self.dial.points)
+        return tuple(None if found is None else Evaluation.from_json(found) for found in stored)
 
-    def predict(self, prompt: Any, fixed: Mapping[str, Any] | None = None) -> DecodingConfig:
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The first of `evaluations`."""
+        return self.evaluations[0]
+
+    def predict(
+        self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
+    ) -> DecodingConfig:
         """The config for a prompt.
 
         Args:
             prompt: a string, chat messages or a `Prompt`; a vector where the encoder takes vectors.
             fixed: fields the caller has set: chooses among the configs that agree with them.
+            price: reward that a token (or second) costs, [0, inf), for a policy fitted with prices.
+            n: answers that will be drawn, at least 1, for a policy fitted for several.
+
+        Where neither price nor n is given, the dial stands at its first point. Where nothing is
+        proven at a price or n, the best config on average for it is given.
 
         Raises:
-            InvalidInput: an empty prompt, or a field that does not exist or is out of range.
+            InvalidInput: an empty prompt, a field that does not exist or is out of range, or a dial that
+                this policy does not have.
         """
-        if fixed:
-            return self.decide(prompt, fixed).config
+        if fixed or price is not None or n is not None:
+            return self.decide(prompt, fixed, price=price, n=n).config
         feed, _ = self._feeds.one(prompt)
         return self._configs[int(self._session.run(["choice"], feed)[0][0])]
 
-    def predict_batch(self, prompts: Sequence[Any], fixed: Mapping[str, Any] | None = None) -> list[DecodingConfig]:
+    def predict_batch(
+        self,
+        prompts: Sequence[Any],
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+    ) -> list[DecodingConfig]:
         """The config of each prompt, the same as `predict` gives; see there."""
-        if fixed:
-            return [decision.config for decision in self.decide_batch(prompts, fixed)]
+        if fixed or price is not None or n is not None:
+            return [decision.config for decision in self.decide_batch(prompts, fixed, price=price, n=n)]
         return [self._configs[number] for number in self._run(prompts, "choice")[0]]
 
-    def decide(self, prompt: Any, fixed: Mapping[str, Any] | None = None) -> Decision:
+    def decide(
+        self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
+    ) -> Decision:
         """The config for a prompt with its expected reward and the reason; see `predict`."""
+        setting = self.dial.setting(price, n)
         feed, content = self._feeds.one(prompt)
-        values, novelty = self._session.run(["values", "novelty"], feed)
-        return choose(self, values[0], float(novelty[0]), fixed, content)
+        *heads, novelty = self._session.run([*self.dial.heads, "novelty"], feed)
+        return self._choose(setting, np.stack([head[0] for head in heads]), float(novelty[0]), fixed, content)
 
-    def decide_batch(self, prompts: Sequence[Any], fixed: Mapping[str, Any] | None = None) -> list[Decision]:
+    def decide_batch(
+        self,
+        prompts: Sequence[Any],
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+    ) -> list[Decision]:
         """The decision for each prompt, the same as `decide` gives."""
-        values, novelty = self._run(prompts, "values", "novelty")
+        setting = self.dial.setting(price, n)
+        *heads, novelty = self._run(prompts, *self.dial.heads, "novelty")
         contents = (self._feeds.content(prompt) for prompt in prompts)
-        rows = zip(values, novelty, contents, strict=True)
-        return [choose(self, row, float(newness), fixed, content) for row, newness, content in rows]
+        rows = zip(np.stack(heads, axis=1), novelty, contents, strict=True)
+        return [self._choose(setting, row, float(newness), fixed, content) for row, newness, content in rows]
 
-    def values(self, prompts: Sequence[Any]) -> np.ndarray:
-        """float32 (n_prompts, n_configs): expected reward of every config; when SBS ships, the
-        configs' training means."""
-        return self._run(prompts, "values")[0]
+    def _choose(
+        self, setting: Setting, heads: np.ndarray, novelty: float, fixed: Mapping[str, Any] | None, content: Any
+    ) -> Decision:
+        """The decision rule on float32 (n_heads, n_configs)."""
+        number = self.dial.cost_head
+        costs = None if number is None else heads[number] * self.dial.scales[number]
+        return choose(self.space, setting, heads, novelty, fixed, content, costs)
+
+    def values(self, prompts: Sequence[Any], *, price: float | None = None, n: int | None = None) -> np.ndarray:
+        """float32 (n_prompts, n_configs): expected value of every config, which is its reward unless the
+        policy was fitted for something else; when SBS ships, the configs' training means."""
+        setting = self.dial.setting(price, n)
+        return setting.values(np.stack(self._run(prompts, *self.dial.heads)))
+
+    def costs(self, prompts: Sequence[Any]) -> np.ndarray:
+        """float32 (n_prompts, n_configs): expected new tokens, or seconds, of one answer.
+
+        Raises:
+            InvalidInput: the policy was not fitted with prices.
+        """
+        number = self.dial.cost_head
+        if number is None:
+            raise InvalidInput("costs", "a policy fitted with prices", "one without", "Fit with objective=[Priced(…)].")
+        return np.asarray(self._run(prompts, "costs")[0] * np.float32(self.dial.scales[number]))
 
     def novelty(self, prompts: Sequence[Any]) -> np.ndarray:
         """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training."""
@@ -203,7 +258,7 @@ class Policy:
             raise InvalidInput("prompts", "a list of prompts", prompts, "For one prompt, use predict or decide.")
         results = [
             np.empty(
-                (len(prompts), len(self.space)) if name == "values" else len(prompts),
+                (len(prompts), len(self.space)) if name in self.dial.heads else len(prompts),
                 dtype=np.int64 if name == "choice" else np.float32,
             )
             for name in names

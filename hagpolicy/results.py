@@ -36,7 +36,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One line of the ladder: mean reward and paired gain over SBS, each with its 95 % interval."""
+    """One line of the ladder: mean value and paired gain over SBS, each with its 95 % interval.
+
+    Attributes:
+        name: of the line.
+        value, low, high: mean of what is maximised.
+        gain, gain_low, gain_high: paired difference to SBS.
+        gap_closed: share of the gap between SBS and the split-sample VBS; None where that gap is not proven.
+        note: in plain words.
+        cost: mean new tokens (or seconds, where the objective prices them) of an answer by this line's
+            choices; None where unknown.
+    """
 
     name: str
     value: float
@@ -47,6 +57,7 @@ class EvaluationRow:
     gain_high: float
     gap_closed: float | None
     note: str = ""
+    cost: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
@@ -92,8 +103,10 @@ class Evaluation:
         n_prompts: prompts compared.
         n_groups: independent groups among them.
         n_left_out: prompts left out, because they lack a config or were trained on.
-        fallbacks: share of prompts unlike the training prompts, in an evaluation on another table.
+        fallbacks: share of prompts unlike the training prompts, for which the single best config stands.
         warnings: in plain words.
+        objective: what is maximised, such as "pass@4".
+        cost_unit: of the lines' costs, "tokens" or "seconds"; "" where costs are unknown.
     """
 
     rows: tuple[EvaluationRow, ...]
@@ -104,6 +117,8 @@ class Evaluation:
     n_left_out: int = 0
     fallbacks: float = 0.0
     warnings: tuple[str, ...] = ()
+    objective: str = "reward"
+    cost_unit: str = ""
 
     def row(self, name: str) -> EvaluationRow:
         """The row of that name. Raises KeyError where there is none."""
@@ -139,12 +154,14 @@ class Evaluation:
         if self.candidate is not None:
             lines.append(candidate_sentence(self.candidate))
         width = max(len(row.name) for row in self.rows)
-        lines.append(f"{'':{width}}  {'reward [95 %]':22}  {'gain over SBS [95 %]':26}  gap closed")
+        head = f"{'':{width}}  {f'{self.objective} [95 %]':22}  {'gain over SBS [95 %]':26}  gap closed"
+        lines.append(f"{head}  {self.cost_unit}".rstrip())
         for row in self.rows:
             value = Estimate(row.value, row.low, row.high)
             gain = Estimate(row.gain, row.gain_low, row.gain_high)
             closed = "" if row.gap_closed is None else f"{row.gap_closed:7.0%}"
-            lines.append(f"{row.name:{width}}  {value!s:22}  {gain:+}  {closed:10}  {row.note}".rstrip())
+            cost = "" if row.cost is None else f"{row.cost:<{len(self.cost_unit)}.3g}  "
+            lines.append(f"{row.name:{width}}  {value!s:22}  {gain:+}  {closed:10}  {cost}{row.note}".rstrip())
         left = f", {self.n_left_out} left out" if self.n_left_out else ""
         lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent group{'s' * (self.n_groups != 1)}{left}")
         if self.fallbacks > 0.0:

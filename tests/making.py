@@ -17,10 +17,11 @@ from hagpolicy.encoders import encode
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.encoders.static import StaticEncoder
-from hagpolicy.exporting import export_policy
+from hagpolicy.exporting import export_policy, points_of
 from hagpolicy.graphs.novelty import fit_novelty
 from hagpolicy.learners.base import Learner
 from hagpolicy.learners.linear import Affine, Constant
+from hagpolicy.objectives import framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.prompts import Prompt, as_prompts
 from hagpolicy.results import Estimate, Evaluation, EvaluationRow
@@ -86,9 +87,9 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
     row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
     evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
-    return export_policy(
-        table, encoder, learner, fitted, novelty, margin, evaluation, features, per_prompt=not ships_sbs
-    )
+    frame = framed(table, get_objectives("reward"))
+    points = points_of(frame, (evaluation,), (margin,), (not ships_sbs,))
+    return export_policy(table, frame, encoder, learner, {"values": fitted}, novelty, points, features)
 
 
 def vector(side: float) -> np.ndarray:

@@ -146,7 +146,7 @@ def test_a_path_out_of_the_folder_is_refused(copy, name):
         load(copy)
 
 
-@pytest.mark.parametrize("key", ["space", "training_means", "margin", "sbs", "encoder", "ships_sbs", "reason"])
+@pytest.mark.parametrize("key", ["space", "dial", "encoder"])
 def test_a_manifest_that_lacks_a_part_is_refused(copy, key):
     edited(copy, lambda manifest: manifest.pop(key))
     with pytest.raises(BundleError, match=key):

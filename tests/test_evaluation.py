@@ -18,9 +18,10 @@ from hagpolicy.encoders import get_encoder
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap
 from hagpolicy.fitting import _gate
-from hagpolicy.ladder import Ladder
+from hagpolicy.ladder import ladder_of
 from hagpolicy.learners import get_learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs
+from hagpolicy.objectives import framed, get_objectives
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0, 1.3], repetition_penalty=[1.0, 1.1])
 ROOT = Path(__file__).parents[1]
@@ -364,13 +365,14 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     # Noise that averages to nothing, so that the mean gain is the one asked for.
     gains = np.where(departs, gain + noise * np.tile([1.0, -1.0], n // 2), 0.0)
     groups = np.arange(n)
-    Y = np.full((n, 2), 0.4)
-    boot = GroupBootstrap(groups)
-    ladder = Ladder(Y, Y[:, :, None], np.zeros(2, dtype=bool), np.zeros(n, dtype=np.int64), boot)
-    encoder = get_encoder("static")
-    training = Training(encoder, np.zeros((n, 1)), np.zeros(n), Y, Y, groups, groups % 5, 0)
-    contender = Contender(training, get_learner("ridge"), 0.0, gains, departs)
-    winner, candidate, entries = _gate([contender], ladder)
+    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[1:3], np.full((n, 2), 0.4))
+    frame = framed(table, get_objectives("reward"))
+    ladder = ladder_of(table, frame, 0, groups % 5, GroupBootstrap(groups), 0)
+    training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), frame, groups, groups % 5, 0)
+    choices = departs.astype(np.int64)
+    parts = (part[None, :, None] for part in (choices, gains, departs))
+    contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts)
+    winner, [candidate], [entries] = _gate([contender], [ladder])
     assert candidate.shipped is ships
     assert (winner is None) == (gain < 0.0)
     assert candidate.departing_groups == (departing if gain > 0.0 else 0)

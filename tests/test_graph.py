@@ -13,7 +13,7 @@ from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.feeds import feeds_of
 from hagpolicy.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.graphs.novelty import fit_novelty
-from hagpolicy.graphs.policy_graph import check_parity, decide_rows, policy_graph
+from hagpolicy.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.learners import LEARNERS, get_learner
 from hagpolicy.learners.linear import Affine
 from hagpolicy.prompts import as_prompts
@@ -46,12 +46,13 @@ def test_every_learner_has_one_graph_that_equals_it_on_real_prompts(name, traine
     prompts = making.real_prompts(1000)
     fitted = get_learner(name).fit(features, targets, groups, 0)
     reference, margin = int(targets.mean(axis=0).argmax()), 0.02
-    model = policy_graph(STATIC, fitted, reference, margin, fit_novelty(features, unknown, groups, 0, STATIC.length))
+    heads, rule = {"values": fitted}, Rule(reference, margin)
+    model = policy_graph(STATIC, heads, rule, fit_novelty(features, unknown, groups, 0, STATIC.length))
     real, _ = encode(STATIC, prompts)
-    assert check_parity(model, STATIC, fitted, prompts, real, reference, margin) <= 1e-6
+    assert check_parity(model, STATIC, heads, prompts, real, rule) <= 1e-6
     expected = fitted.predict(real)
     values, novelty, choice = run(model, STATIC.feeds, prompts)
-    assert np.array_equal(choice, decide_rows(values, novelty, reference, margin))
+    assert np.array_equal(choice, rule.decide(values[None], novelty))
     # The learner's own decision in float64 differs only where float32 cannot tell the margin.
     gain = expected.max(axis=1) - expected[:, reference]
     own = np.where((novelty <= 1) & (gain > margin), expected.argmax(axis=1), reference)
@@ -66,7 +67,8 @@ def test_outputs_are_equal_bit_for_bit_at_every_batch_size(name, trained):
     features, unknown, targets, groups = trained
     prompts = making.real_prompts(1100)
     fitted = get_learner(name).fit(features, targets, groups, 0)
-    model = policy_graph(STATIC, fitted, 0, 0.02, fit_novelty(features, unknown, groups, 0, STATIC.length))
+    newness = fit_novelty(features, unknown, groups, 0, STATIC.length)
+    model = policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), newness)
     session = open_session(model.SerializeToString())
     feeds = feeds_of(STATIC.spec(), STATIC.files())
     alone = [session.run(OUTPUTS, feeds.one(prompt)[0]) for prompt in prompts]
@@ -87,10 +89,11 @@ def test_ties_and_margins_are_decided_in_the_graph_as_in_numpy():
     encoder = PrecomputedEncoder(3)
     prompts = with_vectors([str(number) for number in range(len(rows))], rows)
     for reference in range(3):
-        model = policy_graph(encoder, Affine(np.eye(3), np.zeros(3)), reference, margin)
+        rule = Rule(reference, margin)
+        model = policy_graph(encoder, {"values": Affine(np.eye(3), np.zeros(3))}, rule)
         values, novelty, choice = run(model, encoder.feeds, prompts)
         assert np.array_equal(values, rows)
-        assert np.array_equal(choice, decide_rows(values, novelty, reference, margin))
+        assert np.array_equal(choice, rule.decide(values[None], novelty))
         for row, picked in zip(rows, choice, strict=True):
             departs = row.max() - row[reference] > np.float32(margin)
             assert picked == (list(row).index(row.max()) if departs else reference)
@@ -100,7 +103,7 @@ def test_a_new_prompt_falls_back_in_the_graph():
     encoder = PrecomputedEncoder(2)
     training = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     novelty = fit_novelty(training, np.zeros(200, np.float32), np.arange(200), 0)
-    model = policy_graph(encoder, Affine(np.eye(2), np.zeros(2)), 1, 0.0, novelty)
+    model = policy_graph(encoder, {"values": Affine(np.eye(2), np.zeros(2))}, Rule(1, 0.0), novelty)
     near, far = np.array([[0.5, 0.0], [-0.5, 0.0]], np.float32), np.array([[90.0, 0.0], [50.0, -50.0]], np.float32)
     _, newness, choice = run(model, encoder.feeds, with_vectors("abcd", np.concatenate([near, far])))
     assert (newness > 1).tolist() == [False, False, True, True]
@@ -112,7 +115,7 @@ def test_novelty_is_the_same_in_the_graph_and_in_numpy(trained):
     novelty = fit_novelty(features, unknown, groups, 0, STATIC.length)
     prompts = as_prompts([*making.SUMS, making.CHINESE, "x = [\n    1,\n]\n" * 20, "Hello", "\x00"])
     own, share = encode(STATIC, prompts)
-    model = policy_graph(STATIC, Affine(np.zeros((257, 2)), np.zeros(2)), 0, 0.0, novelty)
+    model = policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), novelty)
     _, newness, _ = run(model, STATIC.feeds, prompts)
     np.testing.assert_allclose(newness, novelty.score(own, share), rtol=1e-5)
 
@@ -159,18 +162,19 @@ def test_a_graph_that_differs_from_its_learner_is_refused(trained):
     features = trained[0]
     prompts = as_prompts([*making.SUMS, *making.LISTS])
     right, wrong = (Affine(np.zeros((257, 2)), np.array([0.5, 0.5 + shift])) for shift in (0.0, 1e-4))
-    model = policy_graph(STATIC, right, 0, 0.0)
-    assert check_parity(model, STATIC, right, prompts, features, 0, 0.0) == 0.0
+    right, wrong = {"values": right}, {"values": wrong}
+    model = policy_graph(STATIC, right, Rule(0, 0.0))
+    assert check_parity(model, STATIC, right, prompts, features, Rule(0, 0.0)) == 0.0
     with pytest.raises(HagError, match="differs from the learner"):
-        check_parity(model, STATIC, wrong, prompts, features, 0, 0.0)
+        check_parity(model, STATIC, wrong, prompts, features, Rule(0, 0.0))
     with pytest.raises(HagError, match="decides otherwise"):
-        check_parity(model, STATIC, right, prompts, features, 1, 0.0)
+        check_parity(model, STATIC, right, prompts, features, Rule(1, 0.0))
 
 
 @pytest.mark.parametrize(("reference", "margin"), [(-1, 0.0), (0, -0.1), (0, float("nan")), (0, float("inf"))])
 def test_senseless_reference_or_margin_is_refused(reference, margin):
     with pytest.raises(InvalidInput):
-        policy_graph(PrecomputedEncoder(2), Affine(np.eye(2), np.zeros(2)), reference, margin)
+        Rule(reference, margin)
 
 
 def test_builder_names_outputs_without_losing_inputs_or_reuse():

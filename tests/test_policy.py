@@ -213,7 +213,7 @@ def test_a_graph_of_another_kind_is_refused(policy, vectors):
     with pytest.raises(BundleError, match=r"tokenizer\.json"):
         Policy(policy.manifest, policy._model, {})
     with pytest.raises(BundleError, match="do not fit"):
-        Policy({**policy.manifest, "training_means": [0.0]}, policy._model, policy._files)
+        Policy({**policy.manifest, "dial": {**policy.manifest["dial"], "means": [[0.0]]}}, policy._model, policy._files)
     with pytest.raises(BundleError, match="inputs"):
         Policy(policy.manifest, vectors._model, policy._files)
 

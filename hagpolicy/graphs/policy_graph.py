@@ -1,18 +1,20 @@
-"""The one graph of a policy: encoder, learner's head, novelty and decision."""
+"""The one graph of a policy: encoder, heads, novelty and decision."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
+from hagpolicy.dial import weighted
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
 from hagpolicy.graphs.novelty import LENGTH_POWER, Novelty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hagpolicy.encoders.base import Encoder
     from hagpolicy.learners.base import FittedLearner
@@ -22,76 +24,110 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 
 
+@dataclass(frozen=True)
+class Rule:
+    """The decision rule that a graph's `choice` follows.
+
+    Attributes:
+        reference: index of the config with the best training mean.
+        margin: depart from the reference only past this advantage; None: never.
+        weights: of the heads, in the sum that is compared.
+    """
+
+    reference: int
+    margin: float | None
+    weights: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.reference < 0:
+            raise InvalidInput("reference", "an index of the space", self.reference)
+        if self.margin is not None and not (np.isfinite(self.margin) and self.margin >= 0):
+            raise InvalidInput("margin", "a number in [0, inf), or None", self.margin)
+
+    @property
+    def threshold(self) -> np.float32:
+        """The margin as it is compared."""
+        return np.float32(np.inf if self.margin is None else self.margin)
+
+    def decide(self, heads: np.ndarray, novelty: np.ndarray) -> np.ndarray:
+        """int64 (n,): the rule in numpy, equal to the graph's `choice`.
+
+        The first config with the highest weighted sum of heads, if the prompt is not new and its sum
+        exceeds the reference's by more than the margin; else the reference. All in float32.
+
+        Args:
+            heads: float32 (n_heads, n, n_configs).
+            novelty: float32 (n,).
+        """
+        values = weighted(self.weights, heads)
+        best = values.argmax(axis=1)
+        gain = values.max(axis=1) - values[:, self.reference]
+        return np.where((novelty <= np.float32(1.0)) & (gain > self.threshold), best, self.reference).astype(np.int64)
+
+    def export(self, graph: GraphBuilder, heads: Sequence[str], newness: str) -> str:
+        """Append the nodes of `decide`; returns the name of an int64 tensor (batch,)."""
+        parts = [
+            head if weight == 1 else graph.node("Mul", [graph.constant(np.array(weight, np.float32)), head])
+            for weight, head in zip(self.weights, heads, strict=True)
+            if weight
+        ]
+        values = parts[0]
+        for part in parts[1:]:
+            values = graph.node("Add", [values, part])
+        best = graph.node("ArgMax", [values], axis=1, keepdims=0, select_last_index=0)
+        highest = graph.node("ReduceMax", [values], axes=[1], keepdims=0)
+        index = graph.constant(np.array(self.reference, np.int64), "reference")
+        gain = graph.node("Sub", [highest, graph.node("Gather", [values, index], axis=1)])
+        clear = graph.node("Greater", [gain, graph.constant(np.array(self.threshold, np.float32), "margin")])
+        known = graph.node("LessOrEqual", [newness, graph.constant(np.array(1.0, np.float32))])
+        return graph.node("Where", [graph.node("And", [clear, known]), best, index])
+
+
 def policy_graph(
-    encoder: Encoder, head: FittedLearner, reference: int, margin: float, novelty: Novelty | None = None
+    encoder: Encoder, heads: Mapping[str, FittedLearner], rule: Rule, novelty: Novelty | None = None
 ) -> onnx.ModelProto:
     """One model from prompt to decision.
 
     Inputs are the encoder's. Outputs, for a batch of prompts:
-        values: float32 (batch, n_configs), expected reward of every config.
+        one of each head's name: float32 (batch, n_configs), such as "values", the expected reward of
+            every config, or "costs", its expected cost as a share of the largest.
         novelty: float32 (batch,), above 1 for a prompt unlike everything seen in training.
-        choice: int64 (batch,), the config by the one decision rule (see `decide_rows`).
+        choice: int64 (batch,), the config by the one decision rule.
 
     Args:
         encoder: of the prompts.
-        head: the fitted learner.
-        reference: index of the config with the best training mean.
-        margin: depart from the reference only past this advantage.
+        heads: fitted learners by the name of their output.
+        rule: what `choice` follows.
         novelty: None: no prompt counts as new.
-
-    Raises:
-        InvalidInput: a negative reference, or a margin that is negative or not finite.
     """
-    if reference < 0:
-        raise InvalidInput("reference", "an index of the space", reference)
-    if not (np.isfinite(margin) and margin >= 0):
-        raise InvalidInput("margin", "a number in [0, inf)", margin)
     graph = GraphBuilder()
     features, unknown = encoder.export(graph)
-    values = graph.cast(head.export(graph, features), FLOAT)
+    tensors = [graph.cast(head.export(graph, features), FLOAT) for head in heads.values()]
     newness = _novelty(graph, features, unknown, novelty)
-    graph.output(values, "values", FLOAT, ["batch", "n_configs"])
+    for name, tensor in zip(heads, tensors, strict=True):
+        graph.output(tensor, name, FLOAT, ["batch", "n_configs"])
     graph.output(newness, "novelty", FLOAT, ["batch"])
-    graph.output(_choice(graph, values, newness, reference, margin), "choice", INT64, ["batch"])
+    graph.output(rule.export(graph, tensors, newness), "choice", INT64, ["batch"])
     return graph.model("policy")
-
-
-def decide_rows(values: np.ndarray, novelty: np.ndarray, reference: int, margin: float) -> np.ndarray:
-    """int64 (n,): the decision rule in numpy, equal to the graph's `choice`.
-
-    The first config with the highest value, if the prompt is not new and its value exceeds the
-    reference's by more than the margin; else the reference. All in float32, as in the graph.
-
-    Args:
-        values: float32 (n, n_configs).
-        novelty: float32 (n,).
-        reference: index of the config with the best training mean.
-        margin: a float that is rounded to float32.
-    """
-    best = values.argmax(axis=1)
-    gain = values.max(axis=1) - values[:, reference]
-    return np.where((novelty <= np.float32(1.0)) & (gain > np.float32(margin)), best, reference).astype(np.int64)
 
 
 def check_parity(
     model: onnx.ModelProto,
     encoder: Encoder,
-    head: FittedLearner,
+    heads: Mapping[str, FittedLearner],
     prompts: Sequence[Prompt],
     features: np.ndarray,
-    reference: int,
-    margin: float,
+    rule: Rule,
 ) -> float:
-    """Compare a policy's graph with the learner itself on some prompts.
+    """Compare a policy's graph with the learners themselves on some prompts.
 
     Args:
         model: of `policy_graph`.
         encoder: of the prompts.
-        head: the fitted learner.
+        heads: the fitted learners.
         prompts: n prompts, at least one.
         features: float32 (n, n_features), theirs, from `encoders.encode`.
-        reference: as the graph was made with.
-        margin: as the graph was made with.
+        rule: as the graph was made with.
 
     Returns the largest difference of a value, as a share of the values' scale (their largest
     absolute value, at least 1).
@@ -101,28 +137,18 @@ def check_parity(
     """
     from hagpolicy.session import open_session
 
-    expected = head.predict(features)
+    expected = np.stack([head.predict(features) for head in heads.values()])
     session = open_session(model.SerializeToString())
-    parts = [session.run(["values", "novelty", "choice"], feed) for feed in encoder.feeds(prompts)]
-    values, newness, choice = (np.concatenate(part) for part in zip(*parts, strict=True))
+    parts = [session.run([*heads, "novelty", "choice"], feed) for feed in encoder.feeds(prompts)]
+    *found, newness, choice = (np.concatenate(part) for part in zip(*parts, strict=True))
+    values = np.stack(found)
     scale = max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(values - expected).max()) / scale
     if not difference <= TOLERANCE:
         raise HagError(f"the exported graph differs from the learner by {difference:.2g} of its scale: not exported")
-    if not np.array_equal(choice, decide_rows(values, newness, reference, margin)):
+    if not np.array_equal(choice, rule.decide(values, newness)):
         raise HagError("the exported graph decides otherwise than the decision rule: not exported")
     return difference
-
-
-def _choice(graph: GraphBuilder, values: str, newness: str, reference: int, margin: float) -> str:
-    """The nodes of `decide_rows`."""
-    best = graph.node("ArgMax", [values], axis=1, keepdims=0, select_last_index=0)
-    highest = graph.node("ReduceMax", [values], axes=[1], keepdims=0)
-    index = graph.constant(np.array(reference, np.int64), "reference")
-    gain = graph.node("Sub", [highest, graph.node("Gather", [values, index], axis=1)])
-    clear = graph.node("Greater", [gain, graph.constant(np.array(margin, np.float32), "margin")])
-    known = graph.node("LessOrEqual", [newness, graph.constant(np.array(1.0, np.float32))])
-    return graph.node("Where", [graph.node("And", [clear, known]), best, index])
 
 
 def _novelty(graph: GraphBuilder, features: str, unknown: str, novelty: Novelty | None) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.decision import choose
+from hagpolicy.dial import Setting
 from hagpolicy.prompts import prompt_text
 
 SPACE = DecodingSpace(
@@ -25,7 +26,7 @@ class WordPolicy:
     def __init__(self, space=SPACE, words=None, fingerprint=None, max_tokens=None):
         self.space, self.words = space, WORDS if words is None else words
         self.training_means = np.linspace(0.6, 0.5, len(space))
-        self.sbs_index, self.margin, self.ships_sbs = 0, 0.0, False
+        self.setting = Setting(np.ones(1, np.float32), self.training_means, 0, 0.0, True)
         self.fingerprint, self.max_tokens = fingerprint or {}, max_tokens
         self.asked = []
 
@@ -40,7 +41,7 @@ class WordPolicy:
             if word in text.split():
                 values = values.copy()
                 values[index] = 1.0
-        return choose(self, values, 0.0, fixed, prompt)
+        return choose(self.space, self.setting, values[None], 0.0, fixed, prompt)
 
 
 def chat(text):

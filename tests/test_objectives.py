@@ -1,0 +1,114 @@
+"""What objectives say of cells, against enumeration by hand; their text form; what a table must hold."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.errors import InvalidInput
+from hagpolicy.objectives import framed, get_objectives
+
+SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
+
+
+def table(rewards: np.ndarray, **more: object) -> hag.SweepTable:
+    rewards = np.array(rewards, dtype=float)
+    rewards[:, 0, 1:] = np.nan  # greedy: drawn once
+    prompts = [f"prompt {number}" for number in range(len(rewards))]
+    return hag.SweepTable.from_arrays(prompts, SPACE, rewards, **more)
+
+
+@pytest.fixture
+def graded() -> np.ndarray:
+    return np.random.default_rng(0).random((5, 3, 6)).round(2)
+
+
+def test_best_of_is_the_mean_maximum_over_all_sets(graded: np.ndarray) -> None:
+    graded[1, 2, 4:] = np.nan
+    found = hag.BestOf(3).values(table(graded))
+    for prompt, config in [(0, 1), (1, 2), (4, 2)]:
+        cell = graded[prompt, config][~np.isnan(graded[prompt, config])]
+        assert found[prompt, config] == pytest.approx(np.mean([max(some) for some in combinations(cell, 3)]))
+    assert np.allclose(found[:, 0], graded[:, 0, 0])  # a deterministic config has one answer however many are drawn
+
+
+def test_pass_at_k_is_the_published_estimator(graded: np.ndarray) -> None:
+    passed = (graded >= 0.6).astype(float)
+    for k in (1, 2, 4):
+        found = hag.PassAtK(k, passing=0.6).values(table(graded))
+        c = passed[2, 1].sum()
+        assert found[2, 1] == pytest.approx(1 - comb(6 - int(c), k) / comb(6, k))
+    assert np.array_equal(hag.PassAtK(2).values(table(passed)), hag.BestOf(2).values(table(passed)))
+
+
+def test_fewer_samples_than_answers_are_missing_and_not_zero(graded: np.ndarray) -> None:
+    graded[0, 1, 2:] = np.nan
+    found = hag.BestOf(3).values(table(graded))
+    assert np.isnan(found[0, 1])
+    assert not np.isnan(np.delete(found.ravel(), 1)).any()
+
+
+def test_majority_is_the_mean_over_all_sets_with_ties_at_random() -> None:
+    rewards = np.zeros((1, 3, 4))
+    answers = np.full((1, 3, 4), -1)
+    rewards[0, 1], answers[0, 1] = [1, 0, 1, 0], [7, 8, 7, -1]  # 7 is right
+    rewards[0, 2] = [1, 0, 0, 0]  # nothing was extracted
+    found = hag.Majority(3).values(table(rewards, answers=answers))
+    # {7,8,7} → 1, {7,8,-} → 1/2, {7,7,-} → 1, {8,7,-} → 1/2
+    assert found[0, 1] == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)
+    assert found[0, 2] == pytest.approx(0.25)
+    with pytest.raises(InvalidInput, match="answers"):
+        hag.Majority(3).values(table(rewards))
+
+
+def test_a_lower_quantile_looks_at_the_worst_answers() -> None:
+    rewards = np.zeros((1, 3, 4))
+    rewards[0, 1], rewards[0, 2] = [0.9, 0.1, 0.8, 0.7], [0.5, 0.6, 0.5, 0.4]
+    assert hag.Quantile(0.25).values(table(rewards))[0, 1:].tolist() == [0.1, 0.4]
+    assert hag.Quantile(0.5).values(table(rewards))[0, 1:].tolist() == [0.7, 0.5]
+
+
+def test_a_price_is_paid_for_scored_answers_only(graded: np.ndarray) -> None:
+    graded[0, 1, 3:] = np.nan
+    tokens = np.arange(90).reshape(5, 3, 6).astype(float)
+    priced = hag.Priced(0.01).values(table(graded, tokens=tokens))
+    assert priced[0, 1] == pytest.approx(graded[0, 1, :3].mean() - 0.01 * tokens[0, 1, :3].mean())
+    with pytest.raises(InvalidInput, match=r"seconds.*Sweep"):
+        hag.Priced(0.01, "second").values(table(graded, tokens=tokens))
+
+
+def test_heads_of_a_price_dial_are_within_one_and_weigh_up_to_the_objective(graded: np.ndarray) -> None:
+    tokens = np.random.default_rng(1).integers(1, 300, graded.shape).astype(float)
+    made = table(graded, tokens=tokens)
+    frame = framed(made, get_objectives("price/token@0,0.002"))
+    assert frame.names == ("values", "costs")
+    assert frame.judged[1].max() == 1.0
+    for point, price in enumerate((0.0, 0.002)):
+        assert np.allclose(frame.Y(point), hag.Priced(price).values(made))
+
+
+@pytest.mark.parametrize(
+    "text", ["reward", "price/token@0.0,0.001", "price/second@0.05", "pass@1,2,4", "pass:0.5@2", "best@4", "majority@3"]
+)
+def test_what_is_written_is_read_back(text: str) -> None:
+    found = get_objectives(text)
+    assert get_objectives([get_objectives(item.written)[0] for item in found]) == found
+    assert len(found) == text.count(",") + 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["", "reward@1", "pass", "pass@", "pass@0", "pass@1.5", "pass@x", "best:0.5@2", "price@1", "price/token@-1",
+     "price/token@nan", "quantile@0.2,0.4", "quantile@1", [], [hag.BestOf(2), hag.PassAtK(2)], [1], 3],
+)  # fmt: skip
+def test_what_is_no_objective_is_refused(spec: object) -> None:
+    with pytest.raises(InvalidInput):
+        get_objectives(spec)  # type: ignore[arg-type]
+
+
+def test_points_of_a_dial_are_in_rising_order_and_once() -> None:
+    assert [item.at for item in get_objectives([hag.BestOf(4), hag.BestOf(1), hag.BestOf(4)])] == [1, 4]

@@ -307,7 +307,7 @@ def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
         return (spec,)
     if isinstance(spec, str):
         return _parsed(spec)
-    found = tuple(spec) if isinstance(spec, Sequence) else ()
+    found: tuple[Any, ...] = tuple(spec) if isinstance(spec, Sequence) else ()
     if not found or not all(isinstance(item, Objective) for item in found):
         raise InvalidInput("objective", _WRITTEN + ", an Objective, or several of one family", spec)
     if len(found) > 1 and (len({_family(item) for item in found}) > 1 or not found[0].dial):

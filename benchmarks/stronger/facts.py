@@ -35,9 +35,11 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "mouse": "mice", "goose": "geese", "ox": "oxen", "knife": "knives", "cactus": "cacti/cactuses",
         "tooth": "teeth", "child": "children", "leaf": "leaves", "analysis": "analyses", "thief": "thieves",
     },
+    # Switzerland's and Thailand's were the pilot's, which showed that some answer with the code.
     "Which currency is used in {}?": {
-        "Japan": "yen", "India": "rupee", "Brazil": "real", "Switzerland": "franc", "Thailand": "baht",
-        "Israel": "shekel", "Vietnam": "dong", "Hungary": "forint", "Nigeria": "naira", "Poland": "zloty/złoty",
+        "Japan": "yen/JPY", "India": "rupee/INR", "Brazil": "real/BRL", "Switzerland": "franc", "Thailand": "baht",
+        "Israel": "shekel/ILS", "Vietnam": "dong/VND", "Hungary": "forint/HUF", "Nigeria": "naira/NGN",
+        "Poland": "zloty/złoty/PLN",
     },
     "What is the German word for \"{}\"?": {
         "house": "Haus", "bread": "Brot", "water": "Wasser", "tree": "Baum", "dog": "Hund", "book": "Buch",

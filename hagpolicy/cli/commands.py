@@ -71,7 +71,7 @@ def rescore(arguments: Namespace) -> int:
 
 def headroom(arguments: Namespace) -> int:
     """What there is to win."""
-    found = hag.headroom(hag.load_table(arguments.folder), seed=arguments.seed)
+    found = hag.headroom(hag.load_table(arguments.folder), objective=arguments.objective, seed=arguments.seed)
     _say(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
@@ -86,31 +86,27 @@ def fit(arguments: Namespace) -> int:
         hag.load_table(arguments.folder),
         arguments.encoder,
         learner,
+        objective=arguments.objective,
+        rivals=[name.strip() for name in arguments.rivals.split(",") if name.strip()],
         near_duplicates=arguments.near_duplicates,
         seed=arguments.seed,
     )
     policy.save(arguments.out)
     if arguments.json:
-        evaluation = policy.evaluation and policy.evaluation.to_json()
-        _say(
-            json_text(
-                {
-                    "policy": arguments.out,
-                    "ships_sbs": policy.ships_sbs,
-                    "reason": policy.reason,
-                    "evaluation": evaluation,
-                }
-            )
-        )
+        points = [{**point.to_json(), "unit": policy.dial.unit} for point in policy.dial.points]
+        values = {"policy": arguments.out, "ships_sbs": policy.ships_sbs, "reason": policy.reason, "points": points}
+        _say(json_text({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
     else:
-        _say(str(policy.evaluation))
+        _say("\n\n".join(str(evaluation) for evaluation in policy.evaluations))
         _say(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
     return DONE
 
 
 def evaluate(arguments: Namespace) -> int:
     """A policy on another table."""
-    found = hag.evaluate(hag.load(arguments.policy), hag.load_table(arguments.folder))
+    found = hag.evaluate(
+        hag.load(arguments.policy), hag.load_table(arguments.folder), price=arguments.price, n=arguments.n
+    )
     _say(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
@@ -118,7 +114,8 @@ def evaluate(arguments: Namespace) -> int:
 def predict(arguments: Namespace) -> int:
     """Decide one prompt; imports nothing that only training needs."""
     text = _stdin() if arguments.prompt == "-" else arguments.prompt
-    decision = hag.load(arguments.policy).decide(text, fixed=fixed_fields(arguments.fixed))
+    policy = hag.load(arguments.policy)
+    decision = policy.decide(text, fixed_fields(arguments.fixed), price=arguments.price, n=arguments.n)
     rendering = None
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
@@ -127,7 +124,11 @@ def predict(arguments: Namespace) -> int:
     else:
         _say(config_words(decision.config))
         if decision.value is not None and decision.advantage is not None:
-            _say(f"expected reward {decision.value:.3f}, {signed(decision.advantage)} over the best on average")
+            turned = {"price": "reward minus price", "n": "value"}
+            what = turned.get(policy.dial.argument, policy.dial.points[0].name)
+            _say(f"expected {what} {decision.value:.3f}, {signed(decision.advantage)} over the best on average")
+            if decision.cost is not None:
+                _say(f"expected {policy.dial.unit}s {decision.cost:.3g}")
         _say(decision.explanation)
         if rendering is not None:
             _say("\n".join(f"{name}={value!r}" for name, value in rendering.kwargs.items()))
@@ -140,7 +141,7 @@ def predict(arguments: Namespace) -> int:
 
 def _decision_values(decision: Any, rendering: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        name: getattr(decision, name) for name in ("index", "value", "advantage", "reason", "explanation")
+        name: getattr(decision, name) for name in ("index", "value", "advantage", "cost", "reason", "explanation")
     }
     values["config"] = decision.config.to_dict()
     if rendering is not None:

@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     headroom = verb("headroom", "what there is to win, before any training", "hagpolicy headroom sweeps/qa")
     headroom.add_argument("folder", help="of a sweep")
+    headroom.add_argument("--objective", default="reward", metavar="OBJECTIVE", help=_OBJECTIVE)
     headroom.add_argument("--seed", type=_seed, default=0, help="of folds, splits and bootstrap (default 0)")
     _fit(verb("fit", "fit a policy; ships the single best configuration unless more is proven", _FIT_EXAMPLE))
     evaluate = verb(
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("policy", help="folder of a policy")
     evaluate.add_argument("folder", help="of a sweep over the same configurations")
+    _dial(evaluate)
     _predict(verb("predict", "the decoding configuration of a prompt", _PREDICT_EXAMPLE))
     _report(
         verb("report", "one HTML file to look at", "hagpolicy report sweeps/qa --policy policies/qa --out report.html")
@@ -99,6 +101,10 @@ def _share(text: str) -> float:
     return value
 
 
+_OBJECTIVE = (
+    "what is maximised: reward (default), price/token@0,0.001, price/second@0.05, pass@4, best@4, majority@3 or "
+    "quantile@0.25"
+)
 _FIT_EXAMPLE = "hagpolicy fit sweeps/qa --out policies/qa --learner ridge,knn"
 _PREDICT_EXAMPLE = """hagpolicy predict policies/qa "Name five rivers." --fixed temperature=0.2 --engine transformers
   hagpolicy predict policies/qa - --json < prompt.txt"""
@@ -165,12 +171,26 @@ def _fit(verb: argparse.ArgumentParser) -> None:
         "--learner", default="auto", help="auto (default), constant, knn, ridge, lightgbm, mlp, or several with commas"
     )
     verb.add_argument(
+        "--objective",
+        default="reward",
+        metavar="OBJECTIVE",
+        help=f"{_OBJECTIVE}; with several values it is a dial that predict turns",
+    )
+    verb.add_argument(
+        "--rivals", default="", metavar="NAMES", help="other ways to choose, compared: task_lookup, nearest, argmax"
+    )
+    verb.add_argument(
         "--near-duplicates",
         type=_share,
         metavar="SHARE",
         help="keep prompts together that share this much of their text, (0, 1]",
     )
     verb.add_argument("--seed", type=_seed, default=0, help="of folds, bootstrap and learners (default 0)")
+
+
+def _dial(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--price", type=float, help="reward of a token or second, for a policy fitted with prices")
+    verb.add_argument("--n", type=int, help="answers that will be drawn, for a policy fitted for several")
 
 
 def _predict(verb: argparse.ArgumentParser) -> None:
@@ -183,6 +203,7 @@ def _predict(verb: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="a setting that is decided already; repeatable",
     )
+    _dial(verb)
     verb.add_argument(
         "--engine", metavar="NAME", help="print the call for transformers, vllm, sglang, openai, llama_cpp or ollama"
     )

@@ -158,15 +158,28 @@ def readable(prompt: Any) -> PromptLike | None:
     return messages if any(message["content"].strip() for message in messages) else None
 
 
-def decide(policy: Policy, prompts: Sequence[Any], fixed: Mapping[str, Any] | None) -> list[Decision | None]:
-    """The policy's decision for each prompt that it can read; None for the others."""
+def decide(
+    policy: Policy, prompts: Sequence[Any], call: Call, fixed: Mapping[str, Any] | None, price: float | None = None
+) -> list[Decision | None]:
+    """The policy's decision for each prompt that it can read; None for the others.
+
+    Args:
+        policy: decides.
+        prompts: as the caller gave them.
+        call: how many answers it asks for, for a policy that was fitted for several.
+        fixed: what the caller set; None: nothing is decided.
+        price: of a token or second, for a policy fitted with prices; None: the dial's first point.
+    """
     decisions: list[Decision | None] = [None] * len(prompts)
     if fixed is None:
         return decisions
+    asked: dict[str, Any] = {} if price is None else {"price": price}
+    if policy.dial.argument == "n":
+        asked["n"] = call.explicit.get("num_return_sequences", 1)
     texts = [readable(prompt) for prompt in prompts]
     known = [number for number, text in enumerate(texts) if text is not None]
     if known:
-        made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed))
+        made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed), **asked)
         for number, decision in zip(known, made, strict=True):
             decisions[number] = decision
     return decisions

@@ -11,7 +11,7 @@ from hagpolicy._digest import digest
 if TYPE_CHECKING:
     from hagpolicy.policy import Decision, Policy
 
-_OWN = frozenset({"target", "policy", "decisions"})
+_OWN = frozenset({"target", "policy", "decisions", "price"})
 
 
 class Front:
@@ -22,14 +22,19 @@ class Front:
         policy: what decides.
         decisions: of the last call, one a prompt in their order; None for a prompt that the policy
             could not read (it was sent as it is).
+        price: reward that a token (or second) costs from now on, for a policy fitted with prices; may be
+            set between calls. None: the first price it was fitted for.
     """
 
     target: Any
     policy: Policy
     decisions: list[Decision | None]
+    price: float | None
 
-    def __init__(self, target: Any, policy: Policy) -> None:
-        vars(self).update(target=target, policy=policy, decisions=[])
+    def __init__(self, target: Any, policy: Policy, price: float | None = None) -> None:
+        if price is not None:
+            policy.dial.setting(price)  # a policy without prices says so now, not at the first call
+        vars(self).update(target=target, policy=policy, decisions=[], price=price)
 
     def _remember(self, decisions: list[Decision | None]) -> None:
         # Assigned as a whole: a thread that reads it sees one call's decisions, never half of two.

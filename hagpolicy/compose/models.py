@@ -26,8 +26,8 @@ class WrappedModel(Front):
     written, so only configurations without a hint are considered.
     """
 
-    def __init__(self, target: Any, policy: Policy, tokenizer: Any) -> None:
-        super().__init__(target, policy)
+    def __init__(self, target: Any, policy: Policy, tokenizer: Any, price: float | None = None) -> None:
+        super().__init__(target, policy, price)
         vars(self)["tokenizer"] = tokenizer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,7 +64,7 @@ class WrappedModel(Front):
         call = Call(kwargs, own=self._own_temperature())
         texts = self._texts(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
         fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
-        decisions = decide(self.policy, texts, fixed)
+        decisions = decide(self.policy, texts, call, fixed, self.price)
         sends = [call.send(text, decision) for text, decision in zip(texts, decisions, strict=True)]
         together = groups(sends)
         _check_divisible(call, sends, together)
@@ -96,7 +96,7 @@ class WrappedModel(Front):
         call = Call(kwargs, own=self._own_temperature())
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
-        decisions = decide(self.policy, asked, call.fixed)
+        decisions = decide(self.policy, asked, call, call.fixed, self.price)
         sends = [call.send(prompt, decision) for prompt, decision in zip(asked, decisions, strict=True)]
         answers = [""] * len(asked)
         for rows in groups(sends):

@@ -16,30 +16,36 @@ if TYPE_CHECKING:
 __all__ = ["WrappedPipeline", "wrap"]
 
 
-def wrap(target: Any, policy: Policy, *, tokenizer: Any = None) -> WrappedPipeline | WrappedModel:
+def wrap(
+    target: Any, policy: Policy, *, tokenizer: Any = None, price: float | None = None
+) -> WrappedPipeline | WrappedModel:
     """Put a policy in front of a transformers pipeline or model.
 
     Every call gets its prompt's configuration, chosen among those that agree with what the caller
     sets explicitly, which always wins, 0.0 included. Where no configuration agrees, the call is
-    sent as it is. A model that is not the one the policy was swept on gets one warning.
+    sent as it is. A model that is not the one the policy was swept on gets one warning. A policy
+    fitted for several answers reads how many from `num_return_sequences`.
 
     Args:
         target: a text-generation pipeline, or a model with `generate`.
         policy: decides.
         tokenizer: the model's; a pipeline has its own.
+        price: reward that a token (or second) costs, for a policy fitted with prices; `.price` of what is
+            returned changes it between calls. None: the first price it was fitted for.
 
     Returns:
         `WrappedPipeline` or `WrappedModel`: used like the target, whose other attributes it passes
         on. The last call's decisions are in `.decisions`.
 
     Raises:
-        InvalidInput: something else, a pipeline for another task, or a model without its tokenizer.
+        InvalidInput: something else, a pipeline for another task, a model without its tokenizer, or a price
+            for a policy without prices.
     """
     if hasattr(target, "task") and hasattr(target, "model"):
         if target.task != "text-generation":
             raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
         warn_of_another_engine(policy, target.model, target.tokenizer)
-        return WrappedPipeline(target, policy)
+        return WrappedPipeline(target, policy, price)
     if not callable(getattr(target, "generate", None)):
         raise InvalidInput("target", "a text-generation pipeline or a model with generate", type(target).__name__)
     if tokenizer is None:
@@ -47,7 +53,7 @@ def wrap(target: Any, policy: Policy, *, tokenizer: Any = None) -> WrappedPipeli
     from hagpolicy.compose.models import WrappedModel
 
     warn_of_another_engine(policy, target, tokenizer)
-    return WrappedModel(target, policy, tokenizer)
+    return WrappedModel(target, policy, tokenizer, price)
 
 
 class WrappedPipeline(Front):
@@ -80,7 +86,7 @@ class WrappedPipeline(Front):
 
     def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
         call = Call(kwargs, self._standing(), self._own_temperature())
-        decisions = decide(self.policy, prompts, call.fixed)
+        decisions = decide(self.policy, prompts, call, call.fixed, self.price)
         sends = [call.send(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
         answers: list[Any] = [None] * len(prompts)
         batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1

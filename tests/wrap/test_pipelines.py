@@ -9,6 +9,7 @@ from wrapping import WordPolicy, chat, texts
 
 import hagpolicy as hag
 from hagpolicy import DecodingConfig, DecodingSpace
+from hagpolicy.errors import InvalidInput
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -230,9 +231,9 @@ def test_the_policy_reads_text_only(pipe):
     policy = WordPolicy()
     parts = [{"role": "user", "content": [{"type": "text", "text": "name the sky"}]}]
     tools = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "name blue"}]
-    from hagpolicy.compose.calls import decide
+    from hagpolicy.compose.calls import Call, decide
 
-    assert [d.index for d in decide(policy, [parts, tools], {})] == [1, 1]
+    assert [d.index for d in decide(policy, [parts, tools], Call({}), {})] == [1, 1]
     assert policy.asked[0][0] == [{"role": "user", "content": "name the sky"}]
 
 
@@ -246,3 +247,24 @@ def test_other_attributes_are_the_targets(pipe):
         wrapped.no_such_thing  # noqa: B018
     assert "TextGenerationPipeline" in repr(wrapped)
     assert copy.copy(wrapped).target is pipe
+
+
+def test_a_policy_for_several_answers_reads_how_many_from_the_call(pipe):
+    policy = WordPolicy(dial="n")
+    wrapped = hag.wrap(pipe, policy)
+    wrapped("say hello", max_new_tokens=3)
+    wrapped("say hello", max_new_tokens=3, num_return_sequences=2)
+    assert policy.turned == [{"n": 1}, {"n": 2}]
+
+
+def test_a_price_is_set_at_the_door_and_changed_between_calls(pipe):
+    policy = WordPolicy(dial="price")
+    wrapped = hag.wrap(pipe, policy, price=0.001)
+    wrapped("say hello", max_new_tokens=3)
+    wrapped.price = 0.002
+    wrapped(["say hello"], max_new_tokens=3)
+    wrapped.price = None
+    wrapped("say hello", max_new_tokens=3)
+    assert policy.turned == [{"price": 0.001}, {"price": 0.002}, {}]
+    with pytest.raises(InvalidInput, match="without a dial"):
+        hag.wrap(pipe, WordPolicy(), price=0.001)

@@ -4,7 +4,7 @@ import numpy as np
 
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.decision import choose
-from hagpolicy.dial import Setting
+from hagpolicy.dial import Dial, Point, Setting
 from hagpolicy.prompts import prompt_text
 
 SPACE = DecodingSpace(
@@ -23,14 +23,17 @@ WORDS = {"sum": 2, "name": 1, "red": 3, "say": 4}
 class WordPolicy:
     """The real decision rule over values that a word in the prompt decides: what a test can foretell."""
 
-    def __init__(self, space=SPACE, words=None, fingerprint=None, max_tokens=None):
+    def __init__(self, space=SPACE, words=None, fingerprint=None, max_tokens=None, dial=""):
         self.space, self.words = space, WORDS if words is None else words
         self.training_means = np.linspace(0.6, 0.5, len(space))
         self.setting = Setting(np.ones(1, np.float32), self.training_means, 0, 0.0, True)
         self.fingerprint, self.max_tokens = fingerprint or {}, max_tokens
-        self.asked = []
+        points = [Point(at, "", "", (1.0,), 0.0, True) for at in ((1.0, 4.0) if dial else (0.0,))]
+        self.dial = Dial(dial, "token", ("values",), [1.0], [self.training_means], tuple(points))
+        self.asked, self.turned = [], []
 
-    def decide_batch(self, prompts, fixed=None):
+    def decide_batch(self, prompts, fixed=None, **dial):
+        self.turned.append(dial)
         return [self.decide(prompt, fixed) for prompt in prompts]
 
     def decide(self, prompt, fixed=None):

@@ -1,0 +1,173 @@
+"""The dial: what stands between and beyond its points, in Python, in the graph and on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.cli import main
+from hagpolicy.dial import Dial, Point
+from hagpolicy.errors import BundleError, InvalidInput
+
+SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.2])
+PRICES = "price/token@0,0.001,0.004"
+
+
+def point(at: float, weights: tuple[float, ...], margin: float, ships: bool) -> Point:
+    return Point(at, f"at {at}", "reward", weights, margin, ships)
+
+
+def priced(*ships: bool) -> Dial:
+    places = zip((0.0, 0.01, 0.02), (0.1, 0.3, 0.2), ships, strict=True)
+    points = [point(at, (1.0, -100 * at), margin, shipped) for at, margin, shipped in places]
+    return Dial("price", "token", ("values", "costs"), [1.0, 100.0], [[0.6, 0.5], [1.0, 0.2]], tuple(points))
+
+
+def test_between_two_points_both_must_ship_and_the_larger_margin_holds() -> None:
+    dial = priced(True, True, False)
+    assert dial.setting(0.004).ships
+    assert dial.setting(0.004).margin == 0.3
+    assert dial.setting(0.01).ships
+    assert dial.setting(0.01).margin == 0.3
+    for price in (0.0101, 0.019, 0.02, 0.05):
+        assert not dial.setting(price).ships
+    assert dial.setting().margin == 0.1
+
+
+def test_the_reference_is_the_best_config_at_the_price_itself() -> None:
+    dial = priced(True, True, True)
+    # 0.6 - 100 p × 1.0 against 0.5 - 100 p × 0.2: equal at p = 0.00125
+    assert [dial.setting(price).reference for price in (0.0, 0.0012, 0.0013, 5.0)] == [0, 0, 1, 1]
+    assert dial.setting(5.0).means.tolist() == pytest.approx([0.6 - 500, 0.5 - 100])
+
+
+def test_numbers_of_answers_between_points_are_interpolated_and_clamped() -> None:
+    points = (point(1.0, (1.0, 0.0), 0.0, True), point(4.0, (0.0, 1.0), 0.1, True))
+    dial = Dial("n", "", ("values", "values_4"), [1.0, 1.0], [[0.2, 0.4], [0.8, 0.5]], points)
+    assert dial.setting(n=2).means.tolist() == pytest.approx([0.4, 0.4 + 0.1 / 3])
+    assert dial.setting(n=4).means.tolist() == [0.8, 0.5]
+    assert dial.setting(n=9).means.tolist() == [0.8, 0.5]
+    assert not dial.setting(n=9).ships
+    for wrong in (0, 1.5, True, "2"):
+        with pytest.raises(InvalidInput, match=r"^n: expected"):
+            dial.setting(n=wrong)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def table() -> hag.SweepTable:
+    """Sums want the short config at any price above 0; lists want the long one until it costs too much."""
+    rng = np.random.default_rng(0)
+    prompts = [f"What is {a} plus {b}?" for a in range(10) for b in range(8)]
+    prompts += [f"List {a} different {things}, one in a line." for a in range(3, 13) for things in WORDS]
+    lists = np.arange(len(prompts)) >= 80
+    worth = np.where(lists[:, None], [0.3, 0.35, 0.8, 0.85], [0.7, 0.65, 0.7, 0.6])
+    length = np.where(lists[:, None], [30.0, 30.0, 120.0, 130.0], [20.0, 20.0, 150.0, 160.0])
+    rewards = np.clip(worth[:, :, None] + rng.normal(0, 0.1, (*worth.shape, 4)), 0, 1)
+    rewards[:, SPACE.deterministic, 1:] = np.nan
+    tokens = np.repeat(length[:, :, None], 4, axis=2)
+    tasks = np.where(lists, "lists", "sums")
+    return hag.SweepTable.from_arrays(prompts, SPACE, rewards, tasks=list(tasks), tokens=tokens, default=0)
+
+
+WORDS = ("fruits", "rivers", "tools", "birds", "cities", "games", "trees", "fish")
+
+
+@pytest.fixture(scope="module")
+def policy(table: hag.SweepTable) -> hag.Policy:
+    return hag.fit(table, learner="ridge", objective=PRICES)
+
+
+def test_a_dial_of_prices_moves_the_choice_to_shorter_answers(policy: hag.Policy, table: hag.SweepTable) -> None:
+    assert not policy.ships_sbs
+    lengths = []
+    for price in (0.0, 0.001, 0.004):
+        chosen = [table.space.index(config) for config in policy.predict_batch(table.prompts, price=price)]
+        assert table.tokens is not None
+        lengths.append(table.tokens[np.arange(len(chosen)), chosen, 0].mean())
+    assert lengths[0] > lengths[2]
+    evaluations = policy.evaluations
+    assert [found and found.objective for found in evaluations] == [
+        "reward - 0 a token",
+        "reward - 0.001 a token",
+        "reward - 0.004 a token",
+    ]
+    first = evaluations[1]
+    assert first is not None
+    assert first.cost_unit == "tokens"
+    assert first.row("policy").gain_low > 0.0
+    # The truth: sums keep a short config (about .68), lists a long one (.825 - .12).
+    assert first.row("policy").value == pytest.approx((0.68 + 0.71) / 2, abs=0.05)
+
+
+def test_decisions_are_the_same_one_by_one_in_batches_and_in_the_graph(policy: hag.Policy, tmp_path: Path) -> None:
+    prompts = ["What is 3 plus 4?", "List 7 different birds, one in a line."]
+    again = hag.load(policy.save(tmp_path / "policy"))
+    for price in (None, 0.0, 0.0005, 0.001, 0.003, 0.5):
+        single = [again.predict(prompt, price=price) for prompt in prompts]
+        assert single == again.predict_batch(prompts, price=price) == policy.predict_batch(prompts, price=price)
+        decided = again.decide_batch(prompts, price=price)
+        assert [decision.config for decision in decided] == single
+        values = again.values(prompts, price=price)
+        assert [decision.value for decision in decided] == [
+            float(row[decision.index]) for row, decision in zip(values, decided, strict=True)
+        ]
+    assert again.predict(prompts[0]) == again.predict(prompts[0], price=0.0)
+    costs = again.costs(prompts)
+    assert costs[0, 0] == pytest.approx(20.0, abs=12)
+    assert again.decide(prompts[0], price=0.004).cost == pytest.approx(float(costs[0].min()), abs=8)
+    assert again.decide(prompts[0], {"temperature": 0.7}, price=0.004).config.temperature == 0.7
+
+
+def test_outside_the_grid_the_best_config_at_that_price_stands(policy: hag.Policy) -> None:
+    decision = policy.decide("What is 3 plus 4?", price=0.5)
+    assert decision.reason == "sbs_shipped"
+    assert decision.index in (0, 1)  # the short ones
+
+
+def test_one_grid_point_is_evaluated_on_another_table(policy: hag.Policy, table: hag.SweepTable) -> None:
+    other = [hag.Prompt(prompt.text.replace("List", "Name"), task=prompt.task) for prompt in table.prompts[80:]]
+    fresh = hag.SweepTable.from_arrays(
+        other, table.space, table.rewards[80:], tokens=table.tokens[80:], default=0  # type: ignore[index]
+    )
+    found = hag.evaluate(policy, fresh, price=0.004)
+    assert found.objective == "reward - 0.004 a token"
+    with pytest.raises(InvalidInput, match=r"price: expected one of 0, 0\.001, 0\.004"):
+        hag.evaluate(policy, fresh, price=0.002)
+
+
+def test_a_policy_without_a_dial_says_so(table: hag.SweepTable) -> None:
+    plain = hag.fit(table, learner="constant")
+    with pytest.raises(InvalidInput, match="without a dial"):
+        plain.predict("What is 1 plus 1?", price=0.1)
+    with pytest.raises(InvalidInput, match="fitted with prices"):
+        plain.costs(["What is 1 plus 1?"])
+
+
+def test_a_policy_for_several_answers_weighs_variety(table: hag.SweepTable) -> None:
+    made = hag.fit(table, learner="ridge", objective="best@1,4")
+    assert made.dial.argument == "n"
+    assert made.dial.heads == ("values", "values_4")
+    best = made.values(table.prompts, n=4).mean(axis=0)
+    assert best[2] > made.values(table.prompts, n=1).mean(axis=0)[2] + 0.03  # sampled: the best of four is better
+    assert best[0] == pytest.approx(made.values(table.prompts, n=1).mean(axis=0)[0], abs=1e-3)  # greedy: the same
+
+
+def test_a_bundle_whose_graph_lacks_a_head_is_refused(policy: hag.Policy, table: hag.SweepTable) -> None:
+    plain = hag.fit(table, learner="constant")
+    with pytest.raises(BundleError, match="costs"):
+        hag.Policy(policy.manifest, plain._model, plain._files)
+
+
+def test_the_command_line_turns_the_dial(
+    policy: hag.Policy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(policy.save(tmp_path / "policy"))
+    assert main(["predict", folder, "What is 3 plus 4?", "--price", "0.004", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["cost"] == pytest.approx(20, abs=12)
+    assert main(["predict", folder, "What is 3 plus 4?", "--n", "4"]) == 2
+    assert "turned by price" in capsys.readouterr().err

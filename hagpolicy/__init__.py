@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "BestOf": "hagpolicy.objectives",
     "Budget": "hagpolicy.sweeping.budget",
     "Completion": "hagpolicy.engines.base",
     "Decision": "hagpolicy.policy",
@@ -20,10 +21,16 @@ _HOMES = {
     "Estimate": "hagpolicy.results",
     "Evaluation": "hagpolicy.results",
     "Learner": "hagpolicy.learners.base",
+    "Majority": "hagpolicy.objectives",
+    "Objective": "hagpolicy.objectives",
+    "PassAtK": "hagpolicy.objectives",
     "Policy": "hagpolicy.policy",
+    "Priced": "hagpolicy.objectives",
     "Prompt": "hagpolicy.prompts",
+    "Quantile": "hagpolicy.objectives",
     "RayEngine": "hagpolicy.engines.ray_pool",
     "Request": "hagpolicy.engines.base",
+    "Reward": "hagpolicy.objectives",
     "Score": "hagpolicy.scorers.base",
     "Scorer": "hagpolicy.scorers.base",
     "SimulatedEngine": "hagpolicy.engines.simulated",
@@ -36,6 +43,7 @@ _HOMES = {
     "load": "hagpolicy.policy",
     "load_engine": "hagpolicy.engines",
     "load_table": "hagpolicy.store",
+    "portfolio": "hagpolicy.portfolios",
     "preview": "hagpolicy.sweeping.preview",
     "read_prompts": "hagpolicy.prompts",
     "rescore": "hagpolicy.sweeping.run",

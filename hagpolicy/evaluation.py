@@ -10,20 +10,18 @@ import numpy as np
 from hagpolicy.caveats import MIN_GROUPS, checked, comparable, counted, default_doubt, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, select, taken
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, taken
 from hagpolicy.ladder import ladder_of, shared_ladder
 from hagpolicy.near_duplicates import similar_warning
 from hagpolicy.objectives import ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.results import Estimate, Evaluation
+from hagpolicy.sizing import Sizing, detectable_gain, size_up
+from hagpolicy.selection import select
 from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 
 N_FOLDS = 5
-# A gain that is found with probability 0.8 by a two-sided 5 % interval lies 1.96 + 0.84 standard
-# errors above zero. The gate's interval is made of groups left out of a bootstrap draw, some 37 % of
-# them, and comes out sqrt(1 / 0.368 - 1) = 1.31 times as wide as a plain one.
-_DETECTABLE_ERRORS = 1.96 * 1.31 + 0.84
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class Headroom:
         n_left_out: prompts left out because a config has no scored sample.
         warnings: in plain words.
         objective: what is maximised; "reward" is said where it is the mean reward.
+        sizing: how many prompts proofs would take; None with too few groups to tell.
     """
 
     sbs_config: DecodingConfig
@@ -76,11 +75,13 @@ class Headroom:
     n_left_out: int
     warnings: tuple[str, ...]
     objective: str = "reward"
+    sizing: Sizing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
         values = {
-            name: value.to_json() if isinstance(value, Estimate) else value for name, value in self.__dict__.items()
+            name: value.to_json() if isinstance(value, (Estimate, Sizing)) else value
+            for name, value in self.__dict__.items()
         }
         detectable = self.detectable if np.isfinite(self.detectable) else None  # JSON has no NaN
         more = {"sbs_config": self.sbs_config.to_dict(), "warnings": list(self.warnings), "detectable": detectable}
@@ -125,7 +126,7 @@ class Headroom:
         left = f", {self.n_left_out} prompts left out (a config without a scored sample)" if self.n_left_out else ""
         lines.append(f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}")
         lines += [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([*lines, self.sentence])
+        return "\n".join([*lines, self.sentence, *([self.sizing.sentence] if self.sizing is not None else [])])
 
 
 def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: int = 0) -> Headroom:
@@ -160,6 +161,9 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
+    by_task = None if tasks is None else boot.mean(taken(Y, tasks) - sbs)
+    could_win_low = None if sampled is None else boot.mean(sampled - sbs)
+    detectable = detectable_gain(Y, sbs_index, boot)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
@@ -168,26 +172,18 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         naive_oracle=boot.mean(Y.max(axis=1)),
         split_oracle=None if split is None else boot.mean(split),
         split_oracle_sampled=None if sampled is None else boot.mean(sampled),
-        per_task_best=None if tasks is None else boot.mean(taken(Y, tasks) - sbs),
-        could_win_low=None if sampled is None else boot.mean(sampled - sbs),
+        per_task_best=by_task,
+        could_win_low=could_win_low,
         could_win_high=boot.mean(Y.max(axis=1) - sbs),
-        detectable=_detectable(Y, sbs_index, boot),
+        detectable=detectable,
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,
         n_samples=int(np.median(counts[:, ~frozen] if (~frozen).any() else counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
         warnings=tuple(doubts),
         objective=objectives[0].name,
+        sizing=size_up(detectable, boot.n_groups, by_task, could_win_low),
     )
-
-
-def _detectable(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
-    """Smallest provable gain of a policy that departs everywhere, to a typical other config."""
-    others = [j for j in range(Y.shape[1]) if j != sbs]
-    if not others or boot.n_groups < 2:
-        return float("nan")
-    sums = boot.sums(Y[:, others] - Y[:, [sbs]]) * (boot.n_groups / boot.sizes.sum())
-    return float(_DETECTABLE_ERRORS * np.median(sums.std(axis=0, ddof=1)) / np.sqrt(boot.n_groups))
 
 
 def evaluate(

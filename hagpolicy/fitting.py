@@ -14,7 +14,7 @@ from hagpolicy.crossfit import Contender, Training, cross_fit
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, Selection, crossfit_sbs, fold_numbers, select, select_family
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.exporting import export_policy, points_of
 from hagpolicy.ladder import Entry, Ladder, ladder_of
@@ -25,6 +25,7 @@ from hagpolicy.objectives import Frame, ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.results import Candidate, Evaluation, candidate_sentence
 from hagpolicy.rivals import Rival, crossfit_rival, get_rivals
+from hagpolicy.selection import Selection, select, select_family
 from hagpolicy.table import SweepTable
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def fit(
     """Fit a policy; it ships the single best config unless something better is proven.
 
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
-    and its gain estimated by bootstrap bias-corrected cross-validation (`estimates.select_family`). It
+    and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`). It
     ships, refitted on everything, when the interval's lower end is above 0 and at least 10 groups
     depart from the single best config. With several objectives (a dial) one encoder and learner serve
     all of them, and margin and gate are each point's own.

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, select
+from hagpolicy.estimates import GroupBootstrap
+from hagpolicy.selection import select
 from hagpolicy.results import Estimate
 from hagpolicy.sizing import (
     CLOSED,

@@ -1,0 +1,99 @@
+"""Choosing among candidates and estimating what that choice gains, in one procedure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hagpolicy.estimates import GroupBootstrap, interval
+from hagpolicy.results import Estimate
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Outcome of `select`.
+
+    Attributes:
+        index: the candidate with the highest mean, None when none is above zero.
+        gain: bias-corrected gain of choosing among the candidates by their mean.
+        value: the same for the reward itself: reference plus gain.
+    """
+
+    index: int | None
+    gain: Estimate
+    value: Estimate
+
+
+def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Selection:
+    """Choose the best of several candidates and estimate what that choice gains, in one procedure.
+
+    Args:
+        gains: float64 (n_prompts, n_candidates): out-of-fold gain of every candidate over the
+            reference.
+        reference: float64 (n_prompts,): reward of the reference.
+        boot: draws over the groups of the prompts.
+    """
+    return select_family(gains[None, None], reference[None], boot)[1][0]
+
+
+def select_family(
+    gains: np.ndarray, references: np.ndarray, boot: GroupBootstrap
+) -> tuple[int | None, tuple[Selection, ...]]:
+    """Choose one family of candidates for all points of a dial, and the best of the family at each point.
+
+    Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, *Machine
+    Learning* 107, 2018): each draw chooses the family that gains most over all points, and at each
+    point its candidate that is best, on the drawn groups, and scores that on the groups that were
+    not drawn; where none is above zero it keeps the reference and scores 0. So the estimate pays
+    for having looked at all candidates.
+
+    Args:
+        gains: float64 (n_families, n_points, n_prompts, n_candidates): out-of-fold gain over the
+            point's reference.
+        references: float64 (n_points, n_prompts): value of the reference.
+        boot: draws over the groups of the prompts.
+
+    Returns:
+        The family's number, None when none gains anywhere, and one `Selection` a point; its index is the
+        number of the family's candidate, or with one point and one family, of the candidate.
+    """
+    families, points, prompts, count = gains.shape
+    mean = gains.mean(axis=2)
+    family = int(_floored(mean).sum(axis=1).argmax())
+    columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
+    sums = boot.sums(np.column_stack([columns, references.T]))
+    in_bag = (boot.counts @ sums[:, :-points]) / (boot.counts @ boot.sizes)[:, None]
+    left_out = (boot.counts == 0).astype(np.float64)
+    sizes = left_out @ boot.sizes
+    usable = sizes > 0
+    if not usable.any():  # one group: nothing can be left out, so nothing is known
+        unknown = Estimate(0.0, -1.0, 1.0)
+        return None, tuple(
+            Selection(None, unknown, Estimate(float(reference.mean()), 0.0, 1.0)) for reference in references
+        )
+    out_of_bag = (left_out @ sums)[usable] / sizes[usable, None]
+    seen = in_bag[usable].reshape(-1, families, points, count)
+    unseen = out_of_bag[:, :-points].reshape(seen.shape)
+    rows = np.arange(len(seen))
+    drawn = _floored(seen).sum(axis=2).argmax(axis=1)
+    selections = []
+    for point in range(points):
+        mine, theirs = seen[rows, drawn, point], unseen[rows, drawn, point]
+        chosen = mine.argmax(axis=1)
+        draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
+        values = out_of_bag[:, point - points] + draws
+        best = int(mean[family, point].argmax())
+        selections.append(
+            Selection(
+                best if mean[family, point, best] > 0.0 else None,
+                interval(float(draws.mean()), draws),
+                interval(float(values.mean()), values),
+            )
+        )
+    return (family if any(item.index is not None for item in selections) else None), tuple(selections)
+
+
+def _floored(means: np.ndarray) -> np.ndarray:
+    """Gain of the best candidate along the last axis, 0 where none is above it."""
+    return np.asarray(np.maximum(means.max(axis=-1), 0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, sweep
 from hagpolicy.engines import load_engine
+from hagpolicy.engines.base import Completion
 from hagpolicy.errors import StoreError
+from hagpolicy.near_duplicates import similar_pairs
 from hagpolicy.scorers import scorer_of
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import stored_table  # noqa: E402
-from stronger import download, made  # noqa: E402
+import stronger  # noqa: E402
+from stronger import download, made, prompts  # noqa: E402
 from stronger.facts import all_facts  # noqa: E402
 
 CONTENT = [b"GGUF first ", b"second ", b"third"]
@@ -96,17 +101,17 @@ def test_facts_ask_every_question_once() -> None:
 
 
 def test_a_table_is_read_without_the_stored_prompts(tmp_path: Path) -> None:
-    prompts = [Prompt(f"Question {number}", task="made", id=str(number)) for number in range(6)]
+    asked = [Prompt(f"Question {number}", task="made", id=str(number)) for number in range(6)]
     space = DecodingSpace([DecodingConfig(temperature=0.0), DecodingConfig(temperature=0.0, hint="Be brief.")])
     settings: dict[str, Any] = {"samples": 2, "max_tokens": 20, "seed": 3}
     engine = load_engine("simulated:0")
-    whole = sweep(engine, prompts, space, "brevity", out=tmp_path / "sweep", progress=False, **settings)
+    whole = sweep(engine, asked, space, "brevity", out=tmp_path / "sweep", progress=False, **settings)
     for name in ("prompts", "plans"):
         for file in (tmp_path / "sweep" / name).iterdir():
             file.unlink()
         (tmp_path / "sweep" / name).rmdir()
     default = engine.default_config()
-    table = stored_table.stored_table(tmp_path / "sweep", prompts, space, "brevity", default=default, **settings)
+    table = stored_table.stored_table(tmp_path / "sweep", asked, space, "brevity", default=default, **settings)
     np.testing.assert_array_equal(table.rewards, whole.rewards)
     assert table.tokens is not None
     assert whole.tokens is not None
@@ -116,3 +121,39 @@ def test_a_table_is_read_without_the_stored_prompts(tmp_path: Path) -> None:
         stored_table.stored_table(
             tmp_path / "sweep", [Prompt("Question 0", task="made")], space, "brevity", default=default, **settings
         )
+
+
+@pytest.fixture(scope="module")
+def data() -> Path:
+    """The folder of public data sets."""
+    folder = Path(os.environ.get("HAGPOLICY_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "tasks" / "svamp").exists() or not (folder / "tasks" / "gsm8k").exists():
+        pytest.skip(f"no tasks/svamp and tasks/gsm8k in {folder} (HAGPOLICY_DATA)")
+    return folder
+
+
+def test_final_prompts_are_apart_from_the_pilots_and_from_each_other(data: Path) -> None:
+    pilot, final = prompts.pilot_prompts(data), prompts.final_prompts(data)
+    assert {task: sum(prompt.task == task for prompt in final) for task in prompts.FINAL} == prompts.FINAL
+    assert len(pilot) == prompts.PILOT * len(prompts.FINAL)
+    assert len({prompt.id for prompt in (*pilot, *final)}) == len(pilot) + len(final)
+    assert len(similar_pairs((*pilot, *final))) == 0
+    assert prompts.final_prompts(data) == final
+    # Cut short, it is still of all kinds.
+    assert {prompt.task for prompt in final[:60]} == set(prompts.FINAL)
+
+
+def test_stored_cells_meet_their_prompts_and_bear_the_rewards_of_their_texts(data: Path) -> None:
+    table = stronger.pilot_table(data)
+    assert table.complete.all()
+    assert table.default == 0
+    assert not table.failures
+    by_id = {prompt.id: prompt for prompt in table.prompts}
+    segments = sorted((stronger.FOLDER / "cells").glob("*.parquet"))
+    rows = [row for file in segments for row in pyarrow.parquet.read_table(file).to_pylist()]
+    mine = [row for row in rows if row["prompt_id"] in by_id]
+    assert len(mine) == table.rewards.size
+    scored = [by_id[row["prompt_id"]] for row in mine]
+    for row, prompt, scorer in zip(mine, scored, scorer_of(prompts.SCORERS, scored), strict=True):
+        (score,) = scorer.score([(prompt, Completion(row["text"]))])
+        assert score.value == row["reward"]

@@ -8,7 +8,6 @@ interval is a bootstrap over groups (Efron and Tibshirani, *An Introduction to t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 

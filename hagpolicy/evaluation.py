@@ -16,8 +16,8 @@ from hagpolicy.near_duplicates import similar_warning
 from hagpolicy.objectives import ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.results import Estimate, Evaluation
-from hagpolicy.sizing import Sizing, detectable_gain, size_up
 from hagpolicy.selection import select
+from hagpolicy.sizing import Sizing, detectable_gain, size_up
 from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 

@@ -12,11 +12,11 @@ from hagpolicy.estimates import (
     choices_of,
     crossfit_sbs,
     fold_numbers,
-    select,
     split_oracle,
     taken,
 )
 from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
+from hagpolicy.selection import select
 
 
 def test_bootstrap_interval_of_a_mean_is_as_wide_as_theory() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap
-from hagpolicy.selection import select
 from hagpolicy.results import Estimate
+from hagpolicy.selection import select
 from hagpolicy.sizing import (
     CLOSED,
     DETECTABLE_ERRORS,

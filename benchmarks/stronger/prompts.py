@@ -100,8 +100,8 @@ def final_prompts(data: Path) -> list[Prompt]:
     chosen: list[Prompt] = []
     for task, all_of_kind in _pools(data).items():
         pool = all_of_kind[: 3 * FINAL[task]]  # more than enough, and comparing all takes a while
-        later = similar_pairs(pool).max(axis=1, initial=-1)
-        kept = [prompt for place, prompt in enumerate(pool) if place >= PILOT and place not in set(later.tolist())]
+        repeating = set(similar_pairs(pool).max(axis=1, initial=-1).tolist())
+        kept = [prompt for place, prompt in enumerate(pool) if place >= PILOT and place not in repeating]
         chosen += kept[: FINAL[task]]
     random.Random(SEED).shuffle(chosen)
     return chosen

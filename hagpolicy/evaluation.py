@@ -223,7 +223,7 @@ def evaluate(
     best: dict[str, int] = policy.manifest["task_best"][point]
     per_task = np.array([best.get(task, setting.reference) for task in kept.tasks]) if len(best) > 1 else None
     note = policy.learner if setting.ships else "ships the single best config"
-    rows = ladder.rows(view.default, per_task, {"policy": ladder.chosen(chosen, note)})
+    rows = ladder.rows(per_task, {"policy": ladder.chosen(chosen, note)})
     default = None if view.default is None else boot.mean(ladder.reference - ladder.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)

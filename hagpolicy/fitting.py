@@ -17,15 +17,16 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.exporting import export_policy, points_of
+from hagpolicy.gating import gate
 from hagpolicy.ladder import Entry, Ladder, ladder_of
 from hagpolicy.learners import get_learner, get_learners
 from hagpolicy.learners.base import Learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs, similar_warning
 from hagpolicy.objectives import Frame, ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
-from hagpolicy.results import Candidate, Evaluation, candidate_sentence
+from hagpolicy.results import Evaluation, candidate_sentence
 from hagpolicy.rivals import Rival, crossfit_rival, get_rivals
-from hagpolicy.selection import Selection, select, select_family
+from hagpolicy.selection import select
 from hagpolicy.table import SweepTable
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 MARGINS = (0.0, 0.03, 0.06, 0.12)
 # Under a price: in standard deviations of the predicted advantages.
 SPREADS = (0.0, 0.5, 1.0, 2.0)
-MIN_DEPARTING = 10
 
 
 def fit(
@@ -144,7 +144,7 @@ def _judged(
     """Select one contender for all points, gate it at each, and draw up the ladders."""
     points = range(len(frame.weights))
     ladders = [ladder_of(kept, frame, point, training.folds, boot, training.seed) for point in points]
-    winner, candidates, entries = _gate(contenders, ladders)
+    winner, candidates, entries = gate(contenders, ladders)
     evaluations: list[Evaluation] = []
     for candidate, lines, ladder in zip(candidates, entries, ladders, strict=True):
         per_task = crossfit_sbs(ladder.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
@@ -153,7 +153,7 @@ def _judged(
         others = {rival.name: _entry(rival, kept, ladder, training) for rival in rivals}
         evaluations.append(
             Evaluation(
-                ladder.rows(default, per_task, {**others, **lines}),
+                ladder.rows(per_task, {**others, **lines}),
                 candidate,
                 over_default,
                 n_prompts=len(kept.prompts),
@@ -177,56 +177,6 @@ def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -
     notes = [rival.told] if rival.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
     return ladder.chosen(np.where(silent, ladder.sbs, found.indices), ", ".join(notes))
-
-
-def _gate(
-    contenders: list[Contender], ladders: list[Ladder]
-) -> tuple[Contender | None, list[Candidate], list[dict[str, Entry]]]:
-    """The best contender (None where none beats SBS), what the gate made of it at each point, and the
-    lines of the learners and of the policy for each ladder."""
-    references = np.array([ladder.reference for ladder in ladders])
-    boot = ladders[0].boot
-
-    def chosen_among(some: list[Contender]) -> tuple[int | None, tuple[Selection, ...]]:
-        return select_family(np.array([item.gains for item in some]), references, boot)
-
-    entries: list[dict[str, Entry]] = [{} for _ in ladders]
-    for name in dict.fromkeys(item.learner.name for item in contenders):
-        mine = [item for item in contenders if item.learner.name == name]
-        number, best = chosen_among(mine)
-        for point, selection in enumerate(best):
-            cost = _cost(mine[number or 0], selection, ladders[point], point)
-            entries[point][name] = Entry(selection.value, selection.gain, "before the gate", cost)
-    number, selections = chosen_among(contenders) if contenders else (None, (None,) * len(ladders))
-    winner = None if number is None else contenders[number]
-    candidates = []
-    for point, (ladder, selected) in enumerate(zip(ladders, selections, strict=True)):
-        sbs = ladder.chosen(ladder.sbs, "ships the single best config")
-        gain = sbs.gain if selected is None else selected.gain
-        candidate = Candidate("sbs", gain, 0.0, 0, False)
-        entries[point]["policy"] = sbs
-        if winner is not None and selected is not None and selected.index is not None:
-            candidate = _gated(winner, selected, point)
-            if candidate.shipped:
-                cost = _cost(winner, selected, ladder, point)
-                entries[point]["policy"] = Entry(selected.value, selected.gain, candidate.name, cost)
-        candidates.append(candidate)
-    return winner, candidates, entries
-
-
-def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:
-    """The gate: a lower end above 0, and enough independent groups that depart."""
-    assert selected.index is not None
-    departing = len(np.unique(winner.training.groups[winner.departs[point, :, selected.index]]))
-    shipped = selected.gain.low > 0.0 and departing >= MIN_DEPARTING
-    margin = float(winner.margins[point, selected.index])
-    return Candidate(winner.name, selected.gain, margin, departing, shipped)
-
-
-def _cost(contender: Contender, selected: Selection, ladder: Ladder, point: int) -> float | None:
-    """Mean cost of an answer by a contender's choices; those of SBS where it gains nothing."""
-    choices = ladder.sbs if selected.index is None else contender.choices[point, :, selected.index]
-    return ladder.cost(choices)
 
 
 def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:

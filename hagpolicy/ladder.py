@@ -15,10 +15,12 @@ from hagpolicy.table import SweepTable
 
 @dataclass(frozen=True)
 class Entry:
-    """A line before it is rendered: value and paired gain over SBS, and what its answers cost."""
+    """A line before it is rendered: value, paired gains over SBS and over the engine's default, and what its
+    answers cost."""
 
     value: Estimate
     gain: Estimate
+    over_default: Estimate | None = None
     note: str = ""
     cost: float | None = None
 
@@ -33,6 +35,7 @@ class Ladder:
         frozen: bool (n_configs,): deterministic configs.
         sbs: int64 (n_prompts,): the single best config for each prompt (cross-fitted or fixed).
         boot: draws over groups.
+        default: index of the engine's default; None where unknown.
         seed: of the splits.
         raced: the sweep kept some of its configs only, and Y is of those.
         halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
@@ -46,6 +49,7 @@ class Ladder:
     frozen: np.ndarray
     sbs: np.ndarray
     boot: GroupBootstrap
+    default: int | None = None
     seed: int = 0
     raced: bool = False
     halves: Callable[[np.ndarray], np.ndarray] | None = None
@@ -69,25 +73,23 @@ class Ladder:
 
     def fixed(self, values: np.ndarray, note: str = "") -> Entry:
         """A line of values (n_prompts,) that no one choice of configs gives."""
-        return Entry(self.boot.mean(values), self.boot.mean(values - self.reference), note)
+        over = None if self.default is None else self.boot.mean(values - self.Y[:, self.default])
+        return Entry(self.boot.mean(values), self.boot.mean(values - self.reference), over, note)
 
     def split(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples."""
         return split_oracle(self.rewards, self.frozen, value=self.halves, needs=self.needs, seed=self.seed)
 
-    def rows(
-        self, default: int | None, per_task: np.ndarray | None, contenders: Mapping[str, Entry]
-    ) -> tuple[EvaluationRow, ...]:
+    def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, Entry]) -> tuple[EvaluationRow, ...]:
         """All lines: the baselines, the contenders between them, the oracles.
 
         Args:
-            default: index of the engine's default; None where unknown.
             per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
             contenders: rivals, learners and policy, in their order.
         """
         entries: dict[str, Entry] = {}
-        if default is not None:
-            entries["engine_default"] = self.chosen(np.full(len(self.Y), default))
+        if self.default is not None:
+            entries["engine_default"] = self.chosen(np.full(len(self.Y), self.default))
         anything = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
         entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
         entries["sbs"] = self.chosen(self.sbs)
@@ -108,7 +110,7 @@ def _row(name: str, entry: Entry, gap: float) -> EvaluationRow:
     value, gain = entry.value, entry.gain
     closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
     bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high
-    return EvaluationRow(name, *bounds, closed, entry.note, entry.cost)
+    return EvaluationRow(name, *bounds, closed, entry.note, entry.cost, entry.over_default)
 
 
 def ladder_of(
@@ -140,6 +142,7 @@ def shared_ladder(
         frame.cells.frozen,
         sbs,
         boot,
+        table.default,
         seed,
         raced=table.common is not None,
         halves=None if objective.name == "reward" else frame.halves(point),

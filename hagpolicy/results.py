@@ -46,6 +46,7 @@ class EvaluationRow:
         note: in plain words.
         cost: mean new tokens (or seconds, where the objective prices them) of an answer by this line's
             choices; None where unknown.
+        over_default: paired difference to the engine's default; None where that is not in the table.
     """
 
     name: str
@@ -58,10 +59,17 @@ class EvaluationRow:
     gap_closed: float | None
     note: str = ""
     cost: float | None = None
+    over_default: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
-        return dict(self.__dict__)
+        return {**self.__dict__, "over_default": self.over_default and self.over_default.to_json()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EvaluationRow:
+        """What `to_json` wrote."""
+        over = values.get("over_default")
+        return cls(**{**values, "over_default": over and Estimate.from_json(over)})
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ class Evaluation:
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
         """What `to_json` wrote."""
         parts = dict(values)
-        parts["rows"] = tuple(EvaluationRow(**row) for row in values["rows"])
+        parts["rows"] = tuple(EvaluationRow.from_json(row) for row in values["rows"])
         parts["candidate"] = values["candidate"] and Candidate.from_json(values["candidate"])
         parts["sbs_over_default"] = values["sbs_over_default"] and Estimate.from_json(values["sbs_over_default"])
         parts["warnings"] = tuple(values["warnings"])

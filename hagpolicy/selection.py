@@ -18,11 +18,13 @@ class Selection:
         index: the candidate with the highest mean, None when none is above zero.
         gain: bias-corrected gain of choosing among the candidates by their mean.
         value: the same for the reward itself: reference plus gain.
+        over_baseline: the same over a baseline; None without one.
     """
 
     index: int | None
     gain: Estimate
     value: Estimate
+    over_baseline: Estimate | None = None
 
 
 def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Selection:
@@ -38,7 +40,7 @@ def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Se
 
 
 def select_family(
-    gains: np.ndarray, references: np.ndarray, boot: GroupBootstrap
+    gains: np.ndarray, references: np.ndarray, boot: GroupBootstrap, baselines: np.ndarray | None = None
 ) -> tuple[int | None, tuple[Selection, ...]]:
     """Choose one family of candidates for all points of a dial, and the best of the family at each point.
 
@@ -53,6 +55,8 @@ def select_family(
             point's reference.
         references: float64 (n_points, n_prompts): value of the reference.
         boot: draws over the groups of the prompts.
+        baselines: float64 (n_points, n_prompts): of something else to compare with, such as the engine's
+            default.
 
     Returns:
         The family's number, None when none gains anywhere, and one `Selection` a point; its index is the
@@ -62,8 +66,9 @@ def select_family(
     mean = gains.mean(axis=2)
     family = int(_floored(mean).sum(axis=1).argmax())
     columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
-    sums = boot.sums(np.column_stack([columns, references.T]))
-    in_bag = (boot.counts @ sums[:, :-points]) / (boot.counts @ boot.sizes)[:, None]
+    ahead = references if baselines is None else references - baselines
+    sums = boot.sums(np.column_stack([columns, references.T, ahead.T]))
+    in_bag = (boot.counts @ sums[:, : columns.shape[1]]) / (boot.counts @ boot.sizes)[:, None]
     left_out = (boot.counts == 0).astype(np.float64)
     sizes = left_out @ boot.sizes
     usable = sizes > 0
@@ -74,7 +79,8 @@ def select_family(
         )
     out_of_bag = (left_out @ sums)[usable] / sizes[usable, None]
     seen = in_bag[usable].reshape(-1, families, points, count)
-    unseen = out_of_bag[:, :-points].reshape(seen.shape)
+    unseen = out_of_bag[:, : columns.shape[1]].reshape(seen.shape)
+    beyond = out_of_bag[:, columns.shape[1] :]
     rows = np.arange(len(seen))
     drawn = _floored(seen).sum(axis=2).argmax(axis=1)
     selections = []
@@ -82,13 +88,14 @@ def select_family(
         mine, theirs = seen[rows, drawn, point], unseen[rows, drawn, point]
         chosen = mine.argmax(axis=1)
         draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
-        values = out_of_bag[:, point - points] + draws
+        values, over = beyond[:, point] + draws, beyond[:, points + point] + draws
         best = int(mean[family, point].argmax())
         selections.append(
             Selection(
                 best if mean[family, point, best] > 0.0 else None,
                 interval(float(draws.mean()), draws),
                 interval(float(values.mean()), values),
+                None if baselines is None else interval(float(over.mean()), over),
             )
         )
     return (family if any(item.index is not None for item in selections) else None), tuple(selections)

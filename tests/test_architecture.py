@@ -38,7 +38,7 @@ LAYERS = [
     ["caveats", "ladder"],
     ["sizing"],
     ["evaluation", "exporting", "crossfit"],
-    ["rivals", "portfolios"],
+    ["gating", "rivals", "portfolios"],
     ["fitting"],
     ["compose"],
     ["reporting"],

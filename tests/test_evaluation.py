@@ -17,7 +17,7 @@ from hagpolicy.crossfit import Contender, Training
 from hagpolicy.encoders import get_encoder
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap
-from hagpolicy.fitting import _gate
+from hagpolicy.gating import gate
 from hagpolicy.ladder import ladder_of
 from hagpolicy.learners import get_learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs
@@ -372,7 +372,7 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))
     contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts)
-    winner, [candidate], [entries] = _gate([contender], [ladder])
+    winner, [candidate], [entries] = gate([contender], [ladder])
     assert candidate.shipped is ships
     assert (winner is None) == (gain < 0.0)
     assert candidate.departing_groups == (departing if gain > 0.0 else 0)

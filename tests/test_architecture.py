@@ -26,7 +26,7 @@ LAYERS = [
     ["results"],
     ["estimates", "feeds", "maxima", "session", "onnx_scan"],
     ["bundle", "dial", "settings_text"],
-    ["card", "decision"],
+    ["card", "decision", "selection"],
     ["policy"],
     ["answers"],
     ["outcomes", "tuning_labels"],

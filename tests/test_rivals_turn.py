@@ -13,7 +13,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
 from hagpolicy.rivals.entropy import EntropyCurve, measure_entropy
-from hagpolicy.rivals.turn import BEST_OF, TEMPERATURES, Turn, nearest_plain, turning_point
+from hagpolicy.rivals.turn import BEST_OF, TEMPERATURES, Turn, nearest_sampled, turning_point
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -49,27 +49,37 @@ def test_ends_of_the_curve() -> None:
         turning_point(TEMPERATURES, np.zeros(len(TEMPERATURES)))
 
 
-def test_the_nearest_config_that_sets_a_temperature_alone() -> None:
-    space = hag.DecodingSpace(
-        hag.DecodingConfig(**values)
-        for values in (
-            {"temperature": 0.0},
-            {"temperature": 0.8, "top_p": 0.9},
-            {"temperature": 0.3},
-            {"temperature": 0.7},
-            {"temperature": 0.8, "hint": "Think step by step."},
-            {},
-        )
+SPACE = hag.DecodingSpace(
+    hag.DecodingConfig(**values)
+    for values in (
+        {"temperature": 0.0},
+        {"temperature": 0.8, "top_p": 0.9},
+        {"temperature": 0.3, "min_p": 0.1},
+        {"temperature": 0.3},
+        {"temperature": 0.6},
+        {"temperature": 0.8, "hint": "Think step by step."},
+        {"temperature": 0.9, "repetition_penalty": 1.1},
+        {},
     )
-    wanted = {0.1: 2, 0.45: 2, 0.55: 3, 0.8: 3, 0.9: 5, 1.5: 5}
-    assert {temperature: nearest_plain(space, temperature) for temperature in wanted} == wanted
-    # The paper's shift for the best of several samples may reach the next one.
-    table = hag.SweepTable.from_arrays(["a", "b"], space, np.zeros((2, 6)), default=0)
+)
+
+
+def test_the_nearest_sampled_config() -> None:
+    wanted = {0.1: 3, 0.44: 3, 0.46: 4, 0.69: 4, 0.71: 1, 0.89: 1, 0.91: 7, 1.5: 7}
+    assert {temperature: nearest_sampled(SPACE, temperature) for temperature in wanted} == wanted
+    plain = {0.1: 3, 0.46: 4, 0.79: 4, 0.81: 7}
+    assert {temperature: nearest_sampled(SPACE, temperature, cut=False) for temperature in plain} == plain
+    for space, cut in ((SPACE[:2], False), (SPACE[5:7], True)):
+        with pytest.raises(InvalidInput, match="a sampled config that sets nothing but the temperature"):
+            nearest_sampled(space, 0.7, cut=cut)
+
+
+def test_the_rival_is_one_config_for_all() -> None:
+    table = hag.SweepTable.from_arrays(["a", "b"], SPACE, np.zeros((2, len(SPACE))), default=0)
     mask = np.ones(2, dtype=bool)
-    found = [Turn(0.8, shift=shift).choose(table, table.means, mask, mask, 0).indices for shift in (0.0, BEST_OF)]
-    assert [indices.tolist() for indices in found] == [[3, 3], [5, 5]]
-    with pytest.raises(InvalidInput, match="a sampled config that sets nothing but the temperature"):
-        nearest_plain(space[:2], 0.7)
+    # The paper's shift for the best of several samples may reach the next one.
+    found = [Turn(0.65, shift=shift).choose(table, table.means, mask, mask, 0).indices for shift in (0.0, BEST_OF)]
+    assert [indices.tolist() for indices in found] == [[4, 4], [1, 1]]
 
 
 def test_curves_are_checked_and_stored(tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_the_benchmark_takes_tasks_alike_and_stores_what_the_rival_reads(tmp_pat
     figures = {item.name: item for item in benchmark.figures_of(curve, hag.DecodingSpace.grid(temperature=[0.3, 0.9]))}
     turn = figures["entropy turning point"]
     assert turn.low <= turn.value == 0.9 <= turn.high
-    assert figures["nearest config"].value == 0.9
+    assert figures["nearest config, temperature=0.9"].value == 0.9
     assert 0.5 < figures["the same config in draws of the prompts"].value <= 1.0
     assert figures["new tokens, once"].value == 700
     path = tmp_path / "curve.json"

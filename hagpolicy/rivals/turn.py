@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.rivals.base import Chosen, Rival
 from hagpolicy.rivals.entropy import EntropyCurve, measure_entropy
@@ -28,12 +27,13 @@ if TYPE_CHECKING:
 
 # What the paper adds to the turning point, by what the samples are for; nothing for a majority vote.
 BEST_OF = 0.1
+CUTS = frozenset({"top_p", "top_k", "min_p", "typical_p"})
 TEMPERATURES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
 MAX_TOKENS = 48
 
 
 class Turn(Rival):
-    """The sampled config with nothing but a temperature that is nearest to TURN's temperature.
+    """The sampled config whose temperature is nearest to TURN's (`nearest_sampled`).
 
     It costs a number of answers once, and nothing at call time.
 
@@ -94,9 +94,9 @@ class Turn(Rival):
         """See `Rival.choose`.
 
         Raises:
-            InvalidInput: the space has no sampled config with nothing but a temperature.
+            InvalidInput: the space has no sampled config without hint, penalty or beams.
         """
-        return constant(nearest_plain(table.space, self.temperature + self.shift), test)
+        return constant(nearest_sampled(table.space, self.temperature + self.shift), test)
 
 
 def turning_point(temperatures: Sequence[float], entropies: Sequence[float] | np.ndarray) -> float:
@@ -121,18 +121,23 @@ def turning_point(temperatures: Sequence[float], entropies: Sequence[float] | np
     return float(temperatures[1 + first])
 
 
-def nearest_plain(space: DecodingSpace, temperature: float) -> int:
-    """Index of the config nearest to a temperature, among the sampled ones that set nothing else; the first of equals.
+def nearest_sampled(space: DecodingSpace, temperature: float, *, cut: bool = True) -> int:
+    """Index of the config that is nearest to sampling at a temperature and to nothing else.
+
+    That is the nearest temperature among the sampled configs that set nothing but it and, with `cut`, what
+    cuts the tail of the distribution (`CUTS`). Of equally near ones the one that cuts least, then the first.
 
     Raises:
         InvalidInput: the space has none.
     """
-    plain = [index for index, config in enumerate(space) if config.temperature > 0.0 and _temperature_alone(config)]
-    if not plain:
-        expected = "a sampled config that sets nothing but the temperature"
+    allowed = {"temperature", *CUTS} if cut else {"temperature"}
+    fitting = [index for index, one in enumerate(space) if one.temperature > 0.0 and set(one.to_dict()) <= allowed]
+    if not fitting:
+        expected = f"a sampled config that sets nothing but the temperature{' and a cut' * cut}"
         raise InvalidInput("space", expected, repr(space), "Sweep one, such as DecodingConfig(temperature=0.7).")
-    return min(plain, key=lambda index: abs(space[index].temperature - temperature))
 
+    def distance(index: int) -> tuple[float, int]:
+        config = space[index]
+        return abs(config.temperature - temperature), len(CUTS & set(config.to_dict()))
 
-def _temperature_alone(config: DecodingConfig) -> bool:
-    return set(config.to_dict()) <= {"temperature"}
+    return min(fitting, key=distance)

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.results import Evaluation
+
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
 FORMAT = 1
@@ -67,11 +69,18 @@ def figure(
     return Figure(name, float(value), *bounds, unit, " and ".join(wanted) or None, bool(kept) if wanted else None)
 
 
-def arguments(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments every script takes: `--quick` and `--data DIR`."""
+def arguments(
+    description: str,
+    argv: Sequence[str] | None = None,
+    *,
+    more: Callable[[argparse.ArgumentParser], object] | None = None,
+) -> argparse.Namespace:
+    """The arguments every script takes, `--quick` and `--data DIR`, and what `more` adds."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="about a minute, writes nothing")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of public data; see benchmarks/README.md")
+    if more is not None:
+        more(parser)
     return parser.parse_args(argv)
 
 
@@ -88,7 +97,16 @@ def bootstrap(
     return float(statistic(values, axis=0)), float(low), float(high)
 
 
-def record(claim: str, statement: str, figures: Sequence[Figure], args: argparse.Namespace, notes: str = "") -> int:
+def record(
+    claim: str,
+    statement: str,
+    figures: Sequence[Figure],
+    args: argparse.Namespace,
+    notes: str = "",
+    *,
+    ladders: Sequence[Evaluation] = (),
+    plots: Sequence[str] = (),
+) -> int:
     """Print the table and, unless `--quick`, write `results/<claim>.json`.
 
     Args:
@@ -97,6 +115,8 @@ def record(claim: str, statement: str, figures: Sequence[Figure], args: argparse
         figures: at least one.
         args: what `arguments` returned.
         notes: how it was measured, where that needs saying.
+        ladders: rendered below the figures.
+        plots: SVG files under `results/`, shown below.
 
     Returns:
         The exit code: 0, or 1 where a target is missed.
@@ -104,7 +124,9 @@ def record(claim: str, statement: str, figures: Sequence[Figure], args: argparse
     print(f"\n{statement}\n{table(figures)}")
     if not args.quick:
         measured = [asdict(item) for item in figures]
-        _write(claim, {"status": "run", "statement": statement, "figures": measured, "notes": notes})
+        shown = {"ladders": [ladder.to_json() for ladder in ladders], "plots": list(plots)}
+        more = {name: values for name, values in shown.items() if values}
+        _write(claim, {"status": "run", "statement": statement, "figures": measured, "notes": notes, **more})
     return int(any(figure.met is False for figure in figures))
 
 

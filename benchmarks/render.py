@@ -35,8 +35,9 @@ marked. Speed is given as ratios of two things measured in one run.
 
 
 def results() -> list[dict[str, Any]]:
-    """All stored results, by name."""
-    return [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    """All stored results: the ladders first, then by name."""
+    paths = sorted(RESULTS.glob("*.json"), key=lambda path: (not path.stem.startswith("quality_"), path.stem))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
 def benchmarks_page() -> str:
@@ -55,9 +56,36 @@ def section(result: dict[str, Any]) -> str:
         kept = {None: "", True: "met", False: "**missed**"}[item["met"]]
         target = (item["target"] or "").replace(">=", "≥").replace("<=", "≤")
         lines.append(f"| {item['name']} | {item['value']:.4g} | {interval} | {item['unit']} | {target} | {kept} |")
+    for number, ladder in enumerate(result.get("ladders", ())):
+        lines += ["", *ladder_lines(ladder, first=number == 0)]
+    for plot in result.get("plots", ()):
+        lines += ["", f"![{result['claim']}](results/{plot})"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     where = f"`{result['command']}` at {result['commit']}, {result['date']}, {result['hardware']}; {versions}."
     return "\n".join([*lines, "", *([result["notes"], ""] if result["notes"] else []), where, ""])
+
+
+def ladder_lines(ladder: dict[str, Any], *, first: bool) -> list[str]:
+    """One ladder as a table: value, paired gains, share of the gap that is closed, cost of an answer."""
+    unit = ladder["cost_unit"]
+    head = ["", ladder["objective"], "over the engine's default", "over SBS", "gap closed", unit, ""]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in ladder["rows"]:
+        over = row["over_default"]
+        closed = "" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"
+        cells = [
+            row["name"].replace("_", " "),
+            f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            "" if over is None else f"{over['value']:+.3f} [{over['low']:+.3f}, {over['high']:+.3f}]",
+            f"{row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]",
+            closed,
+            "" if row["cost"] is None else f"{row['cost']:.3g}",
+            row["note"],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Fell back to the single best config, being unlike the training prompts: {ladder['fallbacks']:.1%}."]
+    # The same of every point of a dial: said once.
+    return lines + [f"\nWarning: {warning}." for warning in ladder["warnings"] if first]
 
 
 def top_page(text: str) -> str:

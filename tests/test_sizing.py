@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap
 from hagpolicy.results import Estimate
@@ -136,3 +137,19 @@ def test_without_tasks_the_split_oracle_speaks_and_without_it_nobody() -> None:
 @pytest.mark.parametrize(("detectable", "n"), [(float("nan"), 240), (0.0, 240), (0.05, 19)])
 def test_sizes_nothing_without_something_to_reckon_with(detectable: float, n: int) -> None:
     assert size_up(detectable, n, None, None) is None
+
+
+def test_headroom_prints_the_rule_for_its_table() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.3, 0.7, 1.1])
+    truth = np.where(np.arange(60)[:, None] % 2, [0.7, 0.4, 0.5], [0.3, 0.5, 0.5])
+    rewards = (np.random.default_rng(0).random((60, 3, 4)) < truth[:, :, None]).astype(float)
+    prompts = [f"prompt {number}" for number in range(60)]
+    tasks = ["even" if number % 2 == 0 else "odd" for number in range(60)]
+    found = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards, tasks=tasks))
+    assert found.sizing == size_up(found.detectable, 60, found.per_task_best, found.could_win_low)
+    assert found.sizing is not None
+    assert str(found).endswith(found.sizing.sentence)
+    assert json.loads(json.dumps(found.to_json()))["sizing"]["for_example"] == found.sizing.for_example
+    few = hag.headroom(hag.SweepTable.from_arrays(prompts[:10], space, rewards[:10]))
+    assert few.sizing is None
+    assert few.to_json()["sizing"] is None

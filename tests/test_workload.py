@@ -25,7 +25,6 @@ def test_an_edit_passes_only_when_it_is_exact() -> None:
         assert editing.edit_score(text, SENTENCE).value == 1.0, text
 
 
-
 def test_a_copy_of_the_source_gets_nothing_from_an_edit() -> None:
     for text in (SENTENCE["source"], "", "No.", "The dog sits in the car. It is red."):
         assert editing.edit_score(text, SENTENCE).value == 0.0, text

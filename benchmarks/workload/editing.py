@@ -57,7 +57,7 @@ EDIT = FunctionScorer(edit_score, name="edit", version="1", needs_reference=True
 
 
 def replacing(count: int) -> list[Prompt]:
-    """"Say this word instead of that one" in a short sentence; `count` prompts, after none, one or three examples."""
+    """Say one word instead of another in a short sentence: `count` prompts, after none, one or three examples."""
     draw, made = random.Random("replace"), []
     for number, (said, *_) in enumerate(_sentences(draw, count)):
         part = draw.randrange(3)

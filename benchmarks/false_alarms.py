@@ -16,7 +16,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -51,7 +51,21 @@ def real_table(data: Path | None) -> hag.SweepTable:
     return workload_table(data)
 
 
-STUDIES: dict[str, Callable[[Path | None], hag.SweepTable]] = {"workload": real_table, "enlarged_demo": demo_table}
+@dataclass(frozen=True)
+class Study:
+    """A real sweep, what policies are fitted for on it, and how many of its worlds are looked at."""
+
+    table: Callable[[Path | None], hag.SweepTable]
+    objective: str = "reward"
+    worlds: int = 200
+
+
+STUDIES = {
+    "workload": Study(real_table),
+    # The dial that benchmarks/studies.py fits: an alarm is a per-prompt policy at any of its prices.
+    "workload_price": Study(real_table, "price/token@0,0.0005,0.001,0.002,0.004", worlds=100),
+    "enlarged_demo": Study(demo_table),
+}
 
 
 def permuted(table: hag.SweepTable, seed: int) -> hag.SweepTable:
@@ -73,25 +87,16 @@ def digest_of(table: hag.SweepTable) -> str:
 
 @cache
 def _table(study: str, data: Path | None) -> hag.SweepTable:
-    return STUDIES[study](data)
+    return STUDIES[study].table(data)
 
 
 def run_world(study: str, data: Path | None, seed: int, table: str) -> Row:
-    """What the gate makes of one permuted table.
-
-    The candidate's true gain is known as well: a new prompt's rewards would be a row drawn from the table, so choosing
-    a config is worth that config's mean.
-    """
+    """What the gate makes of one permuted table; of a dial, at all its points, with the first one's candidate."""
+    objective = STUDIES[study].objective
     world = permuted(_table(study, data), seed)
-    policy = hag.fit(world)
+    policy = hag.fit(world, objective=objective)
     found = policy.evaluation.candidate
-    held = policy.candidate if policy.ships_sbs else policy
-    gain = 0.0
-    if held is not None:
-        means = world.common_means[world.complete].mean(axis=0)
-        chosen = [decision.index for decision in held.decide_batch(world.prompts)]
-        gain = float(means[chosen].mean() - means[held.sbs_index])
-    return {
+    row = {
         "shipped": not policy.ships_sbs,
         "candidate": found.name,
         "margin": found.margin,
@@ -99,17 +104,38 @@ def run_world(study: str, data: Path | None, seed: int, table: str) -> Row:
         "estimate": found.gain.value,
         "low": found.gain.low,
         "high": found.gain.high,
-        "candidate_gain": gain,
     }
+    if objective == "reward":
+        return row | {"candidate_gain": _gain(world, policy)}
+    return row | {"points": [point.ships for point in policy.dial.points]}
+
+
+def _gain(world: hag.SweepTable, policy: hag.Policy) -> float:
+    """The candidate's true gain: a new prompt's rewards would be a row drawn from the table, so that choosing a config
+    is worth the config's mean."""
+    held = policy.candidate if policy.ships_sbs else policy
+    if held is None:
+        return 0.0
+    means = world.common_means[world.complete].mean(axis=0)
+    chosen = [decision.index for decision in held.decide_batch(world.prompts)]
+    return float(means[chosen].mean() - means[held.sbs_index])
 
 
 def figures(study: str, rows: list[Row]) -> list[Figure]:
     """False alarms with their Wilson interval, and what the intervals said."""
     n = len(rows)
+    alarms = sum(row["shipped"] for row in rows)
+    if "points" in rows[0]:
+        points = np.array([row["points"] for row in rows])
+        worst = int(points.sum(axis=0).max())
+        return [
+            share(f"{study}: false alarms at any price", alarms, n),
+            share(f"{study}: false alarms at the price with most of them", worst, n),
+        ]
     low, middle, high = np.quantile([row["estimate"] for row in rows], [0.025, 0.5, 0.975])
     covered = sum(row["low"] <= row["candidate_gain"] <= row["high"] for row in rows)
     return [
-        share(f"{study}: false alarms", sum(row["shipped"] for row in rows), n, at_most=0.05),
+        share(f"{study}: false alarms", alarms, n, at_most=0.05),
         share(f"{study}: interval's lower end above 0", sum(row["low"] > 0.0 for row in rows), n),
         share(f"{study}: interval covers the candidate's true gain", covered, n),
         figure(f"{study}: estimated gain, median and central 95 % of worlds", middle, low, high, unit="reward gain"),
@@ -119,18 +145,19 @@ def figures(study: str, rows: list[Row]) -> list[Figure]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10 worlds a study, nothing stored")
-    parser.add_argument("--worlds", type=int, default=200)
+    parser.add_argument("--worlds", type=int, help="of each study; else 200, of the dial's 100")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--studies", nargs="*", choices=STUDIES, help="all; with --quick the demo's")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of public data; see benchmarks/README.md")
     options = parser.parse_args()
     studies = options.studies or (["enlarged_demo"] if options.quick else list(STUDIES))
-    if "workload" in studies and options.data is None:
+    if options.data is None and any(STUDIES[study].table is real_table for study in studies):
         return not_run("false_alarms", STATEMENT, "needs --data, the folder of public data", options)
     found, notes = [], []
     for study in studies:
         table = _table(study, options.data)
-        cases = [{"seed": seed, "table": digest_of(table)} for seed in range(10 if options.quick else options.worlds)]
+        count = 10 if options.quick else options.worlds or STUDIES[study].worlds
+        cases = [{"seed": seed, "table": digest_of(table)} for seed in range(count)]
         run = partial(run_world, study, options.data)
         rows = resumed(STORE / f"{study}.jsonl", cases, run, workers=options.workers, store=not options.quick)
         found += figures(study, rows)

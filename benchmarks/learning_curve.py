@@ -111,7 +111,7 @@ def subset(table: hag.SweepTable, n_prompts: int, n_samples: int, seed: int) -> 
 
 @cache
 def _table(study: str, data: Path | None) -> hag.SweepTable:
-    return STUDIES[study](data)
+    return STUDIES[study].table(data)
 
 
 def _said(found: hag.Headroom) -> Row:
@@ -231,7 +231,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few fits, nothing stored")
     parser.add_argument("--worlds", type=int, default=24, help="of each point")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--parts", nargs="*", choices=("worlds", *STUDIES), help="worlds and the workload")
+    parser.add_argument(
+        "--parts", nargs="*", choices=("worlds", "workload", "enlarged_demo"), help="worlds and the workload"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of public data; see benchmarks/README.md")
     options = parser.parse_args()
     store = not options.quick

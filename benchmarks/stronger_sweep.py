@@ -45,6 +45,32 @@ def show(table: SweepTable) -> str:
     return "\n".join(lines)
 
 
+def conflict(table: SweepTable) -> str:
+    """What each kind's own best wording is worth over the best one for all, in the mean over all prompts.
+
+    The best are chosen and valued on the same prompts: it is the known task's upper end, not a result.
+    """
+    assert table.tokens is not None
+    lines = ["at each price the best hint for all, and of each kind its own best with its gain there"]
+    for price in configs.PRICES:
+        value = table.means - price * np.nanmean(table.tokens, axis=2)
+        best = int(value.mean(axis=0).argmax())
+        found = []
+        total = 0.0
+        for task in sorted(set(table.tasks)):
+            mine = value[table.tasks == task].mean(axis=0)
+            own = int(mine.argmax())
+            total += (mine[own] - mine[best]) * (table.tasks == task).mean()
+            found.append(f"{task} {named(table.space, own)} {mine[own] - mine[best]:+.3f}")
+        lines.append(f"{price:<7g} {named(table.space, best)}; {'; '.join(found)}; over all {total:+.3f}")
+    return "\n".join(lines)
+
+
+def named(space: DecodingSpace, index: int) -> str:
+    """The first words of a config's hint."""
+    return f"“{' '.join(space[index].hint.split()[:3])}”" if space[index].hint else "(none)"
+
+
 def spent(table: SweepTable) -> str:
     """What a table cost."""
     assert table.tokens is not None
@@ -97,7 +123,7 @@ def main() -> int:
         if not done and not options.show:
             run(prompts, space, options.model_dir)
         table = read(options.data)
-        print(f"{name}: {spent(table)}\n{show(table)}\n")
+        print(f"{name}: {spent(table)}\n{show(table)}\n{conflict(table)}\n")
     return 0
 
 

@@ -15,7 +15,9 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.outcomes import read_outcomes
 from hagpolicy.prompts import Prompt, as_prompts, group_ids
+from hagpolicy.settings_text import SettingsText
 from hagpolicy.space import DecodingSpace
+from hagpolicy.tuning_labels import best_labels, write_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +236,45 @@ class SweepTable:
         )
         seen.__dict__["groups"] = self.groups
         return seen
+
+    def to_instruction_tuning(
+        self,
+        path: str | Path,
+        *,
+        values: np.ndarray | None = None,
+        undecided: bool = True,
+        weights: bool = False,
+        strength: float = 2.0,
+        near: float = 0.05,
+    ) -> int:
+        """Write labels to tune an LLM on, so that it writes its own settings as in HAG (arXiv 2402.11251).
+
+        JSONL, a line a prompt: `messages` with the prompt and a line that asks for its settings (user), and its
+        best config as a JSON object (assistant), as `rivals.self_report.SelfReport(engine, tuned=True)` asks and
+        reads. The label is the config with the best mean reward, shrunk; among those near it the one that is best
+        on the whole (`tuning_labels.best_labels`). For an honest test export `table.take(train)` only.
+
+        Args:
+            path: a file that is written whole or not at all.
+            values: float64 (n_prompts, n_configs), what is to be maximised in place of the mean reward.
+            undecided: keep prompts whose configs all did alike; their label is the config best on the whole.
+            weights: add `weight`: what the label is worth over a config drawn at random, with mean 1.
+            strength: how many samples the expectation that a cell is shrunk to is worth, at least 0.
+            near: what counts as alike, in units of the reward, at least 0.
+
+        Returns:
+            How many prompts were written; one without any scored cell is left out.
+
+        Raises:
+            InvalidInput: a space of one config, values of another shape, or a number out of range.
+            OSError: the file cannot be written.
+        """
+        values = self.means if values is None else np.asarray(values, dtype=np.float64)
+        if values.shape != self.means.shape:
+            raise InvalidInput("values", f"shape {self.means.shape}", f"shape {values.shape}")
+        text = SettingsText(self.space)
+        labels = best_labels(values, self.counts, self.space.deterministic, strength=strength, near=near)
+        return write_labels(path, self.prompts, text, labels, undecided=undecided, weights=weights)
 
     def __repr__(self) -> str:
         shape = " × ".join(

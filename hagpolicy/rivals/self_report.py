@@ -1,0 +1,191 @@
+"""`SelfReport`: the LLM is asked for its own decoding settings, as in HAG (arXiv 2402.11251), before it answers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hagpolicy._digest import digest
+from hagpolicy.config import DecodingConfig
+from hagpolicy.engines.base import Engine, Request
+from hagpolicy.errors import EngineError, InvalidInput
+from hagpolicy.prompts import Message, Prompt
+from hagpolicy.rivals.base import Chosen, Rival
+from hagpolicy.settings_text import SettingsText
+from hagpolicy.table import SweepTable
+from hagpolicy.tuning_labels import best_labels
+
+GREEDY = DecodingConfig(temperature=0.0)
+# An example shows what kind of prompt got which settings; the end of a long one adds little and costs tokens.
+EXAMPLE_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the LLM said about one prompt.
+
+    Attributes:
+        key: digest of the whole question.
+        text: as generated.
+        tokens: new tokens.
+        prompt_tokens: tokens of the question.
+        seconds: share of the time of its batch.
+        engine: digest of the engine's fingerprint.
+    """
+
+    key: str
+    text: str
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+    engine: str
+
+
+class SelfReport(Rival):
+    """Asks the LLM which settings of the space suit a prompt, and reads its answer strictly.
+
+    The question lists the settings in which the space's configs differ, with their values; it is answered
+    greedily. `SettingsText.read` says what counts as an answer; one that is none is -1, the fallback. With
+    examples, the LLM sees as many prompts of the training part with their best settings (`best_labels`), chosen
+    by the seed: each time the next prompt, in shuffled order, whose task and settings were shown least, of those
+    prompts for which the settings make a difference.
+
+    Args:
+        engine: the LLM, or what loads it, called when a question was not answered before; None: only stored
+            answers are used.
+        examples: how many examples are shown, at least 0.
+        tuned: the engine was tuned on `SweepTable.to_instruction_tuning`: it is asked in that file's short form.
+        cache: a file to which answers are added and from which they are read; one engine a file.
+        max_tokens: limit on new tokens.
+
+    Raises:
+        InvalidInput: a negative number of examples, or examples for a tuned engine.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | Callable[[], Engine] | None,
+        examples: int = 0,
+        *,
+        tuned: bool = False,
+        cache: str | Path | None = None,
+        max_tokens: int = 64,
+    ) -> None:
+        if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0 or (tuned and examples):
+            raise InvalidInput("examples", "a whole number, at least 0, and 0 for a tuned engine", examples)
+        self.engine, self.examples, self.tuned, self.max_tokens = engine, examples, tuned, max_tokens
+        self.name = "self_report_tuned" if tuned else f"self_report_{examples}_shot" if examples else "self_report"
+        self.cache = None if cache is None else Path(cache)
+        self._known = {} if self.cache is None else _read(self.cache)
+
+    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
+        """See `Rival.choose`.
+
+        Raises:
+            InvalidInput: questions without a stored answer and no engine, or answers of another engine in the cache.
+            EngineError: the engine failed as a whole.
+        """
+        text = SettingsText(table.space)
+        shown = self.shown(table, values, train, seed) if self.examples else []
+        asked = [self.question(text, prompt, shown) for prompt, one in zip(table.prompts, test, strict=True) if one]
+        answers = self.ask(asked)
+        found = [text.read(answer.text) for answer in answers]
+        return Chosen(
+            np.array([-1 if reading is None else reading.index for reading in found], dtype=np.int64),
+            np.array([answer.tokens + answer.prompt_tokens for answer in answers], dtype=np.float64),
+            np.array([answer.seconds for answer in answers], dtype=np.float64),
+        )
+
+    def shown(self, table: SweepTable, values: np.ndarray, train: np.ndarray, seed: int) -> list[Message]:
+        """The examples as chat messages, a question and its answer in turn."""
+        labels = best_labels(values[train], table.counts[train], table.space.deterministic)
+        rows = np.flatnonzero(train)
+        usable = np.flatnonzero(labels.differs & (labels.index >= 0))
+        order = np.random.default_rng(seed).permutation(usable).tolist()
+        text, seen = SettingsText(table.space), Counter[object]()
+        messages: list[Message] = []
+        for number in range(min(self.examples, len(order))):
+            # min is stable: the first of the shuffled order among equals.
+            best = min(order, key=lambda i: seen["task", table.tasks[rows[i]]] + seen["config", labels.index[i]])
+            order.remove(best)
+            seen.update([("task", table.tasks[rows[best]]), ("config", labels.index[best])])
+            # The first question says what there is to choose; the others need not repeat it.
+            ask = text.short if number else text.listed
+            prompt, config = table.prompts[rows[best]], table.space[int(labels.index[best])]
+            messages.append({"role": "user", "content": ask(prompt.text, EXAMPLE_CHARACTERS)})
+            messages.append({"role": "assistant", "content": text.write(config)})
+        return messages
+
+    def question(self, text: SettingsText, prompt: Prompt, shown: Sequence[Message] = ()) -> list[Message]:
+        """What the LLM is asked about a prompt, as chat messages."""
+        ask = text.short if self.tuned or shown else text.listed
+        return [*shown, {"role": "user", "content": ask(prompt.text)}]
+
+    def ask(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
+        """An answer for each question, from the cache or the engine, which answers many at a time.
+
+        A question that the engine could not take (too long for it) has an empty answer, and is not stored.
+        """
+        keys = [digest([self.max_tokens, *map(dict, question)]) for question in questions]
+        missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in self._known}
+        if missing:
+            self._generate(missing)
+        return [self._known.get(key) or Answer(key, "", 0, 0, 0.0, "") for key in keys]
+
+    def _generate(self, questions: dict[str, Sequence[Message]]) -> None:
+        engine = self._loaded(len(questions))
+        owner = digest(dict(engine.fingerprint))
+        others = {answer.engine for answer in self._known.values()} - {owner}
+        if others:
+            do = "Give each engine a file of its own."
+            raise InvalidInput("cache", "answers of this engine only", f"{self.cache} with another engine's", do)
+        keys = list(questions)
+        requests = [
+            Request(Prompt(tuple(questions[key])), GREEDY, sample=0, seed=0, max_tokens=self.max_tokens) for key in keys
+        ]
+        size = engine.unit_cells
+        starts = range(0, len(requests), size)
+        for unit, outcome in engine.stream(requests[start : start + size] for start in starts):
+            if isinstance(outcome, Exception):
+                raise EngineError(f"{engine.name} could not say its settings: {outcome}") from outcome
+            answers = [
+                Answer(key, one.text, one.tokens, one.prompt_tokens, round(one.seconds, 4), owner)
+                for key, one in zip(keys[unit * size :], outcome, strict=False)
+                if one.finish != "error"
+            ]
+            self._known |= {answer.key: answer for answer in answers}
+            self._store(answers)
+
+    def _loaded(self, wanted: int) -> Engine:
+        if self.engine is None:
+            do = "Give an engine, or the file that holds the answers to these prompts, space and examples."
+            raise InvalidInput("engine", "one, to answer what is not stored", f"None, with {wanted} to answer", do)
+        if not isinstance(self.engine, Engine):
+            self.engine = self.engine()
+        return self.engine
+
+    def _store(self, answers: Sequence[Answer]) -> None:
+        if self.cache is not None and answers:
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            with self.cache.open("a", encoding="utf-8") as file:
+                # Each line begins with the line break, so that one that a killed run left torn is ended.
+                file.writelines("\n" + json.dumps(asdict(answer), ensure_ascii=False) for answer in answers)
+
+
+def _read(path: Path) -> dict[str, Answer]:
+    """Stored answers by key. A torn line, of a run that was killed, is passed over: its question is asked again."""
+    found: dict[str, Answer] = {}
+    for number, line in enumerate(path.read_text("utf-8").split("\n") if path.exists() else [], start=1):
+        try:
+            answer = Answer(**json.loads(line))
+        except ValueError:
+            continue
+        except TypeError as error:
+            raise InvalidInput(f"{path}, line {number}", "a stored answer", f"{line[:80]} ({error})") from error
+        found[answer.key] = answer
+    return found

@@ -109,7 +109,12 @@ def test_one_hint_is_yes_or_no():
 
 def test_the_question_shows_prompt_settings_and_values():
     question = TEXT.listed("Name six rivers.")
-    for part in ("Name six rivers.", "temperature: 0, 0.3, 0.7, 1", "no_repeat_ngram_size: 0, 3", "Think step by step."):
+    for part in (
+        "Name six rivers.",
+        "temperature: 0, 0.3, 0.7, 1",
+        "no_repeat_ngram_size: 0, 3",
+        "Think step by step.",
+    ):
         assert part in question
     assert "top_k" not in question
     long = TEXT.short("begin " + "x" * 5000 + " end")

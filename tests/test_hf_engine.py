@@ -77,6 +77,31 @@ def test_beams_equal_generate(tiny: TransformersEngine, values: dict[str, Any]) 
     assert (found.text, found.tokens) == by_generate(tiny, request)
 
 
+@pytest.mark.parametrize(
+    ("values", "calls"),
+    [({"num_beams": 3}, 1), ({"num_beams": 30}, 2), ({"num_beams": 2, "presence_penalty": 1.0}, 1),
+     ({"num_beams": 2, "repetition_penalty": 1.3}, 3), ({"num_beams": 2, "no_repeat_ngram_size": 2}, 3)],
+)  # fmt: skip
+def test_beams_of_several_prompts_share_a_call_and_equal_generate(
+    tiny: TransformersEngine, values: dict[str, Any], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DecodingConfig(temperature=0.0, **values)
+    unit = [cell(prompt, config, limit=12) for prompt in (QUESTION, LONGER, Prompt(QUESTION.text + " please"))]
+    unit.insert(1, cell(LONGER, SAMPLED, 1))
+    expected = [by_generate(tiny, request) for request in unit if request.config == config]
+    made, generate = [], tiny.model.generate
+
+    def counted(ids: Any, **kwargs: Any) -> Any:
+        made.append(len(ids))
+        return generate(ids, **kwargs)
+
+    monkeypatch.setattr(tiny.model, "generate", counted)
+    found = [completion for index, completion in enumerate(tiny.generate(unit)) if index != 1]
+    assert [(c.text, c.tokens) for c in found] == expected
+    assert len(made) == calls
+    assert sum(made) == 3
+
+
 def test_sampled_rows_depend_on_their_seed_alone(tiny: TransformersEngine) -> None:
     configs = [SAMPLED, DecodingConfig(), DecodingConfig(temperature=0.9, min_p=0.05), DecodingConfig(typical_p=0.7)]
     unit = [cell(prompt, config, 10 * i, 16) for prompt in (QUESTION, LONGER) for i, config in enumerate(configs)]

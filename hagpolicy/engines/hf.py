@@ -16,7 +16,7 @@ import transformers
 from hagpolicy._digest import digest
 from hagpolicy.config import NEUTRAL, DecodingConfig
 from hagpolicy.engines.base import Completion, Engine, Request
-from hagpolicy.engines.hf_alone import generate_alone, goes_alone
+from hagpolicy.engines.hf_alone import calls_of, generate_apart, goes_apart
 from hagpolicy.engines.hf_decode import decode
 from hagpolicy.engines.hf_loading import load, pick_device, state_digest, tokenizer_digest
 from hagpolicy.engines.templated import encode, encode_unit
@@ -156,14 +156,19 @@ class TransformersEngine(Engine):
         """
         done: dict[int, Completion] = {}
         rows: dict[int, list[int]] = {}
+        apart: dict[int, list[int]] = {}
         encoded = encode_unit(self.tokenizer, unit, self._context)
         for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
                 done[index] = Completion("", finish="error", error=ids)
-            elif goes_alone(request.config):
-                done[index] = self._guarded(self._alone, [request], [ids])[0]
+            elif goes_apart(request.config):
+                apart[index] = ids
             else:
                 rows[index] = ids
+        for call in self._calls([unit[index] for index in apart], list(apart.values())):
+            indices = [list(apart)[number] for number in call]
+            found = self._guarded(self._apart, [unit[index] for index in indices], [apart[index] for index in indices])
+            done |= zip(indices, found, strict=True)
         if rows:
             found = self._guarded(self._mixed, [unit[index] for index in rows], list(rows.values()))
             done |= zip(rows, found, strict=True)
@@ -183,6 +188,11 @@ class TransformersEngine(Engine):
     def _context(self) -> float:
         """Most tokens of prompt and answer together."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+
+    @property
+    def _rows(self) -> int:
+        """Most rows that are decoded at once."""
+        return CPU_ROWS if self.model.device.type == "cpu" else GPU_ROWS
 
     def _limit(self, request: Request, ids: list[int]) -> int:
         return int(min(request.max_tokens, self._context - len(ids)))
@@ -209,8 +219,7 @@ class TransformersEngine(Engine):
         owner = [index.setdefault(tuple(one), len(index)) for one in ids]
         limits = [self._limit(request, one) for request, one in zip(requests, ids, strict=True)]
         configs, seeds = [request.config for request in requests], [request.seed for request in requests]
-        at_once = CPU_ROWS if self.model.device.type == "cpu" else GPU_ROWS
-        done = decode(self.model, list(index), owner, configs, seeds, limits, self.end_tokens, at_once)
+        done = decode(self.model, list(index), owner, configs, seeds, limits, self.end_tokens, self._rows)
         lengths = done.lengths.tolist()
         answers = [row[:length] for row, length in zip(done.tokens.tolist(), lengths, strict=True)]
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
@@ -225,13 +234,22 @@ class TransformersEngine(Engine):
             completions.append(said)
         return completions
 
-    def _alone(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
-        """One cell of beam search or of drafts."""
+    def _calls(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[list[int]]:
+        """Numbers of the cells that share a call of the model's own `generate`."""
+        limits = [self._limit(request, ids) for request, ids in zip(requests, prompts, strict=True)]
+        return calls_of([request.config for request in requests], limits, [len(ids) for ids in prompts], self._rows)
+
+    def _apart(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
+        """Cells of beam search that share a call, or one of drafts. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
-        (request,), (ids,) = requests, prompts
-        limit = self._limit(request, ids)
-        done = generate_alone(self.model, ids, request.config, request.seed, limit, self.end_tokens)
-        text = self.tokenizer.decode(done.tokens, skip_special_tokens=True)
-        receipt = {} if limit == request.max_tokens else {"max_tokens": limit}
-        finish, seconds = "stop" if done.stopped else "length", time.perf_counter() - begun
-        return [Completion(text, len(done.tokens), len(ids), seconds, finish, None, receipt, done.passes)]
+        first, limit = requests[0], self._limit(requests[0], prompts[0])
+        done = generate_apart(self.model, prompts, first.config, first.seed, limit, self.end_tokens)
+        per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)
+        receipt = {} if limit == first.max_tokens else {"max_tokens": limit}
+        completions = []
+        for one, ids in zip(done, prompts, strict=True):
+            text = self.tokenizer.decode(one.tokens, skip_special_tokens=True)
+            finish, count = "stop" if one.stopped else "length", len(one.tokens)
+            seconds = per_token * count
+            completions.append(Completion(text, count, len(ids), seconds, finish, None, receipt, one.passes))
+        return completions

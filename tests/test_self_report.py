@@ -116,6 +116,21 @@ def test_examples_are_of_different_tasks_and_settings_and_of_the_training_part()
     assert len(few) == 2 * train.sum()
 
 
+def test_examples_by_reward_are_the_same_under_every_objective(tmp_path):
+    one, engine = table(), Scripted()
+    train, test = masks()
+    path = tmp_path / "self_report_3_shot.jsonl"
+    by_reward = SelfReport(engine, 3, by_reward=True, cache=path)
+    costly = one.means - np.arange(3.0)
+    assert by_reward.shown(one, costly, train, 0) == by_reward.shown(one, one.means, train, 0)
+    assert SelfReport(engine, 3).shown(one, costly, train, 0) != by_reward.shown(one, costly, train, 0)
+    first = by_reward.choose(one, one.means, train, test, 0)
+    stored = SelfReport.from_results(tmp_path, 3).choose(one, costly, train, test, 0)
+    assert stored.indices.tolist() == first.indices.tolist()
+    with pytest.raises(InvalidInput, match=r"self_report\.jsonl"):
+        SelfReport.from_results(tmp_path)
+
+
 def test_prompts_on_which_settings_make_no_difference_are_no_examples():
     one = table()
     values = one.means.copy()
@@ -213,7 +228,8 @@ def test_it_stands_in_the_ladder_with_its_fallbacks():
 def test_the_real_llm_is_asked_and_its_answer_counted(smollm):
     one = SweepTable.from_arrays(["What is 3 + 4?"], SPACE, np.zeros((1, 3)))
     rival = SelfReport(smollm, max_tokens=8)
-    (answer,) = rival.ask([rival.question(SettingsText(SPACE), one.prompts[0])])
+    every = np.ones(1, dtype=bool)
+    (answer,) = rival.ask(rival.questions(one, one.means, every, every, 0))
     assert 1 <= answer.tokens <= 8
     assert answer.prompt_tokens > 50
     assert answer.seconds > 0.0

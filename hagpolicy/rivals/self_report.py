@@ -59,6 +59,8 @@ class SelfReport(Rival):
         engine: the LLM, or what loads it, called when a question was not answered before; None: only stored
             answers are used.
         examples: how many examples are shown, at least 0.
+        by_reward: label the examples by mean reward, whatever is maximised; then the answers stored for one
+            objective serve all.
         tuned: the engine was tuned on `SweepTable.to_instruction_tuning`: it is asked in that file's short form.
         cache: a file to which answers are added and from which they are read; one engine a file.
         max_tokens: limit on new tokens.
@@ -72,16 +74,31 @@ class SelfReport(Rival):
         engine: Engine | Callable[[], Engine] | None,
         examples: int = 0,
         *,
+        by_reward: bool = False,
         tuned: bool = False,
         cache: str | Path | None = None,
-        max_tokens: int = 64,
+        max_tokens: int = 96,
     ) -> None:
         if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0 or (tuned and examples):
             raise InvalidInput("examples", "a whole number, at least 0, and 0 for a tuned engine", examples)
-        self.engine, self.examples, self.tuned, self.max_tokens = engine, examples, tuned, max_tokens
+        self.engine, self.examples, self.by_reward, self.tuned = engine, examples, by_reward, tuned
+        self.max_tokens = max_tokens
         self.name = "self_report_tuned" if tuned else f"self_report_{examples}_shot" if examples else "self_report"
         self.cache = None if cache is None else Path(cache)
         self._known = {} if self.cache is None else _read(self.cache)
+
+    @classmethod
+    def from_results(cls, folder: str | Path, examples: int = 0) -> SelfReport:
+        """The rival from answers that were stored in `folder` as NAME.jsonl, without an LLM; examples by reward.
+
+        Raises:
+            InvalidInput: there is no such file.
+        """
+        rival = cls(None, examples, by_reward=True)
+        path = Path(folder) / f"{rival.name}.jsonl"
+        if not path.exists():
+            raise InvalidInput("folder", f"the file {path.name} in it", str(folder), "Run benchmarks/self_report.py.")
+        return cls(None, examples, by_reward=True, cache=path)
 
     def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
         """See `Rival.choose`.
@@ -90,10 +107,8 @@ class SelfReport(Rival):
             InvalidInput: questions without a stored answer and no engine, or answers of another engine in the cache.
             EngineError: the engine failed as a whole.
         """
+        answers = self.ask(self.questions(table, values, train, test, seed))
         text = SettingsText(table.space)
-        shown = self.shown(table, values, train, seed) if self.examples else []
-        asked = [self.question(text, prompt, shown) for prompt, one in zip(table.prompts, test, strict=True) if one]
-        answers = self.ask(asked)
         found = [text.read(answer.text) for answer in answers]
         return Chosen(
             np.array([-1 if reading is None else reading.index for reading in found], dtype=np.int64),
@@ -101,8 +116,19 @@ class SelfReport(Rival):
             np.array([answer.seconds for answer in answers], dtype=np.float64),
         )
 
+    def questions(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> list[list[Message]]:
+        """What the LLM is asked about each test prompt, as chat messages; arguments as of `choose`."""
+        text = SettingsText(table.space)
+        shown = self.shown(table, values, train, seed) if self.examples else []
+        ask = text.short if self.tuned or shown else text.listed
+        prompts = [table.prompts[row] for row in np.flatnonzero(test).tolist()]
+        return [[*shown, {"role": "user", "content": ask(prompt.text)}] for prompt in prompts]
+
     def shown(self, table: SweepTable, values: np.ndarray, train: np.ndarray, seed: int) -> list[Message]:
         """The examples as chat messages, a question and its answer in turn."""
+        values = table.means if self.by_reward else values
         labels = best_labels(values[train], table.counts[train], table.space.deterministic)
         rows = np.flatnonzero(train)
         usable = np.flatnonzero(labels.differs & (labels.index >= 0))
@@ -120,11 +146,6 @@ class SelfReport(Rival):
             messages.append({"role": "user", "content": ask(prompt.text, EXAMPLE_CHARACTERS)})
             messages.append({"role": "assistant", "content": text.write(config)})
         return messages
-
-    def question(self, text: SettingsText, prompt: Prompt, shown: Sequence[Message] = ()) -> list[Message]:
-        """What the LLM is asked about a prompt, as chat messages."""
-        ask = text.short if self.tuned or shown else text.listed
-        return [*shown, {"role": "user", "content": ask(prompt.text)}]
 
     def ask(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
         """An answer for each question, from the cache or the engine, which answers many at a time.

@@ -86,7 +86,7 @@ def answer_loss(model: Any, batch: Sequence[Example]) -> Tensor:
 def _batches(examples: Sequence[Example], draw: random.Random) -> list[list[Example]]:
     """Batches of examples of similar length, so that little is padded, in random order."""
     mixed = draw.sample(examples, len(examples))
-    mixed.sort(key=lambda example: (len(example[0]) + draw.randint(0, 16)))
+    mixed.sort(key=lambda example: len(example[0]) + draw.randint(0, 16))
     batches = [mixed[start : start + BATCH] for start in range(0, len(mixed), BATCH)]
     draw.shuffle(batches)
     return batches

@@ -159,7 +159,12 @@ class SelfReport(Rival):
         return [self._known.get(key) or Answer(key, "", 0, 0, 0.0, "") for key in keys]
 
     def _generate(self, questions: dict[str, Sequence[Message]]) -> None:
-        engine = self._loaded(len(questions))
+        if self.engine is None:
+            do = "Give an engine, or the file that holds the answers to these prompts, space and examples."
+            raise InvalidInput(
+                "engine", "one, to answer what is not stored", f"None, with {len(questions)} to answer", do
+            )
+        engine = self.loaded()
         owner = digest(dict(engine.fingerprint))
         others = {answer.engine for answer in self._known.values()} - {owner}
         if others:
@@ -182,10 +187,14 @@ class SelfReport(Rival):
             self._known |= {answer.key: answer for answer in answers}
             self._store(answers)
 
-    def _loaded(self, wanted: int) -> Engine:
+    def loaded(self) -> Engine:
+        """The LLM, loaded where it is not.
+
+        Raises:
+            InvalidInput: there is none.
+        """
         if self.engine is None:
-            do = "Give an engine, or the file that holds the answers to these prompts, space and examples."
-            raise InvalidInput("engine", "one, to answer what is not stored", f"None, with {wanted} to answer", do)
+            raise InvalidInput("engine", "an engine, or what loads it", "None")
         if not isinstance(self.engine, Engine):
             self.engine = self.engine()
         return self.engine

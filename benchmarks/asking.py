@@ -1,0 +1,110 @@
+"""What `self_report.py` and `hag_tuning.py` share: the LLM that is asked, and what its answers are worth and cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from predict_speed import fitted_policy
+from record import RESULTS, Figure, bootstrap, figure
+
+from hagpolicy import Engine, Policy, Prompt, Request, load_engine
+from hagpolicy.estimates import GroupBootstrap, taken
+from hagpolicy.prompts import Message
+from hagpolicy.rivals.self_report import GREEDY, Answer, SelfReport
+from hagpolicy.settings_text import SettingsText
+
+FOLDER = RESULTS / "self_report"
+LATENCIES = FOLDER / "latencies.json"
+# The rival of the ladders: the examples that a prompt is asked with.
+EXAMPLES = 4
+CALLS, PREDICTS = 20, 25
+
+
+def smollm2() -> Engine:
+    """The LLM as the workload is swept, on one thread."""
+    import torch
+    from workload.configs import DTYPE
+
+    torch.set_num_threads(1)
+    return load_engine("smollm2", dtype=DTYPE)
+
+
+def file_of(rival: SelfReport) -> Path:
+    """Where a rival's answers are stored, as `SelfReport.from_results` finds them."""
+    return FOLDER / f"{rival.name}.jsonl"
+
+
+def worth(name: str, Y: np.ndarray, choices: np.ndarray, sbs: np.ndarray, boot: GroupBootstrap) -> list[Figure]:
+    """Mean reward and paired gain over SBS of choices made for each prompt, -1 falling back to SBS.
+
+    Args:
+        name: of the line.
+        Y: float64 (n_prompts, n_configs).
+        choices, sbs: int64 (n_prompts,).
+        boot: draws over groups.
+    """
+    reward, reference = taken(Y, np.where(choices < 0, sbs, choices)), taken(Y, sbs)
+    value, gain = boot.mean(reward), boot.mean(reward - reference)
+    return [
+        figure(f"{name}: reward", value.value, value.low, value.high, unit="reward"),
+        figure(f"{name}: over SBS", gain.value, gain.low, gain.high, unit="reward gain"),
+    ]
+
+
+def said(name: str, text: SettingsText, answers: Sequence[Answer]) -> list[Figure]:
+    """How the answers could be read, how many configs they name, and what they cost in tokens."""
+    readings = [text.read(answer.text) for answer in answers]
+    found = [reading for reading in readings if reading is not None]
+    exact = sum(reading.exact for reading in found)
+    most = max(np.bincount([reading.index for reading in found])) if found else 0
+    count = len(answers)
+    return [
+        figure(f"{name}: names a config", exact / count, unit="share"),
+        figure(f"{name}: well formed, nearest config taken", (len(found) - exact) / count, unit="share"),
+        figure(f"{name}: not well formed, falls back to SBS", 1 - len(found) / count, unit="share"),
+        figure(f"{name}: different configs named", len({reading.index for reading in found}), unit="configs"),
+        figure(f"{name}: the config named most", most / count, unit="share"),
+        figure(f"{name}: tokens of the question", np.mean([one.prompt_tokens for one in answers]), unit="tokens"),
+        figure(f"{name}: tokens of the answer", np.mean([one.tokens for one in answers]), unit="tokens"),
+        figure(f"{name}: seconds in batches", np.mean([one.seconds for one in answers]), unit="s/prompt"),
+    ]
+
+
+def cost(name: str, rival: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[Figure]:
+    """What a call costs, batch 1 on one thread, beside `predict`, measured in turn; stored, so measured once."""
+    stored = json.loads(LATENCIES.read_text("utf-8")) if LATENCIES.exists() else {}
+    if name not in stored:
+        stored[name] = _measured(rival, questions, texts)
+        LATENCIES.parent.mkdir(parents=True, exist_ok=True)
+        LATENCIES.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
+    pairs = np.array(stored[name])
+    asked, predicted = np.median(pairs, axis=0)
+    ratio = bootstrap(pairs, lambda rows, axis: np.divide(*np.median(rows, axis=axis)))
+    return [
+        figure(f"{name}: seconds of stage one, batch 1, median", asked, unit="s"),
+        figure(f"{name}: predict beside it, median", predicted * 1e6, unit="µs"),
+        figure(f"{name}: stage one / predict", *ratio, unit="times", at_least=1000),
+    ]
+
+
+def _measured(rival: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[list[float]]:
+    """Seconds of the LLM's answer and of `predict`, for some of the prompts."""
+    engine = rival.loaded()
+    policy: Policy = fitted_policy("ridge", list(texts))
+    pairs = []
+    for row in np.linspace(0, len(texts) - 1, CALLS + 1).astype(int).tolist():
+        request = Request(Prompt(tuple(questions[row])), GREEDY, 0, 0, rival.max_tokens)
+        begun = time.perf_counter()
+        engine.generate([request])
+        answered = time.perf_counter() - begun
+        times = []
+        for _ in range(PREDICTS):
+            begun = time.perf_counter()
+            policy.predict(texts[row])
+            times.append(time.perf_counter() - begun)
+        pairs.append([round(answered, 4), round(float(np.median(times)), 8)])
+    return pairs[1:]  # the first call warms both up

@@ -1,0 +1,152 @@
+"""HAG's own method on one split: the LLM is tuned to write its own settings, then answers with them.
+
+    python benchmarks/hag_tuning.py --data DIR
+
+Half of the workload's prompts (groups kept together) label SmolLM2-135M-Instruct's best settings; low-rank
+adapters are tuned on these labels (Hyperparameter Aware Generation, arXiv 2402.11251), and with the adapters on it
+writes settings for the other half. The answers of stage two are the frozen LLM's: their rewards are the table's
+cells. Beside it on the same split: the LLM untuned, with and without examples, and our policy.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from asking import EXAMPLES, FOLDER, cost, file_of, said, smollm2, worth
+from lora import ALPHA, EPOCHS, RANK, RATE, tune
+from record import Figure, arguments, figure, not_run, record
+from workload.tables import workload_table
+
+import hagpolicy as hag
+from hagpolicy._digest import digest_file
+from hagpolicy.caveats import comparable
+from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.errors import HagError
+from hagpolicy.estimates import GroupBootstrap, fold_numbers
+from hagpolicy.rivals.self_report import SelfReport
+from hagpolicy.settings_text import SettingsText
+
+STATEMENT = (
+    "What SmolLM2-135M-Instruct gains when it is tuned to write its own settings, beside a policy, on one split."
+)
+SEED = 0
+TUNED = FOLDER / "tuning.json"
+
+
+def main() -> int:
+    args = arguments((__doc__ or "").split("\n")[0])
+    if args.data is None:
+        return not_run("hag_tuning", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+    try:
+        table = comparable(workload_table(args.data))
+    except (HagError, FileNotFoundError) as error:
+        return not_run("hag_tuning", STATEMENT, f"what it reads is not stored: {error}", args)
+    if args.quick:
+        table = table.take(np.arange(len(table.prompts)) % 30 == 0)
+    train = fold_numbers(table.groups, 2, SEED) == 0
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "labels.jsonl"
+        count = table.take(train).to_instruction_tuning(labels)
+        told = tuning(labels, FOLDER if not args.quick else Path(folder))
+        figures = compared(table, train, told, labels, store=not args.quick)
+    return record("hag_tuning", STATEMENT, figures, args, notes(table, train, count))
+
+
+def tuning(labels: Path, folder: Path) -> dict[str, Any]:
+    """What is known of the tuning; what was stored for other labels is dropped."""
+    path, own = folder / TUNED.name, digest_file(labels)
+    stored = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if stored.get("labels") != own:
+        for stale in (path, folder / "self_report_tuned.jsonl"):
+            stale.unlink(missing_ok=True)
+        return {"labels": own, "path": path}
+    return {**stored, "path": path}
+
+
+def tuned_engine(told: dict[str, Any], labels: Path) -> TransformersEngine:
+    """The LLM with adapters tuned on the labels; losses and time are stored."""
+    engine = cast(TransformersEngine, smollm2())
+    begun, processor = time.perf_counter(), time.process_time()
+    losses = tune(engine, labels, seed=SEED)
+    told |= {
+        "losses": [round(loss, 4) for loss in losses],
+        "seconds": round(time.perf_counter() - begun, 1),
+        "processor_seconds": round(time.process_time() - processor, 1),
+    }
+    path = told["path"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({name: told[name] for name in sorted(told.keys() - {"path"})}) + "\n", "utf-8")
+    # Under another name and with a digest of its own: these are other weights.
+    return TransformersEngine(engine.model, engine.tokenizer, name="SmolLM2-135M-Instruct, tuned")
+
+
+def compared(
+    table: hag.SweepTable, train: np.ndarray, told: dict[str, Any], labels: Path, *, store: bool
+) -> list[Figure]:
+    """Every way to choose on the test half, over the single best config of the training half."""
+    test = ~train
+    Y, held = table.common_means, table.take(test)
+    boot = GroupBootstrap(held.groups, seed=SEED)
+    best = int(Y[train].mean(axis=0).argmax())
+    sbs = np.full(int(test.sum()), best)
+    default = np.full_like(sbs, table.default if table.default is not None else best)
+    figures = worth("engine default", Y[test], default, sbs, boot) + worth("SBS", Y[test], sbs, sbs, boot)[:1]
+    policy = hag.fit(table.take(train))
+    chosen = np.array([decision.index for decision in policy.decide_batch(held.prompts)])
+    figures += worth("policy", Y[test], chosen, sbs, boot)
+    figures.append(figure("policy: a per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
+    for rival in rivals(told, labels, store=store):
+        questions = rival.questions(table, Y, train, test, SEED)
+        answers = rival.ask(questions)
+        text = SettingsText(table.space)
+        readings = [text.read(answer.text) for answer in answers]
+        indices = np.array([-1 if reading is None else reading.index for reading in readings])
+        figures += worth(rival.name, Y[test], indices, sbs, boot) + said(rival.name, text, answers)
+        if store:
+            figures += cost(rival.name, rival, questions, [prompt.text for prompt in held.prompts])
+    losses = told["losses"]
+    tenth = max(1, len(losses) // 10)
+    figures.append(figure("tuning: loss of the first tenth of the steps", np.mean(losses[:tenth]), unit="nats/token"))
+    figures.append(figure("tuning: loss of the last tenth of the steps", np.mean(losses[-tenth:]), unit="nats/token"))
+    figures.append(figure("tuning: processor time", told["processor_seconds"], unit="s"))
+    return figures
+
+
+def rivals(told: dict[str, Any], labels: Path, *, store: bool) -> list[SelfReport]:
+    """The LLM asked as it is, with examples, and tuned."""
+    made = [
+        SelfReport(smollm2, 0, by_reward=True),
+        SelfReport(smollm2, EXAMPLES, by_reward=True),
+        SelfReport(lambda: tuned_engine(told, labels), tuned=True),
+    ]
+    if not store:
+        return made
+    return [
+        SelfReport(one.engine, one.examples, by_reward=one.by_reward, tuned=one.tuned, cache=file_of(one))
+        for one in made
+    ]
+
+
+def notes(table: hag.SweepTable, train: np.ndarray, count: int) -> str:
+    """What was split, tuned and measured."""
+    return (
+        f"{int(train.sum())} prompts to train on, {int((~train).sum())} to test on, groups kept together. SBS, labels, "
+        f"examples and the policy (`fit` with its defaults) come from the training half. {count} labels: the best "
+        f"config by shrunk mean reward, near-ties going to the config that is best on the whole. Adapters of rank "
+        f"{RANK} (alpha {ALPHA}) in all linear layers, {EPOCHS} epochs, rate {RATE:g}, loss on the answer alone. Stage "
+        "one is greedy, bfloat16, one thread; stage two is the frozen LLM with the settings named, so its rewards are "
+        "the table's cells. Intervals are paired bootstraps over groups of the test half."
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

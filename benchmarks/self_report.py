@@ -1,0 +1,97 @@
+"""The LLM asked for its own decoding settings, with no example and with four, on every prompt of the workload.
+
+    python benchmarks/self_report.py --data DIR
+
+Stores the answers (`benchmarks/results/self_report/`), from which `SelfReport.from_results` makes the rivals of
+the ladders without an LLM; asks only what is not stored. Examples come from the training part of each fold of
+`fit`, labelled by mean reward. The prompts of the budgets table are asked too.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+import numpy as np
+from asking import EXAMPLES, cost, file_of, said, smollm2, worth
+from record import Figure, arguments, not_run, record
+from workload.tables import budgets_table, workload_table
+
+from hagpolicy import SweepTable
+from hagpolicy.caveats import comparable
+from hagpolicy.errors import HagError
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
+from hagpolicy.evaluation import N_FOLDS
+from hagpolicy.rivals import crossfit_rival
+from hagpolicy.rivals.self_report import SelfReport
+from hagpolicy.settings_text import SettingsText
+
+STATEMENT = "What SmolLM2-135M-Instruct gains by choosing its own settings when asked, and what asking costs."
+SEED = 0
+
+
+def main() -> int:
+    args = arguments((__doc__ or "").split("\n")[0])
+    if args.data is None:
+        return not_run("self_report", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+    try:
+        workload, budgets = comparable(workload_table(args.data)), comparable(budgets_table(args.data))
+    except (HagError, FileNotFoundError) as error:
+        return not_run("self_report", STATEMENT, f"what it reads is not stored: {error}", args)
+    if args.quick:
+        workload = budgets = workload.take(np.arange(len(workload.prompts)) % 60 == 0)
+    figures: list[Figure] = []
+    engine = None
+    for examples in (0, EXAMPLES):
+        rival = SelfReport(engine or smollm2, examples, by_reward=True)
+        if not args.quick:
+            rival = SelfReport(engine or smollm2, examples, by_reward=True, cache=file_of(rival))
+        figures += asked(rival, workload, measure=not args.quick)
+        fold_by_fold(rival, budgets)
+        engine = rival.engine
+    return record("self_report", STATEMENT, figures, args, notes(workload, budgets))
+
+
+def fold_by_fold(rival: SelfReport, table: SweepTable) -> np.ndarray:
+    """int64 (n_prompts,): the rival's choices on the folds of `fit`, -1 where it falls back."""
+    folds = fold_numbers(table.groups, N_FOLDS, SEED)
+    return crossfit_rival(rival, table, table.common_means, folds, SEED).indices
+
+
+def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure]:
+    """Reward, how the answers could be read, and cost."""
+    Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
+    folds = fold_numbers(table.groups, N_FOLDS, SEED)
+    sbs = crossfit_sbs(Y, folds)
+    figures = worth(rival.name, Y, fold_by_fold(rival, table), sbs, boot)
+    questions = [
+        (row, question)
+        for fold in np.unique(folds)
+        for row, question in zip(
+            np.flatnonzero(folds == fold).tolist(),
+            rival.questions(table, Y, folds != fold, folds == fold, SEED),
+            strict=True,
+        )
+    ]
+    ordered = [question for _, question in sorted(questions, key=lambda pair: pair[0])]
+    figures += said(rival.name, SettingsText(table.space), rival.ask(ordered))
+    if measure:
+        figures += cost(rival.name, rival, ordered, [prompt.text for prompt in table.prompts])
+    return figures
+
+
+def notes(workload: SweepTable, budgets: SweepTable) -> str:
+    """What was asked, and how the answers are read."""
+    return (
+        f"{len(workload.prompts)} prompts × {len(workload.space)} configs; {len(budgets.prompts)} of the budgets table "
+        f"were asked too. Greedy answers, bfloat16, one thread; other work ran on the machine. An answer is a JSON "
+        "object or lines `name: value`; settings that are no config of the space count as the nearest one, anything "
+        "else as the single best config of the training part. Examples: prompts of the training part with their best "
+        "settings by shrunk mean reward, of different tasks and settings."
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -41,7 +41,11 @@ def filled(run: Run) -> SweepTable:
 
 
 def shown(table: SweepTable) -> str:
-    """Mean reward and mean tokens by config and task, the best config of every task, and what the table cost."""
+    """Mean reward and mean tokens by config and task, the best config of every task, and what the table cost.
+
+    Of prompts that all configs have answered: the others come with the rest of the sweep.
+    """
+    table = table.take(table.complete)
     assert table.tokens is not None
     assert table.seconds is not None
     lengths = np.nanmean(table.tokens, axis=2)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +234,29 @@ def test_the_real_llm_is_asked_and_its_answer_counted(smollm):
     assert 1 <= answer.tokens <= 8
     assert answer.prompt_tokens > 50
     assert answer.seconds > 0.0
+
+
+def test_adapters_learn_labels_and_leave_the_model_as_it_was(tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    torch = pytest.importorskip("torch")
+    from tiny_llama import tiny_model, tiny_tokenizer
+
+    from hagpolicy.engines.hf import TransformersEngine
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import lora
+
+    monkeypatch.setattr(lora, "BATCH", 2)
+    monkeypatch.setattr(lora, "RATE", 5e-3)
+    labels = {"what is the sum": "red blue", "why sky": "green", "count to ten": "red blue", "name three": "green"}
+    chats = [[{"role": "user", "content": ask}, {"role": "assistant", "content": say}] for ask, say in labels.items()]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats), "utf-8")
+    engine = TransformersEngine(tiny_model(), tiny_tokenizer())
+    before = {name: weight.clone() for name, weight in engine.model.state_dict().items()}
+    losses = lora.tune(engine, path, epochs=30)
+    assert losses[-1] < 0.5 * losses[0]
+    requests = [Request(Prompt((chat[0],)), DecodingConfig(temperature=0.0), 0, 0, 4) for chat in chats]
+    assert [done.text for done in engine.generate(requests)] == list(labels.values())
+    kept = {name.replace(".base_layer", ""): weight for name, weight in engine.model.state_dict().items()}
+    assert all(torch.equal(weight, kept[name]) for name, weight in before.items())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from hagpolicy.policy import Policy
 
@@ -20,21 +22,27 @@ def policy_card(policy: Policy) -> str:
         "",
         f"- engine it was swept on: {engine}",
         f"- sweep: {limit}, {training or 'an unknown number of'} training prompts",
-        f"- encoder {policy.encoder['name']}, learner {policy.learner}, margin {policy.margin:g}",
+        f"- encoder {policy.encoder['name']}, learner {policy.learner}, margin "
+        + ", ".join(f"{point.margin:g}" for point in policy.dial.points),
         "- contents: no training text, no reward of a single prompt; "
         + ("vectors of the training prompts are inside the graph" if policy.carries_vectors else "no training vector"),
         "",
         "## Configurations",
         "",
-        "| number | configuration | mean reward in training |",
-        "|---|---|---|",
+        "| number | configuration | " + " | ".join(f"{point.name}, in training" for point in policy.dial.points) + " |",
+        "|---|---|" + "---|" * len(policy.dial.points),
     ]
-    for number, (config, mean) in enumerate(zip(policy.space, policy.training_means, strict=True)):
+    means = np.array([point.weights for point in policy.dial.points]) @ policy.dial.means
+    best = means.argmax(axis=1)
+    for number, config in enumerate(policy.space):
         name = str(config).replace("|", "\\|").replace("\n", " ")
-        note = " (the best single one)" if number == policy.sbs_index else ""
-        lines.append(f"| {number} | {name}{note} | {mean:.3f} |")
-    if policy.evaluation is not None:
-        lines += ["", "## Evaluation, on prompts that were not trained on", "", "```", str(policy.evaluation), "```"]
+        column = zip(means[:, number], best, strict=True)
+        cells = [f"{mean:.3f}{' (the best single one)' if one == number else ''}" for mean, one in column]
+        lines.append(f"| {number} | {name} | {' | '.join(cells)} |")
+    for point, evaluation in zip(policy.dial.points, policy.evaluations, strict=True):
+        if evaluation is not None:
+            lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
+            lines += [point.reason, ""] * bool(policy.dial.argument) + ["```", str(evaluation), "```"]
     lines += [
         "",
         "## Use",
@@ -43,7 +51,7 @@ def policy_card(policy: Policy) -> str:
         "import hagpolicy",
         "",
         'policy = hagpolicy.load("this folder")',
-        "decision = policy.decide(prompt)",
+        f"decision = policy.decide(prompt{_dial(policy)})",
         'rendering = decision.render("transformers")',
         "```",
         "",
@@ -52,3 +60,10 @@ def policy_card(policy: Policy) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _dial(policy: Policy) -> str:
+    """The argument that turns the dial, with one of its values; "" where there is nothing to turn."""
+    if not policy.dial.argument:
+        return ""
+    return f", {policy.dial.argument}={policy.dial.points[-1].at:g}"

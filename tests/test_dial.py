@@ -171,3 +171,13 @@ def test_the_command_line_turns_the_dial(
     assert said["cost"] == pytest.approx(20, abs=12)
     assert main(["predict", folder, "What is 3 plus 4?", "--n", "4"]) == 2
     assert "turned by price" in capsys.readouterr().err
+
+
+def test_card_and_report_show_every_point(policy: hag.Policy, table: hag.SweepTable, tmp_path: Path) -> None:
+    card = (policy.save(tmp_path / "policy") / "README.md").read_text("utf-8")
+    page = hag.write_report(tmp_path / "report.html", table=table, policy=policy).read_text("utf-8")
+    for point in policy.dial.points:
+        assert point.name in page
+        assert point.reason in card
+    assert "policy.decide(prompt, price=0.004)" in card
+    assert "The dial" in page

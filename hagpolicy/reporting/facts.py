@@ -151,6 +151,26 @@ def ladder_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     return rows
 
 
+def dial_rows(policy: Policy) -> list[dict[str, str]]:
+    """What the gate decided at each point of the dial; empty where there is nothing to turn."""
+    points = policy.dial.points if policy.dial.argument else ()
+    rows = []
+    for point, evaluation in zip(points, policy.evaluations, strict=False):
+        best = policy.space[int((np.array(point.weights) @ policy.dial.means).argmax())]
+        candidate = evaluation.candidate if evaluation is not None else None
+        gain = candidate.gain if candidate is not None else None
+        rows.append(
+            {
+                "name": point.name,
+                "best": config_words(best),
+                "gain": "" if gain is None else signed(gain.value),
+                "interval": "" if gain is None else f"{signed(gain.low)} to {signed(gain.high)}",
+                "ships": "per-prompt policy" if point.ships else "single best",
+            }
+        )
+    return rows
+
+
 def cost_rows(table: SweepTable) -> list[dict[str, Any]]:
     """New tokens and seconds of an answer by config, dearest first; empty where neither is known."""
     columns = {name: _means(getattr(table, name)) for name in ("tokens", "seconds")}

@@ -43,3 +43,8 @@ def row_words(name: str) -> str:
 def row_note(name: str, note: str) -> str:
     """A row's note, unless the row's own words say it already."""
     return "" if note in row_words(name) else note
+
+
+def value_words(objective: str) -> str:
+    """What is maximised, as the name of an axis."""
+    return "mean reward" if objective == "reward" else objective

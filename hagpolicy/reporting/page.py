@@ -10,7 +10,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.evaluation import Headroom
 from hagpolicy.evaluation import headroom as find_headroom
 from hagpolicy.reporting import facts
-from hagpolicy.reporting.labels import config_words, signed
+from hagpolicy.reporting.labels import config_words, signed, value_words
 from hagpolicy.reporting.output import write_text
 from hagpolicy.reporting.plots import Line, interval_plot
 from hagpolicy.results import Estimate, Evaluation
@@ -57,7 +57,7 @@ def write_report(
     jinja2 = require("jinja2", "report", "the report")
     if policy is not None and policy.space != table.space:
         raise InvalidInput("policy", f"one over the table's space, {table.space!r}", policy.space)
-    found = headroom or find_headroom(table)
+    found = headroom or find_headroom(table, objective=policy.dial.points[0].objective if policy else "reward")
     shown = evaluation or (policy.evaluation if policy is not None else None)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hagpolicy", "assets/report"),
@@ -73,13 +73,15 @@ def write_report(
         "default": _default_verdict(table, found, shown),
         "per_prompt": _per_prompt_verdict(found, shown),
         "rewards": facts.reward_grid(table, found.sbs_index),
-        "headroom_plots": _plots(jinja2, facts.headroom_lines(found), "headroom", None, "mean reward"),
+        "headroom_plots": _plots(jinja2, facts.headroom_lines(found), "headroom", None, value_words(found.objective)),
+        "objective": value_words(found.objective),
         "gains": _headroom_gains(found),
         "ladder": facts.ladder_rows(shown) if shown else [],
         "ladder_plots": _plots(jinja2, facts.ladder_lines(shown), "ladder", "SBS", "gain over the SBS")
         if shown
         else [],
         "evaluation": shown,
+        "dial": facts.dial_rows(policy) if policy is not None else [],
         "choices": _choices(policy, table, found) if policy is not None else [],
         "costs": facts.cost_rows(table),
         "left_out": facts.left_out(table, found),

@@ -10,9 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweeping_world import cells_of, same
 
-from hagpolicy import DecodingSpace, Score, SimulatedEngine, SweepTable, load_table, rescore, sweep
+from hagpolicy import (
+    DecodingConfig,
+    DecodingSpace,
+    Prompt,
+    Score,
+    SimulatedEngine,
+    SweepTable,
+    load_table,
+    rescore,
+    sweep,
+)
 from hagpolicy.answers import AnswerCodes, answer_key, renumbered
 from hagpolicy.errors import InvalidInput
+from hagpolicy.scorers import votes
 from hagpolicy.sweeping import drive
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])
@@ -195,3 +206,20 @@ def test_answers_belong_to_the_scorer_that_is_asked_for(folder):
     assert none.answers is None
     assert same(load_table(folder, scorer="simulated"), first)
     np.testing.assert_array_equal(load_table(folder, scorer="simulated").answers, first.answers)
+
+
+def test_remarks_of_scorers_are_no_answers_to_vote_on(tmp_path):
+    engine = SimulatedEngine(0)
+    table = sweep(
+        engine,
+        [Prompt("Name two rivers.", reference=2, task="lists"), Prompt("What is 2 + 2?", reference=4, task="sums")],
+        DecodingSpace([DecodingConfig(), DecodingConfig(temperature=0.0)]),
+        {"lists": "distinct_items", "sums": "numeric_match"},
+        samples=2,
+        max_tokens=8,
+        out=tmp_path / "sweep",
+        progress=False,
+    )
+    assert votes("numeric_match 1")
+    assert not votes("0.8*judge+0.2*brevity")
+    assert table.answers is None or (table.answers[0] == -1).all()

@@ -13,6 +13,7 @@ from hagpolicy.answers import NONE, renumbered
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.prompts import Prompt, as_prompts
+from hagpolicy.scorers import votes
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store.cells import View, fill
 from hagpolicy.store.files import Place
@@ -119,7 +120,8 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         scored = records.find(view.keys[i] for i in mine)
         values = records.column("reward")
         rewards[mine] = fill(view, scored, values)
-        answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NONE)
+        if votes(name):
+            answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NONE)
         without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
         for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):
             failures[_reason(store, name, row, cell)] += 1

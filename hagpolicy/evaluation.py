@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,7 +161,7 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
-    by_task = None if tasks is None else boot.mean(taken(Y, tasks) - sbs)
+    by_task = None if tasks is None else boot.crossfitted(taken(Y, tasks) - sbs)
     could_win_low = None if sampled is None else boot.mean(sampled - sbs)
     detectable = detectable_gain(Y, sbs_index, boot)
     return Headroom(
@@ -218,6 +218,7 @@ def evaluate(
     setting = policy.dial.setting(price, n)
     fixed = np.full(len(kept.prompts), setting.reference)
     ladder = shared_ladder(kept, framed(kept, objectives), 0, fixed, boot, seed)
+    ladder = replace(ladder, crossfitted=False)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best: dict[str, int] = policy.manifest["task_best"][point]

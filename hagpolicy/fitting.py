@@ -176,7 +176,7 @@ def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -
     silent = found.indices < 0
     notes = [rival.told] if rival.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
-    return ladder.chosen(np.where(silent, ladder.sbs, found.indices), ", ".join(notes))
+    return ladder.chosen(np.where(silent, ladder.sbs, found.indices), ", ".join(notes), learned=True)
 
 
 def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:

@@ -40,6 +40,7 @@ class Ladder:
         raced: the sweep kept some of its configs only, and Y is of those.
         halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
         needs: samples that each half must hold.
+        crossfitted: the best config of each task is chosen on the other folds, not on other prompts altogether.
         costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
         cost_unit: "tokens" or "seconds"; "" where costs are unknown.
     """
@@ -54,6 +55,7 @@ class Ladder:
     raced: bool = False
     halves: Callable[[np.ndarray], np.ndarray] | None = None
     needs: int = 1
+    crossfitted: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
 
@@ -66,15 +68,17 @@ class Ladder:
         """Mean cost of an answer by choices, int64 (n_prompts,)."""
         return None if self.costs is None else float(taken(self.costs, choices).mean())
 
-    def chosen(self, choices: np.ndarray, note: str = "") -> Entry:
-        """A line whose choices, int64 (n_prompts,), were made before looking at these rewards."""
-        entry = self.fixed(taken(self.Y, choices), note)
+    def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
+        """A line whose choices, int64 (n_prompts,), were made before looking at these rewards; `learned`: on the
+        other folds, whose errors hang together."""
+        entry = self.fixed(taken(self.Y, choices), note, learned=learned)
         return replace(entry, cost=self.cost(choices))
 
-    def fixed(self, values: np.ndarray, note: str = "") -> Entry:
+    def fixed(self, values: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
         """A line of values (n_prompts,) that no one choice of configs gives."""
-        over = None if self.default is None else self.boot.mean(values - self.Y[:, self.default])
-        return Entry(self.boot.mean(values), self.boot.mean(values - self.reference), over, note)
+        mean = self.boot.crossfitted if learned else self.boot.mean
+        over = None if self.default is None else mean(values - self.Y[:, self.default])
+        return Entry(mean(values), mean(values - self.reference), over, note)
 
     def split(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples."""
@@ -94,7 +98,7 @@ class Ladder:
         entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
         entries["sbs"] = self.chosen(self.sbs)
         if per_task is not None:
-            entries["best_per_task"] = self.chosen(per_task, "told the task")
+            entries["best_per_task"] = self.chosen(per_task, "told the task", learned=self.crossfitted)
         entries.update(contenders)
         split = self.split()
         if split is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from hagpolicy.caveats import comparable, counted, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, interval, taken
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, taken
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.maxima import Maxima, maxima_of
 from hagpolicy.near_duplicates import similar_warning
@@ -140,9 +140,9 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
         configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
         best_single=kept.space[int(alone.mean(axis=0).argmax())] if every else None,
         one_sample=kept.space[int(Y.mean(axis=0).argmax())],
-        value=_estimate(value, boot),
-        over_best_single=_estimate(value - taken(alone, crossfit_sbs(alone, folds)), boot) if every else None,
-        over_one_sample=_estimate(value - taken(Y, crossfit_sbs(Y, folds)), boot),
+        value=boot.crossfitted(value),
+        over_best_single=boot.crossfitted(value - taken(alone, crossfit_sbs(alone, folds))) if every else None,
+        over_one_sample=boot.crossfitted(value - taken(Y, crossfit_sbs(Y, folds))),
         n_prompts=len(Y),
         n_groups=boot.n_groups,
         n_left_out=left_out,
@@ -202,20 +202,6 @@ def _chosen(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) -> np.n
         found.append(bettered(drawn, value))
     best = max(value for _, value in found)
     return next(drawn for drawn, value in found if value >= best - _ROUNDING)
-
-
-def _estimate(values: np.ndarray, boot: GroupBootstrap) -> Estimate:
-    """Mean of cross-fitted values (n_prompts,), its interval from the groups that each draw leaves out.
-
-    Sets chosen on overlapping prompts err together, so an interval that takes folds for independent is too narrow.
-    That of the groups left out, as the gate's, is 1.31 times as wide.
-    """
-    left_out = (boot.counts == 0).astype(np.float64)
-    sizes = left_out @ boot.sizes
-    some = sizes > 0
-    if boot.n_groups == 1 or not some.any():
-        return boot.mean(values)
-    return interval(float(values.mean()), (left_out @ boot.sums(values[:, None]))[some, 0] / sizes[some])
 
 
 def _short(n: int, chosen: np.ndarray, most: np.ndarray, every: bool) -> list[str]:

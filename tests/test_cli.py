@@ -75,6 +75,29 @@ def test_fit_prints_the_ladder_as_json(folder: Path, tmp_path: Path, capsys: pyt
     assert (tmp_path / "p" / "policy.onnx").is_file()
 
 
+def test_an_objective_with_several_values_is_a_dial(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "ridge", "--json"]
+    assert main([*made, "--objective", "best@1,3", "--rivals", "argmax, nearest"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(point["name"], point["at"]) for point in found["points"]] == [("best of 1", 1.0), ("best of 3", 3.0)]
+    assert {"argmax", "nearest"} <= {row["name"] for row in found["points"][1]["evaluation"]["rows"]}
+    assert main(["predict", str(tmp_path / "p"), "Tell me more.", "--n", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] > 0.0
+    assert main(["headroom", str(folder / "sweep"), "--objective", "best@3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["objective"] == "best of 3"
+    assert main(["fit", str(folder / "sweep"), "--out", str(tmp_path / "q"), "--objective", "best@9"]) == 2
+    assert "9 scored samples of every sampled config" in capsys.readouterr().err
+
+
+def test_a_portfolio_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["portfolio", str(folder / "sweep"), "--n", "3"]) == 0
+    assert "For 3 samples of a prompt" in capsys.readouterr().out
+    assert main(["portfolio", str(folder / "sweep"), "--n", "3", "--json"]) == 0
+    assert sum(part["count"] for part in json.loads(capsys.readouterr().out)["configs"]) == 3
+
+
 def test_predict_in_words_as_json_and_from_stdin(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +329,7 @@ def test_usage_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for verb in ("demo", "sweep", "headroom", "fit", "evaluate", "predict", "report", "rescore"):
+    for verb in ("demo", "sweep", "headroom", "fit", "evaluate", "predict", "report", "rescore", "portfolio"):
         assert f"    {verb}" in text
         assert main([verb, "--help"]) == 0
         assert "example:" in capsys.readouterr().out

@@ -76,6 +76,13 @@ def headroom(arguments: Namespace) -> int:
     return DONE
 
 
+def portfolio(arguments: Namespace) -> int:
+    """The best set of configs for several parallel answers."""
+    found = hag.portfolio(hag.load_table(arguments.folder), arguments.n, seed=arguments.seed)
+    _say(json_text(found.to_json()) if arguments.json else str(found))
+    return DONE
+
+
 def fit(arguments: Namespace) -> int:
     """Fit and save a policy."""
     check_target(arguments.out)  # before the work, not after it

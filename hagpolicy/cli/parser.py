@@ -78,6 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
     _report(
         verb("report", "one HTML file to look at", "hagpolicy report sweeps/qa --policy policies/qa --out report.html")
     )
+    portfolio = verb(
+        "portfolio",
+        "for several parallel answers of which the best counts: the best set of configurations",
+        "hagpolicy portfolio sweeps/qa --n 4",
+    )
+    portfolio.add_argument("folder", help="of a sweep")
+    portfolio.add_argument("--n", type=int, required=True, help="answers of one prompt, 1 to 16")
+    portfolio.add_argument("--seed", type=_seed, default=0, help="of folds and bootstrap (default 0)")
     rescore = verb(
         "rescore",
         "score the stored answers again, without generating",

@@ -14,6 +14,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import functools
 import json
 import tempfile
 import time
@@ -123,9 +124,10 @@ def compared(
 
 def rivals(told: dict[str, Any], labels: Path, *, store: bool) -> list[SelfReport]:
     """The LLM asked as it is, with examples, and tuned."""
+    untuned = functools.cache(smollm2)
     made = [
-        SelfReport(smollm2, 0, by_reward=True),
-        SelfReport(smollm2, EXAMPLES, by_reward=True),
+        SelfReport(untuned, 0, by_reward=True),
+        SelfReport(untuned, EXAMPLES, by_reward=True),
         SelfReport(lambda: tuned_engine(told, labels), tuned=True),
     ]
     if not store:

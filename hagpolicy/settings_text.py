@@ -64,15 +64,9 @@ class SettingsText:
         return f"{_cut(text, most)}\n\nDo not answer yet. Which decoding settings suit this request? Answer in JSON."
 
     def listed(self, text: str, most: int = MOST_CHARACTERS) -> str:
-        """The question for an LLM that was not tuned: every setting with the values to choose from, the form of an
-        answer by the first and the last config of the space, then the prompt. Of several wordings this is the one
-        to which a small LLM (SmolLM2-135M-Instruct) most often answered with settings at all."""
+        """The question for an LLM that was not tuned: the same after every setting with the values to choose from."""
         lines = "\n".join(f"- {name}: {self._choices(name)}" for name in self.space.varying)
-        return (
-            f"Settings of a language model and their values:\n{lines}\n\n"
-            f"Choose settings for the request below. Write them as JSON, such as {self.write(self.space[0])} or "
-            f"{self.write(self.space[-1])}. Do not answer the request.\n\nRequest: {_cut(text, most)}\n\nJSON:"
-        )
+        return f"Decoding settings and the values to choose from:\n{lines}\n\nRequest: {self.short(text, most)}"
 
     def write(self, config: DecodingConfig) -> str:
         """The config as a JSON object of the settings that are not neutral; the temperature is always named."""

@@ -99,22 +99,34 @@ def test_folds_share_what_was_answered():
     assert len(engine.asked) == 12
 
 
+def test_without_examples_made_up_ones_show_the_form():
+    one, engine = table(), Scripted()
+    SelfReport(engine).choose(one, one.means, *masks(), 0)
+    turns = [turn["content"] for turn in engine.asked[0].prompt.content]
+    assert turns[1::2] == ['{"temperature": 1, "min_p": 0.1}', '{"temperature": 0}']
+    assert "temperature: 0, 0.7, 1" in turns[0]
+    assert not any(prompt.text in turn for prompt in one.prompts for turn in turns[:-1])
+    assert one.prompts[6].text in turns[-1]
+
+
 def test_examples_are_of_different_tasks_and_settings_and_of_the_training_part():
     one, engine = table(), Scripted()
     train, test = masks()
     rival = SelfReport(engine, 3)
     shown = rival.shown(one, one.means, train, 0)
-    assert [turn["role"] for turn in shown] == ["user", "assistant"] * 3
-    assert {turn["content"] for turn in shown[1::2]} == {SettingsText(SPACE).write(config) for config in SPACE}
-    trained = [prompt.text for prompt, one in zip(one.prompts, train, strict=True) if one]
-    assert all(any(text in turn["content"] for text in trained) for turn in shown[::2])
-    assert "0, 0.7, 1" in shown[0]["content"]  # the first question says what there is to choose
+    assert {config for _, config in shown} == set(SPACE)
+    trained = [prompt.text for prompt, used in zip(one.prompts, train, strict=True) if used]
+    assert {text for text, _ in shown} < set(trained)
+    assert {text.split()[1] for text, _ in shown} == {"maths", "story", "song"}
     rival.choose(one, one.means, train, test, 0)
-    assert [dict(turn) for turn in engine.asked[0].prompt.content[:-1]] == [dict(turn) for turn in shown]
+    turns = [turn["content"] for turn in engine.asked[0].prompt.content]
+    assert turns[1::2] == [SettingsText(SPACE).write(config) for _, config in shown]
+    assert all(text in turn for (text, _), turn in zip(shown, turns[::2], strict=False))
+    assert "temperature: 0, 0.7, 1" in turns[0]  # the first question says what there is to choose, and it alone
+    assert "temperature: 0, 0.7, 1" not in turns[2]
     assert rival.shown(one, one.means, train, 0) == shown
     assert any(rival.shown(one, one.means, train, seed) != shown for seed in range(1, 5))
-    few = SelfReport(engine, 50).shown(one, one.means, train, 0)
-    assert len(few) == 2 * train.sum()
+    assert len(SelfReport(engine, 50).shown(one, one.means, train, 0)) == train.sum()
 
 
 def test_examples_by_reward_are_the_same_under_every_objective(tmp_path):
@@ -137,8 +149,7 @@ def test_prompts_on_which_settings_make_no_difference_are_no_examples():
     values = one.means.copy()
     values[1:6] = 0.5
     shown = SelfReport(None, 2).shown(one, values, masks()[0], 0)
-    assert len(shown) == 2
-    assert one.prompts[0].text in shown[0]["content"]
+    assert shown == [(one.prompts[0].text, SPACE[0])]
 
 
 def test_a_tuned_engine_is_asked_in_the_words_it_was_tuned_on(tmp_path):

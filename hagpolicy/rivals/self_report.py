@@ -17,12 +17,14 @@ from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.prompts import Message, Prompt
 from hagpolicy.rivals.base import Chosen, Rival
 from hagpolicy.settings_text import SettingsText
+from hagpolicy.space import DecodingSpace
 from hagpolicy.table import SweepTable
 from hagpolicy.tuning_labels import best_labels
 
 GREEDY = DecodingConfig(temperature=0.0)
 # An example shows what kind of prompt got which settings; the end of a long one adds little and costs tokens.
 EXAMPLE_CHARACTERS = 300
+MADE_UP = ("Write a poem about the sea.", "What is the capital of France?")
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,18 @@ class SelfReport(Rival):
     """Asks the LLM which settings of the space suit a prompt, and reads its answer strictly.
 
     The question lists the settings in which the space's configs differ, with their values; it is answered
-    greedily. `SettingsText.read` says what counts as an answer; one that is none is -1, the fallback. With
-    examples, the LLM sees as many prompts of the training part with their best settings (`best_labels`), chosen
-    by the seed: each time the next prompt, in shuffled order, whose task and settings were shown least, of those
-    prompts for which the settings make a difference.
+    greedily. `SettingsText.read` says what counts as an answer; one that is none is -1, the fallback.
+
+    Without examples two made-up ones show the form: a poem with the hottest config of the space, then a question
+    of fact with the coolest. (Without any, a small LLM writes JSON of its own devising; and it tends to repeat
+    what it was shown last, where a cool config does least harm.) With examples, the LLM sees prompts of the
+    training part with their best settings (`best_labels`), chosen by the seed: each time the next prompt, in
+    shuffled order, whose task and settings were shown least, of those for which the settings make a difference.
 
     Args:
         engine: the LLM, or what loads it, called when a question was not answered before; None: only stored
             answers are used.
-        examples: how many examples are shown, at least 0.
+        examples: how many examples of the training part are shown, at least 0.
         by_reward: label the examples by mean reward, whatever is maximised; then the answers stored for one
             objective serve all.
         tuned: the engine was tuned on `SweepTable.to_instruction_tuning`: it is asked in that file's short form.
@@ -121,31 +126,27 @@ class SelfReport(Rival):
     ) -> list[list[Message]]:
         """What the LLM is asked about each test prompt, as chat messages; arguments as of `choose`."""
         text = SettingsText(table.space)
-        shown = self.shown(table, values, train, seed) if self.examples else []
-        ask = text.short if self.tuned or shown else text.listed
+        shown = [] if self.tuned else _turns(text, self.shown(table, values, train, seed) or _made_up(table.space))
         prompts = [table.prompts[row] for row in np.flatnonzero(test).tolist()]
-        return [[*shown, {"role": "user", "content": ask(prompt.text)}] for prompt in prompts]
+        return [[*shown, {"role": "user", "content": text.short(prompt.text)}] for prompt in prompts]
 
-    def shown(self, table: SweepTable, values: np.ndarray, train: np.ndarray, seed: int) -> list[Message]:
-        """The examples as chat messages, a question and its answer in turn."""
+    def shown(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, seed: int
+    ) -> list[tuple[str, DecodingConfig]]:
+        """The examples: a prompt's text and its best config; arguments as of `choose`."""
         values = table.means if self.by_reward else values
         labels = best_labels(values[train], table.counts[train], table.space.deterministic)
         rows = np.flatnonzero(train)
         usable = np.flatnonzero(labels.differs & (labels.index >= 0))
         order = np.random.default_rng(seed).permutation(usable).tolist()
-        text, seen = SettingsText(table.space), Counter[object]()
-        messages: list[Message] = []
-        for number in range(min(self.examples, len(order))):
+        seen, found = Counter[object](), []
+        for _ in range(min(self.examples, len(order))):
             # min is stable: the first of the shuffled order among equals.
             best = min(order, key=lambda i: seen["task", table.tasks[rows[i]]] + seen["config", labels.index[i]])
             order.remove(best)
             seen.update([("task", table.tasks[rows[best]]), ("config", labels.index[best])])
-            # The first question says what there is to choose; the others need not repeat it.
-            ask = text.short if number else text.listed
-            prompt, config = table.prompts[rows[best]], table.space[int(labels.index[best])]
-            messages.append({"role": "user", "content": ask(prompt.text, EXAMPLE_CHARACTERS)})
-            messages.append({"role": "assistant", "content": text.write(config)})
-        return messages
+            found.append((table.prompts[int(rows[best])].text, table.space[int(labels.index[best])]))
+        return found
 
     def ask(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
         """An answer for each question, from the cache or the engine, which answers many at a time.
@@ -205,6 +206,22 @@ class SelfReport(Rival):
             with self.cache.open("a", encoding="utf-8") as file:
                 # Each line begins with the line break, so that one that a killed run left torn is ended.
                 file.writelines("\n" + json.dumps(asdict(answer), ensure_ascii=False) for answer in answers)
+
+
+def _made_up(space: DecodingSpace) -> list[tuple[str, DecodingConfig]]:
+    """Two examples that show the form of an answer, of no sweep."""
+    heat = [config.temperature for config in space]
+    return list(zip(MADE_UP, (space[int(np.argmax(heat))], space[int(np.argmin(heat))]), strict=True))
+
+
+def _turns(text: SettingsText, examples: Sequence[tuple[str, DecodingConfig]]) -> list[Message]:
+    """Examples as chat messages. The first question says what there is to choose; the others need not repeat it."""
+    turns: list[Message] = []
+    for prompt, config in examples:
+        ask = text.short if turns else text.listed
+        turns.append({"role": "user", "content": ask(prompt, EXAMPLE_CHARACTERS)})
+        turns.append({"role": "assistant", "content": text.write(config)})
+    return turns
 
 
 def _read(path: Path) -> dict[str, Answer]:

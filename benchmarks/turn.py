@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from record import RESULTS, Figure, arguments, figure, not_run, record
@@ -51,8 +52,34 @@ def figures_of(curve: EntropyCurve, space: DecodingSpace | None) -> list[Figure]
         figures.append(figure(f"nearest config, {space[chosen]}{name}", space[chosen].temperature, unit="temperature"))
         figures.append(figure(f"the same config in draws of the prompts{name}", same, unit="share"))
     figures.append(figure("new tokens, once", curve.tokens, unit="tokens"))
-    figures.append(figure("wall time, once", curve.seconds, unit="s"))
     return figures
+
+
+def measured(prompts: Sequence[Prompt], max_tokens: int) -> tuple[EntropyCurve, float]:
+    """The curve from the LLM, and the seconds of processor time it took: other work of the machine adds none."""
+    engine = load_engine("smollm2", dtype="bfloat16")  # as the workload is swept
+    begun = time.process_time()
+    return measure_entropy(engine, prompts, TEMPERATURES, max_tokens, SEED), time.process_time() - begun
+
+
+def kept(prompts: Sequence[Prompt], max_tokens: int, path: Path = CURVE) -> tuple[EntropyCurve, float]:
+    """The stored curve where it is of these prompts, temperatures and limit; else measured and stored."""
+    asked = {
+        "temperatures": list(TEMPERATURES),
+        "max_tokens": max_tokens,
+        "prompts": [prompt.digest[:16] for prompt in prompts],  # their texts belong to public data sets
+    }
+    if path.exists():
+        found = json.loads(path.read_text("utf-8"))
+        if asked.items() <= found.items():
+            curve = EntropyCurve(TEMPERATURES, found["entropies"], found["tokens"], found["seconds"])
+            return curve, found["processor_seconds"]
+    curve, processor = measured(prompts, max_tokens)
+    numbers = {"entropies": np.round(curve.entropies, 5).tolist(), "tokens": curve.tokens}
+    times = {"seconds": round(curve.seconds, 1), "processor_seconds": round(processor, 1)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**asked, **numbers, **times}, indent=1) + "\n", "utf-8")
+    return curve, processor
 
 
 def main() -> int:
@@ -66,17 +93,10 @@ def main() -> int:
 
         prompts = spread_over_tasks(tasks.workload_prompts(args.data), PROMPTS)
         space, tokens = configs.WORKLOAD, MAX_TOKENS
-    engine = load_engine("smollm2", dtype="bfloat16")  # as the workload is swept
-    begun = time.process_time()
-    curve = measure_entropy(engine, prompts, TEMPERATURES, tokens, SEED)
-    # A machine that has other work to do makes the wall time longer, not this.
-    processor = time.process_time() - begun
+    curve, processor = measured(prompts, tokens) if args.quick else kept(prompts, tokens)
     for temperature, entropy in zip(curve.temperatures, curve.mean, strict=True):
         print(f"temperature {temperature:.1f}  mean token entropy {entropy:.3f} nats")
     figures = [*figures_of(curve, space), figure("processor time, once", processor, unit="s")]
-    if not args.quick:
-        CURVE.parent.mkdir(parents=True, exist_ok=True)
-        CURVE.write_text(json.dumps(stored(curve, engine.name, prompts), indent=1, ensure_ascii=False) + "\n", "utf-8")
     shown = ", ".join(f"{entropy:.2f} at {t:g}" for t, entropy in zip(curve.temperatures, curve.mean, strict=True))
     notes = (
         f"Du, Yang and Welleck, arXiv 2502.05234. {len(prompts)} prompts, as many of each task, × {len(TEMPERATURES)} "
@@ -86,18 +106,6 @@ def main() -> int:
         "sets nothing but the nearest temperature and, as the workload has few without, a cut (top_p, min_p)."
     )
     return record("turn", STATEMENT, figures, args, notes)
-
-
-def stored(curve: EntropyCurve, model: str, prompts: Sequence[Prompt]) -> dict[str, object]:
-    """The curve as a JSON-able mapping; prompts by their digests, as their texts belong to public data sets."""
-    return {
-        "model": model,
-        "temperatures": list(curve.temperatures),
-        "entropies": np.round(curve.entropies, 5).tolist(),
-        "tokens": curve.tokens,
-        "seconds": round(curve.seconds, 1),
-        "prompts": [prompt.digest[:16] for prompt in prompts],
-    }
 
 
 if __name__ == "__main__":

@@ -167,7 +167,21 @@ def test_the_benchmark_takes_tasks_alike_and_stores_what_the_rival_reads(tmp_pat
     assert figures["nearest config, temperature=0.9"].value == 0.9
     assert 0.5 < figures["the same config in draws of the prompts"].value <= 1.0
     assert figures["new tokens, once"].value == 700
-    path = tmp_path / "curve.json"
-    path.write_text(json.dumps(benchmark.stored(curve, "toy", chosen)))
+
+
+def test_the_benchmark_keeps_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, path, asked = [hag.Prompt("a secret text"), hag.Prompt("b")], tmp_path / "turn" / "curve.json", []
+
+    def measured(prompts: list[hag.Prompt], max_tokens: int) -> tuple[EntropyCurve, float]:
+        asked.append(len(prompts))
+        rows = np.tile(cubic(TEMPERATURES, 0.8), (len(prompts), 1))
+        return EntropyCurve(TEMPERATURES, rows, tokens=700, seconds=3.0), 2.0
+
+    monkeypatch.setattr(benchmark, "measured", measured)
+    for given, max_tokens, calls in ((prompts, 48, 1), (prompts, 48, 1), (prompts, 40, 2), (prompts[:1], 40, 3)):
+        curve, processor = benchmark.kept(given, max_tokens, path)
+        assert (curve.entropies.shape[0], curve.tokens, processor) == (len(given), 700, 2.0)
+        assert len(asked) == calls
+    # What is stored makes the rival, and holds no prompt.
     assert Turn.from_results(path).temperature == 0.9
-    assert "a 1" not in path.read_text()
+    assert "secret" not in path.read_text()

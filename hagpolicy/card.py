@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from hagpolicy.policy import Policy
 
@@ -32,12 +30,11 @@ def policy_card(policy: Policy) -> str:
         "| number | configuration | " + " | ".join(f"{point.name}, in training" for point in policy.dial.points) + " |",
         "|---|---|" + "---|" * len(policy.dial.points),
     ]
-    means = np.array([point.weights for point in policy.dial.points]) @ policy.dial.means
-    best = means.argmax(axis=1)
+    settings = [policy.dial.setting_of(number) for number in range(len(policy.dial.points))]
     for number, config in enumerate(policy.space):
         name = str(config).replace("|", "\\|").replace("\n", " ")
-        column = zip(means[:, number], best, strict=True)
-        cells = [f"{mean:.3f}{' (the best single one)' if one == number else ''}" for mean, one in column]
+        best = (" (the best single one)" * (setting.reference == number) for setting in settings)
+        cells = [f"{setting.means[number]:.3f}{mark}" for setting, mark in zip(settings, best, strict=True)]
         lines.append(f"| {number} | {name} | {' | '.join(cells)} |")
     for point, evaluation in zip(policy.dial.points, policy.evaluations, strict=True):
         if evaluation is not None:

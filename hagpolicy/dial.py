@@ -6,15 +6,50 @@ weighted sum of them, and the dial moves the weights. Where nothing can be turne
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from hagpolicy.errors import InvalidInput
+
+# Far beyond any use; above it values would leave float32, which the graph decides in.
+MAX_PRICE = 1e6
+MAX_COUNT = 1_000_000
+
+
+def as_price(value: Any, unit: str) -> float:
+    """A price as a float; any kind of number will do, such as numpy's.
+
+    Args:
+        value: reward a token or second, [0, 1e6].
+        unit: "token" or "second".
+
+    Raises:
+        InvalidInput: no number, or out of range.
+    """
+    if not _number(value) or not 0.0 <= value <= MAX_PRICE:
+        raise InvalidInput("price", f"reward a {unit}, in [0, {MAX_PRICE:g}]", value)
+    return float(value)
+
+
+def as_count(value: Any, largest: int = MAX_COUNT) -> int:
+    """A number of answers as an int; any kind of whole number will do, such as numpy's.
+
+    Raises:
+        InvalidInput: no whole number in [1, largest].
+    """
+    if not _number(value) or not 1 <= value <= largest or int(value) != value:
+        raise InvalidInput("n", f"a whole number of answers in [1, {largest}]", value)
+    return int(value)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -56,8 +91,8 @@ class Setting:
     """The decision rule at one position of the dial.
 
     Attributes:
-        weights: float32 (n_heads,).
-        means: float64 (n_configs,), mean value in training.
+        weights: float32 (n_heads,), read-only.
+        means: float64 (n_configs,), mean value in training, read-only.
         reference: index of the config with the best mean.
         margin: depart from the reference only for a larger advantage.
         ships: False: the reference stands for every prompt.
@@ -112,7 +147,7 @@ class Dial:
             raise ValueError("heads, scales, means and points do not fit each other")
         if any(len(point.weights) != len(heads) for point in points):
             raise ValueError("a point needs one weight a head")
-        self.setting = lru_cache(maxsize=256)(self._setting)
+        self._settings = lru_cache(maxsize=256)(self._between)
 
     @property
     def cost_head(self) -> int | None:
@@ -131,35 +166,39 @@ class Dial:
             raise InvalidInput(self.argument, f"one of {', '.join(f'{place:g}' for place in places)}", at)
         return places.index(at)
 
-    def _setting(self, price: float | None = None, n: int | None = None) -> Setting:
+    def setting(self, price: float | None = None, n: int | None = None) -> Setting:
         """The decision rule for what a caller asked for; None and None: the first point.
-
-        Between two points it departs from the reference only if both ship, and then past the larger
-        of their margins; outside them never. Weights are interpolated between points, which for a
-        price is exact at any price.
 
         Raises:
             InvalidInput: a dial that this policy does not have, or a value out of range.
         """
-        at = self._position(price, n)
-        places = np.array([point.at for point in self.points])
-        above = int(np.searchsorted(places, at))
-        near = [self.points[i] for i in {max(above - 1, 0), min(above, len(places) - 1)}]
-        if above < len(places) and places[above] == at:
-            near = [self.points[above]]
+        return self._settings(self._position(price, n))
+
+    def setting_of(self, number: int) -> Setting:
+        """The decision rule at a point, by its number."""
+        return self._settings(self.points[number].at)
+
+    def _between(self, at: float) -> Setting:
+        """The decision rule at any position.
+
+        Between two points it departs from the reference only if both ship, and then past the larger
+        of their margins; outside them never. Weights are interpolated between points, which for a
+        price is exact at any price.
+        """
+        places = [point.at for point in self.points]
+        above = bisect_left(places, at)
         inside = places[0] <= at <= places[-1]
-        columns = np.array([point.weights for point in self.points]).T
+        stands = inside and places[above] == at
+        near = self.points[above if stands else max(above - 1, 0) : above + 1]
+        columns = zip(*(point.weights for point in self.points), strict=True)
         weights = np.array([np.interp(at, places, column) for column in columns])
         if self.argument == "price" and self.cost_head is not None:  # beyond the last point too
             weights[self.cost_head] = -at * self.scales[self.cost_head]
-        means = weights @ self.means
-        return Setting(
-            weights.astype(np.float32),
-            means,
-            int(means.argmax()),
-            max(point.margin for point in near),
-            inside and all(point.ships for point in near),
-        )
+        # Not by a matrix product, which may round equal configs differently: ties go by the space's order.
+        means, rounded = weighted(weights, self.means), weights.astype(np.float32)
+        means.flags.writeable = rounded.flags.writeable = False  # settings are shared by all calls
+        margin = max(point.margin for point in near)
+        return Setting(rounded, means, int(means.argmax()), margin, inside and all(point.ships for point in near))
 
     def _position(self, price: float | None, n: int | None) -> float:
         for name, value in (("price", price), ("n", n)):
@@ -167,15 +206,9 @@ class Dial:
                 has = f"turned by {self.argument}" if self.argument else "without a dial"
                 fit = "[Priced(0), Priced(0.001), …]" if name == "price" else "[BestOf(1), BestOf(4), …]"
                 raise InvalidInput(name, f"nothing: this policy is {has}", value, f"Fit one with objective={fit}.")
-        value = price if price is not None else n
-        if value is None:
-            return self.points[0].at
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        low = 0.0 if price is not None else 1.0
-        if not number or not low <= value < math.inf or (n is not None and int(value) != value):
-            wanted = f"reward a {self.unit}, in [0, inf)" if price is not None else "a number of answers, at least 1"
-            raise InvalidInput(self.argument, wanted, value)
-        return float(value)
+        if price is not None:
+            return as_price(price, self.unit)
+        return self.points[0].at if n is None else float(as_count(n))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping that `from_json` reads back."""

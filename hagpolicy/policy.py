@@ -150,7 +150,7 @@ class Policy:
         Args:
             prompt: a string, chat messages or a `Prompt`; a vector where the encoder takes vectors.
             fixed: fields the caller has set: chooses among the configs that agree with them.
-            price: reward that a token (or second) costs, [0, inf), for a policy fitted with prices.
+            price: reward that a token (or second) costs, [0, 1e6], for a policy fitted with prices.
             n: answers that will be drawn, at least 1, for a policy fitted for several.
 
         Where neither price nor n is given, the dial stands at its first point. Where nothing is

@@ -57,6 +57,47 @@ def test_numbers_of_answers_between_points_are_interpolated_and_clamped() -> Non
             dial.setting(n=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.int64(0), 0])
+def test_a_price_may_be_any_kind_of_number(number: float) -> None:
+    assert priced(True, True, True).setting(number).weights[1] == -100 * float(number)
+
+
+@pytest.mark.parametrize("price", [True, np.True_, "0.01", [0.01], np.array(0.01), {}, -0.001, float("nan"), 1e300])
+def test_what_is_no_price_is_refused_and_named(price: object) -> None:
+    dial = priced(True, True, True)
+    dial.setting(1.0)  # equal to True: what is kept for one must not pass the other
+    with pytest.raises(InvalidInput, match=r"^price: expected reward a token, in \[0, 1e\+06\]"):
+        dial.setting(price)  # type: ignore[arg-type]
+
+
+def test_numbers_of_answers_may_be_any_kind_of_whole_number() -> None:
+    points = (point(1.0, (1.0, 0.0), 0.0, True), point(4.0, (0.0, 1.0), 0.1, True))
+    dial = Dial("n", "", ("values", "values_4"), [1.0, 1.0], [[0.2, 0.4], [0.8, 0.5]], points)
+    for four in (4, 4.0, np.int64(4), np.float32(4.0)):
+        assert dial.setting(n=four).margin == 0.1  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"^n: expected a whole number"):
+        dial.setting(n=10**400)
+
+
+def test_configs_with_equal_means_tie_to_the_first_at_every_price() -> None:
+    rng = np.random.default_rng(0)
+    for count in range(2, 40):  # a matrix product rounds some columns otherwise than others
+        means = np.tile(rng.random((2, 1)), (1, count))
+        places = [point(at, (1.0, -100 * at), 0.0, True) for at in (0.0, 1.0)]
+        dial = Dial("price", "token", ("values", "costs"), [1.0, 100.0], means, tuple(places))
+        for price in rng.random(10):
+            setting = dial.setting(price)
+            assert (setting.reference, len(set(setting.means.tolist()))) == (0, 1)
+
+
+def test_a_setting_is_shared_and_cannot_be_changed() -> None:
+    setting = priced(True, True, True).setting(0.01)
+    assert type(setting.ships) is bool
+    for array in (setting.means, setting.weights):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 9.0
+
+
 @pytest.fixture(scope="module")
 def table() -> hag.SweepTable:
     """Sums want the short config at any price above 0; lists want the long one until it costs too much."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from math import comb
 
@@ -102,12 +103,37 @@ def test_what_is_written_is_read_back(text: str) -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["", "reward@1", "pass", "pass@", "pass@0", "pass@1.5", "pass@x", "best:0.5@2", "price@1", "price/token@-1",
+    ["", "reward@1", "pass", "pass@", "pass@0", "pass@1.5", "pass@x", "pass@inf", "best@1e400",
+     "best:0.5@2", "price@1", "price/token@-1",
      "price/token@nan", "quantile@0.2,0.4", "quantile@1", [], [hag.BestOf(2), hag.PassAtK(2)], [1], 3],
 )  # fmt: skip
 def test_what_is_no_objective_is_refused(spec: object) -> None:
     with pytest.raises(InvalidInput):
         get_objectives(spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (lambda: get_objectives("pass@0"), r"^n: expected a whole number of answers in \[1, 64\], got 0"),
+        (lambda: get_objectives("price/token@-1"), r"^price: expected reward a token, in \[0, 1e\+06\], got -1"),
+        (lambda: get_objectives("pass:2@4"), r"^passing: expected a number in \(0, 1\], got 2"),
+        (lambda: hag.Quantile("low"), r"^q: expected a number in \(0, 1\), got low"),
+        (lambda: hag.PassAtK(2, passing=None), r"^passing"),
+        (lambda: hag.PassAtK(True), r"^n:"),
+        (lambda: hag.Priced(0.1, per=["token"]), r"^per: expected 'token' or 'second'"),
+        (lambda: hag.Priced(1e300), r"^price"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_value_is_said(made: Callable[[], object], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named):
+        made()
+
+
+def test_any_kind_of_number_is_one() -> None:
+    assert hag.PassAtK(np.int64(4)) == hag.PassAtK(4.0) == hag.PassAtK(4)  # type: ignore[arg-type]
+    assert hag.Priced(np.float32(0.5)) == hag.Priced(0.5)  # type: ignore[arg-type]
+    assert hag.BestOf(np.int64(4)).written == "best@4"  # type: ignore[arg-type]
 
 
 def test_points_of_a_dial_are_in_rising_order_and_once() -> None:

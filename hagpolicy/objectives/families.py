@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from hagpolicy.dial import as_count, as_price
 from hagpolicy.errors import InvalidInput
 from hagpolicy.objectives.heads import Best, Cells, Head, Low, MeanCost, MeanReward, Vote
 from hagpolicy.table import SweepTable
@@ -104,7 +106,7 @@ class Priced(Objective):
     """Mean reward minus a price for what the answer costs.
 
     Args:
-        price: reward paid for one token or second, [0, inf).
+        price: reward paid for one token or second, [0, 1e6].
         per: "token", a new token of the answer, or "second".
     """
 
@@ -112,12 +114,9 @@ class Priced(Objective):
     per: str = "token"
 
     def __post_init__(self) -> None:
-        number = isinstance(self.price, (int, float)) and not isinstance(self.price, bool)
-        if not number or not 0.0 <= self.price < math.inf:
-            raise InvalidInput("price", f"reward a {self.per}, in [0, inf)", self.price)
-        object.__setattr__(self, "price", float(self.price))
         if self.per not in PER:
             raise InvalidInput("per", " or ".join(repr(name) for name in PER), self.per)
+        object.__setattr__(self, "price", as_price(self.price, self.per))
 
     @property
     def dial(self) -> str:
@@ -157,9 +156,7 @@ class _OfSeveral(Objective):
     n: int
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.n, int) and not isinstance(self.n, bool)
-        if not whole or not 1 <= self.n <= MAX_ANSWERS:
-            raise InvalidInput("n", f"a number of answers in [1, {MAX_ANSWERS}]", self.n)
+        object.__setattr__(self, "n", as_count(self.n, MAX_ANSWERS))
 
     @property
     def dial(self) -> str:
@@ -185,8 +182,7 @@ class PassAtK(_OfSeveral):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 < self.passing <= 1.0:
-            raise InvalidInput("passing", "a reward in (0, 1]", self.passing)
+        object.__setattr__(self, "passing", _share("passing", self.passing, one=True))
 
     @property
     def name(self) -> str:
@@ -263,8 +259,7 @@ class Quantile(Objective):
     q: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.q < 1.0:
-            raise InvalidInput("q", "a share in (0, 1)", self.q)
+        object.__setattr__(self, "q", _share("q", self.q, one=False))
 
     @property
     def name(self) -> str:
@@ -283,13 +278,13 @@ class Quantile(Objective):
 
 
 ObjectiveSpec = str | Objective | Sequence[Objective]
-_FAMILIES: Mapping[str, Callable[[float], Objective]] = {
-    "price/token": lambda at: Priced(at, "token"),
-    "price/second": lambda at: Priced(at, "second"),
-    "pass": lambda at: PassAtK(_whole(at)),
-    "best": lambda at: BestOf(_whole(at)),
-    "majority": lambda at: Majority(_whole(at)),
-    "quantile": lambda at: Quantile(at),
+_FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
+    "price/token": partial(Priced, per="token"),
+    "price/second": partial(Priced, per="second"),
+    "pass": PassAtK,
+    "best": BestOf,
+    "majority": Majority,
+    "quantile": Quantile,
 }
 _WRITTEN = "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of " + ", ".join(_FAMILIES) + ", pass:THRESHOLD"
 
@@ -328,14 +323,16 @@ def _parsed(text: str) -> tuple[Objective, ...]:
     if family not in _FAMILIES or not at or (threshold and family != "pass"):
         raise InvalidInput("objective", _WRITTEN, text)
     try:
-        numbers = [float(value) for value in values.split(",")]
-        found = [_FAMILIES[family](number) for number in numbers]
-        if threshold:
-            found = [PassAtK(_whole(number), float(passing)) for number in numbers]
+        places = [float(place) for place in values.split(",")]
+        made = partial(PassAtK, passing=float(passing)) if threshold else _FAMILIES[family]
     except ValueError:
         raise InvalidInput("objective", _WRITTEN, text) from None
-    return get_objectives(found)
+    return get_objectives([made(place) for place in places])
 
 
-def _whole(number: float) -> Any:
-    return int(number) if number == int(number) else number
+def _share(name: str, value: Any, *, one: bool) -> float:
+    """A number in (0, 1) as a float, 1 itself where `one` is true. Raises InvalidInput for anything else."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0.0 < value <= 1.0 or (value == 1.0 and not one):
+        raise InvalidInput(name, f"a number in (0, 1{']' if one else ')'}", value)
+    return float(value)

@@ -1,0 +1,117 @@
+"""The ladders: what a per-prompt policy wins, on every stored sweep and under every objective.
+
+    python benchmarks/quality.py --data DIR [--only STUDY]
+
+Fits with the default encoder and `learner="auto"`, cross-fitted and gated as `fit` always does, and compares
+with every rival in the same ladder. Generates nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from record import Figure, arguments, figure, not_run, record
+from studies import PLAIN, STUDIES, Study
+
+import hagpolicy as hag
+from hagpolicy.errors import HagError
+from hagpolicy.results import Estimate, Evaluation
+
+
+def main() -> int:
+    args = arguments(__doc__ or "", more=lambda parser: parser.add_argument("--only", metavar="STUDY"))
+    missed = 0
+    for study in STUDIES:
+        if args.only in (None, study.name):
+            missed |= run(study, args)
+    if args.only in (None, "single_tasks"):
+        missed |= single_tasks(args)
+    return missed
+
+
+def run(study: Study, args: argparse.Namespace) -> int:
+    """Fit one study and record its ladders."""
+    claim = f"quality_{study.name}"
+    if args.data is None:
+        return not_run(claim, study.statement, "it needs the prompts: --data DIR", args)
+    try:
+        table = study.table(args.data)
+        rivals = [*PLAIN, *study.rivals(table)]
+    except (HagError, FileNotFoundError) as error:
+        return not_run(claim, study.statement, f"what it reads is not stored: {error}", args)
+    started = time.perf_counter()
+    if args.quick:
+        table = table.take(np.arange(len(table.prompts)) % 4 == 0)
+    policy = hag.fit(table, objective=study.objective, rivals=rivals)
+    seconds = time.perf_counter() - started
+    ladders = [evaluation for evaluation in policy.evaluations if evaluation is not None]
+    print("\n\n".join(str(evaluation) for evaluation in ladders))
+    figures = [item for evaluation in ladders for item in figures_of(evaluation)]
+    return record(claim, study.statement, figures, args, described(table, policy, seconds), ladders=ladders)
+
+
+def figures_of(evaluation: Evaluation) -> list[Figure]:
+    """What a reader asks first, with the targets of the mixed workload."""
+    of = f"{evaluation.objective}: "
+    found, candidate = [], evaluation.candidate
+    if evaluation.sbs_over_default is not None:
+        found.append(gain(f"{of}single best config over the engine's default", evaluation.sbs_over_default))
+    assert candidate is not None
+    found.append(gain(f"{of}best per-prompt policy over SBS", candidate.gain))
+    found.append(figure(f"{of}it ships", float(candidate.shipped), unit="yes = 1"))
+    return found
+
+
+def gain(name: str, estimate: Estimate) -> Figure:
+    """A gain with its interval."""
+    return figure(name, estimate.value, estimate.low, estimate.high, unit="reward gain")
+
+
+def described(table: hag.SweepTable, policy: hag.Policy, seconds: float) -> str:
+    """What was fitted on what, and the single best configs."""
+    tokens = 0 if table.tokens is None else int(np.nansum(table.tokens))
+    best = [policy.dial.setting(**_turned(policy, point.at)).reference for point in policy.dial.points]
+    named = "; ".join(
+        f"{point.name}: `{table.space[index]}`" for point, index in zip(policy.dial.points, best, strict=True)
+    )
+    return (
+        f"{len(table.prompts)} prompts in {len(np.unique(table.groups))} independent groups × {len(table.space)} "
+        f"configs, {int(table.counts.sum())} scored answers, {tokens} new tokens; fitted in {seconds:.0f} s. "
+        f"Single best configs: {named}."
+    )
+
+
+def _turned(policy: hag.Policy, at: float) -> dict[str, float]:
+    return {policy.dial.argument: int(at) if policy.dial.argument == "n" else at} if policy.dial.argument else {}
+
+
+def single_tasks(args: argparse.Namespace) -> int:
+    """Each task of the workload alone: most often there is nothing to be won."""
+    claim, statement = "quality_single_tasks", "Mean reward, each task of the mixed workload alone, SmolLM2-135M"
+    study = STUDIES[0]
+    if args.data is None:
+        return not_run(claim, statement, "it needs the prompts: --data DIR", args)
+    try:
+        table = study.table(args.data)
+    except (HagError, FileNotFoundError) as error:
+        return not_run(claim, statement, f"what it reads is not stored: {error}", args)
+    figures: list[Figure] = []
+    notes: list[str] = []
+    for task in dict.fromkeys(table.tasks):
+        policy = hag.fit(table.take(table.tasks == task))
+        evaluation = policy.evaluation
+        assert evaluation is not None
+        assert evaluation.candidate is not None
+        assert evaluation.sbs_over_default is not None
+        figures.append(gain(f"{task}: single best config over the engine's default", evaluation.sbs_over_default))
+        figures.append(gain(f"{task}: best per-prompt policy over SBS", evaluation.candidate.gain))
+        shipped = "a per-prompt policy ships" if evaluation.candidate.shipped else "nothing proven, SBS ships"
+        value, default = evaluation.row("sbs").value, evaluation.row("engine_default").value
+        notes.append(f"{task}: default {default:.3f}, SBS {value:.3f} (`{policy.sbs}`), {shipped}")
+    return record(claim, statement, figures, args, ". ".join(notes) + ".")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

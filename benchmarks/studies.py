@@ -1,0 +1,86 @@
+"""What is fitted and compared: each study is a stored sweep and an objective, with the rivals of its ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jhu
+from asking import EXAMPLES
+from drafted import drafting_table
+from record import RESULTS
+from stronger import stronger_table
+from workload.tables import budgets_table, workload_table
+
+from hagpolicy import SweepTable
+from hagpolicy.rivals import Rival
+from hagpolicy.rivals.self_report import SelfReport
+from hagpolicy.rivals.turn import BEST_OF, Turn
+
+PRICES = "0,0.0005,0.001,0.002,0.004"
+PLAIN = ("generation_config", "task_lookup", "nearest", "argmax")
+TURN = RESULTS / "turn" / "smollm2.json"
+SAID = RESULTS / "self_report"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep under one objective, which may be a dial of several.
+
+    Attributes:
+        name: of its result file.
+        statement: what is asked, in a sentence.
+        table: reads the sweep; takes the folder of public data.
+        objective: as `get_objectives` reads it.
+        rivals: makes those that need a stored measurement; those without are in every ladder.
+        counts: one of the four kinds of objective of which three are to be won on the mixed workload.
+    """
+
+    name: str
+    statement: str
+    table: Callable[[Path], SweepTable]
+    objective: str
+    rivals: Callable[[SweepTable], Sequence[Rival]] = lambda table: ()
+    counts: str = ""
+
+
+def on_smollm2(table: SweepTable) -> Sequence[Rival]:
+    """TURN's temperature and the model's own reports, as they were measured."""
+    return [Turn.from_results(TURN), *(SelfReport.from_results(SAID, examples) for examples in (0, EXAMPLES))]
+
+
+def of_several(table: SweepTable) -> Sequence[Rival]:
+    """The same, with what TURN adds to the temperature for the best of several answers."""
+    return [Turn.from_results(TURN, shift=BEST_OF), *on_smollm2(table)[1:]]
+
+
+STUDIES = (
+    Study("workload", "Mean reward, mixed workload, SmolLM2-135M", workload_table, "reward", on_smollm2, "mean reward"),
+    Study(
+        "workload_price",
+        "Reward minus a price per new token, mixed workload, SmolLM2-135M",
+        workload_table,
+        f"price/token@{PRICES}",
+        on_smollm2,
+        "reward minus token price",
+    ),
+    Study(
+        "drafting",
+        "Seconds of an answer with and without drafting by prompt lookup, greedy, batch 1, SmolLM2-135M; "
+        "a second costs 1, so differences are seconds",
+        drafting_table,
+        "price/second@1",
+        counts="seconds with drafting",
+    ),
+    Study("pass_at_k", "pass@k, SmolLM2-135M", budgets_table, "pass@1,2,4", of_several, "pass@k or best-of-n"),
+    Study("best_of_n", "Best of n, SmolLM2-135M", budgets_table, "best@1,2,4", of_several, "pass@k or best-of-n"),
+    Study("majority", "Majority of 3, SmolLM2-135M", budgets_table, "majority@1,3", of_several),
+    Study(
+        "stronger_price",
+        "Reward minus a price per new token, Qwen2.5-Coder-1.5B, wordings of the request",
+        stronger_table,
+        f"price/token@{PRICES}",
+    ),
+    Study("jhu_gpt35", "Mean reward over temperatures, ten exams, a hosted LLM", jhu.load, "reward"),
+)

@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test test-servers soak check bench bench-quick bench-worlds distill clean
+.PHONY: install demo test test-servers soak check bench bench-quick bench-quality bench-sweeps bench-worlds distill clean
 
 install: $(STAMP)
 
@@ -56,8 +56,24 @@ bench-quick: install
 CLAIMS := enlarged_demo sweep_throughput http_concurrency server_faults ray_overhead million_cells racing predict_speed fit_speed \
 	import_time light_install known_data demo_loop worlds
 
+# Every ladder, table and plot from the stored sweeps: no LLM, some minutes.
+bench-quality: install
+	for part in $(QUALITY); do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || exit 1; done
+	$(BIN)/python benchmarks/render.py
+
+QUALITY := quality calibration learning_curve
+
+# What the ladders are made of: hours of the real LLMs, resumable; what is stored is not generated again.
+bench-sweeps: install
+	$(BIN)/python benchmarks/workload_sweep.py --final $(WITH_DATA)
+	$(BIN)/python benchmarks/workload_sweep.py --budgets $(WITH_DATA)
+	$(BIN)/python benchmarks/stronger_sweep.py --final $(WITH_DATA)
+	for part in drafting turn self_report hag_tuning; do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || exit 1; done
+
+# The studies on worlds of known truth, and of the real tables with rewards permuted against the prompts.
 bench-worlds: install
 	$(BIN)/python benchmarks/worlds.py
+	$(BIN)/python benchmarks/false_alarms.py $(WITH_DATA)
 
 # Rebuild the shipped token embeddings from the sentence encoder they were distilled from.
 distill: install

@@ -39,7 +39,7 @@ class Headroom:
             None without a known default.
         naive_oracle: chooses and scores on the same samples; biased upward.
         split_oracle: chooses on half of the samples, scores on the other half; None where there are
-            too few samples. Ties are broken at random.
+            too few samples, and for a quantile, which half of them estimate otherwise. Ties are broken at random.
         split_oracle_sampled: the same without deterministic configs, whose frozen luck passes for
             skill; None where there are fewer than two sampled configs.
         per_task_best: best config of each task (cross-fitted), over SBS; None with fewer than two tasks.
@@ -99,7 +99,7 @@ class Headroom:
             return f"{default}; no other configuration did better on any prompt, so nothing can be won per prompt."
         high = f"at most {self.could_win_high.value:.3f} more"
         if self.could_win_low is None:
-            could = f"{high} (upper end: biased; a lower end takes two sampled configurations with two samples each)"
+            could = f"{high} (upper end: biased; a lower end takes two sampled configurations with samples to split)"
         else:
             low = f"at least {max(self.could_win_low.value, 0.0):.3f}"
             could = f"{low} and {high} (lower end: split samples; upper end: biased)"

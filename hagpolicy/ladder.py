@@ -40,6 +40,7 @@ class Ladder:
         raced: the sweep kept some of its configs only, and Y is of those.
         halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
         needs: samples that each half must hold.
+        splits: half of the samples estimate the same as all of them; else there is no split-sample VBS.
         crossfitted: the best config of each task is chosen on the other folds, not on other prompts altogether.
         costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
         cost_unit: "tokens" or "seconds"; "" where costs are unknown.
@@ -55,6 +56,7 @@ class Ladder:
     raced: bool = False
     halves: Callable[[np.ndarray], np.ndarray] | None = None
     needs: int = 1
+    splits: bool = True
     crossfitted: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
@@ -81,7 +83,10 @@ class Ladder:
         return Entry(mean(values), mean(values - self.reference), over, note)
 
     def split(self) -> np.ndarray | None:
-        """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples."""
+        """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
+        something else than the whole."""
+        if not self.splits:
+            return None
         return split_oracle(self.rewards, self.frozen, value=self.halves, needs=self.needs, seed=self.seed)
 
     def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, Entry]) -> tuple[EvaluationRow, ...]:
@@ -151,6 +156,7 @@ def shared_ladder(
         raced=table.common is not None,
         halves=None if objective.name == "reward" else frame.halves(point),
         needs=objective.needs,
+        splits=objective.splits,
         costs=None if known is None else frame.cells.mean_of(known),
         cost_unit="" if known is None else f"{unit}s",
     )

@@ -73,6 +73,32 @@ def test_a_lower_quantile_looks_at_the_worst_answers() -> None:
     assert hag.Quantile(0.5).values(table(rewards))[0, 1:].tolist() == [0.7, 0.5]
 
 
+def test_a_quantile_takes_samples_enough_to_have_one() -> None:
+    rewards = np.full((1, 3, 4), 0.5)
+    rewards[0, 1, 3:] = np.nan
+    assert np.isnan(hag.Quantile(0.25).values(table(rewards))[0]).tolist() == [False, True, False]
+    assert hag.Quantile(0.3).needs == 4
+    assert hag.Quantile(0.2).needs == 5
+
+
+def test_unequal_outcomes_at_temperature_0_are_used_as_they_are() -> None:
+    outcomes = [1.0, 0.0, 1.0, 1.0]
+    made = hag.SweepTable.from_arrays(["a"], SPACE, [[outcomes, outcomes, outcomes]])
+    assert hag.Quantile(0.25).values(made).tolist() == [[0.0, 0.0, 0.0]]
+    for objective in (hag.PassAtK(2), hag.BestOf(4), hag.Reward()):
+        assert objective.values(made)[0, 0] == 0.75  # however many are drawn: it is one answer
+
+
+def test_half_of_the_samples_say_no_lower_end_of_a_quantile() -> None:
+    # All configs are alike, so nothing can be won; four samples, split, would promise .13 or more.
+    rewards = np.random.default_rng(0).random((200, 3, 8))
+    made = hag.SweepTable.from_arrays([f"prompt {number}" for number in range(200)], SPACE, rewards)
+    found = hag.headroom(made, objective="quantile@0.25")
+    assert (found.split_oracle, found.split_oracle_sampled, found.could_win_low) == (None, None, None)
+    assert "two sampled configurations with samples to split" in found.sentence
+    assert hag.headroom(made, objective="best@4").split_oracle_sampled is not None
+
+
 def test_a_price_is_paid_for_scored_answers_only(graded: np.ndarray) -> None:
     graded[0, 1, 3:] = np.nan
     tokens = np.arange(90).reshape(5, 3, 6).astype(float)

@@ -65,6 +65,11 @@ class Objective(ABC):
         """Scored samples that a sampled config's cell must have."""
         return max(head.needs for head, _ in self.terms)
 
+    @property
+    def splits(self) -> bool:
+        """Half of the samples estimate the same as all of them, so that a split-sample VBS is a lower bound."""
+        return all(head.splits for head, _ in self.terms)
+
     def estimate(self, cells: Cells) -> np.ndarray:
         """float64 (n_prompts, n_configs), NaN where there are too few samples."""
         return np.asarray(sum(weight * head.estimate(cells) for head, weight in self.terms if weight))
@@ -253,7 +258,7 @@ class Quantile(Objective):
     """The reward that a share q of the answers stays at or below.
 
     Args:
-        q: (0, 1).
+        q: (0, 1); a sampled config's cell must have 1/q samples.
     """
 
     q: float

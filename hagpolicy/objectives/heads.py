@@ -5,6 +5,7 @@ A head is what a learner learns and what a policy's graph puts out; an objective
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,12 +81,18 @@ class Head(ABC):
 
     Attributes:
         needs: scored samples that a sampled config's cell must have.
+        splits: half of a cell's samples estimate the same as all of them, but for noise.
     """
 
     @property
     def needs(self) -> int:
         """Scored samples that a sampled config's cell must have."""
         return 1
+
+    @property
+    def splits(self) -> bool:
+        """Half of a cell's samples estimate the same as all of them, but for noise."""
+        return True
 
     @abstractmethod
     def estimate(self, cells: Cells) -> np.ndarray:
@@ -203,8 +210,9 @@ _EXTRACT = "Use a scorer that extracts one (numeric_match, multiple_choice, exac
 class Low(Head):
     """A lower quantile of the reward of one answer: for the cautious.
 
-    The smallest reward that at least a share `q` of the samples does not exceed; with N samples and
-    q ≤ 1/N the worst of them. Few samples say little of a tail: q = 0.25 wants 4 at least.
+    The smallest reward that at least a share `q` of the samples does not exceed. With fewer than 1/q
+    samples there is none below which a share q lies. The fewer the samples, the lower they reach: a
+    half of them gives another quantile.
 
     Args:
         q: share of the worst answers, (0, 1).
@@ -212,11 +220,22 @@ class Low(Head):
 
     q: float
 
+    @property
+    def needs(self) -> int:
+        """So many that one of them is at most a share `q`."""
+        return math.ceil(1.0 / self.q - 1e-9)
+
+    @property
+    def splits(self) -> bool:
+        """Of uniform rewards, four samples put the first quarter at .20, two at .33."""
+        return False
+
     def estimate(self, cells: Cells) -> np.ndarray:
-        """The ceil(q N)-th smallest of N samples."""
+        """The ceil(q N)-th smallest of N samples; of a deterministic config, of as many as there are."""
         ordered = np.sort(cells.rewards, axis=2)
         rank = np.clip(np.ceil(self.q * cells.counts - 1e-9).astype(np.int64), 1, np.maximum(cells.counts, 1)) - 1
-        return cells.where_enough(np.take_along_axis(ordered, rank[:, :, None], axis=2)[:, :, 0], 1)
+        low = np.take_along_axis(ordered, rank[:, :, None], axis=2)[:, :, 0]
+        return np.where(cells.frozen | (cells.counts >= self.needs), low, np.nan)
 
 
 def _choose(n: np.ndarray, k: int) -> np.ndarray:

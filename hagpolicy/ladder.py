@@ -144,7 +144,7 @@ def shared_ladder(
     """The same with a given single best config, int64 (n_prompts,)."""
     objective = frame.objectives[point]
     unit = objective.unit or ("token" if "token" in frame.cells.costs else "")
-    known = frame.cells.costs.get(unit)
+    known = frame.cells.mean_cost(unit)
     return Ladder(
         frame.Y(point),
         frame.cells.rewards,
@@ -157,6 +157,6 @@ def shared_ladder(
         halves=None if objective.name == "reward" else frame.halves(point),
         needs=objective.needs,
         splits=objective.splits,
-        costs=None if known is None else frame.cells.mean_of(known),
+        costs=known,
         cost_unit="" if known is None else f"{unit}s",
     )

@@ -318,6 +318,21 @@ def test_joined_groups_are_numbered_by_first_appearance() -> None:
     assert join_groups(np.array([2, 1]), np.empty((0, 2), dtype=np.int64)).tolist() == [0, 1]
 
 
+def test_tokens_that_one_cell_lacks_are_unknown_costs_and_no_broken_bundle(tmp_path: Path) -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    tokens = np.full((60, 3, 2), 12.0)
+    costs = {}
+    for name in ("whole", "holed"):
+        policy = hag.fit(table_of(drawn(60, 3, 2), space, tokens=tokens), learner="constant")
+        again = hag.load(policy.save(tmp_path / name))
+        assert again.evaluation == policy.evaluation
+        costs[name] = {row.cost for row in policy.evaluation.rows if row.name in ("sbs", "random", "policy")}
+        tokens[3, 1, 1] = np.nan
+    assert costs == {"whole": {12.0}, "holed": {None}}
+    with pytest.raises(InvalidInput, match="scored cells that lack them"):
+        hag.headroom(table_of(drawn(60, 3, 2), space, tokens=tokens), objective="price/token@0.1")
+
+
 def test_near_duplicates_are_found_joined_and_warned_about() -> None:
     base = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(40)]
     prompts = [hag.Prompt(f"{text} {mark}") for text in base for mark in ("", "Please!")]

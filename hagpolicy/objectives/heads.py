@@ -69,6 +69,12 @@ class Cells:
         total = np.where(self.present, values, 0.0).sum(axis=2)
         return np.where(self.counts > 0, total / np.maximum(self.counts, 1), np.nan)
 
+    def mean_cost(self, per: str) -> np.ndarray | None:
+        """float64 (n_prompts, n_configs): mean tokens or seconds of the scored samples; None where the table
+        lacks them, be it for one scored sample."""
+        costs = self.costs.get(per)
+        return None if costs is None or bool(np.isnan(costs[self.present]).any()) else self.mean_of(costs)
+
     def where_enough(self, values: np.ndarray, needed: int) -> np.ndarray:
         """`values` (n_prompts, n_configs) of cells with the needed number of samples; a deterministic config
         always gives its one outcome, so its value is its mean reward; the rest is NaN."""
@@ -124,12 +130,12 @@ class MeanCost(Head):
         Raises:
             InvalidInput: the table does not know this cost, or not of every scored cell.
         """
-        costs = cells.costs.get(self.per)
-        if costs is None or bool((np.isnan(costs) & cells.present).any()):
-            got = "none" if costs is None else "cells that lack it"
+        found = cells.mean_cost(self.per)
+        if found is None:
+            got = "scored cells that lack them" if self.per in cells.costs else "none"
             name = f"{self.per}s"
             raise InvalidInput(f"table.{name}", f"{name} of every scored cell", got, f"Sweep, or give {name}=.")
-        return cells.mean_of(costs)
+        return found
 
 
 @dataclass(frozen=True)

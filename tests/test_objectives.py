@@ -66,6 +66,22 @@ def test_majority_is_the_mean_over_all_sets_with_ties_at_random() -> None:
         hag.Majority(3).values(table(rewards))
 
 
+def test_a_majority_of_many_looks_at_some_of_the_sets() -> None:
+    rng = np.random.default_rng(0)
+    answers = (rng.random((40, 3, 64)) < 0.6).astype(int)  # 1 is right
+    made = hag.SweepTable.from_arrays([f"{i}" for i in range(40)], SPACE, answers.astype(float), answers=answers)
+    found = hag.Majority(9).values(made)  # of 27,540,584,512 sets
+    right = answers[:, 1:].sum(axis=2)
+    exact = sum(comb9(right, k) for k in range(5, 10))
+    assert found[:, 1:] == pytest.approx(exact, abs=0.03)
+    assert found[:, 1:].mean() == pytest.approx(exact.mean(), abs=0.005)
+
+
+def comb9(right: np.ndarray, k: int) -> np.ndarray:
+    """Probability that k of 9 of 64 samples are among those that are right."""
+    return np.vectorize(lambda r: comb(r, k) * comb(64 - r, 9 - k) / comb(64, 9))(right)
+
+
 def test_a_lower_quantile_looks_at_the_worst_answers() -> None:
     rewards = np.zeros((1, 3, 4))
     rewards[0, 1], rewards[0, 2] = [0.9, 0.1, 0.8, 0.7], [0.5, 0.6, 0.5, 0.4]

@@ -16,8 +16,10 @@ import numpy as np
 from hagpolicy.errors import InvalidInput
 from hagpolicy.table import SweepTable
 
-# Votes of one cell that are looked at together: bounds memory.
-_SUBSETS_AT_ONCE = 256
+# Sets of samples that votes are looked at in: where there are more, some of them at random say it within .01.
+MOST_SETS = 5_000
+# Pairs of answers that are compared at once: bounds memory.
+_PAIRS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +178,9 @@ class Vote(Head):
     """Expected reward of the answer that most of `n` samples give (Wang et al., *Self-Consistency Improves
     Chain of Thought Reasoning in Language Models*, arXiv 2203.11171).
 
-    Over all sets of n of the cell's samples. Samples without an extracted answer do not vote; ties are
-    broken at random, and where none votes one of the n samples is taken at random.
+    Over all sets of n of the cell's samples, or 5,000 of them at random where there are more. Samples
+    without an extracted answer do not vote; ties are broken at random, and where none votes one of the n
+    samples is taken at random.
 
     Args:
         n: votes, at least 1.
@@ -253,20 +256,29 @@ def _choose(n: np.ndarray, k: int) -> np.ndarray:
 
 
 def _voted(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray:
-    """float64 (n_cells,): mean over all sets of n of the reward of the most frequent answer.
+    """float64 (n_cells,): mean over sets of n of the reward of the most frequent answer.
 
     Args:
         answers: int (n_cells, N), -1 where none was extracted.
         rewards: float64 (n_cells, N).
         n: votes.
     """
-    sets = np.array(list(combinations(range(answers.shape[1]), n)))
+    sets = _sets(answers.shape[1], n)
     total = np.zeros(len(answers))
-    for start in range(0, len(sets), _SUBSETS_AT_ONCE):
-        part = sets[start : start + _SUBSETS_AT_ONCE]
+    step = max(1, _PAIRS_AT_ONCE // (len(answers) * n * n))
+    for start in range(0, len(sets), step):
+        part = sets[start : start + step]
         said, worth = answers[:, part], rewards[:, part]  # (n_cells, n_sets, n)
         votes = ((said[..., :, None] == said[..., None, :]) & (said >= 0)[..., :, None]).sum(axis=-1)
         top = votes == votes.max(axis=-1, keepdims=True)
         # Every sample of a most frequent answer counts alike: a tie at random, and its answer's mean reward.
         total += ((worth * top).sum(axis=-1) / top.sum(axis=-1)).sum(axis=1)
     return total / len(sets)
+
+
+def _sets(count: int, n: int) -> np.ndarray:
+    """int64 (n_sets, n): all sets of n of the numbers below `count`, or where these are more than 5,000, so many
+    of them at random, always the same."""
+    if math.comb(count, n) <= MOST_SETS:
+        return np.array(list(combinations(range(count), n)))
+    return np.random.default_rng(0).random((MOST_SETS, count)).argsort(axis=1)[:, :n]

@@ -32,7 +32,6 @@ FORMAT_VERSION = 2
 MANIFEST, MODEL, CARD = "policy.json", "policy.onnx", "README.md"
 
 
-
 def _with_dial(manifest: dict[str, Any]) -> dict[str, Any]:
     """Version 1 had one objective, mean reward, and its gate at the top of the manifest."""
     moved = ("training_means", "sbs", "margin", "ships_sbs", "reason", "evaluation")
@@ -166,7 +165,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder}: expected the folder of a saved policy, got {got}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected readable JSON ({error})") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -176,15 +175,22 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"{path}: expected format version {FORMAT_VERSION} or older, got {version}: it was written by a newer "
             "hagpolicy: pip install --upgrade hagpolicy"
         )
-    if manifest.get("digest") != digest({name: value for name, value in manifest.items() if name != "digest"}):
+    try:
+        own = digest({name: value for name, value in manifest.items() if name != "digest"})
+    except ValueError as error:  # NaN and infinities, which Python reads and JSON does not have
+        raise BundleError(f"{path}: expected values that JSON can hold: {error}") from error
+    if manifest.get("digest") != own:
         raise BundleError(f"{path}: its own digest differs: damaged or changed by hand")
     if not isinstance(manifest.get("files"), dict) or not all(
         isinstance(name, str) and name == Path(name).name and isinstance(value, str)
         for name, value in manifest["files"].items()
     ):
         raise BundleError(f"{path}: expected 'files', plain names with digests, got {manifest.get('files')!r}")
-    for old in range(version, FORMAT_VERSION):
-        manifest = _UPGRADES[old](manifest)
+    try:
+        for old in range(version, FORMAT_VERSION):
+            manifest = _UPGRADES[old](manifest)
+    except KeyError as error:
+        raise BundleError(f"{path}: expected a manifest of format version {old}, got one without {error}") from error
     return manifest
 
 

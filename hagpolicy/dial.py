@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -129,6 +130,9 @@ class Dial:
         scales: a head times its scale is in its own unit, (n_heads,).
         means: float64 (n_heads, n_configs), mean of each head in training.
         points: in rising order of `at`, at least one.
+
+    Raises:
+        ValueError: they do not fit each other, or a number is not finite.
     """
 
     def __init__(
@@ -147,7 +151,21 @@ class Dial:
             raise ValueError("heads, scales, means and points do not fit each other")
         if any(len(point.weights) != len(heads) for point in points):
             raise ValueError("a point needs one weight a head")
+        if any(not isinstance(point.ships, bool) for point in points):
+            raise ValueError("a point ships: true or false")
+        numbers = [number for point in points for number in (point.at, point.margin, *point.weights)]
+        if not all(np.isfinite(part).all() for part in (self.scales, self.means, np.array(numbers, dtype=np.float64))):
+            raise ValueError("a dial needs finite numbers")
+        if any(low.at >= high.at for low, high in pairwise(points)) or any(point.margin < 0.0 for point in points):
+            raise ValueError("a dial needs points in rising order and margins of at least 0")
         self._settings = lru_cache(maxsize=256)(self._between)
+
+    @property
+    def reason(self) -> str:
+        """What the gate said; where there are several points, at each of them."""
+        if len(self.points) == 1:
+            return self.points[0].reason
+        return "; ".join(f"{point.name}: {point.reason}" for point in self.points)
 
     @property
     def cost_head(self) -> int | None:

@@ -221,7 +221,7 @@ def evaluate(
     ladder = replace(ladder, crossfitted=False)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
-    best: dict[str, int] = policy.manifest["task_best"][point]
+    best = policy.task_best[point]
     per_task = np.array([best.get(task, setting.reference) for task in kept.tasks]) if len(best) > 1 else None
     note = policy.learner if setting.ships else "ships the single best config"
     rows = ladder.rows(per_task, {"policy": ladder.chosen(chosen, note)})

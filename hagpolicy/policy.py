@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,12 @@ class Policy:
         space: the configs that compete, n_configs of them.
         dial: what can be turned at call time, and what the gate decided at its points.
         training_means: float64 (n_configs,), mean value in training, at the dial's first point.
-        margin: in units of reward, there.
+        margin: in units of the objective, there.
         sbs_index: index of the config with the best training mean, there.
+        reason: what the gate said, at every point of the dial.
+        evaluations: how well it does on prompts it was not trained on, at every point of the dial; None where
+            nothing was evaluated.
+        task_best: at every point of the dial, the index of each training task's best config.
         ships_sbs: no point of the dial has a proven per-prompt policy.
         candidate: the policy that the gate held back, where there is one; not part of the bundle.
 
@@ -71,13 +74,19 @@ class Policy:
             self.space = DecodingSpace.from_json(manifest["space"])
             self.dial = Dial.from_json(manifest["dial"])
             self.encoder: dict[str, Any] = dict(manifest["encoder"])
-        except (KeyError, TypeError, ValueError) as error:
+            self.task_best: tuple[dict[str, int], ...] = tuple(dict(best) for best in manifest["task_best"])
+            stored = [point.evaluation for point in self.dial.points]
+            self.evaluations = tuple(None if found is None else Evaluation.from_json(found) for found in stored)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"policy.json: expected a policy's manifest: {type(error).__name__}: {error}") from error
         if self.dial.means.shape[1] != len(self.space):
             raise BundleError("policy.json: the dial's means do not fit the space")
+        numbers = {number for best in self.task_best for number in best.values()}
+        if len(self.task_best) != len(stored) or not numbers <= set(range(len(self.space))):
+            raise BundleError("policy.json: the best configs of the tasks fit neither the dial nor the space")
         first = self.dial.setting()
         self.training_means, self.sbs_index = first.means, first.reference
-        self.margin, self.reason = self.dial.points[0].margin, self.dial.points[0].reason
+        self.margin, self.reason = self.dial.points[0].margin, self.dial.reason
         self.ships_sbs = not any(point.ships for point in self.dial.points)
         self._feeds = feeds_of(self.encoder, files)
         self._session = open_session(model)
@@ -93,12 +102,15 @@ class Policy:
     def _check_fit(self) -> None:
         """One run on the tokenizer's last token: tokenizer, graph and space must fit each other now, not
         fail on some prompt later."""
+        names = [*self.dial.heads, "novelty", "choice"]
         try:
-            values = self._session.run(["values"], self._feeds.probe())[0]
+            found = self._session.run(names, self._feeds.probe())
         except Exception as error:  # onnxruntime's exception types have no stable public name
             raise BundleError(f"policy.onnx: it does not take the inputs of this bundle: {error}") from error
-        if values.shape != (1, len(self.space)):
-            raise BundleError(f"policy.onnx: expected values of shape (1, {len(self.space)}), got {values.shape}")
+        for name, values in zip(names, found, strict=True):
+            expected = (1, len(self.space)) if name in self.dial.heads else (1,)
+            if values.shape != expected:
+                raise BundleError(f"policy.onnx: expected {name} of shape {expected}, got {values.shape}")
 
     @property
     def sbs(self) -> DecodingConfig:
@@ -129,13 +141,6 @@ class Policy:
     def max_tokens(self) -> int | None:
         """The sweep's own limit on new tokens; None where unknown."""
         return self.manifest.get("max_tokens")
-
-    @cached_property
-    def evaluations(self) -> tuple[Evaluation | None, ...]:
-        """How well it does on prompts it was not trained on, at every point of the dial; None where
-        nothing was evaluated."""
-        stored = (point.evaluation for point in self.dial.points)
-        return tuple(None if found is None else Evaluation.from_json(found) for found in stored)
 
     @property
     def evaluation(self) -> Evaluation | None:

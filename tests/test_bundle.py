@@ -70,6 +70,94 @@ def test_every_format_version_ever_written_stays_readable(version):
     assert policy.trained_on([making.SUMS[0], "never seen"]).tolist() == [True, False]
 
 
+@pytest.fixture
+def old(tmp_path):
+    return Path(shutil.copytree(FIXTURES / "bundle_v1", tmp_path / "old"))
+
+
+@pytest.mark.parametrize("key", ["training_means", "sbs", "margin", "ships_sbs", "reason"])
+def test_a_manifest_of_version_1_that_lacks_a_part_is_refused(old, key):
+    edited(old, lambda manifest: manifest.pop(key))
+    with pytest.raises(BundleError, match=f"format version 1, got one without '{key}'"):
+        load(old)
+
+
+ODD = [None, [], {}, "x", 3, [3], [[]], {"x": 3}, [{"x": 99}]]
+PARTS = ["space", "encoder", "dial", "task_best", "learner", "default", "fingerprint", "files"]
+PARTS += ["evaluation", "margin", "training_means", "ships_sbs"]  # those of version 1
+INNER = ["argument", "heads", "scales", "means", "points"]
+POINT = ["at", "weights", "margin", "ships", "evaluation"]
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT_VERSION + 1))
+def test_a_manifest_of_odd_parts_is_refused_or_read_and_nothing_else(version, tmp_path):
+    """Whoever signs a manifest anew may have written anything into it."""
+    source = FIXTURES / f"bundle_v{version}"
+    keys = [(part,) for part in PARTS] + [("dial", name) for name in INNER]
+    keys += [("dial", "points", 0, name) for name in POINT]
+    there = json.loads((source / "policy.json").read_text("utf-8"))
+    refused, keys = 0, [key for key in keys if key[0] in there]
+    for key in keys:
+        for value in ODD:
+            copy = Path(shutil.copytree(source, tmp_path / "odd"))
+
+            def harm(manifest, key=key, value=value):
+                for step in key[:-1]:
+                    manifest = manifest[step]
+                manifest[key[-1]] = value
+
+            edited(copy, harm)
+            try:
+                policy = load(copy)
+                policy.predict(making.vector(1.0))
+                str(policy.evaluation)
+            except BundleError as error:
+                refused += str(error) != ""
+            shutil.rmtree(copy)
+    assert refused > len(keys) * len(ODD) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"at": float("nan")}, "values that JSON can hold"),
+        ({"margin": -0.1}, "margins of at least 0"),
+        ({"margin": 1e999}, "values that JSON can hold"),
+        ({"ships": "no"}, "true or false"),
+        ({"weights": [1.0, 1.0]}, "one weight a head"),
+        ({"evaluation": {"rows": []}}, "expected a policy's manifest"),
+    ],
+)
+def test_a_point_that_cannot_be_is_refused(small, tmp_path, change, said):
+    folder = small.save(tmp_path / "policy")
+    path = folder / "policy.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["dial"]["points"][0] |= change
+    manifest.pop("digest")
+    text = json.dumps(manifest)
+    manifest["digest"] = digest(manifest) if "JSON" not in said else ""
+    path.write_text(json.dumps(manifest) if manifest["digest"] else text, "utf-8")
+    with pytest.raises(BundleError, match=said):
+        load(folder)
+
+
+def test_points_that_fall_and_tasks_without_a_config_are_refused(small, tmp_path):
+    folder = small.save(tmp_path / "policy")
+    edited(folder, lambda manifest: manifest["dial"]["points"].append(manifest["dial"]["points"][0]))
+    with pytest.raises(BundleError, match="rising order"):
+        load(folder)
+    edited(folder, lambda manifest: manifest["dial"]["points"].pop())
+    edited(folder, lambda manifest: manifest.update(task_best=[{"": 6}]))
+    with pytest.raises(BundleError, match="best configs of the tasks"):
+        load(folder)
+
+
+def test_a_manifest_nested_without_end_is_refused(copy):
+    (copy / "policy.json").write_text("[" * 200_000)
+    with pytest.raises(BundleError, match="readable JSON"):
+        load(copy)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()

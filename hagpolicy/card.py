@@ -39,7 +39,7 @@ def policy_card(policy: Policy) -> str:
     for point, evaluation in zip(policy.dial.points, policy.evaluations, strict=True):
         if evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
-            lines += [point.reason, ""] * bool(policy.dial.argument) + ["```", str(evaluation), "```"]
+            lines += [point.reason, ""] * (len(settings) > 1) + ["```", str(evaluation), "```"]
     lines += [
         "",
         "## Use",

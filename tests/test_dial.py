@@ -220,5 +220,6 @@ def test_card_and_report_show_every_point(policy: hag.Policy, table: hag.SweepTa
     for point in policy.dial.points:
         assert point.name in page
         assert point.reason in card
+        assert f"{point.name}: {point.reason}" in card.partition("## Config")[0]  # not the first point's alone
     assert "policy.decide(prompt, price=0.004)" in card
     assert "The dial" in page

@@ -9,7 +9,7 @@ are counted along greedy answers and weighed by the time of passes over as many 
   of each task also in bfloat16. In bfloat16 a pass over eleven tokens took this CPU hardly longer than one over a
   single token, so that the pilot expected drafts of 10 to be best or nearly so for every task, and nothing to be won by
   choosing. In float32 it took twice as long, and drafts of 10 were expected to save three tenths of the time on some
-  tasks and to cost as much on others. So float32 is where there is a question, and the table that policies are fitted on.
+  tasks and to cost as much on others. So float32 is where there is a question: the table that policies are fitted on.
 - Configs: no drafting; drafts of 10 tokens, transformers' own default; and of 3, in float32 expected to be the best for
   all prompts together, so that a policy is held against the best choice that needs no policy. On every task another
   length than the best of these three was expected to save less than a tenth more.

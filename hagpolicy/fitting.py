@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.exporting import export_policy, points_of
 from hagpolicy.gating import gate
-from hagpolicy.ladder import Entry, Ladder, ladder_of
+from hagpolicy.ladder import LINES, Entry, Ladder, ladder_of
 from hagpolicy.learners import get_learner, get_learners
 from hagpolicy.learners.base import Learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs, similar_warning
@@ -77,23 +77,22 @@ def fit(
         MissingExtra: a package of the extra [fit] is not installed.
     """
     objectives = get_objectives(objective)
-    compared = get_rivals(rivals)
-    if margins is not None and (not margins or any(not margin >= 0.0 for margin in margins)):
-        raise InvalidInput("margins", "at least one number, none below 0", list(margins))
+    given = None if margins is None else _margins(margins)
     if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
         raise InvalidInput("near_duplicates", "a share in (0, 1], or None", near_duplicates)
     encoders = [encoder] if isinstance(encoder, (str, Encoder)) else list(encoder)
     learners = get_learners(learner)
-    for name, given in (("encoder", encoders), ("learner", learners)):
-        if not given:
+    for name, several in (("encoder", encoders), ("learner", learners)):
+        if not several:
             raise InvalidInput(name, "at least one", "none")
+    compared = _compared(rivals, learners)
     kept = comparable(table, objectives)
     warnings = table_warnings(kept)
     groups = _groups(kept, near_duplicates, warnings)
     boot = GroupBootstrap(groups, seed=seed)
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
     frame = framed(kept, objectives)
-    steps = margins if margins is not None else SPREADS if frame.spread_margins else MARGINS
+    steps = given if given is not None else SPREADS if frame.spread_margins else MARGINS
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
@@ -109,6 +108,26 @@ def fit(
         left_out = len(table.prompts) - len(kept.prompts)
         outcome = _judged(kept, frame, trainings[0], contenders, boot, compared, left_out, warnings)
         return _shipped(kept, frame, trainings[0], outcome)
+
+
+def _margins(given: Sequence[float]) -> tuple[float, ...]:
+    """Margins as numbers. Raises InvalidInput for none, and for what is no number from 0."""
+    try:
+        margins = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        margins = np.empty(0)
+    if margins.ndim != 1 or not margins.size or not (np.isfinite(margins) & (margins >= 0.0)).all():
+        raise InvalidInput("margins", "a list of at least one number, none below 0", given)
+    return tuple(margins.tolist())
+
+
+def _compared(rivals: Sequence[str | Rival], learners: list[Learner]) -> list[Rival]:
+    """The rivals. Raises InvalidInput for one whose name another line of the ladder bears."""
+    found = get_rivals(rivals)
+    for rival in found:
+        if rival.name in {*LINES, *(learner.name for learner in learners)}:
+            raise InvalidInput("rivals", "names that no other line of the ladder bears", rival.name, "Rename it.")
+    return found
 
 
 def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:
@@ -145,6 +164,7 @@ def _judged(
     points = range(len(frame.weights))
     ladders = [ladder_of(kept, frame, point, training.folds, boot, training.seed) for point in points]
     winner, candidates, entries = gate(contenders, ladders)
+    unlike = (training if winner is None else winner.training).unlike.mean() if contenders else 0.0
     evaluations: list[Evaluation] = []
     for candidate, lines, ladder in zip(candidates, entries, ladders, strict=True):
         per_task = crossfit_sbs(ladder.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
@@ -159,7 +179,7 @@ def _judged(
                 n_prompts=len(kept.prompts),
                 n_groups=boot.n_groups,
                 n_left_out=left_out,
-                fallbacks=float(training.unlike.mean()) if contenders else 0.0,
+                fallbacks=float(unlike),
                 warnings=(*warnings, *default_doubt(over_default)),
                 objective=frame.objectives[len(evaluations)].name,
                 cost_unit=ladder.cost_unit,
@@ -181,27 +201,27 @@ def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -
 
 def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:
     """The policy that the gate lets through, refitted on everything, with the held-back one beside it."""
-    winner, constant = outcome.winner, get_learner("constant")
-    held = None
-    if winner is not None:
-        everywhere = tuple(True for _ in outcome.ships)
-        shown = outcome.ships if all(outcome.ships) else everywhere
-        held = _export(kept, frame, winner.training, winner.learner, outcome, shown)
-        if all(outcome.ships):
-            return held
-    if winner is not None and any(outcome.ships):
-        policy = _export(kept, frame, winner.training, winner.learner, outcome, outcome.ships)
-    else:
-        policy = _export(kept, frame, first, constant, outcome, outcome.ships)
-    policy.candidate = held
+    if outcome.winner is None:
+        return _refitted(kept, frame, first, get_learner("constant"), outcome)(outcome.ships)
+    winner = _refitted(kept, frame, outcome.winner.training, outcome.winner.learner, outcome)
+    everywhere = winner(tuple(True for _ in outcome.ships))
+    if all(outcome.ships):
+        return everywhere
+    made = winner if any(outcome.ships) else _refitted(kept, frame, first, get_learner("constant"), outcome)
+    policy = made(outcome.ships)
+    policy.candidate = everywhere
     return policy
 
 
-def _export(
-    kept: SweepTable, frame: Frame, training: Training, learner: Learner, outcome: _Outcome, ships: tuple[bool, ...]
-) -> Policy:
-    """Refit on all prompts and assemble the graph that predicts from now on."""
+def _refitted(
+    kept: SweepTable, frame: Frame, training: Training, learner: Learner, outcome: _Outcome
+) -> Callable[[tuple[bool, ...]], Policy]:
+    """A learner refitted on all prompts: what makes a policy of it that ships at some points of the dial."""
     everything = np.ones(len(kept.prompts), dtype=bool)
-    points = points_of(frame, outcome.evaluations, outcome.margins, ships)
     fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
-    return export_policy(kept, frame, training.encoder, learner, fitted, novelty, points, training.features)
+
+    def made(ships: tuple[bool, ...]) -> Policy:
+        points = points_of(frame, outcome.evaluations, outcome.margins, ships)
+        return export_policy(kept, frame, training.encoder, learner, fitted, novelty, points, training.features)
+
+    return made

@@ -12,6 +12,9 @@ from hagpolicy.objectives.frame import Frame
 from hagpolicy.results import Estimate, EvaluationRow
 from hagpolicy.table import SweepTable
 
+# Every line beside those of learners and rivals.
+LINES = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
+
 
 @dataclass(frozen=True)
 class Entry:

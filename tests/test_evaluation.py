@@ -15,6 +15,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.crossfit import Contender, Training
 from hagpolicy.encoders import get_encoder
+from hagpolicy.encoders.precomputed import with_vectors
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap
 from hagpolicy.gating import gate
@@ -22,6 +23,8 @@ from hagpolicy.ladder import ladder_of
 from hagpolicy.learners import get_learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs
 from hagpolicy.objectives import framed, get_objectives
+from hagpolicy.prompts import as_prompts
+from hagpolicy.rivals import get_rival
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0, 1.3], repetition_penalty=[1.0, 1.1])
 ROOT = Path(__file__).parents[1]
@@ -220,9 +223,10 @@ def test_bad_tables_and_seeds_are_refused(strong: tuple) -> None:
 
 def test_bad_arguments(strong: tuple) -> None:
     bad: list[dict] = [{"margins": []}, {"margins": [-0.1]}, {"margins": [float("nan")]}, {"learner": "rigde"}]
+    bad += [{"margins": margins} for margins in (0.1, "0.1", [None], ["x"], [float("inf")], [[0.1]], np.array([]))]
     bad += [{"learner": []}, {"encoder": []}, {"near_duplicates": 0.0}, {"near_duplicates": 80}]
     for arguments in bad:
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInput, match=next(iter(arguments))):
             hag.fit(strong[1], **arguments)
 
 
@@ -331,6 +335,37 @@ def test_tokens_that_one_cell_lacks_are_unknown_costs_and_no_broken_bundle(tmp_p
     assert costs == {"whole": {12.0}, "holed": {None}}
     with pytest.raises(InvalidInput, match="scored cells that lack them"):
         hag.headroom(table_of(drawn(60, 3, 2), space, tokens=tokens), objective="price/token@0.1")
+
+
+def test_margins_may_be_an_array() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    policy = hag.fit(table_of(drawn(60, 3, 2), space), learner="knn", margins=np.array([0.5]))  # type: ignore[arg-type]
+    assert policy.evaluation.candidate.margin in (0.0, 0.5)
+
+
+@pytest.mark.parametrize("name", ["sbs", "policy", "split_vbs", "ridge"])
+def test_a_rival_cannot_take_the_place_of_another_line(name: str) -> None:
+    rival = get_rival("argmax")
+    rival.name = name
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    with pytest.raises(InvalidInput, match=f"rivals: expected names .* got {name}"):
+        hag.fit(table_of(drawn(60, 3, 2), space), learner="ridge", rivals=[rival])
+
+
+def test_the_share_that_fell_back_is_that_of_the_winning_encoder() -> None:
+    """Texts tell nothing, vectors all; one document's vectors are unlike all others, its texts are not."""
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefgh "), 40)) for _ in range(126)]
+    side = np.where(np.arange(126) % 2, 1.0, -1.0)
+    vectors = side[:, None] + rng.normal(0, 0.1, (126, 4))
+    vectors[120:] *= 100.0
+    groups = [f"{min(number, 120)}" for number in range(126)]
+    rewards = np.stack([0.5 + 0.3 * side, 0.55 - 0.3 * side], axis=1)[:, :, None].repeat(2, axis=2)
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7])
+    table = hag.SweepTable.from_arrays(with_vectors(as_prompts(texts), vectors), space, rewards, groups=groups)
+    policy = hag.fit(table, encoder=["static", "precomputed"], learner="ridge")
+    assert policy.evaluation.candidate.name == "ridge on precomputed"
+    assert policy.evaluation.fallbacks == pytest.approx(6 / 126)
 
 
 def test_near_duplicates_are_found_joined_and_warned_about() -> None:

@@ -180,6 +180,30 @@ def test_one_grid_point_is_evaluated_on_another_table(policy: hag.Policy, table:
         hag.evaluate(policy, fresh, price=0.002)
 
 
+def test_a_dial_whose_first_point_is_held_back_still_ships_at_the_others(table: hag.SweepTable, tmp_path: Path) -> None:
+    """All configs are worth the same, and sums and lists are short under different ones."""
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    lists = table.tasks == "lists"
+    tokens = np.where(lists[:, None], [20.0, 100.0, 50.0], [100.0, 20.0, 50.0])
+    rewards = np.full((len(lists), 3), 0.5)
+    made = hag.SweepTable.from_arrays(table.prompts, space, rewards, tokens=tokens)
+    policy = hag.fit(made, learner="ridge", objective="price/token@0,0.002,0.004")
+    again = hag.load(policy.save(tmp_path / "policy"))
+    prompts = ["What is 3 plus 4?", "List 7 different birds, one in a line."]
+    for each in (policy, again):
+        assert [point.ships for point in each.dial.points] == [False, True, True]
+        assert not each.ships_sbs
+        assert [each.predict(prompt) for prompt in prompts] == [each.sbs] * 2 == each.predict_batch(prompts)
+        for price, index in ((0.0, [0, 0]), (0.001, [2, 2]), (0.002, [1, 0]), (0.003, [1, 0]), (0.005, [2, 2])):
+            decided = [each.decide(prompt, price=price) for prompt in prompts]
+            assert [decision.index for decision in decided] == index
+            assert {decision.reason for decision in decided} == {"best_by_margin" if index[0] == 1 else "sbs_shipped"}
+            assert [space[number] for number in index] == each.predict_batch(prompts, price=price)
+    assert policy.candidate is not None
+    assert all(point.ships for point in policy.candidate.dial.points)
+    assert "not proven, for comparison only" in policy.candidate.reason
+
+
 def test_a_policy_without_a_dial_says_so(table: hag.SweepTable) -> None:
     plain = hag.fit(table, learner="constant")
     with pytest.raises(InvalidInput, match="without a dial"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from predict_speed import fitted_policy
 from record import RESULTS, Figure, bootstrap, figure
 
-from hagpolicy import Engine, Policy, Prompt, Request, load_engine
+from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
+from hagpolicy.caveats import comparable
+from hagpolicy.errors import HagError
 from hagpolicy.estimates import GroupBootstrap, taken
 from hagpolicy.prompts import Message
 from hagpolicy.rivals.self_report import GREEDY, Answer, SelfReport
@@ -31,6 +33,16 @@ def smollm2() -> Engine:
 
     torch.set_num_threads(1)
     return load_engine("smollm2", dtype=DTYPE)
+
+
+def finished(read: Callable[[Path], SweepTable], data: Path) -> SweepTable | None:
+    """A stored table, None where it is missing or lacks cells: other prompts would make other folds."""
+    try:
+        table = read(data)
+    except (HagError, FileNotFoundError):
+        return None
+    started = table.counts.any(axis=1)
+    return comparable(table) if started.all() else None
 
 
 def file_of(rival: SelfReport) -> Path:

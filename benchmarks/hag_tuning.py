@@ -22,16 +22,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from asking import EXAMPLES, FOLDER, cost, file_of, said, smollm2, worth
+from asking import EXAMPLES, FOLDER, cost, file_of, finished, said, smollm2, worth
 from lora import ALPHA, EPOCHS, RANK, RATE, tune
 from record import Figure, arguments, figure, not_run, record
 from workload.tables import workload_table
 
 import hagpolicy as hag
 from hagpolicy._digest import digest_file
-from hagpolicy.caveats import comparable
 from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.errors import HagError
 from hagpolicy.estimates import GroupBootstrap, fold_numbers
 from hagpolicy.rivals.self_report import SelfReport
 from hagpolicy.settings_text import SettingsText
@@ -47,10 +45,9 @@ def main() -> int:
     args = arguments((__doc__ or "").split("\n")[0])
     if args.data is None:
         return not_run("hag_tuning", STATEMENT, "it needs the workload's prompts: --data DIR", args)
-    try:
-        table = comparable(workload_table(args.data))
-    except (HagError, FileNotFoundError) as error:
-        return not_run("hag_tuning", STATEMENT, f"what it reads is not stored: {error}", args)
+    table = finished(workload_table, args.data)
+    if table is None:
+        return not_run("hag_tuning", STATEMENT, "the workload's sweep is not stored, or not finished", args)
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 30 == 0)
     train = fold_numbers(table.groups, 2, SEED) == 0

@@ -15,13 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 import numpy as np
-from asking import EXAMPLES, cost, file_of, said, smollm2, worth
+from asking import EXAMPLES, cost, file_of, finished, said, smollm2, worth
 from record import Figure, arguments, not_run, record
 from workload.tables import budgets_table, workload_table
 
 from hagpolicy import SweepTable
-from hagpolicy.caveats import comparable
-from hagpolicy.errors import HagError
 from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.rivals import crossfit_rival
@@ -36,12 +34,11 @@ def main() -> int:
     args = arguments((__doc__ or "").split("\n")[0])
     if args.data is None:
         return not_run("self_report", STATEMENT, "it needs the workload's prompts: --data DIR", args)
-    try:
-        workload, budgets = comparable(workload_table(args.data)), comparable(budgets_table(args.data))
-    except (HagError, FileNotFoundError) as error:
-        return not_run("self_report", STATEMENT, f"what it reads is not stored: {error}", args)
+    workload, budgets = finished(workload_table, args.data), finished(budgets_table, args.data)
+    if workload is None:
+        return not_run("self_report", STATEMENT, "the workload's sweep is not stored, or not finished", args)
     if args.quick:
-        workload = budgets = workload.take(np.arange(len(workload.prompts)) % 60 == 0)
+        workload, budgets = workload.take(np.arange(len(workload.prompts)) % 60 == 0), None
     figures: list[Figure] = []
     engine = None
     for examples in (0, EXAMPLES):
@@ -49,7 +46,8 @@ def main() -> int:
         if not args.quick:
             rival = SelfReport(engine or smollm2, examples, by_reward=True, cache=file_of(rival))
         figures += asked(rival, workload, measure=not args.quick)
-        fold_by_fold(rival, budgets)
+        if budgets is not None:
+            fold_by_fold(rival, budgets)
         engine = rival.engine
     return record("self_report", STATEMENT, figures, args, notes(workload, budgets))
 
@@ -82,14 +80,15 @@ def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure
     return figures
 
 
-def notes(workload: SweepTable, budgets: SweepTable) -> str:
+def notes(workload: SweepTable, budgets: SweepTable | None) -> str:
     """What was asked, and how the answers are read."""
+    more = "" if budgets is None else f"; {len(budgets.prompts)} of the budgets table were asked too"
     return (
-        f"{len(workload.prompts)} prompts × {len(workload.space)} configs; {len(budgets.prompts)} of the budgets table "
-        f"were asked too. Greedy answers, bfloat16, one thread; other work ran on the machine. An answer is a JSON "
-        "object or lines `name: value`; settings that are no config of the space count as the nearest one, anything "
-        "else as the single best config of the training part. Examples: prompts of the training part with their best "
-        "settings by shrunk mean reward, of different tasks and settings."
+        f"{len(workload.prompts)} prompts × {len(workload.space)} configs{more}. Greedy answers, bfloat16, one "
+        "thread; other work ran on the machine. An answer is a JSON object or lines `name: value`; settings that are "
+        "no config of the space count as the nearest one, anything else as the single best config of the training "
+        "part. Without examples of the sweep two made-up ones show the form. Examples: prompts of the training part "
+        "with their best settings by shrunk mean reward, of different tasks and settings."
     )
 
 

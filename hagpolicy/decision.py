@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ Reason = Literal[
 ]
 
 _SENTENCES: dict[str, str] = {
-    "best_by_margin": "its expected reward exceeds that of the best config on average by more than the margin",
+    "best_by_margin": "its expected value exceeds that of the best config on average by more than the margin",
     "reference_best": "the best config on average is expected to be best here too",
     "within_margin": "another config looks better, but not by more than the margin: the best on average stands",
     "unlike_training": "the prompt is unlike everything seen in training: the best config on average stands",
@@ -36,7 +36,8 @@ class Decision:
     Attributes:
         config: the chosen configuration, the caller's fixed fields included.
         index: its number in the space; None when no config agrees with what is fixed.
-        value: expected reward, or what else the policy was fitted for; None when no config agrees.
+        value: expected value, which is the reward unless the policy was fitted for something else; None when no
+            config agrees.
         advantage: over the best config on average (SBS; under `fixed`, the best one that agrees), in
             the same unit; None when no config agrees.
         reason: a short code; `explanation` says it in words.
@@ -64,24 +65,53 @@ class Decision:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.config}: {self.explanation}"
-        return f"{self.config} (expected reward {self.value:.3f}, {self.advantage:+.3f}): {self.explanation}"
+        return f"{self.config} (expected value {self.value:.3f}, {self.advantage:+.3f}): {self.explanation}"
+
+
+def picked(
+    setting: Setting, values: np.ndarray, novelty: float, allowed: np.ndarray | None = None
+) -> tuple[int, int, Reason]:
+    """The one decision rule; with everything allowed, the same as the graph's `choice`.
+
+    Args:
+        setting: means, margin and gate at the dial's position.
+        values: float32 (n_configs,), the setting's.
+        novelty: from the graph.
+        allowed: bool (n_configs,), at least one of them; None: all.
+
+    Returns:
+        The chosen config's index, the reference's, and the reason.
+    """
+    reference, best = setting.reference, int(values.argmax())
+    if allowed is not None:
+        reference = int(np.where(allowed, setting.means, -np.inf).argmax())
+        best = int(np.where(allowed, values, np.float32(-np.inf)).argmax())
+    if not setting.ships:
+        return reference, reference, "sbs_shipped"
+    if not novelty <= 1.0:
+        return reference, reference, "unlike_training"
+    # In float32, as in the graph: float64 would decide otherwise at the margin itself.
+    gain = values[best] - values[reference]
+    if gain > np.float32(setting.margin):
+        return best, reference, "best_by_margin"
+    return reference, reference, "within_margin" if gain > 0 else "reference_best"
 
 
 def choose(
     space: DecodingSpace,
     setting: Setting,
-    heads: np.ndarray,
+    heads: Sequence[np.ndarray] | np.ndarray,
     novelty: float,
     fixed: Mapping[str, Any] | None,
     prompt: PromptLike | None,
     costs: np.ndarray | None = None,
 ) -> Decision:
-    """The one decision rule with some fields fixed; with none, the same as the graph's `choice`.
+    """The decision for one prompt, with some fields fixed or none.
 
     Args:
         space: the configs.
         setting: weights, means, margin and gate at the dial's position.
-        heads: float32 (n_heads, n_configs), from the graph.
+        heads: n_heads of float32 (n_configs,), from the graph.
         novelty: from the graph.
         fixed: fields the caller has set; agreement is asked for fields that differ within the space,
             a field equal in all configs is replaced.
@@ -91,25 +121,11 @@ def choose(
     Raises:
         InvalidInput: a fixed field that does not exist or is out of range.
     """
+    allowed = space.agreeing(fixed) if fixed else None
+    if fixed and allowed is not None and not allowed.any():
+        return Decision(DecodingConfig.from_dict(fixed), None, None, None, "no_config_agrees", prompt)
     values = setting.values(heads)
-    reference, best = setting.reference, int(values.argmax())
-    if fixed:
-        allowed = space.agreeing(fixed)
-        if not allowed.any():
-            return Decision(DecodingConfig.from_dict(fixed), None, None, None, "no_config_agrees", prompt)
-        reference = int(np.where(allowed, setting.means, -np.inf).argmax())
-        best = int(np.where(allowed, values, np.float32(-np.inf)).argmax())
-    # In float32, as in the graph: float64 would decide otherwise at the margin itself.
-    gain = values[best] - values[reference]
-    reason: Reason
-    if not setting.ships:
-        reason, index = "sbs_shipped", reference
-    elif not novelty <= 1.0:
-        reason, index = "unlike_training", reference
-    elif gain > np.float32(setting.margin):
-        reason, index = "best_by_margin", best
-    else:
-        reason, index = ("within_margin" if gain > 0 else "reference_best"), reference
+    index, reference, reason = picked(setting, values, novelty, allowed)
     config = space[index].replace(**fixed) if fixed else space[index]
     advantage = float(values[index] - values[reference])
     cost = None if costs is None else float(costs[index])

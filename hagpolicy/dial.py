@@ -105,19 +105,20 @@ class Setting:
     margin: float
     ships: bool
 
-    def values(self, heads: np.ndarray) -> np.ndarray:
-        """float32 (…): the weighted sum of heads, float32 (n_heads, …), rounded as the graph rounds it."""
+    def values(self, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """float32 (…): the weighted sum of heads, n_heads of float32 (…), rounded as the graph rounds it."""
         return weighted(self.weights, heads)
 
 
-def weighted(weights: Sequence[float] | np.ndarray, heads: np.ndarray) -> np.ndarray:
-    """Weighted sum of heads (n_heads, …), one after the other and in their own precision; a head of weight 0 is
-    not looked at, so that it may be missing (NaN) there."""
-    total = np.zeros(heads.shape[1:], heads.dtype)
+def weighted(weights: Sequence[float] | np.ndarray, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Weighted sum of heads, n_heads of one shape, one after the other and in their own precision; a head of
+    weight 0 is not looked at, so that it may be missing (NaN) there."""
+    total: np.ndarray | None = None
     for weight, head in zip(weights, heads, strict=True):
         if weight:
-            total = total + heads.dtype.type(weight) * head
-    return total
+            part = head if weight == 1.0 else head.dtype.type(weight) * head
+            total = part if total is None else total + part
+    return np.zeros_like(heads[0]) if total is None else total
 
 
 class Dial:
@@ -171,6 +172,11 @@ class Dial:
     def cost_head(self) -> int | None:
         """Number of the head that is an expected cost; None without one."""
         return self.heads.index("costs") if "costs" in self.heads else None
+
+    def costs(self, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray | None:
+        """float32 (…): expected cost in its own unit, from n_heads of float32 (…); None without such a head."""
+        number = self.cost_head
+        return None if number is None else np.asarray(heads[number] * np.float32(self.scales[number]))
 
     def point(self, price: float | None = None, n: int | None = None) -> int:
         """Number of the point that stands there.

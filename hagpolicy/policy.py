@@ -11,11 +11,11 @@ import numpy as np
 from hagpolicy.bundle import Bundle, read_bundle, salted, write_bundle
 from hagpolicy.card import policy_card
 from hagpolicy.config import DecodingConfig
-from hagpolicy.decision import Decision, choose
-from hagpolicy.dial import Dial, Setting
+from hagpolicy.decision import Decision, choose, picked
+from hagpolicy.dial import Dial
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.feeds import feeds_of
-from hagpolicy.prompts import as_prompt
+from hagpolicy.prompts import PromptLike, as_prompt
 from hagpolicy.results import Evaluation
 from hagpolicy.session import open_session
 from hagpolicy.space import DecodingSpace
@@ -165,10 +165,14 @@ class Policy:
             InvalidInput: an empty prompt, a field that does not exist or is out of range, or a dial that
                 this policy does not have.
         """
-        if fixed or price is not None or n is not None:
+        if fixed:
             return self.decide(prompt, fixed, price=price, n=n).config
-        feed, _ = self._feeds.one(prompt)
-        return self._configs[int(self._session.run(["choice"], feed)[0][0])]
+        if price is None and n is None:
+            feed, _ = self._feeds.one(prompt)
+            return self._configs[int(self._session.run(["choice"], feed)[0][0])]
+        setting = self.dial.setting(price, n)
+        heads, novelty, _ = self._read(prompt)
+        return self._configs[picked(setting, setting.values(heads), novelty)[0]]
 
     def predict_batch(
         self,
@@ -186,11 +190,10 @@ class Policy:
     def decide(
         self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
     ) -> Decision:
-        """The config for a prompt with its expected reward and the reason; see `predict`."""
+        """The config for a prompt with its expected value and the reason; see `predict`."""
         setting = self.dial.setting(price, n)
-        feed, content = self._feeds.one(prompt)
-        *heads, novelty = self._session.run([*self.dial.heads, "novelty"], feed)
-        return self._choose(setting, np.stack([head[0] for head in heads]), float(novelty[0]), fixed, content)
+        heads, novelty, content = self._read(prompt)
+        return choose(self.space, setting, heads, novelty, fixed, content, self.dial.costs(heads))
 
     def decide_batch(
         self,
@@ -205,21 +208,23 @@ class Policy:
         *heads, novelty = self._run(prompts, *self.dial.heads, "novelty")
         contents = (self._feeds.content(prompt) for prompt in prompts)
         rows = zip(np.stack(heads, axis=1), novelty, contents, strict=True)
-        return [self._choose(setting, row, float(newness), fixed, content) for row, newness, content in rows]
+        return [
+            choose(self.space, setting, row, float(newness), fixed, content, self.dial.costs(row))
+            for row, newness, content in rows
+        ]
 
-    def _choose(
-        self, setting: Setting, heads: np.ndarray, novelty: float, fixed: Mapping[str, Any] | None, content: Any
-    ) -> Decision:
-        """The decision rule on float32 (n_heads, n_configs)."""
-        number = self.dial.cost_head
-        costs = None if number is None else heads[number] * self.dial.scales[number]
-        return choose(self.space, setting, heads, novelty, fixed, content, costs)
+    def _read(self, prompt: Any) -> tuple[list[np.ndarray], float, PromptLike | None]:
+        """Of one prompt, from the graph: its heads, each float32 (n_configs,), and novelty; and its content."""
+        feed, content = self._feeds.one(prompt)
+        *heads, novelty = self._session.run([*self.dial.heads, "novelty"], feed)
+        return [head[0] for head in heads], float(novelty[0]), content
 
     def values(self, prompts: Sequence[Any], *, price: float | None = None, n: int | None = None) -> np.ndarray:
         """float32 (n_prompts, n_configs): expected value of every config, which is its reward unless the
-        policy was fitted for something else; when SBS ships, the configs' training means."""
+        policy was fitted for something else. Where `ships_sbs`, the configs' training means; where only some
+        points of the dial ship, what the learner expects at the others too."""
         setting = self.dial.setting(price, n)
-        return setting.values(np.stack(self._run(prompts, *self.dial.heads)))
+        return setting.values(self._run(prompts, *self.dial.heads))
 
     def costs(self, prompts: Sequence[Any]) -> np.ndarray:
         """float32 (n_prompts, n_configs): expected new tokens, or seconds, of one answer.
@@ -227,10 +232,9 @@ class Policy:
         Raises:
             InvalidInput: the policy was not fitted with prices.
         """
-        number = self.dial.cost_head
-        if number is None:
+        if self.dial.cost_head is None:
             raise InvalidInput("costs", "a policy fitted with prices", "one without", "Fit with objective=[Priced(…)].")
-        return np.asarray(self._run(prompts, "costs")[0] * np.float32(self.dial.scales[number]))
+        return np.asarray(self.dial.costs(self._run(prompts, *self.dial.heads)))
 
     def novelty(self, prompts: Sequence[Any]) -> np.ndarray:
         """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training."""

@@ -153,9 +153,10 @@ def test_decisions_are_the_same_one_by_one_in_batches_and_in_the_graph(policy: h
         decided = again.decide_batch(prompts, price=price)
         assert [decision.config for decision in decided] == single
         values = again.values(prompts, price=price)
-        assert [decision.value for decision in decided] == [
-            float(row[decision.index]) for row, decision in zip(values, decided, strict=True)
-        ]
+        for what, rows in (("value", values), ("cost", again.costs(prompts))):
+            assert [getattr(decision, what) for decision in decided] == [
+                float(row[decision.index]) for row, decision in zip(rows, decided, strict=True)
+            ]
     assert again.predict(prompts[0]) == again.predict(prompts[0], price=0.0)
     costs = again.costs(prompts)
     assert costs[0, 0] == pytest.approx(20.0, abs=12)
@@ -167,6 +168,8 @@ def test_outside_the_grid_the_best_config_at_that_price_stands(policy: hag.Polic
     decision = policy.decide("What is 3 plus 4?", price=0.5)
     assert decision.reason == "sbs_shipped"
     assert decision.index in (0, 1)  # the short ones
+    assert "expected value -" in str(decision)  # a reward is never below 0
+    assert "reward" not in str(decision)
 
 
 def test_one_grid_point_is_evaluated_on_another_table(policy: hag.Policy, table: hag.SweepTable) -> None:

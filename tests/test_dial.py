@@ -164,6 +164,17 @@ def test_decisions_are_the_same_one_by_one_in_batches_and_in_the_graph(policy: h
     assert again.decide(prompts[0], {"temperature": 0.7}, price=0.004).config.temperature == 0.7
 
 
+def test_a_policy_of_one_price_decides_by_it_in_the_graph_too(table: hag.SweepTable, tmp_path: Path) -> None:
+    made = hag.fit(table, learner="ridge", objective=hag.Priced(0.001))
+    again = hag.load(made.save(tmp_path / "policy"))
+    prompts = list(table.prompts)
+    plain = again.predict_batch(prompts)
+    assert len(set(plain)) > 1
+    assert plain == made.predict_batch(prompts, price=0.001) == [again.predict(prompt) for prompt in prompts]
+    assert plain == [again.predict(prompt, price=0.001) for prompt in prompts]
+    assert plain != made.predict_batch(prompts, price=0.1)  # beyond what was proven
+
+
 def test_outside_the_grid_the_best_config_at_that_price_stands(policy: hag.Policy) -> None:
     decision = policy.decide("What is 3 plus 4?", price=0.5)
     assert decision.reason == "sbs_shipped"

@@ -6,6 +6,8 @@ import making
 import numpy as np
 import pytest
 
+from hagpolicy.decision import picked
+from hagpolicy.dial import Dial, Point
 from hagpolicy.encoders import encode
 from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.encoders.static import StaticEncoder
@@ -94,9 +96,29 @@ def test_ties_and_margins_are_decided_in_the_graph_as_in_numpy():
         values, novelty, choice = run(model, encoder.feeds, prompts)
         assert np.array_equal(values, rows)
         assert np.array_equal(choice, rule.decide(values[None], novelty))
-        for row, picked in zip(rows, choice, strict=True):
+        for row, index in zip(rows, choice, strict=True):
             departs = row.max() - row[reference] > np.float32(margin)
-            assert picked == (list(row).index(row.max()) if departs else reference)
+            assert index == (list(row).index(row.max()) if departs else reference)
+
+
+@pytest.mark.parametrize("weights", [(1.0, -0.3), (0.0, 2.0), (0.7, 0.1), (1.0, 1e-60)])
+def test_weighted_heads_are_decided_in_the_graph_as_in_python(weights):
+    """At a price the sum of two heads is compared, in float32 and in one order, ties and margins included."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.integers(0, 4, (300, 6)) / 10, rng.random((700, 6))]).astype(np.float32)
+    rows[300:600, 3:] = rows[300:600, 3:4]
+    encoder, margin = PrecomputedEncoder(6), np.float32(0.1)
+    halves = np.split(np.eye(6), 2, axis=1)
+    heads = {name: Affine(half, np.zeros(3)) for name, half in zip(("values", "costs"), halves, strict=True)}
+    points = (Point(0.5, "", "", weights, float(margin), True),)
+    dial = Dial("", "", tuple(heads), np.ones(2), rng.random((2, 3)), points)
+    setting = dial.setting()
+    model = policy_graph(encoder, heads, Rule(setting.reference, float(margin), weights))
+    session = open_session(model.SerializeToString())
+    values, costs, novelty, choice = session.run(["values", "costs", "novelty", "choice"], {"vectors": rows})
+    total = setting.values([values, costs])
+    assert choice.tolist() == [picked(setting, total[i], novelty[i])[0] for i in range(len(rows))]
+    assert len(set(choice.tolist())) == 3
 
 
 def test_a_new_prompt_falls_back_in_the_graph():

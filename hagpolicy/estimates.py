@@ -54,7 +54,7 @@ class GroupBootstrap:
     def mean(self, values: np.ndarray) -> Estimate:
         """Mean of values (n_prompts,), with its percentile interval; over one group nothing is known."""
         if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
-            return Estimate(float(values.mean()), -1.0, 1.0)
+            return unknown(values)
         return interval(float(values.mean()), self.means(values[:, None])[:, 0])
 
     def crossfitted(self, values: np.ndarray) -> Estimate:
@@ -70,6 +70,12 @@ class GroupBootstrap:
             return self.mean(values)
         draws = (left_out @ self.sums(values[:, None]))[some, 0] / sizes[some]
         return interval(float(values.mean()), draws)
+
+
+def unknown(values: np.ndarray) -> Estimate:
+    """Mean of values, with an interval that says nothing: [-1, 1], or wider where a price makes values larger."""
+    widest = max(1.0, float(np.abs(values).max()))
+    return Estimate(float(values.mean()), -widest, widest)
 
 
 def interval(value: float, draws: np.ndarray) -> Estimate:

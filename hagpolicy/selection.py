@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.estimates import GroupBootstrap, interval
+from hagpolicy.estimates import GroupBootstrap, interval, unknown
 from hagpolicy.results import Estimate
 
 
@@ -73,10 +73,10 @@ def select_family(
     sizes = left_out @ boot.sizes
     usable = sizes > 0
     if not usable.any():  # one group: nothing can be left out, so nothing is known
-        unknown = Estimate(0.0, -1.0, 1.0)
-        return None, tuple(
-            Selection(None, unknown, Estimate(float(reference.mean()), 0.0, 1.0)) for reference in references
-        )
+        nothing = replace(unknown(gains), value=0.0)
+        over = [None] * points if baselines is None else [unknown(ours) for ours in references - baselines]
+        known = zip(references, over, strict=True)
+        return None, tuple(Selection(None, nothing, unknown(reference), ours) for reference, ours in known)
     out_of_bag = (left_out @ sums)[usable] / sizes[usable, None]
     seen = in_bag[usable].reshape(-1, families, points, count)
     unseen = out_of_bag[:, : columns.shape[1]].reshape(seen.shape)

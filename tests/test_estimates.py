@@ -129,6 +129,16 @@ def test_one_group_proves_nothing() -> None:
     assert selection.gain.low <= 0.0
 
 
+def test_one_group_at_a_price_gives_no_interval_that_leaves_its_value_out() -> None:
+    boot = GroupBootstrap(np.zeros(50, dtype=int))
+    priced = np.repeat([-30.0, -10.0], 25)
+    assert boot.mean(priced) == Estimate(-20.0, -30.0, 30.0)
+    selection = select_family(priced[None, None, :, None], priced[None], boot, priced[None] + 5.0)[1][0]
+    assert selection.gain == Estimate(0.0, -30.0, 30.0)
+    assert selection.value == Estimate(-20.0, -30.0, 30.0)
+    assert selection.over_baseline == Estimate(-5.0, -5.0, 5.0)
+
+
 def test_choices_ties_go_to_the_first_and_margins_hold() -> None:
     values = np.array([[0.5, 0.7, 0.7], [0.5, 0.55, 0.5], [0.9, 0.1, 0.2]])
     assert choices_of(values, 0, 0.1).tolist() == [1, 0, 0]

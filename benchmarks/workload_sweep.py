@@ -77,13 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Sweep the workload on SmolLM2-135M-Instruct.")
     for name in ("pilot", "final", "budgets"):
         parser.add_argument(f"--{name}", action="store_true", help=f"sweep: {name}")
-    parser.add_argument("--show", action="store_true", help="show the stored tables of the sweeps named, or of all")
+    parser.add_argument("--show", action="store_true", help="show stored tables, of the sweeps named or of all")
     parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="folder of public data")
     args = parser.parse_args(argv)
     logging.getLogger("hagpolicy").setLevel(logging.ERROR)
     known = runs(args.data)
     named = [name for name in known if getattr(args, name)]
-    for name in named or list(known):
+    for name in named or [name for name, run in known.items() if (run.folder / "cells").exists()]:
         run = known[name]
         table = stored(run) if args.show else filled(run)
         print(f"== {name}\n{shown(table)}\n", flush=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from predict_speed import fitted_policy
 from record import RESULTS, Figure, bootstrap, figure
 
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
@@ -86,11 +85,18 @@ def said(name: str, text: SettingsText, answers: Sequence[Answer]) -> list[Figur
     ]
 
 
-def cost(name: str, rival: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[Figure]:
-    """What a call costs, batch 1 on one thread, beside `predict`, measured in turn; stored, so measured once."""
+def cost(
+    name: str,
+    rival: SelfReport,
+    questions: Sequence[Sequence[Message]],
+    texts: Sequence[str],
+    policy: Callable[[], Policy],
+) -> list[Figure]:
+    """What a call costs, batch 1 on one thread, beside a policy's `predict`, measured in turn; stored, so measured
+    once."""
     stored = json.loads(LATENCIES.read_text("utf-8")) if LATENCIES.exists() else {}
     if name not in stored:
-        stored[name] = _measured(rival, questions, texts)
+        stored[name] = _measured(rival, questions, texts, policy())
         LATENCIES.parent.mkdir(parents=True, exist_ok=True)
         LATENCIES.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
     pairs = np.array(stored[name])
@@ -103,10 +109,16 @@ def cost(name: str, rival: SelfReport, questions: Sequence[Sequence[Message]], t
     ]
 
 
-def _measured(rival: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[list[float]]:
+def per_prompt(policy: Policy) -> Policy:
+    """The policy that decides for each prompt, where the gate held one back: a constant would cost less."""
+    return policy.candidate or policy
+
+
+def _measured(
+    rival: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str], policy: Policy
+) -> list[list[float]]:
     """Seconds of the LLM's answer and of `predict`, for some of the prompts."""
     engine = rival.loaded()
-    policy: Policy = fitted_policy("ridge", list(texts))
     pairs = []
     for row in np.linspace(0, len(texts) - 1, CALLS + 1).astype(int).tolist():
         request = Request(Prompt(tuple(questions[row])), GREEDY, 0, 0, rival.max_tokens)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from asking import EXAMPLES, FOLDER, cost, file_of, finished, said, smollm2, worth
+from asking import EXAMPLES, FOLDER, cost, file_of, finished, per_prompt, said, smollm2, worth
 from lora import ALPHA, EPOCHS, RANK, RATE, tune
 from record import Figure, arguments, figure, not_run, record
 from workload.tables import workload_table
@@ -110,7 +110,9 @@ def compared(
         indices = np.array([-1 if reading is None else reading.index for reading in readings])
         figures += worth(rival.name, Y[test], indices, sbs, boot) + said(rival.name, text, answers)
         if store:
-            figures += cost(rival.name, rival, questions, [prompt.text for prompt in held.prompts])
+            figures += cost(
+                rival.name, rival, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)
+            )
     losses = told["losses"]
     tenth = max(1, len(losses) // 10)
     figures.append(figure("tuning: loss of the first tenth of the steps", np.mean(losses[:tenth]), unit="nats/token"))

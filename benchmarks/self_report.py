@@ -15,11 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 import numpy as np
-from asking import EXAMPLES, cost, file_of, finished, said, smollm2, worth
+from asking import EXAMPLES, cost, file_of, finished, per_prompt, said, smollm2, worth
 from record import Figure, arguments, not_run, record
 from workload.tables import budgets_table, workload_table
 
-from hagpolicy import SweepTable
+from hagpolicy import SweepTable, fit
 from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.rivals import crossfit_rival
@@ -76,7 +76,13 @@ def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure
     ordered = [question for _, question in sorted(questions, key=lambda pair: pair[0])]
     figures += said(rival.name, SettingsText(table.space), rival.ask(ordered))
     if measure:
-        figures += cost(rival.name, rival, ordered, [prompt.text for prompt in table.prompts])
+        figures += cost(
+            rival.name,
+            rival,
+            ordered,
+            [prompt.text for prompt in table.prompts],
+            lambda: per_prompt(fit(table, learner="ridge")),
+        )
     return figures
 
 

@@ -38,7 +38,8 @@ def run(study: Study, args: argparse.Namespace) -> int:
         return not_run(claim, study.statement, "it needs the prompts: --data DIR", args)
     try:
         table = study.table(args.data)
-        rivals = [*PLAIN, *study.rivals(table)]
+        own = ["generation_config"] if table.default is not None else []
+        rivals = [*own, *PLAIN, *study.rivals(table)]
     except (HagError, FileNotFoundError) as error:
         return not_run(claim, study.statement, f"what it reads is not stored: {error}", args)
     started = time.perf_counter()
@@ -61,6 +62,9 @@ def figures_of(evaluation: Evaluation) -> list[Figure]:
     assert candidate is not None
     found.append(gain(f"{of}best per-prompt policy over SBS", candidate.gain))
     found.append(figure(f"{of}it ships", float(candidate.shipped), unit="yes = 1"))
+    over_default = evaluation.row("policy").over_default
+    if over_default is not None:
+        found.append(gain(f"{of}what ships over the engine's default", over_default))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 
@@ -132,6 +133,24 @@ def test_heads_of_a_price_dial_are_within_one_and_weigh_up_to_the_objective(grad
     assert frame.judged[1].max() == 1.0
     for point, price in enumerate((0.0, 0.002)):
         assert np.allclose(frame.Y(point), hag.Priced(price).values(made))
+
+
+@pytest.mark.parametrize(
+    "objective", ["reward", "price/token@0.01", "pass:0.5@2", "best@2", "majority@2", "quantile@0.5"]
+)
+def test_a_raced_table_is_judged_by_its_common_samples_alone(graded: np.ndarray, objective: str) -> None:
+    """The added samples went where the choice was uncertain: they teach, and enter no value."""
+    more = {"tokens": graded * 100.0, "answers": (graded * 3).astype(int)}
+    whole = replace(table(graded, **more), common=2)
+    alone = table(graded[:, :, :2], **{name: values[:, :, :2] for name, values in more.items()})
+    (one,) = get_objectives(objective)
+    assert np.array_equal(one.values(whole), one.values(alone))
+    raced, plain = framed(whole, (one,)), framed(alone, (one,))
+    assert np.array_equal(raced.judged, plain.judged)
+    assert not np.array_equal(raced.taught, plain.taught)
+    every = np.ones((5, 3, 2), dtype=bool)
+    assert np.array_equal(raced.halves(0)(every), plain.halves(0)(every))
+    assert np.isnan(hag.BestOf(3).values(whole)[:, 1:]).all()  # six samples, but two in common
 
 
 @pytest.mark.parametrize(

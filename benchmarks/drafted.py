@@ -24,9 +24,10 @@ from hagpolicy.scorers import scorer_of
 FOLDER = RESULTS / "sweeps" / "drafting"
 DRAFTS = (0, 3, 10)
 SPACE = DecodingSpace(DecodingConfig(temperature=0.0, prompt_lookup_num_tokens=number) for number in DRAFTS)
-MAX_TOKENS, REPEATS, PILOT = 64, 2, 3
-# Prompts of each task, by data type: the first of the same ones.
+MAX_TOKENS, PILOT = 64, 3
+# Prompts of each task, by data type: the first of the same ones. So many of them are measured twice.
 EACH = {"float32": 17, "bfloat16": 6}
+TWICE = {"float32": 6, "bfloat16": 0}
 MOST = max(EACH.values())
 SCORERS: dict[str, Any] = {**scoring.SCORERS, "stories": "contains_all", "proofread": editing.EDIT}
 
@@ -105,15 +106,17 @@ class Drafting:
     """What was measured, prompts in the order of `table`.
 
     Attributes:
-        table: n_prompts × 3 configs × 2 measurements; rewards of the written text, CPU seconds.
+        table: n_prompts × 3 configs × 1 sample; rewards of the written text, CPU seconds, the mean where measured twice.
         passes: int64 (n_prompts, 3): forward passes of each config.
-        wall: float64 (n_prompts, 3, 2): wall seconds.
+        cpu: float64 (n_prompts, 3, 2): CPU seconds of each measurement, NaN where there was no second one.
+        wall: float64 (n_prompts, 3, 2): wall seconds, likewise.
         equal: bool (n_prompts, 3): whether the text is that of plain greedy decoding, token by token.
         facts: the engine, and the CPU seconds of a forward pass by how many tokens it checks.
     """
 
     table: SweepTable
     passes: np.ndarray
+    cpu: np.ndarray
     wall: np.ndarray
     equal: np.ndarray
     facts: dict[str, Any]
@@ -138,13 +141,14 @@ def drafting(data: Path, dtype: str = "float32") -> Drafting:
         raise StoreError(f"no measurements of these prompts in {FOLDER}. Is the data the version named there?")
     found = [lines[prompt.digest] for prompt in known]
     rewards = np.array([_rewards(prompt, line) for prompt, line in zip(known, found, strict=True)])
-    tokens = np.array([line["tokens"] for line in found], dtype=float)
-    seconds = np.array([line["cpu"] for line in found])
-    repeated = [np.repeat(part[:, :, None], seconds.shape[2], axis=2) for part in (rewards, tokens)]
-    table = SweepTable.from_arrays(known, SPACE, repeated[0], tokens=repeated[1], seconds=seconds, default=0)
+    tokens, passes, equal = (np.array([line[name] for line in found]) for name in ("tokens", "passes", "equal"))
+    cpu, wall = (np.array([[(some * 2)[:2] for some in line[name]] for line in found]) for name in ("cpu", "wall"))
+    seconds = cpu.mean(axis=2)
+    once = np.array([len(line["cpu"][0]) == 1 for line in found])
+    cpu[once, :, 1] = wall[once, :, 1] = np.nan
+    table = SweepTable.from_arrays(known, SPACE, rewards, tokens=tokens, seconds=seconds, default=0)
     table = replace(table, fingerprint=facts["engine"], max_tokens=facts["max_tokens"])
-    passes, wall = np.array([line["passes"] for line in found]), np.array([line["wall"] for line in found])
-    return Drafting(table, passes, wall, np.array([line["equal"] for line in found]), facts)
+    return Drafting(table, passes, cpu, wall, equal, facts)
 
 
 def drafting_table(data: Path, dtype: str = "float32") -> SweepTable:

@@ -14,8 +14,10 @@ are counted along greedy answers and weighed by the time of passes over as many 
   all prompts together, so that a policy is held against the best choice that needs no policy. On every task another
   length than the best of these three was expected to save less than a tenth more.
 - Plain and drafted answers go through the same call of transformers' `generate`, weights laid out as the engine does.
-  The three configs of a prompt are measured one after the other in random order, twice.
-- Seconds are those of the process's CPU clock, prompt included; wall seconds are stored beside them.
+  The three configs of a prompt are measured one after the other in random order.
+- Seconds are those of the process's CPU clock, prompt included; wall seconds are stored beside them. The first 6
+  prompts of each task are measured twice in float32, to know the noise. (Planned for all, given up after 13 prompts:
+  other work on the machine left this a tenth of a core.)
 
 Each prompt is one line of `results/sweeps/drafting/DTYPE.jsonl`; a run that was stopped goes on where it was.
 """
@@ -35,7 +37,7 @@ from typing import Any
 import drafted
 import numpy as np
 import torch
-from drafted import DRAFTS, EACH, MAX_TOKENS, REPEATS, SPACE, Drafting
+from drafted import DRAFTS, EACH, MAX_TOKENS, SPACE, TWICE, Drafting
 from record import Figure, bootstrap, figure, not_run, record
 from transformers import DynamicCache
 
@@ -46,6 +48,7 @@ from hagpolicy.engines.hf_alone import Alone, generate_apart
 STATEMENT = "What drafting by prompt lookup saves and costs, by task, on SmolLM2-135M-Instruct at batch 1 on a CPU."
 SEED = 20261123
 WIDTHS = (1, 2, 4, 8, 11, 21)
+KNOWN = "the best for all"
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,11 @@ def timed(engine: TransformersEngine, prompt: Prompt, index: int) -> Measured:
     return Measured(done, time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def measure(engine: TransformersEngine, prompt: Prompt) -> dict[str, Any]:
-    """The stored line of one prompt; its lists have an entry for each config."""
+def measure(engine: TransformersEngine, prompt: Prompt, times: int) -> dict[str, Any]:
+    """The stored line of one prompt, measured so many times; its lists have an entry for each config."""
     runs: list[list[Measured]] = [[] for _ in DRAFTS]
     draw = random.Random(f"{SEED} {prompt.digest}")
-    for _ in range(REPEATS):
+    for _ in range(times):
         for index in draw.sample(range(len(DRAFTS)), len(DRAFTS)):
             runs[index].append(timed(engine, prompt, index))
     first = [some[0].done for some in runs]
@@ -112,11 +115,12 @@ def measure(engine: TransformersEngine, prompt: Prompt) -> dict[str, Any]:
 
 
 def measure_all(prompts: list[Prompt], dtype: str) -> None:
-    """Measure what is not stored yet, a line a prompt."""
+    """Measure what is not stored yet, a line a prompt; prompts in the order of `drafted.prompts`."""
     facts, lines = drafted.stored(dtype)
     missing = [prompt for prompt in prompts if prompt.digest not in lines]
     if not missing:
         return
+    twice = set(prompts[: TWICE[dtype] * len(set(prompt.task for prompt in prompts))])
     engine = load(dtype)
     path = drafted.FOLDER / f"{dtype}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,13 +134,14 @@ def measure_all(prompts: list[Prompt], dtype: str) -> None:
         timed(engine, missing[0], index)
     with path.open("a", encoding="utf-8") as out:
         for prompt in missing:
-            out.write(json.dumps(measure(engine, prompt), ensure_ascii=False) + "\n")
+            times = 2 if prompt in twice else 1
+            out.write(json.dumps(measure(engine, prompt, times), ensure_ascii=False) + "\n")
             out.flush()
 
 
 def figures_of(found: Drafting, dtype: str) -> list[Figure]:
     """Drafted answers over plain ones, in passes and in seconds, by task and in all; what choosing could save."""
-    seconds = np.asarray(found.table.seconds, dtype=float).mean(axis=2)
+    seconds = _seconds(found)
     one, *more = found.facts["pass_seconds"].items()
     figures = [figure(f"{dtype}: a pass over {width} tokens over one", s / one[1], unit="times") for width, s in more]
     for task in [*dict.fromkeys(found.table.tasks.tolist()), ""]:
@@ -149,30 +154,29 @@ def figures_of(found: Drafting, dtype: str) -> list[Figure]:
         figures.append(figure(name, found.equal[mine][:, 1:].mean(), unit="share"))
     best = int(seconds.mean(axis=0).argmin())
     figures.append(figure(f"{dtype}: best length of draft for all prompts", DRAFTS[best], unit="tokens"))
-    for name, choose in (("each task's best, task known", _task_choice), ("each prompt's best", _prompt_choice)):
-        taken = choose(found)
-        saved = np.stack([taken, np.asarray(found.table.seconds)[:, best, 1]], axis=1)
-        figures.append(figure(f"{dtype}: seconds, {name}, over the best for all", *_ratio(saved), unit="times"))
-    both = np.asarray(found.table.seconds, dtype=float)
-    noise = np.abs(both[:, :, 0] - both[:, :, 1]) / both.mean(axis=2)
-    figures.append(figure(f"{dtype}: two measurements of an answer differ by, median", np.median(noise), unit="share"))
+    saved = np.stack([_task_choice(found), seconds[:, best]], axis=1)
+    figures.append(
+        figure(f"{dtype}: seconds, each task's best, task known, over {KNOWN}", *_ratio(saved), unit="times")
+    )
+    both = found.cpu[~np.isnan(found.cpu).any(axis=(1, 2))]
+    if len(both):
+        chosen = both[np.arange(len(both)), both[:, :, 0].argmin(axis=1), 1]
+        saved = np.stack([chosen, both[:, best, 1]], axis=1)
+        figures.append(figure(f"{dtype}: seconds, each prompt's best, over {KNOWN}", *_ratio(saved), unit="times"))
+        noise = np.median(np.abs(both[:, :, 0] - both[:, :, 1]) / both.mean(axis=2))
+        figures.append(figure(f"{dtype}: two measurements of an answer differ by, median", noise, unit="share"))
     return figures
+
+
+def _seconds(found: Drafting) -> np.ndarray:
+    return np.asarray(found.table.seconds, dtype=float)[:, :, 0]
 
 
 def _task_choice(found: Drafting) -> np.ndarray:
     """float64 (n_prompts,): seconds where each prompt takes the config that is fastest for the others of its task."""
-    seconds = np.asarray(found.table.seconds, dtype=float)
-    taken = np.empty(len(seconds))
-    for row, task in enumerate(found.table.tasks):
-        others = (found.table.tasks == task) & (np.arange(len(seconds)) != row)
-        taken[row] = seconds[row, seconds[others].mean(axis=(0, 2)).argmin(), 1]
-    return taken
-
-
-def _prompt_choice(found: Drafting) -> np.ndarray:
-    """float64 (n_prompts,): the second measurement of the config whose first one was the fastest."""
-    seconds = np.asarray(found.table.seconds, dtype=float)
-    return seconds[np.arange(len(seconds)), seconds[:, :, 0].argmin(axis=1), 1]
+    seconds, tasks, rows = _seconds(found), found.table.tasks, np.arange(len(found.table.tasks))
+    others = [(tasks == task) & (rows != row) for row, task in enumerate(tasks)]
+    return np.array([seconds[row, seconds[some].mean(axis=0).argmin()] for row, some in enumerate(others)])
 
 
 def _ratio(pairs: np.ndarray) -> tuple[float, float, float]:

@@ -106,8 +106,7 @@ class Drafting:
     """What was measured, prompts in the order of `table`.
 
     Attributes:
-        table: n_prompts × 3 configs × 1 sample; rewards of the written text, CPU seconds (the mean of two where measured
-            twice).
+        table: n_prompts × 3 configs × 1 sample; rewards of the written text, CPU seconds, the mean where there are two.
         passes: int64 (n_prompts, 3): forward passes of each config.
         cpu: float64 (n_prompts, 3, 2): CPU seconds of each measurement, NaN where there was no second one.
         wall: float64 (n_prompts, 3, 2): wall seconds, likewise.

@@ -120,7 +120,7 @@ def measure_all(prompts: list[Prompt], dtype: str) -> None:
     missing = [prompt for prompt in prompts if prompt.digest not in lines]
     if not missing:
         return
-    twice = set(prompts[: TWICE[dtype] * len(set(prompt.task for prompt in prompts))])
+    twice = set(prompts[: TWICE[dtype] * len({prompt.task for prompt in prompts})])
     engine = load(dtype)
     path = drafted.FOLDER / f"{dtype}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -116,6 +116,23 @@ def test_half_of_the_samples_say_no_lower_end_of_a_quantile() -> None:
     assert hag.headroom(made, objective="best@4").split_oracle_sampled is not None
 
 
+@pytest.mark.parametrize("objective", ["price/token@0.002", "best@2", "majority@2"])
+def test_what_is_chosen_on_half_of_the_samples_is_scored_on_the_other(objective: str) -> None:
+    """All configs are alike: choosing and scoring on the same samples would seem to win."""
+    rng = np.random.default_rng(1)
+    shape = (400, 3, 4)
+    rewards, more = rng.random(shape), {"tokens": rng.integers(10, 200, shape), "answers": rng.integers(0, 3, shape)}
+    made = hag.SweepTable.from_arrays([f"prompt {number}" for number in range(400)], SPACE, rewards, **more)
+    found = hag.headroom(made, objective=objective)
+    assert found.could_win_high.value > 0.08
+    assert found.could_win_low is not None
+    assert found.could_win_low.low <= 0.0 <= found.could_win_low.high
+    if objective != "price/token@0.002":  # halves of three samples do not hold two answers each
+        fewer = {name: values[:, :, :3] for name, values in more.items()}
+        made = hag.SweepTable.from_arrays(made.prompts, SPACE, rewards[:, :, :3], **fewer)
+        assert hag.headroom(made, objective=objective).could_win_low is None
+
+
 def test_a_price_is_paid_for_scored_answers_only(graded: np.ndarray) -> None:
     graded[0, 1, 3:] = np.nan
     tokens = np.arange(90).reshape(5, 3, 6).astype(float)
@@ -147,6 +164,7 @@ def test_a_raced_table_is_judged_by_its_common_samples_alone(graded: np.ndarray,
     assert np.array_equal(one.values(whole), one.values(alone))
     raced, plain = framed(whole, (one,)), framed(alone, (one,))
     assert np.array_equal(raced.judged, plain.judged)
+    assert np.array_equal(raced.Y(0), plain.Y(0))
     assert not np.array_equal(raced.taught, plain.taught)
     every = np.ones((5, 3, 2), dtype=bool)
     assert np.array_equal(raced.halves(0)(every), plain.halves(0)(every))

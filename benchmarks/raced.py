@@ -124,5 +124,3 @@ class Replay(Engine):
         """The stored texts."""
         missing = Completion("", finish="error", error="this cell is not stored")
         return [self._answers.get(request.seed, missing) for request in unit]
-
-

@@ -10,7 +10,7 @@ import numpy as np
 
 from hagpolicy.dial import weighted
 from hagpolicy.encoders.base import Encoder
-from hagpolicy.estimates import choices_of, crossfit_sbs, taken
+from hagpolicy.estimates import choices_of, taken
 from hagpolicy.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.learners.base import FittedLearner, Learner
 from hagpolicy.objectives.frame import Frame
@@ -85,9 +85,9 @@ class Contender:
         training: what it was fitted on.
         learner: which one.
         margins: float64 (n_points, n_margins).
-        choices: int64 (n_points, n_prompts, n_margins), out of fold.
+        choices: int64 (n_points, n_prompts, n_margins), out of fold, departing from the best config of all prompts.
         gains: float64 (n_points, n_prompts, n_margins), over the point's SBS.
-        departs: bool of the same shape: another choice than SBS.
+        departs: bool of the same shape: another choice than the best config of all prompts.
     """
 
     training: Training
@@ -103,7 +103,9 @@ class Contender:
         return f"{self.learner.name} on {self.training.encoder.name}"
 
 
-def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) -> Contender:
+def cross_fit(
+    training: Training, learner: Learner, margins: Sequence[float], references: Sequence[np.ndarray]
+) -> Contender:
     """A learner fitted on all folds but one and scored on that one, in turn.
 
     Args:
@@ -111,25 +113,36 @@ def cross_fit(training: Training, learner: Learner, margins: Sequence[float]) ->
         learner: to be fitted.
         margins: in units of the objective; under a price, multiples of the standard deviation of the
             predicted advantages over SBS.
+        references: float64 (n_prompts, n_configs) a point: the weights of SBS, see `estimates.bagged_sbs`.
     """
     frame = training.frame
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
     predicted = training.predicted(learner)
     used, chosen, gains, departs = [], [], [], []
-    for point, weights in enumerate(frame.weights):
+    for point, (weights, reference) in enumerate(zip(frame.weights, references, strict=True)):
         Y, values = frame.Y(point), weighted(weights, predicted)
-        sbs = crossfit_sbs(Y, training.folds)
-        scale = _spread(values, sbs) if frame.spread_margins else 1.0
+        best = int(Y.mean(axis=0).argmax())
+        scale = _spread(values, best) if frame.spread_margins else 1.0
         steps = [float(np.float32(margin * scale)) for margin in margins]
-        choices = [np.where(training.unlike, sbs, choices_of(values, sbs, step)) for step in steps]
+        gain = np.zeros((len(Y), len(steps)))
+        for sbs in np.flatnonzero(reference.any(axis=0)).tolist():
+            over = Y - Y[:, [sbs]]
+            departing = [_choices(training, values, sbs, step) for step in steps]
+            gain += reference[:, [sbs]] * np.column_stack([taken(over, choice) for choice in departing])
         used.append(steps)
-        chosen.append(np.column_stack(choices))
-        gains.append(np.column_stack([taken(Y, choice) - taken(Y, sbs) for choice in choices]))
-        departs.append(chosen[-1] != sbs[:, None])
+        chosen.append(np.column_stack([_choices(training, values, best, step) for step in steps]))
+        gains.append(gain)
+        departs.append(chosen[-1] != best)
     return Contender(training, learner, np.array(used), np.array(chosen), np.array(gains), np.array(departs))
 
 
-def _spread(values: np.ndarray, sbs: np.ndarray) -> float:
+def _choices(training: Training, values: np.ndarray, sbs: int, margin: float) -> np.ndarray:
+    """int64 (n_prompts,): the best by predicted values, float32 (n_prompts, n_configs); SBS where the margin is not
+    exceeded, or where the prompt is unlike those learned from."""
+    return np.where(training.unlike, sbs, choices_of(values, sbs, margin))
+
+
+def _spread(values: np.ndarray, sbs: int) -> float:
     """Standard deviation of the predicted advantages over SBS within a config, 0 where there are none."""
-    over = values - values[np.arange(len(values)), sbs][:, None]
+    over = values - values[:, [sbs]]
     return float(over.std(axis=0).mean())

@@ -8,6 +8,7 @@ interval is a bootstrap over groups (Efron and Tibshirani, *An Introduction to t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -63,13 +64,18 @@ class GroupBootstrap:
         Choices learned on overlapping prompts err together, so an interval that takes prompts for independent
         covers too rarely. This one is of the groups that each draw leaves out, as the gate's, 1.31 times as wide.
         """
-        left_out = (self.counts == 0).astype(np.float64)
-        sizes = left_out @ self.sizes
-        some = sizes > 0
-        if self.n_groups == 1 or not some.any():
-            return self.mean(values)
-        draws = (left_out @ self.sums(values[:, None]))[some, 0] / sizes[some]
-        return interval(float(values.mean()), draws)
+        draws = self.left_out(values[:, None])
+        return interval(float(values.mean()), draws[:, 0]) if len(draws) else self.mean(values)
+
+    @cached_property
+    def leaving(self) -> np.ndarray:
+        """int64 (n_leaving,): the draws that leave out a group; none where there is only one group."""
+        return np.flatnonzero((self.counts == 0.0).any(axis=1))
+
+    def left_out(self, values: np.ndarray) -> np.ndarray:
+        """float64 (n_leaving, k): mean of values (n_prompts, k) over the prompts that each such draw leaves out."""
+        mask = (self.counts[self.leaving] == 0.0).astype(np.float64)
+        return np.asarray((mask @ self.sums(values)) / (mask @ self.sizes)[:, None])
 
 
 def unknown(values: np.ndarray) -> Estimate:
@@ -119,6 +125,35 @@ def choices_of(values: np.ndarray, reference: int | np.ndarray, margin: float) -
 def taken(Y: np.ndarray, choices: np.ndarray) -> np.ndarray:
     """float64 (n_prompts,): Y at the chosen config of each prompt."""
     return np.asarray(Y[np.arange(len(Y)), choices])
+
+
+def bagged_sbs(Y: np.ndarray, boot: GroupBootstrap) -> np.ndarray:
+    """float64 (n_prompts, n_configs): how often each config is the best one of a draw that leaves the prompt out.
+
+    The reference of all gains: rows sum to 1, and `(weights * Y).sum(axis=1)` is what a single best config chosen
+    on other prompts is worth. Where configs nearly tie, a choice on the other folds takes, for each fold, the one
+    that this fold speaks against; so the single best config seemed worse than each of the tied, and a rival that
+    always named one of them seemed to beat it. Draws share the choice among them (out-of-bag estimate: Breiman,
+    1996, on bagged predictors).
+
+    Args:
+        Y: float64 (n_prompts, n_configs).
+        boot: draws over the groups of the prompts.
+
+    A group that no draw leaves out gets the best config of all prompts.
+    """
+    best = np.eye(Y.shape[1])[boot.means(Y).argmax(axis=1)]
+    left_out = (boot.counts == 0.0).astype(np.float64)
+    often, times = left_out.T @ best, left_out.sum(axis=0)
+    never = times == 0.0
+    often[never] = np.arange(Y.shape[1]) == Y.mean(axis=0).argmax()
+    return np.asarray((often / np.where(never, 1.0, times)[:, None])[boot.index])
+
+
+def redrawn_sbs(Y: np.ndarray, boot: GroupBootstrap) -> np.ndarray:
+    """float64 (n_leaving,): what the best config of a draw is worth on the prompts that the draw leaves out."""
+    best = boot.means(Y).argmax(axis=1)[boot.leaving]
+    return taken(boot.left_out(Y), best)
 
 
 def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:

@@ -34,7 +34,7 @@ class Headroom:
     Attributes:
         sbs_config: the single best config, chosen on all prompts.
         sbs_index: its index in the space.
-        sbs: its value on prompts it was not chosen on (cross-fitted).
+        sbs: what a config that is chosen as the best of other prompts is worth (bootstrap draws without the prompt).
         sbs_over_default: gain over the engine's default, paying for the choice among all configs;
             None without a known default.
         naive_oracle: chooses and scores on the same samples; biased upward.
@@ -148,15 +148,15 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     frame = framed(kept, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
-    ladder = ladder_of(kept, frame, 0, folds, boot, seed)
+    ladder = ladder_of(kept, frame, 0, boot, seed)
     Y, frozen = ladder.Y, ladder.frozen
     sbs_index = int(Y.mean(axis=0).argmax())
-    sbs = ladder.reference if boot.n_groups > 1 else Y[:, sbs_index]
+    sbs = ladder.reference
     split = ladder.split()
     sampled = None
     if (~frozen).sum() > 1:
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = ladder_of(free, framed(free, objectives), 0, folds, boot, seed).split()
+        sampled = ladder_of(free, framed(free, objectives), 0, boot, seed).split()
     counts = (~np.isnan(ladder.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
@@ -216,7 +216,7 @@ def evaluate(
     kept = comparable(fresh, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
     setting = policy.dial.setting(price, n)
-    fixed = np.full(len(kept.prompts), setting.reference)
+    fixed = np.tile(np.arange(len(policy.space)) == setting.reference, (len(kept.prompts), 1)).astype(np.float64)
     ladder = shared_ladder(kept, framed(kept, objectives), 0, fixed, boot, seed)
     ladder = replace(ladder, crossfitted=False)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)

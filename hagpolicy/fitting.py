@@ -60,7 +60,7 @@ def fit(
         table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are
             compared by the common samples alone; the added ones teach the learners.
         encoder: "static", "precomputed", an Encoder, or several that compete.
-        learner: "auto", a name, a Learner, or several that compete.
+        learner: "auto", the mean of ridge, LightGBM and MLP; a name, a Learner, or several that compete.
         objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
             one family (see `hagpolicy.objectives`); several are a dial that `Policy.predict` turns.
         margins: a candidate departs from the single best config only for a larger predicted advantage; in
@@ -93,6 +93,7 @@ def fit(
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
     frame = framed(kept, objectives)
     steps = given if given is not None else SPREADS if frame.spread_margins else MARGINS
+    ladders = [ladder_of(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
@@ -103,10 +104,11 @@ def fit(
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with threads.threadpool_limits(1):
         if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
-            contenders = [cross_fit(training, item, steps) for training in trainings for item in learners]
+            weights = [ladder.sbs for ladder in ladders]
+            contenders = [cross_fit(training, item, steps, weights) for training in trainings for item in learners]
         warnings += few_groups(boot.n_groups)
         left_out = len(table.prompts) - len(kept.prompts)
-        outcome = _judged(kept, frame, trainings[0], contenders, boot, compared, left_out, warnings)
+        outcome = _judged(kept, ladders, trainings[0], contenders, compared, left_out, warnings)
         return _shipped(kept, frame, trainings[0], outcome)
 
 
@@ -152,17 +154,15 @@ class _Outcome:
 
 def _judged(
     kept: SweepTable,
-    frame: Frame,
+    ladders: list[Ladder],
     training: Training,
     contenders: list[Contender],
-    boot: GroupBootstrap,
     rivals: Sequence[Rival],
     left_out: int,
     warnings: list[str],
 ) -> _Outcome:
     """Select one contender for all points, gate it at each, and draw up the ladders."""
-    points = range(len(frame.weights))
-    ladders = [ladder_of(kept, frame, point, training.folds, boot, training.seed) for point in points]
+    boot = ladders[0].boot
     winner, candidates, entries = gate(contenders, ladders)
     unlike = (training if winner is None else winner.training).unlike.mean() if contenders else 0.0
     evaluations: list[Evaluation] = []
@@ -181,7 +181,7 @@ def _judged(
                 n_left_out=left_out,
                 fallbacks=float(unlike),
                 warnings=(*warnings, *default_doubt(over_default)),
-                objective=frame.objectives[len(evaluations)].name,
+                objective=training.frame.objectives[len(evaluations)].name,
                 cost_unit=ladder.cost_unit,
             )
         )
@@ -196,7 +196,7 @@ def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -
     silent = found.indices < 0
     notes = [rival.told] if rival.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
-    return ladder.chosen(np.where(silent, ladder.sbs, found.indices), ", ".join(notes), learned=True)
+    return ladder.chosen(found.indices, ", ".join(notes), learned=True)
 
 
 def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:

@@ -26,7 +26,8 @@ def gate(
         return select_family(np.array([item.gains for item in some]), references, boot, baselines)
 
     def line(contender: Contender, selected: Selection, point: int, note: str) -> Entry:
-        choices = ladders[point].sbs if selected.index is None else contender.choices[point, :, selected.index]
+        choices = contender.choices[point, :, selected.index or 0]
+        choices = np.full_like(choices, -1) if selected.index is None else choices
         return Entry(selected.value, selected.gain, selected.over_baseline, note, ladders[point].cost(choices))
 
     entries: list[dict[str, Entry]] = [{} for _ in ladders]
@@ -39,7 +40,7 @@ def gate(
     winner = None if number is None else contenders[number]
     candidates = []
     for point, (ladder, selected) in enumerate(zip(ladders, selections, strict=True)):
-        sbs = ladder.chosen(ladder.sbs, "ships the single best config")
+        sbs = ladder.single_best("ships the single best config")
         gain = sbs.gain if selected is None else selected.gain
         candidate = Candidate("sbs", gain, 0.0, 0, False)
         entries[point]["policy"] = sbs

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, split_oracle, taken
+from hagpolicy.estimates import GroupBootstrap, bagged_sbs, interval, redrawn_sbs, split_oracle, taken
 from hagpolicy.objectives.frame import Frame
 from hagpolicy.results import Estimate, EvaluationRow
 from hagpolicy.table import SweepTable
@@ -36,7 +36,10 @@ class Ladder:
         Y: float64 (n_prompts, n_configs), what is maximised: mean rewards, or another objective.
         rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
         frozen: bool (n_configs,): deterministic configs.
-        sbs: int64 (n_prompts,): the single best config for each prompt (cross-fitted or fixed).
+        sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
+            (`estimates.bagged_sbs`), or all on a fixed one.
+        redrawn: float64 (n_leaving,), value of SBS chosen anew in each draw (`estimates.redrawn_sbs`): what makes the
+            intervals of gains pay for its choice; None for a fixed one.
         boot: draws over groups.
         default: index of the engine's default; None where unknown.
         seed: of the splits.
@@ -63,27 +66,38 @@ class Ladder:
     crossfitted: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
+    redrawn: np.ndarray | None = None
 
     @property
     def reference(self) -> np.ndarray:
         """float64 (n_prompts,): value of SBS."""
-        return taken(self.Y, self.sbs)
+        return np.asarray((self.sbs * self.Y).sum(axis=1))
 
     def cost(self, choices: np.ndarray) -> float | None:
-        """Mean cost of an answer by choices, int64 (n_prompts,)."""
-        return None if self.costs is None else float(taken(self.costs, choices).mean())
+        """Mean cost of an answer by choices, int64 (n_prompts,); below 0: SBS."""
+        if self.costs is None:
+            return None
+        return float(np.where(choices < 0, (self.sbs * self.costs).sum(axis=1), taken(self.costs, choices)).mean())
 
     def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
-        """A line whose choices, int64 (n_prompts,), were made before looking at these rewards; `learned`: on the
-        other folds, whose errors hang together."""
-        entry = self.fixed(taken(self.Y, choices), note, learned=learned)
+        """A line whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
+        `learned`: on the other folds, whose errors hang together."""
+        values = np.where(choices < 0, self.reference, taken(self.Y, choices))
+        entry = self.fixed(values, note, learned=learned)
         return replace(entry, cost=self.cost(choices))
+
+    def single_best(self, note: str = "") -> Entry:
+        """The line of SBS itself."""
+        return replace(self.chosen(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
 
     def fixed(self, values: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
         """A line of values (n_prompts,) that no one choice of configs gives."""
         mean = self.boot.crossfitted if learned else self.boot.mean
         over = None if self.default is None else mean(values - self.Y[:, self.default])
-        return Entry(mean(values), mean(values - self.reference), over, note)
+        gain = mean(values - self.reference)
+        if self.redrawn is not None and len(self.redrawn):
+            gain = interval(gain.value, self.boot.left_out(values[:, None])[:, 0] - self.redrawn)
+        return Entry(mean(values), gain, over, note)
 
     def split(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
@@ -104,7 +118,7 @@ class Ladder:
             entries["engine_default"] = self.chosen(np.full(len(self.Y), self.default))
         anything = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
         entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
-        entries["sbs"] = self.chosen(self.sbs)
+        entries["sbs"] = self.single_best()
         if per_task is not None:
             entries["best_per_task"] = self.chosen(per_task, "told the task", learned=self.crossfitted)
         entries.update(contenders)
@@ -125,26 +139,24 @@ def _row(name: str, entry: Entry, gap: float) -> EvaluationRow:
     return EvaluationRow(name, *bounds, closed, entry.note, entry.cost, entry.over_default)
 
 
-def ladder_of(
-    table: SweepTable, frame: Frame, point: int, folds: np.ndarray, boot: GroupBootstrap, seed: int
-) -> Ladder:
-    """The ladder of one objective on the comparable prompts of a table; SBS is cross-fitted over the folds.
+def ladder_of(table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap, seed: int) -> Ladder:
+    """The ladder of one objective on the comparable prompts of a table; SBS is chosen on draws without the prompt.
 
     Args:
         table: every prompt has a value of every config.
         frame: of the table.
         point: of the dial.
-        folds: int64 (n_prompts,).
         boot: draws over groups.
         seed: of the splits.
     """
-    return shared_ladder(table, frame, point, crossfit_sbs(frame.Y(point), folds), boot, seed)
+    Y = frame.Y(point)
+    return replace(shared_ladder(table, frame, point, bagged_sbs(Y, boot), boot, seed), redrawn=redrawn_sbs(Y, boot))
 
 
 def shared_ladder(
     table: SweepTable, frame: Frame, point: int, sbs: np.ndarray, boot: GroupBootstrap, seed: int
 ) -> Ladder:
-    """The same with a given single best config, int64 (n_prompts,)."""
+    """The same with given weights of the single best config, float64 (n_prompts, n_configs)."""
     objective = frame.objectives[point]
     unit = objective.unit or ("token" if "token" in frame.cells.costs else "")
     known = frame.cells.mean_cost(unit)

@@ -67,20 +67,15 @@ def select_family(
     family = int(_floored(mean).sum(axis=1).argmax())
     columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
     ahead = references if baselines is None else references - baselines
-    sums = boot.sums(np.column_stack([columns, references.T, ahead.T]))
-    in_bag = (boot.counts @ sums[:, : columns.shape[1]]) / (boot.counts @ boot.sizes)[:, None]
-    left_out = (boot.counts == 0).astype(np.float64)
-    sizes = left_out @ boot.sizes
-    usable = sizes > 0
-    if not usable.any():  # one group: nothing can be left out, so nothing is known
+    if not len(boot.leaving):  # one group: nothing can be left out, so nothing is known
         nothing = replace(unknown(gains), value=0.0)
-        over = [None] * points if baselines is None else [unknown(ours) for ours in references - baselines]
-        known = zip(references, over, strict=True)
+        beyond = [None] * points if baselines is None else [unknown(ours) for ours in ahead]
+        known = zip(references, beyond, strict=True)
         return None, tuple(Selection(None, nothing, unknown(reference), ours) for reference, ours in known)
-    out_of_bag = (left_out @ sums)[usable] / sizes[usable, None]
-    seen = in_bag[usable].reshape(-1, families, points, count)
+    out_of_bag = boot.left_out(np.column_stack([columns, references.T, ahead.T]))
+    seen = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
     unseen = out_of_bag[:, : columns.shape[1]].reshape(seen.shape)
-    beyond = out_of_bag[:, columns.shape[1] :]
+    unchosen = out_of_bag[:, columns.shape[1] :]
     rows = np.arange(len(seen))
     drawn = _floored(seen).sum(axis=2).argmax(axis=1)
     selections = []
@@ -88,7 +83,7 @@ def select_family(
         mine, theirs = seen[rows, drawn, point], unseen[rows, drawn, point]
         chosen = mine.argmax(axis=1)
         draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
-        values, over = beyond[:, point] + draws, beyond[:, points + point] + draws
+        values, over = unchosen[:, point] + draws, unchosen[:, points + point] + draws
         best = int(mean[family, point].argmax())
         selections.append(
             Selection(

@@ -9,12 +9,15 @@ import pytest
 
 from hagpolicy.estimates import (
     GroupBootstrap,
+    bagged_sbs,
     choices_of,
     crossfit_sbs,
     fold_numbers,
+    redrawn_sbs,
     split_oracle,
     taken,
 )
+from hagpolicy.ladder import Ladder
 from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
 from hagpolicy.selection import select, select_family
 
@@ -143,6 +146,38 @@ def test_choices_ties_go_to_the_first_and_margins_hold() -> None:
     values = np.array([[0.5, 0.7, 0.7], [0.5, 0.55, 0.5], [0.9, 0.1, 0.2]])
     assert choices_of(values, 0, 0.1).tolist() == [1, 0, 0]
     assert choices_of(values, 2, 0.0).tolist() == [2, 1, 0]
+
+
+def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -> None:
+    """Folds would each take the config that they themselves speak against, and every fixed one would seem better."""
+    rng = np.random.default_rng(3)
+    bagged, folded, proven = [], [], 0
+    for seed in range(60):
+        Y = (rng.random((200, 2)) < 0.3).astype(np.float64)
+        gap = int(Y[:, 0].sum() - Y[:, 1].sum())
+        Y[np.flatnonzero(Y[:, int(gap < 0)] == 1)[: abs(gap)], int(gap < 0)] = 0.0  # an exact tie
+        boot = GroupBootstrap(np.arange(200), n_boot=400, seed=seed)
+        weights = bagged_sbs(Y, boot)
+        np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+        reference = (weights * Y).sum(axis=1)
+        bagged.append(Y[:, 0].mean() - reference.mean())
+        folded.append((Y[:, 0] - taken(Y, crossfit_sbs(Y, fold_numbers(np.arange(200), 5, seed)))).mean())
+        ladder = Ladder(Y, Y[:, :, None], np.ones(2, dtype=bool), weights, boot, redrawn=redrawn_sbs(Y, boot))
+        gain = ladder.chosen(np.zeros(200, dtype=np.int64)).gain
+        assert gain.value == pytest.approx(bagged[-1])
+        proven += gain.low > 0.0
+    assert 0.0 < np.mean(bagged) < 0.7 * np.mean(folded)
+    assert proven == 0
+
+
+def test_a_clear_winner_is_the_reference_of_every_prompt() -> None:
+    Y = np.column_stack([np.full(50, 0.2), np.full(50, 0.9)])
+    boot = GroupBootstrap(np.arange(50) // 2)
+    assert (bagged_sbs(Y, boot) == [0.0, 1.0]).all()
+    assert np.allclose(redrawn_sbs(Y, boot), 0.9)
+    alone = GroupBootstrap(np.zeros(50, dtype=int))  # nothing can be left out
+    assert (bagged_sbs(Y, alone) == [0.0, 1.0]).all()
+    assert len(redrawn_sbs(Y, alone)) == 0
 
 
 def test_crossfit_sbs_never_sees_its_own_fold() -> None:

@@ -132,8 +132,7 @@ def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> No
 def test_the_ladder_is_complete_and_in_order(strong: tuple) -> None:
     names = [row.name for row in strong[2].evaluation.rows]
     assert names == [
-        "engine_default", "random", "sbs", "best_per_task", "ridge", "knn", "lightgbm", "mlp", "policy",
-        "split_vbs", "naive_vbs",
+        "engine_default", "random", "sbs", "best_per_task", "blend", "policy", "split_vbs", "naive_vbs",
     ]  # fmt: skip
     sbs = strong[2].evaluation.row("sbs")
     assert sbs.gain == sbs.gain_low == sbs.gain_high == 0.0
@@ -417,7 +416,7 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     groups = np.arange(n)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[1:3], np.full((n, 2), 0.4))
     frame = framed(table, get_objectives("reward"))
-    ladder = ladder_of(table, frame, 0, groups % 5, GroupBootstrap(groups), 0)
+    ladder = ladder_of(table, frame, 0, GroupBootstrap(groups), 0)
     training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), frame, groups, groups % 5, 0)
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))

@@ -44,13 +44,13 @@ def test_graph_equals_learner(name: str) -> None:
     assert expected.shape == (len(fresh), M)
     assert expected.dtype == np.float64
     got = run(fitted, fresh)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 if name != "lightgbm" else 1e-7)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7 if name in ("lightgbm", "blend") else 1e-12)
     singles = np.concatenate([run(fitted, fresh[i : i + 1]) for i in range(20)])
     np.testing.assert_array_equal(singles.astype(np.float32), got[:20].astype(np.float32))
     assert run(fitted, fresh[:0]).shape == (0, M)
 
 
-@pytest.mark.parametrize("name", ["ridge", "knn", "lightgbm", "mlp"])
+@pytest.mark.parametrize("name", ["ridge", "knn", "lightgbm", "mlp", "blend"])
 def test_learns_what_there_is_and_only_that(name: str) -> None:
     features, targets, _ = world(2)
     test_features, _, test_truth = world(3)
@@ -97,7 +97,7 @@ def test_thresholds_round_down_to_float32() -> None:
 
 
 def test_names() -> None:
-    assert [learner.name for learner in get_learners("auto")] == ["ridge", "knn", "lightgbm", "mlp"]
+    assert [learner.name for learner in get_learners("auto")] == ["blend"]
     with pytest.raises(InvalidInput, match="Did you mean 'ridge'"):
         get_learner("rigde")
 

@@ -176,7 +176,9 @@ def _fit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", required=True, metavar="POLICY", help="folder for the policy")
     verb.add_argument("--encoder", default="static", help="static (default)")
     verb.add_argument(
-        "--learner", default="auto", help="auto (default), constant, knn, ridge, lightgbm, mlp, or several with commas"
+        "--learner",
+        default="auto",
+        help="auto (default), blend, constant, knn, ridge, lightgbm, mlp, or several with commas",
     )
     verb.add_argument(
         "--objective",

@@ -58,8 +58,9 @@ CLAIMS := enlarged_demo sweep_throughput http_concurrency server_faults ray_over
 
 # Every ladder, table and plot from the stored sweeps: no LLM, some minutes.
 bench-quality: install
-	for part in $(QUALITY); do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || exit 1; done
-	$(BIN)/python benchmarks/render.py
+	missed=; for part in $(QUALITY); do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || missed="$$missed $$part"; done; \
+	$(BIN)/python benchmarks/render.py; \
+	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
 
 QUALITY := quality calibration learning_curve
 
@@ -74,6 +75,7 @@ bench-sweeps: install
 bench-worlds: install
 	$(BIN)/python benchmarks/worlds.py
 	$(BIN)/python benchmarks/false_alarms.py $(WITH_DATA)
+	$(BIN)/python benchmarks/learner_choice.py
 
 # Rebuild the shipped token embeddings from the sentence encoder they were distilled from.
 distill: install

@@ -14,7 +14,7 @@ from record import RESULTS, Figure, bootstrap, figure
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
 from hagpolicy.caveats import comparable
 from hagpolicy.errors import HagError
-from hagpolicy.estimates import GroupBootstrap, taken
+from hagpolicy.ladder import Ladder
 from hagpolicy.prompts import Message
 from hagpolicy.rivals.self_report import GREEDY, Answer, SelfReport
 from hagpolicy.settings_text import SettingsText
@@ -50,17 +50,10 @@ def file_of(rival: SelfReport) -> Path:
     return FOLDER / f"{rival.name}.jsonl"
 
 
-def worth(name: str, Y: np.ndarray, choices: np.ndarray, sbs: np.ndarray, boot: GroupBootstrap) -> list[Figure]:
-    """Mean reward and paired gain over SBS of choices made for each prompt, -1 falling back to SBS.
-
-    Args:
-        name: of the line.
-        Y: float64 (n_prompts, n_configs).
-        choices, sbs: int64 (n_prompts,).
-        boot: draws over groups.
-    """
-    reward, reference = taken(Y, np.where(choices < 0, sbs, choices)), taken(Y, sbs)
-    value, gain = boot.mean(reward), boot.mean(reward - reference)
+def worth(name: str, ladder: Ladder, choices: np.ndarray) -> list[Figure]:
+    """Mean reward and paired gain over SBS of choices made for each prompt, int64 (n_prompts,), -1 falling back."""
+    entry = ladder.chosen(choices)
+    value, gain = entry.value, entry.gain
     return [
         figure(f"{name}: reward", value.value, value.low, value.high, unit="reward"),
         figure(f"{name}: over SBS", gain.value, gain.low, gain.high, unit="reward gain"),

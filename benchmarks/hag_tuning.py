@@ -31,6 +31,8 @@ import hagpolicy as hag
 from hagpolicy._digest import digest_file
 from hagpolicy.engines.hf import TransformersEngine
 from hagpolicy.estimates import GroupBootstrap, fold_numbers
+from hagpolicy.ladder import shared_ladder
+from hagpolicy.objectives import framed, get_objectives
 from hagpolicy.rivals.self_report import SelfReport
 from hagpolicy.settings_text import SettingsText
 
@@ -95,12 +97,14 @@ def compared(
     Y, held = table.common_means, table.take(test)
     boot = GroupBootstrap(held.groups, seed=SEED)
     best = int(Y[train].mean(axis=0).argmax())
+    fixed = np.tile(np.arange(Y.shape[1]) == best, (int(test.sum()), 1)).astype(np.float64)
+    ladder = shared_ladder(held, framed(held, get_objectives("reward")), 0, fixed, boot, SEED)
     sbs = np.full(int(test.sum()), best)
     default = np.full_like(sbs, table.default if table.default is not None else best)
-    figures = worth("engine default", Y[test], default, sbs, boot) + worth("SBS", Y[test], sbs, sbs, boot)[:1]
+    figures = worth("engine default", ladder, default) + worth("SBS", ladder, sbs)[:1]
     policy = hag.fit(table.take(train))
     chosen = np.array([decision.index for decision in policy.decide_batch(held.prompts)])
-    figures += worth("policy", Y[test], chosen, sbs, boot)
+    figures += worth("policy", ladder, chosen)
     figures.append(figure("policy: a per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
     for rival in rivals(told, labels, store=store):
         questions = rival.questions(table, Y, train, test, SEED)
@@ -108,7 +112,7 @@ def compared(
         text = SettingsText(table.space)
         readings = [text.read(answer.text) for answer in answers]
         indices = np.array([-1 if reading is None else reading.index for reading in readings])
-        figures += worth(rival.name, Y[test], indices, sbs, boot) + said(rival.name, text, answers)
+        figures += worth(rival.name, ladder, indices) + said(rival.name, text, answers)
         if store:
             figures += cost(
                 rival.name, rival, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)

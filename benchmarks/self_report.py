@@ -20,8 +20,10 @@ from record import Figure, arguments, not_run, record
 from workload.tables import budgets_table, workload_table
 
 from hagpolicy import SweepTable, fit
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
+from hagpolicy.estimates import GroupBootstrap, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
+from hagpolicy.ladder import ladder_of
+from hagpolicy.objectives import framed, get_objectives
 from hagpolicy.rivals import crossfit_rival
 from hagpolicy.rivals.self_report import SelfReport
 from hagpolicy.settings_text import SettingsText
@@ -62,8 +64,8 @@ def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure
     """Reward, how the answers could be read, and cost."""
     Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
     folds = fold_numbers(table.groups, N_FOLDS, SEED)
-    sbs = crossfit_sbs(Y, folds)
-    figures = worth(rival.name, Y, fold_by_fold(rival, table), sbs, boot)
+    ladder = ladder_of(table, framed(table, get_objectives("reward")), 0, boot, SEED)
+    figures = worth(rival.name, ladder, fold_by_fold(rival, table))
     questions = [
         (row, question)
         for fold in np.unique(folds)

@@ -23,6 +23,7 @@ PRICES = "0,0.0005,0.001,0.002,0.004"
 PLAIN = ("task_lookup", "nearest", "argmax")
 TURN = RESULTS / "turn" / "smollm2.json"
 SAID = RESULTS / "self_report"
+BUDGET = "pass@k or best-of-n"
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,22 @@ STUDIES = (
         "price/second@1",
         counts="seconds with drafting",
     ),
-    Study("pass_at_k", "pass@k, SmolLM2-135M", budgets_table, "pass@1,2,4", of_several, "pass@k or best-of-n"),
-    Study("best_of_n", "Best of n, SmolLM2-135M", budgets_table, "best@1,2,4", of_several, "pass@k or best-of-n"),
-    Study("majority", "Majority of 3, SmolLM2-135M", budgets_table, "majority@1,3", of_several),
+    Study(
+        "workload_best_of_n",
+        "Best of n, mixed workload, SmolLM2-135M",
+        workload_table,
+        "best@1,2,4",
+        of_several,
+        BUDGET,
+    ),
+    Study(
+        "workload_pass_at_k", "pass@k, mixed workload, SmolLM2-135M", workload_table, "pass@1,2,4", of_several, BUDGET
+    ),
+    Study("pass_at_k", "pass@k, SmolLM2-135M, the table for budgets", budgets_table, "pass@1,2,4", of_several, BUDGET),
+    Study(
+        "best_of_n", "Best of n, SmolLM2-135M, the table for budgets", budgets_table, "best@1,2,4", of_several, BUDGET
+    ),
+    Study("majority", "Majority of 3, SmolLM2-135M, the table for budgets", budgets_table, "majority@1,3", of_several),
     Study(
         "stronger_price",
         "Reward minus a price per new token, Qwen2.5-Coder-1.5B, wordings of the request",

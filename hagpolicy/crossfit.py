@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,6 +87,7 @@ class Contender:
         margins: float64 (n_points, n_margins).
         choices: int64 (n_points, n_prompts, n_margins), out of fold, departing from the best config of all prompts.
         gains: float64 (n_points, n_prompts, n_margins), over the point's SBS.
+        over: a point's gains over each config that may be its SBS, by index: float64 (n_prompts, n_margins).
         departs: bool of the same shape: another choice than the best config of all prompts.
     """
 
@@ -96,6 +97,7 @@ class Contender:
     choices: np.ndarray
     gains: np.ndarray
     departs: np.ndarray
+    over: tuple[Mapping[int, np.ndarray], ...]
 
     @property
     def name(self) -> str:
@@ -119,21 +121,22 @@ def cross_fit(
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
     predicted = training.predicted(learner)
     used, chosen, gains, departs = [], [], [], []
+    over: list[dict[int, np.ndarray]] = []
     for point, (weights, reference) in enumerate(zip(frame.weights, references, strict=True)):
         Y, values = frame.Y(point), weighted(weights, predicted)
         best = int(Y.mean(axis=0).argmax())
         scale = _spread(values, best) if frame.spread_margins else 1.0
         steps = [float(np.float32(margin * scale)) for margin in margins]
-        gain = np.zeros((len(Y), len(steps)))
+        over.append({})
         for sbs in np.flatnonzero(reference.any(axis=0)).tolist():
-            over = Y - Y[:, [sbs]]
             departing = [_choices(training, values, sbs, step) for step in steps]
-            gain += reference[:, [sbs]] * np.column_stack([taken(over, choice) for choice in departing])
+            over[-1][sbs] = np.column_stack([taken(Y, choice) - Y[:, sbs] for choice in departing])
         used.append(steps)
         chosen.append(np.column_stack([_choices(training, values, best, step) for step in steps]))
-        gains.append(gain)
+        gains.append(sum(reference[:, [sbs]] * gain for sbs, gain in over[-1].items()))
         departs.append(chosen[-1] != best)
-    return Contender(training, learner, np.array(used), np.array(chosen), np.array(gains), np.array(departs))
+    arrays = np.array(used), np.array(chosen), np.array(gains), np.array(departs)
+    return Contender(training, learner, *arrays, tuple(over))
 
 
 def _choices(training: Training, values: np.ndarray, sbs: int, margin: float) -> np.ndarray:

@@ -8,6 +8,7 @@ interval is a bootstrap over groups (Efron and Tibshirani, *An Introduction to t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -150,10 +151,23 @@ def bagged_sbs(Y: np.ndarray, boot: GroupBootstrap) -> np.ndarray:
     return np.asarray((often / np.where(never, 1.0, times)[:, None])[boot.index])
 
 
-def redrawn_sbs(Y: np.ndarray, boot: GroupBootstrap) -> np.ndarray:
-    """float64 (n_leaving,): what the best config of a draw is worth on the prompts that the draw leaves out."""
-    best = boot.means(Y).argmax(axis=1)[boot.leaving]
-    return taken(boot.left_out(Y), best)
+@dataclass(frozen=True)
+class Redrawn:
+    """The single best config chosen anew in each draw: what makes an interval pay for its choice.
+
+    Attributes:
+        config: int64 (n_leaving,), the best one of each draw that leaves out a group.
+        value: float64 (n_leaving,), what it is worth on the prompts that the draw leaves out.
+    """
+
+    config: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> Redrawn:
+        """Of values, float64 (n_prompts, n_configs)."""
+        best = boot.means(Y).argmax(axis=1)[boot.leaving]
+        return cls(best, taken(boot.left_out(Y), best))
 
 
 def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from hagpolicy.crossfit import Contender
 from hagpolicy.ladder import Entry, Ladder
 from hagpolicy.results import Candidate
-from hagpolicy.selection import Selection, select_family
+from hagpolicy.selection import Selection, Unseen, select_family
 
 # Independent groups that must depart from SBS: with fewer, their differences are too skewed for an interval.
 MIN_DEPARTING = 10
@@ -23,7 +23,12 @@ def gate(
     baselines = None if default is None else np.array([ladder.Y[:, default] for ladder in ladders])
 
     def chosen_among(some: list[Contender]) -> tuple[int | None, tuple[Selection, ...]]:
-        return select_family(np.array([item.gains for item in some]), references, boot, baselines)
+        gains, drawn = np.array([item.gains for item in some]), [ladder.redrawn for ladder in ladders]
+        if any(one is None for one in drawn) or not len(boot.leaving):
+            return select_family(gains, references, boot, baselines)
+        unseen = np.stack([_unseen(some, point, ladders[point]) for point in range(len(ladders))], axis=2)
+        values = np.column_stack([one.value for one in drawn if one is not None])
+        return select_family(gains, references, boot, baselines, Unseen(unseen, values))
 
     def line(contender: Contender, selected: Selection, point: int, note: str) -> Entry:
         choices = contender.choices[point, :, selected.index or 0]
@@ -50,6 +55,17 @@ def gate(
                 entries[point]["policy"] = line(winner, selected, point, candidate.name)
         candidates.append(candidate)
     return winner, candidates, entries
+
+
+def _unseen(contenders: list[Contender], point: int, ladder: Ladder) -> np.ndarray:
+    """float64 (n_leaving, n_contenders, n_margins): gain in each draw over the draw's own SBS, left-out prompts."""
+    assert ladder.redrawn is not None
+    found = np.empty((len(ladder.boot.leaving), len(contenders), contenders[0].margins.shape[1]))
+    for sbs in np.unique(ladder.redrawn.config).tolist():
+        mine = ladder.redrawn.config == sbs
+        for number, contender in enumerate(contenders):
+            found[mine, number] = ladder.boot.left_out(contender.over[point][sbs])[mine]
+    return found
 
 
 def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:

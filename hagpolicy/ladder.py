@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.estimates import GroupBootstrap, bagged_sbs, interval, redrawn_sbs, split_oracle, taken
+from hagpolicy.estimates import GroupBootstrap, Redrawn, bagged_sbs, interval, split_oracle, taken
 from hagpolicy.objectives.frame import Frame
 from hagpolicy.results import Estimate, EvaluationRow
 from hagpolicy.table import SweepTable
@@ -38,8 +38,7 @@ class Ladder:
         frozen: bool (n_configs,): deterministic configs.
         sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
             (`estimates.bagged_sbs`), or all on a fixed one.
-        redrawn: float64 (n_leaving,), value of SBS chosen anew in each draw (`estimates.redrawn_sbs`): what makes the
-            intervals of gains pay for its choice; None for a fixed one.
+        redrawn: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
         boot: draws over groups.
         default: index of the engine's default; None where unknown.
         seed: of the splits.
@@ -66,7 +65,7 @@ class Ladder:
     crossfitted: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
-    redrawn: np.ndarray | None = None
+    redrawn: Redrawn | None = None
 
     @property
     def reference(self) -> np.ndarray:
@@ -95,8 +94,8 @@ class Ladder:
         mean = self.boot.crossfitted if learned else self.boot.mean
         over = None if self.default is None else mean(values - self.Y[:, self.default])
         gain = mean(values - self.reference)
-        if self.redrawn is not None and len(self.redrawn):
-            gain = interval(gain.value, self.boot.left_out(values[:, None])[:, 0] - self.redrawn)
+        if self.redrawn is not None and len(self.redrawn.value):
+            gain = interval(gain.value, self.boot.left_out(values[:, None])[:, 0] - self.redrawn.value)
         return Entry(mean(values), gain, over, note)
 
     def split(self) -> np.ndarray | None:
@@ -150,7 +149,7 @@ def ladder_of(table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap,
         seed: of the splits.
     """
     Y = frame.Y(point)
-    return replace(shared_ladder(table, frame, point, bagged_sbs(Y, boot), boot, seed), redrawn=redrawn_sbs(Y, boot))
+    return replace(shared_ladder(table, frame, point, bagged_sbs(Y, boot), boot, seed), redrawn=Redrawn.of(Y, boot))
 
 
 def shared_ladder(

@@ -27,6 +27,19 @@ class Selection:
     over_baseline: Estimate | None = None
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """What candidates gain in each draw over a reference that the draw chose for itself, on left-out prompts.
+
+    Attributes:
+        gains: float64 (n_leaving, n_families, n_points, n_candidates).
+        references: float64 (n_leaving, n_points), value of the draw's reference.
+    """
+
+    gains: np.ndarray
+    references: np.ndarray
+
+
 def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Selection:
     """Choose the best of several candidates and estimate what that choice gains, in one procedure.
 
@@ -40,7 +53,11 @@ def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Se
 
 
 def select_family(
-    gains: np.ndarray, references: np.ndarray, boot: GroupBootstrap, baselines: np.ndarray | None = None
+    gains: np.ndarray,
+    references: np.ndarray,
+    boot: GroupBootstrap,
+    baselines: np.ndarray | None = None,
+    unseen: Unseen | None = None,
 ) -> tuple[int | None, tuple[Selection, ...]]:
     """Choose one family of candidates for all points of a dial, and the best of the family at each point.
 
@@ -57,6 +74,7 @@ def select_family(
         boot: draws over the groups of the prompts.
         baselines: float64 (n_points, n_prompts): of something else to compare with, such as the engine's
             default.
+        unseen: where the reference is itself chosen, the same with its choice made anew in each draw.
 
     Returns:
         The family's number, None when none gains anywhere, and one `Selection` a point; its index is the
@@ -72,18 +90,18 @@ def select_family(
         beyond = [None] * points if baselines is None else [unknown(ours) for ours in ahead]
         known = zip(references, beyond, strict=True)
         return None, tuple(Selection(None, nothing, unknown(reference), ours) for reference, ours in known)
-    out_of_bag = boot.left_out(np.column_stack([columns, references.T, ahead.T]))
     seen = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
-    unseen = out_of_bag[:, : columns.shape[1]].reshape(seen.shape)
-    unchosen = out_of_bag[:, columns.shape[1] :]
+    if unseen is None:
+        unseen = Unseen(boot.left_out(columns).reshape(seen.shape), boot.left_out(references.T))
+    ahead_unseen = unseen.references - (0.0 if baselines is None else boot.left_out(baselines.T))
     rows = np.arange(len(seen))
     drawn = _floored(seen).sum(axis=2).argmax(axis=1)
     selections = []
     for point in range(points):
-        mine, theirs = seen[rows, drawn, point], unseen[rows, drawn, point]
+        mine, theirs = seen[rows, drawn, point], unseen.gains[rows, drawn, point]
         chosen = mine.argmax(axis=1)
         draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
-        values, over = unchosen[:, point] + draws, unchosen[:, points + point] + draws
+        values, over = unseen.references[:, point] + draws, ahead_unseen[:, point] + draws
         best = int(mean[family, point].argmax())
         selections.append(
             Selection(

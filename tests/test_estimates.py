@@ -9,11 +9,11 @@ import pytest
 
 from hagpolicy.estimates import (
     GroupBootstrap,
+    Redrawn,
     bagged_sbs,
     choices_of,
     crossfit_sbs,
     fold_numbers,
-    redrawn_sbs,
     split_oracle,
     taken,
 )
@@ -162,7 +162,7 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
         reference = (weights * Y).sum(axis=1)
         bagged.append(Y[:, 0].mean() - reference.mean())
         folded.append((Y[:, 0] - taken(Y, crossfit_sbs(Y, fold_numbers(np.arange(200), 5, seed)))).mean())
-        ladder = Ladder(Y, Y[:, :, None], np.ones(2, dtype=bool), weights, boot, redrawn=redrawn_sbs(Y, boot))
+        ladder = Ladder(Y, Y[:, :, None], np.ones(2, dtype=bool), weights, boot, redrawn=Redrawn.of(Y, boot))
         gain = ladder.chosen(np.zeros(200, dtype=np.int64)).gain
         assert gain.value == pytest.approx(bagged[-1])
         proven += gain.low > 0.0
@@ -174,10 +174,10 @@ def test_a_clear_winner_is_the_reference_of_every_prompt() -> None:
     Y = np.column_stack([np.full(50, 0.2), np.full(50, 0.9)])
     boot = GroupBootstrap(np.arange(50) // 2)
     assert (bagged_sbs(Y, boot) == [0.0, 1.0]).all()
-    assert np.allclose(redrawn_sbs(Y, boot), 0.9)
+    assert np.allclose(Redrawn.of(Y, boot).value, 0.9)
     alone = GroupBootstrap(np.zeros(50, dtype=int))  # nothing can be left out
     assert (bagged_sbs(Y, alone) == [0.0, 1.0]).all()
-    assert len(redrawn_sbs(Y, alone)) == 0
+    assert len(Redrawn.of(Y, alone).value) == 0
 
 
 def test_crossfit_sbs_never_sees_its_own_fold() -> None:

@@ -420,7 +420,8 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), frame, groups, groups % 5, 0)
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))
-    contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts)
+    over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference
+    contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts, over)
     winner, [candidate], [entries] = gate([contender], [ladder])
     assert candidate.shipped is ships
     assert (winner is None) == (gain < 0.0)

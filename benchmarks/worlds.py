@@ -35,6 +35,8 @@ import hagpolicy as hag
 _share = share
 STORE = Path(__file__).parent / "results" / "worlds"
 N_NEW = 1000
+# Of each kind with something to be won, and of each of the five without.
+REAL_WORLDS, NULL_WORLDS = 200, 100
 # Sampled configs and one greedy, so that every world has its frozen luck.
 SPACE = hag.DecodingSpace(
     [
@@ -217,7 +219,7 @@ def _covered(outcomes: list[Outcome]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="4 worlds a kind, nothing stored")
-    parser.add_argument("--worlds", type=int, default=200)
+    parser.add_argument("--worlds", type=int, help=f"of each kind; else {REAL_WORLDS}, of each null kind {NULL_WORLDS}")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--recheck", type=int, default=0, metavar="N", help="run N stored worlds a kind again")
@@ -228,20 +230,21 @@ def main() -> int:
         for name, (equal, tried) in again.items():
             print(f"{name}: {equal} of {tried} stored worlds come out the same")
         return int(any(equal < tried for equal, tried in again.values()))
-    worlds = 4 if options.quick else options.worlds
-    outcomes = {name: run_kind(name, worlds, options.workers, store=not options.quick) for name in options.kinds}
+    counts = {name: NULL_WORLDS if KINDS[name].null else REAL_WORLDS for name in options.kinds}
+    counts = {name: 4 if options.quick else options.worlds or count for name, count in counts.items()}
+    outcomes = {name: run_kind(name, count, options.workers, store=not options.quick) for name, count in counts.items()}
     found = [item for name, some in outcomes.items() for item in figures(name, some)] + pooled(outcomes)
     real = [outcome for name, some in outcomes.items() if not KINDS[name].null for outcome in some]
     above = sum(outcome.candidate_gain > outcome.high for outcome in real)
     below = sum(outcome.candidate_gain < outcome.low for outcome in real)
     claim = "SBS ships where nothing is to be won, intervals cover, and predictable gaps are closed"
     notes = (
-        f"{worlds} worlds of each kind. Each world: 12 configs, one of them greedy and drawn once; the candidate's "
+        f"{', '.join(f'{count} {name}' for name, count in counts.items())} worlds. Each: 12 configs, one of them greedy and drawn once; the candidate's "
         f"true gain is read off the world on {N_NEW} new prompts. Null kinds, where no word of a prompt tells its best "
         f"config: {', '.join(name for name in options.kinds if KINDS[name].null)}; all of them count, alone and "
         f"together. In the {len(real)} worlds with a real gain the truth lies above the interval {above} times and "
         f"below it {below} times: the gain is over the single best config of all training prompts, the estimate over "
-        "that of each fold, and they differ where configs nearly tie."
+        "that of each bootstrap draw, and they differ where configs nearly tie."
     )
     return record("worlds", claim, found, options, notes)
 

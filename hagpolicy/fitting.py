@@ -51,9 +51,9 @@ def fit(
     """Fit a policy; it ships the single best config unless something better is proven.
 
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
-    and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`). It
-    ships, refitted on everything, when the interval's lower end is above 0 and at least 10 groups
-    depart from the single best config. With several objectives (a dial) one encoder and learner serve
+    and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over
+    a single best config that each draw chooses for itself (`estimates.bagged_sbs`). It ships, refitted on
+    everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best config. With several objectives (a dial) one encoder and learner serve
     all of them, and margin and gate are each point's own.
 
     Args:

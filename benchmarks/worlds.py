@@ -239,7 +239,8 @@ def main() -> int:
     below = sum(outcome.candidate_gain < outcome.low for outcome in real)
     claim = "SBS ships where nothing is to be won, intervals cover, and predictable gaps are closed"
     notes = (
-        f"{', '.join(f'{count} {name}' for name, count in counts.items())} worlds. Each: 12 configs, one of them greedy and drawn once; the candidate's "
+        f"Worlds: {', '.join(f'{count} {name}' for name, count in counts.items())}. "
+        "Each: 12 configs, one of them greedy and drawn once; the candidate's "
         f"true gain is read off the world on {N_NEW} new prompts. Null kinds, where no word of a prompt tells its best "
         f"config: {', '.join(name for name in options.kinds if KINDS[name].null)}; all of them count, alone and "
         f"together. In the {len(real)} worlds with a real gain the truth lies above the interval {above} times and "

@@ -53,8 +53,9 @@ def fit(
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
     and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over
     a single best config that each draw chooses for itself (`estimates.bagged_sbs`). It ships, refitted on
-    everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best config. With several objectives (a dial) one encoder and learner serve
-    all of them, and margin and gate are each point's own.
+    everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best
+    config. With several objectives (a dial) one encoder and learner serve all of them, and margin and gate
+    are each point's own.
 
     Args:
         table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from calibrating import Calibration, calibration
-from calibration_plot import calibration_plot
+from plots import calibration_plot
 from record import RESULTS, Figure, arguments, figure, record
 from threadpoolctl import threadpool_limits
 
@@ -152,7 +152,7 @@ def main() -> int:
         text = json.dumps({"table": words, "learners": views}, indent=1, ensure_ascii=False, allow_nan=False)
         (FOLDER / "deciles.json").write_text(text + "\n", "utf-8")
         (FOLDER / "calibration.svg").write_text(calibration_plot(best.views), "utf-8")
-    return record("calibration", STATEMENT, figures_of(found), args, notes)
+    return record("calibration", STATEMENT, figures_of(found), args, notes, plots=["calibration/calibration.svg"])
 
 
 if __name__ == "__main__":

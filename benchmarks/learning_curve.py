@@ -4,7 +4,7 @@ Worlds of known gain and random subsets of a real sweep, at several numbers of p
 `fit` (learner="auto") estimates and proves there, and what its candidate gains on prompts it has not seen. The rule of
 `hagpolicy/sizing.py` then predicts, from each table alone and the candidate's true gain, how often the gate ships.
 
-    python benchmarks/learning_curve.py [--quick] [--data DIR] [--worlds 24] [--workers 1] [--parts worlds table]
+    python benchmarks/learning_curve.py [--quick] [--data DIR] [--worlds 12] [--workers 1] [--parts worlds table]
 
 Resumable: one line a fit in benchmarks/results/learning_curve/*.jsonl; the curves as arrays in curves.json beside them.
 """
@@ -27,6 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import worlds
 from false_alarms import STUDIES, digest_of
+from plots import learning_plot
 from record import RESULTS, Figure, bootstrap, figure, not_run, record
 from resumable import Row, resumed, share
 
@@ -229,7 +230,7 @@ def table_part(study: str, data: Path | None, workers: int, store: bool) -> tupl
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few fits, nothing stored")
-    parser.add_argument("--worlds", type=int, default=24, help="of each point")
+    parser.add_argument("--worlds", type=int, default=12, help="of each point")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
         "--parts", nargs="*", choices=("worlds", "workload", "enlarged_demo"), help="worlds and the workload"
@@ -252,11 +253,16 @@ def main() -> int:
     if store:
         STORE.mkdir(parents=True, exist_ok=True)
         (STORE / "curves.json").write_text(json.dumps(arrays, indent=1) + "\n", "utf-8")
+        panels: dict[str, dict[str, Any]] = {}
+        for name, curve in arrays.items():
+            title, _, samples = name.rpartition(", ")
+            panels.setdefault(title, {})[samples] = curve
+        (STORE / "curves.svg").write_text(learning_plot(panels), "utf-8")
     notes = (
         f"Worlds: {options.worlds} of each point, gains known. Real sweeps: {SUBSETS} random subsets of whole groups "
         "of each size, new prompts are those outside the subset; the last point is the whole table, once."
     )
-    return record("learning_curve", STATEMENT, figures, options, notes)
+    return record("learning_curve", STATEMENT, figures, options, notes, plots=["learning_curve/curves.svg"])
 
 
 if __name__ == "__main__":

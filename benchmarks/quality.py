@@ -12,7 +12,8 @@ import argparse
 import time
 
 import numpy as np
-from record import Figure, arguments, figure, not_run, record
+from plots import gain_plot
+from record import RESULTS, Figure, arguments, figure, not_run, record
 from studies import PLAIN, STUDIES, Study
 
 import hagpolicy as hag
@@ -53,7 +54,13 @@ def run(study: Study, args: argparse.Namespace) -> int:
     ladders = [evaluation for evaluation in policy.evaluations if evaluation is not None]
     print("\n\n".join(str(evaluation) for evaluation in ladders))
     figures = [item for evaluation in ladders for item in figures_of(evaluation, of_mixed_workload=bool(study.counts))]
-    return record(claim, study.statement, figures, args, described(table, policy, seconds), ladders=ladders)
+    notes, plots = described(table, policy, seconds), []
+    if len(ladders) > 1 and not args.quick:
+        plots = [f"plots/{study.name}.svg"]
+        (RESULTS / plots[0]).parent.mkdir(parents=True, exist_ok=True)
+        drawn = gain_plot([(evaluation.objective, evaluation) for evaluation in ladders])
+        (RESULTS / plots[0]).write_text(drawn, "utf-8")
+    return record(claim, study.statement, figures, args, notes, ladders=ladders, plots=plots)
 
 
 def figures_of(evaluation: Evaluation, *, of_mixed_workload: bool) -> list[Figure]:

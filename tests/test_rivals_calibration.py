@@ -100,7 +100,7 @@ def test_the_study_of_a_simulated_world() -> None:
     """The whole benchmark on a world that can be learned; and a plot that is the same for the same numbers."""
     pytest.importorskip("matplotlib")
     import calibration as benchmark
-    from calibration_plot import calibration_plot
+    from plots import calibration_plot
 
     engine = hag.SimulatedEngine(0, gap=0.2)
     prompts, space = engine.prompts(160), hag.DecodingSpace.grid(temperature=[0.4, 0.7, 1.0], top_p=[0.8, 0.9, 1.0])

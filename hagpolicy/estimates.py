@@ -73,9 +73,10 @@ class GroupBootstrap:
         """int64 (n_leaving,): the draws that leave out a group; none where there is only one group."""
         return np.flatnonzero((self.counts == 0.0).any(axis=1))
 
-    def left_out(self, values: np.ndarray) -> np.ndarray:
-        """float64 (n_leaving, k): mean of values (n_prompts, k) over the prompts that each such draw leaves out."""
-        mask = (self.counts[self.leaving] == 0.0).astype(np.float64)
+    def left_out(self, values: np.ndarray, some: np.ndarray | None = None) -> np.ndarray:
+        """float64 (n_leaving, k): mean of values (n_prompts, k) over the prompts that each such draw leaves out;
+        of `some` of these draws, by number."""
+        mask = (self.counts[self.leaving if some is None else self.leaving[some]] == 0.0).astype(np.float64)
         return np.asarray((mask @ self.sums(values)) / (mask @ self.sizes)[:, None])
 
 
@@ -137,18 +138,30 @@ def bagged_sbs(Y: np.ndarray, boot: GroupBootstrap) -> np.ndarray:
     always named one of them seemed to beat it. Draws share the choice among them (out-of-bag estimate: Breiman,
     1996, on bagged predictors).
 
+    A draw knows about as much as half of the prompts would tell. So where configs nearly tie, the reference is worth
+    somewhat less than the config that ships, and gains come out somewhat large; intervals make up for that
+    (benchmarks/worlds.py).
+
     Args:
         Y: float64 (n_prompts, n_configs).
         boot: draws over the groups of the prompts.
 
     A group that no draw leaves out gets the best config of all prompts.
     """
-    best = np.eye(Y.shape[1])[boot.means(Y).argmax(axis=1)]
+    best = np.eye(Y.shape[1])[_best_of_draws(Y, boot)]
     left_out = (boot.counts == 0.0).astype(np.float64)
     often, times = left_out.T @ best, left_out.sum(axis=0)
     never = times == 0.0
     often[never] = np.arange(Y.shape[1]) == Y.mean(axis=0).argmax()
     return np.asarray((often / np.where(never, 1.0, times)[:, None])[boot.index])
+
+
+def _best_of_draws(Y: np.ndarray, boot: GroupBootstrap) -> np.ndarray:
+    """int64 (n_boot,): the config with the highest mean of each draw, the first one where means tie.
+
+    Rounded: what ties must not be decided by the order in which a machine adds.
+    """
+    return np.asarray(np.round(boot.means(Y), 9).argmax(axis=1))
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ class Redrawn:
     @classmethod
     def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> Redrawn:
         """Of values, float64 (n_prompts, n_configs)."""
-        best = boot.means(Y).argmax(axis=1)[boot.leaving]
+        best = _best_of_draws(Y, boot)[boot.leaving]
         return cls(best, taken(boot.left_out(Y), best))
 
 

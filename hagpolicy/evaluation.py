@@ -10,7 +10,7 @@ import numpy as np
 from hagpolicy.caveats import MIN_GROUPS, checked, comparable, counted, default_doubt, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, taken
+from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
 from hagpolicy.ladder import ladder_of, shared_ladder
 from hagpolicy.near_duplicates import similar_warning
 from hagpolicy.objectives import ObjectiveSpec, framed, get_objectives
@@ -151,7 +151,6 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     ladder = ladder_of(kept, frame, 0, boot, seed)
     Y, frozen = ladder.Y, ladder.frozen
     sbs_index = int(Y.mean(axis=0).argmax())
-    sbs = ladder.reference
     split = ladder.split()
     sampled = None
     if (~frozen).sum() > 1:
@@ -161,20 +160,20 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
-    by_task = None if tasks is None else boot.crossfitted(taken(Y, tasks) - sbs)
-    could_win_low = None if sampled is None else boot.mean(sampled - sbs)
+    by_task = None if tasks is None else ladder.chosen(tasks, learned=True).gain
+    could_win_low = None if sampled is None else ladder.fixed(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
-        sbs=boot.mean(sbs),
+        sbs=ladder.single_best().value,
         sbs_over_default=default,
         naive_oracle=boot.mean(Y.max(axis=1)),
         split_oracle=None if split is None else boot.mean(split),
         split_oracle_sampled=None if sampled is None else boot.mean(sampled),
         per_task_best=by_task,
         could_win_low=could_win_low,
-        could_win_high=boot.mean(Y.max(axis=1) - sbs),
+        could_win_high=ladder.fixed(Y.max(axis=1)).gain,
         detectable=detectable,
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,

@@ -94,7 +94,6 @@ def fit(
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
     frame = framed(kept, objectives)
     steps = given if given is not None else SPREADS if frame.spread_margins else MARGINS
-    ladders = [ladder_of(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
@@ -104,6 +103,7 @@ def fit(
     threads = require("threadpoolctl", "fit", "fitting")
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with threads.threadpool_limits(1):
+        ladders = [ladder_of(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
         if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
             weights = [ladder.sbs for ladder in ladders]
             contenders = [cross_fit(training, item, steps, weights) for training in trainings for item in learners]

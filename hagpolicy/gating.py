@@ -22,13 +22,12 @@ def gate(
     default, boot = ladders[0].default, ladders[0].boot
     baselines = None if default is None else np.array([ladder.Y[:, default] for ladder in ladders])
 
-    def chosen_among(some: list[Contender]) -> tuple[int | None, tuple[Selection, ...]]:
-        gains, drawn = np.array([item.gains for item in some]), [ladder.redrawn for ladder in ladders]
-        if any(one is None for one in drawn) or not len(boot.leaving):
-            return select_family(gains, references, boot, baselines)
-        unseen = np.stack([_unseen(some, point, ladders[point]) for point in range(len(ladders))], axis=2)
-        values = np.column_stack([one.value for one in drawn if one is not None])
-        return select_family(gains, references, boot, baselines, Unseen(unseen, values))
+    unseen = _unseen(contenders, ladders)
+
+    def chosen_among(some: list[int]) -> tuple[int | None, tuple[Selection, ...]]:
+        gains = np.array([contenders[number].gains for number in some])
+        mine = None if unseen is None else Unseen(unseen.gains[:, some], unseen.references)
+        return select_family(gains, references, boot, baselines, mine)
 
     def line(contender: Contender, selected: Selection, point: int, note: str) -> Entry:
         choices = contender.choices[point, :, selected.index or 0]
@@ -37,11 +36,12 @@ def gate(
 
     entries: list[dict[str, Entry]] = [{} for _ in ladders]
     for name in dict.fromkeys(item.learner.name for item in contenders):
-        mine = [item for item in contenders if item.learner.name == name]
+        mine = [number for number, item in enumerate(contenders) if item.learner.name == name]
         number, best = chosen_among(mine)
         for point, selection in enumerate(best):
-            entries[point][name] = line(mine[number or 0], selection, point, "before the gate")
-    number, selections = chosen_among(contenders) if contenders else (None, (None,) * len(ladders))
+            entries[point][name] = line(contenders[mine[number or 0]], selection, point, "before the gate")
+    everyone = list(range(len(contenders)))
+    number, selections = chosen_among(everyone) if contenders else (None, (None,) * len(ladders))
     winner = None if number is None else contenders[number]
     candidates = []
     for point, (ladder, selected) in enumerate(zip(ladders, selections, strict=True)):
@@ -57,15 +57,18 @@ def gate(
     return winner, candidates, entries
 
 
-def _unseen(contenders: list[Contender], point: int, ladder: Ladder) -> np.ndarray:
-    """float64 (n_leaving, n_contenders, n_margins): gain in each draw over the draw's own SBS, left-out prompts."""
-    assert ladder.redrawn is not None
-    found = np.empty((len(ladder.boot.leaving), len(contenders), contenders[0].margins.shape[1]))
-    for sbs in np.unique(ladder.redrawn.config).tolist():
-        mine = ladder.redrawn.config == sbs
-        for number, contender in enumerate(contenders):
-            found[mine, number] = ladder.boot.left_out(contender.over[point][sbs])[mine]
-    return found
+def _unseen(contenders: list[Contender], ladders: list[Ladder]) -> Unseen | None:
+    """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
+    boot, drawn = ladders[0].boot, [ladder.redrawn for ladder in ladders if ladder.redrawn is not None]
+    if not contenders or len(drawn) < len(ladders) or not len(boot.leaving):
+        return None
+    found = np.empty((len(boot.leaving), len(contenders), *contenders[0].margins.shape))
+    for point, redrawn in enumerate(drawn):
+        for sbs in np.unique(redrawn.config).tolist():
+            mine = np.flatnonzero(redrawn.config == sbs)
+            for number, contender in enumerate(contenders):
+                found[mine, number, point] = boot.left_out(contender.over[point][sbs], mine)
+    return Unseen(found, np.column_stack([redrawn.value for redrawn in drawn]))
 
 
 def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:

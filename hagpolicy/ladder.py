@@ -82,15 +82,31 @@ class Ladder:
         """A line whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
         `learned`: on the other folds, whose errors hang together."""
         values = np.where(choices < 0, self.reference, taken(self.Y, choices))
-        entry = self.fixed(values, note, learned=learned)
-        return replace(entry, cost=self.cost(choices))
+        entry = replace(self.fixed(values, note, learned=learned), cost=self.cost(choices))
+        drawn = self.redrawn
+        if drawn is None or not len(drawn.value) or not (choices < 0).any():
+            return entry
+        # Each draw has an SBS of its own, for the line as for what it is compared with.
+        draws = np.empty(len(drawn.value))
+        for sbs in np.unique(drawn.config):
+            mine = np.flatnonzero(drawn.config == sbs)
+            worth = np.where(choices < 0, self.Y[:, sbs], taken(self.Y, choices))
+            draws[mine] = self.boot.left_out(worth[:, None], mine)[:, 0]
+        value, gain, over = entry.value.value, entry.gain.value, entry.over_default
+        if over is not None and self.default is not None:
+            over = interval(over.value, draws - self.boot.left_out(self.Y[:, [self.default]])[:, 0])
+        return replace(entry, value=interval(value, draws), gain=interval(gain, draws - drawn.value), over_default=over)
 
     def single_best(self, note: str = "") -> Entry:
         """The line of SBS itself."""
         return replace(self.chosen(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
 
     def fixed(self, values: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
-        """A line of values (n_prompts,) that no one choice of configs gives."""
+        """A line of values (n_prompts,) that no one choice of configs gives.
+
+        Where SBS is chosen anew in each draw, the gain's interval is over left-out prompts and pays for that choice;
+        it is wider than the value's.
+        """
         mean = self.boot.crossfitted if learned else self.boot.mean
         over = None if self.default is None else mean(values - self.Y[:, self.default])
         gain = mean(values - self.reference)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.crossfit import Contender, Training
-from hagpolicy.encoders import get_encoder
+from hagpolicy.crossfit import Contender, Training, cross_fit
+from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.precomputed import with_vectors
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import GroupBootstrap
-from hagpolicy.gating import gate
+from hagpolicy.gating import _unseen, gate
 from hagpolicy.ladder import ladder_of
 from hagpolicy.learners import get_learner
 from hagpolicy.near_duplicates import join_groups, similar_pairs
@@ -395,6 +395,57 @@ def test_known_data_gives_the_known_headroom() -> None:
     assert 0.65 <= h.split_oracle.value <= 0.69
     assert 0.595 <= h.split_oracle_sampled.value <= 0.63
     assert h.sbs.value == pytest.approx(0.585, abs=0.01)
+
+
+def test_headroom_and_fit_say_the_same_of_the_same_line(null: tuple) -> None:
+    table, policy = null
+    found, row = hag.headroom(table), policy.evaluation.row
+    task, naive = row("best_per_task"), row("naive_vbs")
+    assert (found.per_task_best.low, found.per_task_best.high) == pytest.approx((task.gain_low, task.gain_high))
+    assert (found.could_win_high.low, found.could_win_high.high) == pytest.approx((naive.gain_low, naive.gain_high))
+    sbs = row("policy")  # it ships; over the default it pays for having been chosen
+    assert found.sbs_over_default.high - found.sbs_over_default.low < 1.3 * (
+        sbs.over_default.high - sbs.over_default.low
+    )
+
+
+def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
+    rng = np.random.default_rng(4)
+    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
+    boot = GroupBootstrap(table.groups, n_boot=300)
+    ladder = ladder_of(table, framed(table, get_objectives("reward")), 0, boot, 0)
+    assert len(np.unique(ladder.redrawn.config)) > 1
+    silent = ladder.chosen(np.full(90, -1))
+    assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
+    choices = np.where(np.arange(90) < 30, -1, 2)
+    gains = []
+    for draw, sbs in zip(boot.leaving, ladder.redrawn.config, strict=True):
+        out = boot.counts[draw, boot.index] == 0.0
+        worth = np.where(choices < 0, ladder.Y[:, sbs], ladder.Y[:, 2])
+        gains.append((worth - ladder.Y[:, sbs])[out].mean())
+    low, high = np.quantile(gains, [0.025, 0.975])
+    assert (ladder.chosen(choices).gain.low, ladder.chosen(choices).gain.high) == pytest.approx((low, high))
+
+
+def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(5)
+    n = 80
+    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[:4], rng.random((n, 4)))
+    frame, boot = framed(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
+    ladder = ladder_of(table, frame, 0, boot, 0)
+    encoder = get_encoder("static")
+    training = Training(encoder, *encode(encoder, table.prompts), frame, boot.index, boot.index % 5, 0)
+    contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [ladder.sbs]) for name in ("ridge", "knn")]
+    for contender in contenders:
+        mixed = sum(ladder.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
+        np.testing.assert_allclose(contender.gains[0], mixed)
+        assert set(ladder.redrawn.config) <= set(contender.over[0])
+    unseen = _unseen(contenders, [ladder])
+    for number, draw in enumerate(boot.leaving[:50]):
+        out = boot.counts[draw, boot.index] == 0.0
+        for which, contender in enumerate(contenders):
+            wanted = contender.over[0][ladder.redrawn.config[number]][out].mean(axis=0)
+            np.testing.assert_allclose(unseen.gains[number, which, 0], wanted)
 
 
 @pytest.mark.parametrize(

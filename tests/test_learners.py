@@ -10,6 +10,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.graphs.builder import DOUBLE, FLOAT, GraphBuilder
 from hagpolicy.learners import LEARNERS, get_learner, get_learners
 from hagpolicy.learners.base import FittedLearner
+from hagpolicy.learners.blend import Blend
 from hagpolicy.learners.trees import float32_below
 
 N, D, M = 150, 24, 5
@@ -94,6 +95,18 @@ def test_thresholds_round_down_to_float32() -> None:
         below = float32_below(threshold)
         assert float(np.float32(below)) == below
         assert below <= threshold < float(np.nextafter(np.float32(below), np.float32(np.inf)))
+
+
+def test_a_blend_is_the_mean_of_its_parts() -> None:
+    features, targets, _ = world(8)
+    parts = ("ridge", "mlp", "knn")
+    fitted = Blend(parts).fit(features, targets, np.arange(N), seed=0)
+    apart = [get_learner(name).fit(features, targets, np.arange(N), seed=0).predict(features) for name in parts]
+    np.testing.assert_allclose(fitted.predict(features), np.mean(apart, axis=0), atol=1e-12)
+    assert (Blend(parts).name, Blend().name) == ("blend of ridge, mlp, knn", "blend")
+    assert (Blend(parts).carries_vectors, Blend().carries_vectors) == (True, False)
+    with pytest.raises(InvalidInput, match="at least one learner"):
+        Blend([])
 
 
 def test_names() -> None:

@@ -46,21 +46,20 @@ class Blend(Learner):
     Vedelsby, *Neural network ensembles, cross validation, and active learning*, NeurIPS 1994).
 
     Args:
-        parts: at least one. The default leaves out nearest neighbours, which would carry the training prompts'
-            vectors into every bundle.
+        parts: at least one, by name or as a `Learner`; None: ridge, LightGBM and MLP. Nearest neighbours are not
+            among these: they would carry the training prompts' vectors into every bundle.
 
     Raises:
-        InvalidInput: no part.
+        InvalidInput: no part, or an unknown name.
     """
 
-    def __init__(self, parts: Sequence[Learner] | None = None) -> None:
+    def __init__(self, parts: Sequence[str | Learner] | None = None) -> None:
         from hagpolicy.learners import get_learner
 
-        own = [get_learner(name) for name in PARTS]
-        self.parts = tuple(own if parts is None else parts)
+        self.parts = tuple(get_learner(part) for part in (PARTS if parts is None else parts))
         if not self.parts:
             raise InvalidInput("parts", "at least one learner", "none")
-        self.name = "blend" if parts is None else " and ".join(part.name for part in self.parts)
+        self.name = "blend" if parts is None else f"blend of {', '.join(part.name for part in self.parts)}"
         self.carries_vectors = any(part.carries_vectors for part in self.parts)
 
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedBlend:

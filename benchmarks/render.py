@@ -25,7 +25,13 @@ One script a claim. Every table below is rendered by `python benchmarks/render.p
 the scripts write; a test fails where this file is stale. Intervals are 95 %. A target that was missed stays here,
 marked. Speed is given as ratios of two things measured in one run.
 
-- `make bench DATA=DIR` runs every claim; `make bench-worlds` the study on simulated worlds (resumable).
+- `make bench DATA=DIR` runs every claim; `make bench-quality DATA=DIR` the ladders, plots and curves from the stored
+  sweeps, without an LLM; `make bench-worlds DATA=DIR` the studies on simulated worlds and on permuted sweeps
+  (resumable); `make bench-sweeps DATA=DIR` generates what the ladders are made of (hours, resumable).
+- How to read a ladder: every gain is a paired difference on the same prompts. SBS, the single best configuration, is
+  chosen anew in each bootstrap draw, and gains over it are taken on the prompts that the draw leaves out; so their
+  intervals pay for that choice and are wider than those of the rewards. "Best per task" and "task lookup" know task
+  labels that the policy is never told. "Gap closed" is the share of the split-sample oracle's gain.
 - `python benchmarks/<claim>.py --quick` takes about a minute and writes nothing.
 - `--data DIR` is a folder with public data: `tasks/` (GSM8K: openai/grade-school-math @ 3101c7d, SVAMP:
   arkilpatel/SVAMP @ 689d7cc, AQuA: google-deepmind/AQuA @ 26b64ed, CommonGen: allenai/CommonGen-Eval @ 448741b, E2E:

@@ -106,6 +106,9 @@ def compared(
     chosen = np.array([decision.index for decision in policy.decide_batch(held.prompts)])
     figures += worth("policy", ladder, chosen)
     figures.append(figure("policy: a per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
+    if policy.candidate is not None:
+        held_back = np.array([decision.index for decision in policy.candidate.decide_batch(held.prompts)])
+        figures += worth("policy that is held back", ladder, held_back)
     for rival in rivals(told, labels, store=store):
         questions = rival.questions(table, Y, train, test, SEED)
         answers = rival.ask(questions)

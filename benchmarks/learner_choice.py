@@ -1,6 +1,6 @@
 """Why `learner="auto"` is one average of three learners, and not the best of four that compete.
 
-    python benchmarks/learner_choice.py [--quick] [--worlds 30]
+    python benchmarks/learner_choice.py [--quick] [--worlds 16]
 
 On simulated worlds other than those of `worlds.py`. Both are fitted to the same table; what each gains is read off the
 world on 1,000 new prompts. Resumable: one line a world in benchmarks/results/learner_choice/<kind>.jsonl.
@@ -55,7 +55,7 @@ def figures(kind: str, rows: list[Row]) -> list[Figure]:
 
 
 def main() -> int:
-    args = arguments(STATEMENT, more=lambda parser: parser.add_argument("--worlds", type=int, default=30))
+    args = arguments(STATEMENT, more=lambda parser: parser.add_argument("--worlds", type=int, default=16))
     found: list[Figure] = []
     for kind in KINDS:
         cases = [{"seed": FIRST + number} for number in range(3 if args.quick else args.worlds)]

@@ -4,7 +4,7 @@ Worlds of known gain and random subsets of a real sweep, at several numbers of p
 `fit` (learner="auto") estimates and proves there, and what its candidate gains on prompts it has not seen. The rule of
 `hagpolicy/sizing.py` then predicts, from each table alone and the candidate's true gain, how often the gate ships.
 
-    python benchmarks/learning_curve.py [--quick] [--data DIR] [--worlds 12] [--workers 1] [--parts worlds table]
+    python benchmarks/learning_curve.py [--quick] [--data DIR] [--worlds 8] [--workers 1] [--parts worlds table]
 
 Resumable: one line a fit in benchmarks/results/learning_curve/*.jsonl; the curves as arrays in curves.json beside them.
 """
@@ -230,7 +230,7 @@ def table_part(study: str, data: Path | None, workers: int, store: bool) -> tupl
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few fits, nothing stored")
-    parser.add_argument("--worlds", type=int, default=12, help="of each point")
+    parser.add_argument("--worlds", type=int, default=8, help="of each point")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
         "--parts", nargs="*", choices=("worlds", "workload", "enlarged_demo"), help="worlds and the workload"

@@ -18,7 +18,10 @@ INK, MUTED, LINE = "#1f2430", "#6b7280", "#d4d7dd"
 SIDE, ROW, WIDTH = 3.1, 0.4, 7.4  # inches: a panel, a row, a whole plot
 _RC = {"svg.fonttype": "none", "svg.hashsalt": "hagpolicy", "font.size": 9.0, "font.family": "sans-serif"}
 # What a row of `gain_plot` compares: a line of the ladder or the candidate before the gate, in words, and its color.
-COMPARED = {"best_per_task": ("best config of each task, told the task", MUTED), "": ("best per-prompt policy, before the gate", INK)}
+COMPARED = {
+    "best_per_task": ("best config of each task, told the task", MUTED),
+    "": ("best per-prompt policy, before the gate", INK),
+}
 
 
 def calibration_plot(views: Mapping[str, Calibration]) -> str:

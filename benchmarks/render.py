@@ -40,15 +40,58 @@ marked. Speed is given as ratios of two things measured in one run.
 """
 
 
+# The ladders first, in this order; then the rest by name.
+FIRST = [f"quality_{name}" for name in (
+    "workload", "workload_price", "drafting", "workload_pass_at_k", "workload_best_of_n", "pass_at_k", "best_of_n",
+    "majority", "stronger_price", "jhu_gpt35", "single_tasks",
+)]  # fmt: skip
+
+
 def results() -> list[dict[str, Any]]:
-    """All stored results: the ladders first, then by name."""
-    paths = sorted(RESULTS.glob("*.json"), key=lambda path: (not path.stem.startswith("quality_"), path.stem))
-    return [json.loads(path.read_text("utf-8")) for path in paths]
+    """All stored results in the order of the page."""
+    paths = {path.stem: path for path in sorted(RESULTS.glob("*.json"))}
+    known = [name for name in FIRST if name in paths]
+    return [json.loads(paths[name].read_text("utf-8")) for name in dict.fromkeys([*known, *paths])]
 
 
 def benchmarks_page() -> str:
     """The text of benchmarks/README.md."""
-    return "\n".join([INTRO, *(section(result) for result in results())])
+    found = results()
+    return "\n".join([INTRO, *summary(found), *(section(result) for result in found)])
+
+
+def summary(found: list[dict[str, Any]]) -> list[str]:
+    """All ladders in one table: what the single best config and the policy gain, and whether it ships."""
+    head = [
+        "objective",
+        "SBS over the engine's default",
+        "policy over SBS",
+        "ships",
+        "best per task, told, over SBS",
+        "table",
+    ]
+    lines = ["## All ladders at a glance", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for result in found:
+        for ladder in result.get("ladders", ()):
+            candidate, default = ladder["candidate"], ladder["sbs_over_default"]
+            told = next((row for row in ladder["rows"] if row["name"] == "best_per_task"), None)
+            cells = [
+                ladder["objective"],
+                _gain(default),
+                _gain(candidate["gain"]),
+                "**yes**" if candidate["shipped"] else "no",
+                "" if told is None else _gain({name: told[f"gain{end}"] for name, end in ENDS.items()}),
+                f"[{result['claim'].removeprefix('quality_')}](#{result['claim']})",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+ENDS = {"value": "", "low": "_low", "high": "_high"}
+
+
+def _gain(estimate: dict[str, float] | None) -> str:
+    return "" if estimate is None else f"{estimate['value']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
 
 
 def section(result: dict[str, Any]) -> str:
@@ -82,7 +125,7 @@ def ladder_lines(ladder: dict[str, Any], *, first: bool) -> list[str]:
         cells = [
             row["name"].replace("_", " "),
             f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
-            "" if over is None else f"{over['value']:+.3f} [{over['low']:+.3f}, {over['high']:+.3f}]",
+            _gain(over),
             f"{row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]",
             closed,
             "" if row["cost"] is None else f"{row['cost']:.3g}",

@@ -32,6 +32,7 @@ STATEMENT = "What other encoders, learners and spaces gain over SBS on the mixed
 OBJECTIVE = "price/token@0,0.001"
 TOKENS = 400  # of a prompt that the LLM reads for its hidden states
 FOUR = ("ridge", "mlp", "knn", "lightgbm")
+SAMPLING = {"temperature", "top_p", "top_k", "min_p"}
 LAYERS = {"half way up": 15, "last": 30}
 
 
@@ -128,6 +129,7 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
         return hag.fit(seen, objective=OBJECTIVE, **options)  # type: ignore[arg-type]
 
     features, _ = encode(get_encoder("static"), table.prompts)
+    plain = [config for config in table.space if not set(config.to_dict()) - SAMPLING]
     frozen = [config for config in table.space if config.deterministic]
     found: dict[str, Callable[[], hag.Policy]] = {
         "default: static embedding, ridge, mlp and lightgbm blended": lambda: fitted(table),
@@ -136,6 +138,9 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
         "ridge and mlp blended": lambda: fitted(table, learner=blend("ridge", "mlp")),
         "all four blended": lambda: fitted(table, learner=blend(*FOUR)),
         "soft task lookup, told the training tasks": lambda: fitted(table, learner=SoftLookup(features, table.tasks)),
+        "sampling settings alone: no hints, beams or repetition control": lambda: fitted(
+            table.in_space(hag.DecodingSpace(plain))
+        ),
         "deterministic configs only": lambda: fitted(table.in_space(hag.DecodingSpace(frozen))),
         "sentence encoder MiniLM": lambda: fitted(
             on(sentence_vectors([prompt.text for prompt in table.prompts])), encoder="precomputed"

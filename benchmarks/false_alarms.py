@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="10 worlds a study, nothing stored")
     parser.add_argument("--worlds", type=int, help="of each study; else 200, of the dial's 100")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--studies", nargs="*", choices=STUDIES, help="workload and workload_price; with --quick the demo's")
+    parser.add_argument("--studies", nargs="*", choices=STUDIES, help="the workload's; with --quick the demo's")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of public data; see benchmarks/README.md")
     options = parser.parse_args()
     studies = options.studies or (["enlarged_demo"] if options.quick else ["workload", "workload_price"])

@@ -17,11 +17,12 @@ from record import RESULTS, Figure, arguments, figure, record
 from threadpoolctl import threadpool_limits
 
 from hagpolicy import Estimate, SweepTable, load_table
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.caveats import comparable
 from hagpolicy.crossfit import Training
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.errors import StoreError
-from hagpolicy.estimates import GroupBootstrap, choices_of, crossfit_sbs, fold_numbers, taken
+from hagpolicy.estimates import choices_of, crossfit_sbs, fold_numbers, taken
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.fitting import MARGINS
 from hagpolicy.learners import AUTO, get_learner

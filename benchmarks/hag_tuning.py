@@ -29,8 +29,9 @@ from workload.tables import workload_table
 
 import hagpolicy as hag
 from hagpolicy._digest import digest_file
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.estimates import GroupBootstrap, fold_numbers
+from hagpolicy.estimates import fold_numbers
 from hagpolicy.ladder import shared_ladder
 from hagpolicy.objectives import framed, get_objectives
 from hagpolicy.rivals.self_report import SelfReport

@@ -20,7 +20,8 @@ from record import Figure, arguments, not_run, record
 from workload.tables import budgets_table, workload_table
 
 from hagpolicy import SweepTable, fit
-from hagpolicy.estimates import GroupBootstrap, fold_numbers
+from hagpolicy.bootstrap import GroupBootstrap
+from hagpolicy.estimates import fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.ladder import ladder_of
 from hagpolicy.objectives import framed, get_objectives

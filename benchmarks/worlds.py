@@ -36,7 +36,7 @@ _share = share
 STORE = Path(__file__).parent / "results" / "worlds"
 N_NEW = 1000
 # Of each kind with something to be won, and of each of the five without.
-REAL_WORLDS, NULL_WORLDS = 200, 60
+REAL_WORLDS, NULL_WORLDS = 200, 100
 # Sampled configs and one greedy, so that every world has its frozen luck.
 SPACE = hag.DecodingSpace(
     [

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.caveats import MIN_GROUPS, checked, comparable, counted, default_doubt, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
+from hagpolicy.estimates import crossfit_sbs, fold_numbers
 from hagpolicy.ladder import ladder_of, shared_ladder
 from hagpolicy.near_duplicates import similar_warning
 from hagpolicy.objectives import ObjectiveSpec, framed, get_objectives

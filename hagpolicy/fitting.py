@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hagpolicy._extras import require
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.caveats import MIN_GROUPS, comparable, default_doubt, few_groups, table_warnings
 from hagpolicy.crossfit import Contender, Training, cross_fit
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.base import Encoder
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers
+from hagpolicy.estimates import crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.exporting import export_policy, points_of
 from hagpolicy.gating import gate
@@ -52,7 +53,7 @@ def fit(
 
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
     and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over
-    a single best config that each draw chooses for itself (`estimates.bagged_sbs`). It ships, refitted on
+    a single best config that each draw chooses for itself (`bootstrap.Redrawn`). It ships, refitted on
     everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best
     config. With several objectives (a dial) one encoder and learner serve all of them, and margin and gate
     are each point's own.

@@ -63,11 +63,9 @@ def _unseen(contenders: list[Contender], ladders: list[Ladder]) -> Unseen | None
     if not contenders or len(drawn) < len(ladders) or not len(boot.leaving):
         return None
     found = np.empty((len(boot.leaving), len(contenders), *contenders[0].margins.shape))
-    for point, redrawn in enumerate(drawn):
-        for sbs in np.unique(redrawn.config).tolist():
-            mine = np.flatnonzero(redrawn.config == sbs)
-            for number, contender in enumerate(contenders):
-                found[mine, number, point] = boot.left_out(contender.over[point][sbs], mine)
+    for number, contender in enumerate(contenders):
+        for point, (redrawn, over) in enumerate(zip(drawn, contender.over, strict=True)):
+            found[:, number, point] = redrawn.left_out(boot, over.__getitem__)
     return Unseen(found, np.column_stack([redrawn.value for redrawn in drawn]))
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.estimates import GroupBootstrap, Redrawn, bagged_sbs, interval, split_oracle, taken
+from hagpolicy.bootstrap import GroupBootstrap, Redrawn, interval
+from hagpolicy.estimates import split_oracle, taken
 from hagpolicy.objectives.frame import Frame
 from hagpolicy.results import Estimate, EvaluationRow
 from hagpolicy.table import SweepTable
@@ -37,7 +38,7 @@ class Ladder:
         rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
         frozen: bool (n_configs,): deterministic configs.
         sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
-            (`estimates.bagged_sbs`), or all on a fixed one.
+            (`bootstrap.Redrawn`), or all on a fixed one.
         redrawn: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
         boot: draws over groups.
         default: index of the engine's default; None where unknown.
@@ -87,11 +88,8 @@ class Ladder:
         if drawn is None or not len(drawn.value) or not (choices < 0).any():
             return entry
         # Each draw has an SBS of its own, for the line as for what it is compared with.
-        draws = np.empty(len(drawn.value))
-        for sbs in np.unique(drawn.config):
-            mine = np.flatnonzero(drawn.config == sbs)
-            worth = np.where(choices < 0, self.Y[:, sbs], taken(self.Y, choices))
-            draws[mine] = self.boot.left_out(worth[:, None], mine)[:, 0]
+        own = taken(self.Y, choices)
+        draws = drawn.left_out(self.boot, lambda sbs: np.where(choices < 0, self.Y[:, sbs], own)[:, None])[:, 0]
         value, gain, over = entry.value.value, entry.gain.value, entry.over_default
         if over is not None and self.default is not None:
             over = interval(over.value, draws - self.boot.left_out(self.Y[:, [self.default]])[:, 0])
@@ -164,8 +162,8 @@ def ladder_of(table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap,
         boot: draws over groups.
         seed: of the splits.
     """
-    Y = frame.Y(point)
-    return replace(shared_ladder(table, frame, point, bagged_sbs(Y, boot), boot, seed), redrawn=Redrawn.of(Y, boot))
+    drawn = Redrawn.of(frame.Y(point), boot)
+    return replace(shared_ladder(table, frame, point, drawn.weights, boot, seed), redrawn=drawn)
 
 
 def shared_ladder(

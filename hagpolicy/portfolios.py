@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.caveats import comparable, counted, few_groups, table_warnings
 from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, crossfit_sbs, fold_numbers, taken
+from hagpolicy.estimates import crossfit_sbs, fold_numbers, taken
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.maxima import Maxima, maxima_of
 from hagpolicy.near_duplicates import similar_warning

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.estimates import GroupBootstrap, interval, unknown
+from hagpolicy.bootstrap import GroupBootstrap, interval, unknown
 from hagpolicy.results import Estimate
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap
 from hagpolicy.results import Estimate
 
 # The gate's interval is made of groups left out of a bootstrap draw, some 37 % of them, and comes out

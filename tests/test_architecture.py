@@ -24,7 +24,7 @@ LAYERS = [
     ["config"],
     ["space", "prompts"],
     ["results"],
-    ["estimates", "feeds", "maxima", "session", "onnx_scan"],
+    ["bootstrap", "estimates", "feeds", "maxima", "session", "onnx_scan"],
     ["bundle", "dial", "settings_text"],
     ["card", "decision", "selection"],
     ["policy"],

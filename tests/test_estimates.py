@@ -7,16 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from hagpolicy.estimates import (
-    GroupBootstrap,
-    Redrawn,
-    bagged_sbs,
-    choices_of,
-    crossfit_sbs,
-    fold_numbers,
-    split_oracle,
-    taken,
-)
+from hagpolicy.bootstrap import GroupBootstrap, Redrawn
+from hagpolicy.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
 from hagpolicy.ladder import Ladder
 from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
 from hagpolicy.selection import select, select_family
@@ -157,12 +149,12 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
         gap = int(Y[:, 0].sum() - Y[:, 1].sum())
         Y[np.flatnonzero(Y[:, int(gap < 0)] == 1)[: abs(gap)], int(gap < 0)] = 0.0  # an exact tie
         boot = GroupBootstrap(np.arange(200), n_boot=400, seed=seed)
-        weights = bagged_sbs(Y, boot)
-        np.testing.assert_allclose(weights.sum(axis=1), 1.0)
-        reference = (weights * Y).sum(axis=1)
+        drawn = Redrawn.of(Y, boot)
+        np.testing.assert_allclose(drawn.weights.sum(axis=1), 1.0)
+        reference = (drawn.weights * Y).sum(axis=1)
         bagged.append(Y[:, 0].mean() - reference.mean())
         folded.append((Y[:, 0] - taken(Y, crossfit_sbs(Y, fold_numbers(np.arange(200), 5, seed)))).mean())
-        ladder = Ladder(Y, Y[:, :, None], np.ones(2, dtype=bool), weights, boot, redrawn=Redrawn.of(Y, boot))
+        ladder = Ladder(Y, Y[:, :, None], np.ones(2, dtype=bool), drawn.weights, boot, redrawn=drawn)
         gain = ladder.chosen(np.zeros(200, dtype=np.int64)).gain
         assert gain.value == pytest.approx(bagged[-1])
         proven += gain.low > 0.0
@@ -173,10 +165,10 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
 def test_a_clear_winner_is_the_reference_of_every_prompt() -> None:
     Y = np.column_stack([np.full(50, 0.2), np.full(50, 0.9)])
     boot = GroupBootstrap(np.arange(50) // 2)
-    assert (bagged_sbs(Y, boot) == [0.0, 1.0]).all()
+    assert (Redrawn.of(Y, boot).weights == [0.0, 1.0]).all()
     assert np.allclose(Redrawn.of(Y, boot).value, 0.9)
     alone = GroupBootstrap(np.zeros(50, dtype=int))  # nothing can be left out
-    assert (bagged_sbs(Y, alone) == [0.0, 1.0]).all()
+    assert (Redrawn.of(Y, alone).weights == [0.0, 1.0]).all()
     assert len(Redrawn.of(Y, alone).value) == 0
 
 

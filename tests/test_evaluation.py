@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.crossfit import Contender, Training, cross_fit
 from hagpolicy.encoders import encode, get_encoder
 from hagpolicy.encoders.precomputed import with_vectors
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap
 from hagpolicy.gating import _unseen, gate
 from hagpolicy.ladder import ladder_of
 from hagpolicy.learners import get_learner

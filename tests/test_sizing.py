@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap
 from hagpolicy.results import Estimate
 from hagpolicy.selection import select
 from hagpolicy.sizing import (

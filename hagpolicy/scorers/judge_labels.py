@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.bootstrap import GroupBootstrap, interval
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import GroupBootstrap, interval
 from hagpolicy.prompts import Prompt, group_ids
 from hagpolicy.results import Estimate
 from hagpolicy.scorers.base import Scorer

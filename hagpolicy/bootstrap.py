@@ -1,0 +1,139 @@
+"""Draws over groups: intervals of means, and a single best config that every draw chooses for itself.
+
+Prompts of one group are not independent, so every interval is a bootstrap over groups (Efron and Tibshirani, *An
+Introduction to the Bootstrap*, 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.results import Estimate
+
+N_BOOT = 2000
+LEVEL = 0.95
+
+
+class GroupBootstrap:
+    """Draws whole groups with replacement; the same draws for everything that is compared.
+
+    Args:
+        groups: int64 (n_prompts,).
+        n_boot: number of draws.
+        seed: of the draws.
+
+    Raises:
+        InvalidInput: a seed that is no whole number or below 0.
+    """
+
+    def __init__(self, groups: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InvalidInput("seed", "a whole number, at least 0", seed)
+        _, self.index = np.unique(groups, return_inverse=True)
+        self.n_groups = int(self.index.max()) + 1
+        rng = np.random.default_rng(seed)
+        uniform = np.full(self.n_groups, 1.0 / self.n_groups)
+        self.counts = rng.multinomial(self.n_groups, uniform, size=n_boot).astype(np.float64)
+        self.sizes = np.bincount(self.index, minlength=self.n_groups).astype(np.float64)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """float64 (n_groups, k): sums by group of values (n_prompts, k)."""
+        total = np.zeros((self.n_groups, values.shape[1]))
+        np.add.at(total, self.index, values)
+        return total
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """float64 (n_boot, k): mean over the drawn prompts of values (n_prompts, k)."""
+        return np.asarray((self.counts @ self.sums(values)) / (self.counts @ self.sizes)[:, None])
+
+    def mean(self, values: np.ndarray) -> Estimate:
+        """Mean of values (n_prompts,), with its percentile interval; over one group nothing is known."""
+        if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
+            return unknown(values)
+        return interval(float(values.mean()), self.means(values[:, None])[:, 0])
+
+    def crossfitted(self, values: np.ndarray) -> Estimate:
+        """Mean of values (n_prompts,) of choices that were learned on the other folds.
+
+        Choices learned on overlapping prompts err together, so an interval that takes prompts for independent
+        covers too rarely. This one is of the groups that each draw leaves out, as the gate's, 1.31 times as wide.
+        """
+        draws = self.left_out(values[:, None])
+        return interval(float(values.mean()), draws[:, 0]) if len(draws) else self.mean(values)
+
+    @cached_property
+    def leaving(self) -> np.ndarray:
+        """int64 (n_leaving,): the draws that leave out a group; none where there is only one group."""
+        return np.flatnonzero((self.counts == 0.0).any(axis=1))
+
+    def left_out(self, values: np.ndarray, some: np.ndarray | None = None) -> np.ndarray:
+        """float64 (n_leaving, k): mean of values (n_prompts, k) over the prompts that each such draw leaves out;
+        of `some` of these draws, by number."""
+        mask = (self.counts[self.leaving if some is None else self.leaving[some]] == 0.0).astype(np.float64)
+        return np.asarray((mask @ self.sums(values)) / (mask @ self.sizes)[:, None])
+
+
+def unknown(values: np.ndarray) -> Estimate:
+    """Mean of values, with an interval that says nothing: [-1, 1], or wider where a price makes values larger."""
+    widest = max(1.0, float(np.abs(values).max()))
+    return Estimate(float(values.mean()), -widest, widest)
+
+
+def interval(value: float, draws: np.ndarray) -> Estimate:
+    """`value` with the central 95 % of the draws, widened to hold the value where most draws are equal."""
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """The single best config (SBS), chosen anew in each draw: the reference of all gains on a table.
+
+    Where configs nearly tie, a choice on the other folds takes, for each fold, the one that this fold speaks against;
+    so SBS seemed worse than each of the tied, and a rival that always named one of them seemed to beat it
+    (`benchmarks/reference.py`). Draws share the choice among them, and intervals over draws pay for it (out-of-bag
+    estimate: Breiman, 1996, on bagged predictors).
+
+    A draw knows about as much as half of the prompts would tell. So where configs nearly tie, this reference is worth
+    somewhat less than the config that ships, and gains come out somewhat large; intervals make up for that
+    (`benchmarks/worlds.py`).
+
+    Attributes:
+        config: int64 (n_leaving,), the best one of each draw that leaves out a group.
+        value: float64 (n_leaving,), what it is worth on the prompts that the draw leaves out.
+        weights: float64 (n_prompts, n_configs), how often each config is the best of a draw that leaves the prompt
+            out; rows sum to 1. `(weights * Y).sum(axis=1)` is what SBS is worth, prompt by prompt. A group that no
+            draw leaves out gets the best config of all prompts.
+    """
+
+    config: np.ndarray
+    value: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> Redrawn:
+        """Of values, float64 (n_prompts, n_configs)."""
+        # Rounded: what ties must not be decided by the order in which a machine adds.
+        best = np.round(boot.means(Y)[boot.leaving], 9).argmax(axis=1)
+        value = boot.left_out(Y)[np.arange(len(best)), best]
+        left_out = (boot.counts[boot.leaving] == 0.0).astype(np.float64)
+        often, times = left_out.T @ np.eye(Y.shape[1])[best], left_out.sum(axis=0)
+        never = times == 0.0
+        often[never] = np.arange(Y.shape[1]) == Y.mean(axis=0).argmax()
+        return cls(best, value, (often / np.where(never, 1.0, times)[:, None])[boot.index])
+
+    def left_out(self, boot: GroupBootstrap, worth: Callable[[int], np.ndarray]) -> np.ndarray:
+        """float64 (n_leaving, k): mean over the prompts that each draw leaves out of `worth(sbs)`, which is float64
+        (n_prompts, k) for the index of the draw's own SBS."""
+        parts = {sbs: np.flatnonzero(self.config == sbs) for sbs in np.unique(self.config).tolist()}
+        means = {sbs: boot.left_out(worth(sbs), mine) for sbs, mine in parts.items()}
+        found = np.empty((len(self.config), next(iter(means.values())).shape[1]))
+        for sbs, mine in parts.items():
+            found[mine] = means[sbs]
+        return found

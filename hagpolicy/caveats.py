@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.errors import InvalidInput
-from hagpolicy.objectives.families import Objective
+from hagpolicy.objectives.base import Objective
 from hagpolicy.results import Estimate
 from hagpolicy.table import SweepTable
 

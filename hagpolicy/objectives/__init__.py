@@ -15,18 +15,10 @@ Several settings of one family are a dial that the caller turns when it asks for
 
 from __future__ import annotations
 
-from hagpolicy.objectives.families import (
-    BestOf,
-    Majority,
-    Objective,
-    ObjectiveSpec,
-    PassAtK,
-    Priced,
-    Quantile,
-    Reward,
-    get_objectives,
-)
+from hagpolicy.objectives.base import Objective
+from hagpolicy.objectives.families import BestOf, Majority, PassAtK, Priced, Quantile, Reward
 from hagpolicy.objectives.frame import Frame, framed
+from hagpolicy.objectives.written import ObjectiveSpec, get_objectives
 
 __all__ = [
     "BestOf",

@@ -2,88 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from hagpolicy.dial import as_count, as_price
 from hagpolicy.errors import InvalidInput
-from hagpolicy.objectives.heads import Best, Cells, Head, Low, MeanCost, MeanReward, Vote
-from hagpolicy.table import SweepTable
+from hagpolicy.objectives.base import Objective
+from hagpolicy.objectives.heads import Best, Head, Low, MeanCost, MeanReward
+from hagpolicy.objectives.votes import Vote
 
 MAX_ANSWERS = 64
 PER = ("token", "second")
-
-
-@dataclass(frozen=True)
-class Objective(ABC):
-    """What is to be maximised, as a weighted sum of heads.
-
-    Attributes:
-        dial: "price" or "n" where the caller may turn it at call time, "" where there is nothing to turn.
-        unit: of the dial: "token" or "second" for a price, "" otherwise.
-        at: where on the dial this one stands.
-    """
-
-    @property
-    def dial(self) -> str:
-        """The argument of `Policy.predict` that moves it; "" for none."""
-        return ""
-
-    @property
-    def unit(self) -> str:
-        """What a price is paid for; "" where nothing is."""
-        return ""
-
-    @property
-    def at(self) -> float:
-        """Where on the dial it stands."""
-        return 0.0
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """In words, such as "pass@4"."""
-
-    @property
-    @abstractmethod
-    def written(self) -> str:
-        """As `get_objectives` reads it, such as "pass@4"."""
-
-    @property
-    @abstractmethod
-    def terms(self) -> tuple[tuple[Head, float], ...]:
-        """Heads and their weights."""
-
-    @property
-    def needs(self) -> int:
-        """Scored samples that a sampled config's cell must have."""
-        return max(head.needs for head, _ in self.terms)
-
-    @property
-    def splits(self) -> bool:
-        """Half of the samples estimate the same as all of them, so that a split-sample VBS is a lower bound."""
-        return all(head.splits for head, _ in self.terms)
-
-    def estimate(self, cells: Cells) -> np.ndarray:
-        """float64 (n_prompts, n_configs), NaN where there are too few samples."""
-        return np.asarray(sum(weight * head.estimate(cells) for head, weight in self.terms if weight))
-
-    def values(self, table: SweepTable) -> np.ndarray:
-        """float64 (n_prompts, n_configs) of a table's common samples, NaN where there are too few.
-
-        Raises:
-            InvalidInput: the table lacks what the objective is made of.
-        """
-        return self.estimate(Cells.of(table, common=True))
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
@@ -280,59 +210,6 @@ class Quantile(Objective):
     def terms(self) -> tuple[tuple[Head, float], ...]:
         """The quantile."""
         return ((Low(self.q), 1.0),)
-
-
-ObjectiveSpec = str | Objective | Sequence[Objective]
-_FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
-    "price/token": partial(Priced, per="token"),
-    "price/second": partial(Priced, per="second"),
-    "pass": PassAtK,
-    "best": BestOf,
-    "majority": Majority,
-    "quantile": Quantile,
-}
-_WRITTEN = "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of " + ", ".join(_FAMILIES) + ", pass:THRESHOLD"
-
-
-def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
-    """The points of a dial in rising order, or the one objective there is.
-
-    Args:
-        spec: an `Objective`, several of one family, or text such as "pass@1,2,4" (see the package).
-
-    Raises:
-        InvalidInput: an unknown family, a bad value, no objective, or objectives of several families.
-    """
-    if isinstance(spec, Objective):
-        return (spec,)
-    if isinstance(spec, str):
-        return _parsed(spec)
-    found: tuple[Any, ...] = tuple(spec) if isinstance(spec, Sequence) else ()
-    if not found or not all(isinstance(item, Objective) for item in found):
-        raise InvalidInput("objective", _WRITTEN + ", an Objective, or several of one family", spec)
-    if len(found) > 1 and (len({_family(item) for item in found}) > 1 or not found[0].dial):
-        names = ", ".join(item.name for item in found)
-        raise InvalidInput("objective", "objectives of one family that has a dial (price, pass, best, majority)", names)
-    return tuple(sorted(dict.fromkeys(found), key=lambda item: item.at))
-
-
-def _family(item: Objective) -> tuple[Any, ...]:
-    return type(item), item.unit, getattr(item, "passing", None)
-
-
-def _parsed(text: str) -> tuple[Objective, ...]:
-    if text == "reward":
-        return (Reward(),)
-    family, at, values = text.partition("@")
-    family, threshold, passing = family.partition(":")
-    if family not in _FAMILIES or not at or (threshold and family != "pass"):
-        raise InvalidInput("objective", _WRITTEN, text)
-    try:
-        places = [float(place) for place in values.split(",")]
-        made = partial(PassAtK, passing=float(passing)) if threshold else _FAMILIES[family]
-    except ValueError:
-        raise InvalidInput("objective", _WRITTEN, text) from None
-    return get_objectives([made(place) for place in places])
 
 
 def _share(name: str, value: Any, *, one: bool) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hagpolicy.dial import weighted
-from hagpolicy.objectives.families import Objective
+from hagpolicy.objectives.base import Objective
 from hagpolicy.objectives.heads import Cells, Head, MeanCost
 from hagpolicy.table import SweepTable
 

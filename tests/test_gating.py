@@ -1,0 +1,90 @@
+"""The gate and the reference it judges by: against plain loops, and what it lets through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.bootstrap import GroupBootstrap
+from hagpolicy.crossfit import Contender, Training, cross_fit
+from hagpolicy.encoders import encode, get_encoder
+from hagpolicy.gating import _unseen, gate
+from hagpolicy.ladder import ladder_of
+from hagpolicy.learners import get_learner
+from hagpolicy.objectives import framed, get_objectives
+
+SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0])
+
+
+def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
+    rng = np.random.default_rng(4)
+    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
+    boot = GroupBootstrap(table.groups, n_boot=300)
+    ladder = ladder_of(table, framed(table, get_objectives("reward")), 0, boot, 0)
+    assert len(np.unique(ladder.redrawn.config)) > 1
+    silent = ladder.chosen(np.full(90, -1))
+    assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
+    choices = np.where(np.arange(90) < 30, -1, 2)
+    gains = []
+    for draw, sbs in zip(boot.leaving, ladder.redrawn.config, strict=True):
+        out = boot.counts[draw, boot.index] == 0.0
+        worth = np.where(choices < 0, ladder.Y[:, sbs], ladder.Y[:, 2])
+        gains.append((worth - ladder.Y[:, sbs])[out].mean())
+    low, high = np.quantile(gains, [0.025, 0.975])
+    assert (ladder.chosen(choices).gain.low, ladder.chosen(choices).gain.high) == pytest.approx((low, high))
+
+
+def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(5)
+    n = 80
+    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[:4], rng.random((n, 4)))
+    frame, boot = framed(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
+    ladder = ladder_of(table, frame, 0, boot, 0)
+    encoder = get_encoder("static")
+    training = Training(encoder, *encode(encoder, table.prompts), frame, boot.index, boot.index % 5, 0)
+    contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [ladder.sbs]) for name in ("ridge", "knn")]
+    for contender in contenders:
+        mixed = sum(ladder.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
+        np.testing.assert_allclose(contender.gains[0], mixed)
+        assert set(ladder.redrawn.config) <= set(contender.over[0])
+    unseen = _unseen(contenders, [ladder])
+    for number, draw in enumerate(boot.leaving[:50]):
+        out = boot.counts[draw, boot.index] == 0.0
+        for which, contender in enumerate(contenders):
+            wanted = contender.over[0][ladder.redrawn.config[number]][out].mean(axis=0)
+            np.testing.assert_allclose(unseen.gains[number, which, 0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "departing", "ships"),
+    [
+        (0.10, 0.2, 200, True),  # clear
+        (0.02, 0.4, 200, False),  # above zero on average, and the interval reaches zero
+        (0.90, 0.0, 8, False),  # certain, and only eight groups depart
+        (-0.05, 0.2, 200, False),  # nothing beats the single best config
+    ],
+)
+def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
+    gain: float, noise: float, departing: int, ships: bool
+) -> None:
+    n = 200
+    departs = np.arange(n) < departing
+    # Noise that averages to nothing, so that the mean gain is the one asked for.
+    gains = np.where(departs, gain + noise * np.tile([1.0, -1.0], n // 2), 0.0)
+    groups = np.arange(n)
+    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[1:3], np.full((n, 2), 0.4))
+    frame = framed(table, get_objectives("reward"))
+    ladder = ladder_of(table, frame, 0, GroupBootstrap(groups), 0)
+    training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), frame, groups, groups % 5, 0)
+    choices = departs.astype(np.int64)
+    parts = (part[None, :, None] for part in (choices, gains, departs))
+    over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference
+    contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts, over)
+    winner, [candidate], [entries] = gate([contender], [ladder])
+    assert candidate.shipped is ships
+    assert (winner is None) == (gain < 0.0)
+    assert candidate.departing_groups == (departing if gain > 0.0 else 0)
+    assert (entries["policy"].gain == candidate.gain) is ships or gain < 0.0
+    if not ships:
+        assert entries["policy"].gain.value == 0.0

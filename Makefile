@@ -62,7 +62,7 @@ bench-quality: install
 	$(BIN)/python benchmarks/render.py; \
 	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
 
-QUALITY := quality calibration learning_curve
+QUALITY := quality reference calibration learning_curve
 
 # What the ladders are made of: hours of the real LLMs, resumable; what is stored is not generated again.
 bench-sweeps: install

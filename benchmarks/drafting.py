@@ -29,7 +29,6 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,8 +180,7 @@ def _task_choice(found: Drafting) -> np.ndarray:
 
 def _ratio(pairs: np.ndarray) -> tuple[float, float, float]:
     """(ratio of sums, low, high): columns (this, that), bootstrapped over prompts."""
-    ratio: Callable[..., Any] = lambda rows, axis: rows[:, 0].sum() / rows[:, 1].sum()  # noqa: E731
-    return bootstrap(pairs, ratio)
+    return bootstrap(pairs, lambda rows, axis: np.divide(*rows.sum(axis=axis)))
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from distill_static import teacher
@@ -125,8 +126,8 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
         made.__dict__["groups"] = table.groups
         return made
 
-    def fitted(seen: hag.SweepTable, **options: object) -> hag.Policy:
-        return hag.fit(seen, objective=OBJECTIVE, **options)  # type: ignore[arg-type]
+    def fitted(seen: hag.SweepTable, **options: Any) -> hag.Policy:
+        return hag.fit(seen, objective=OBJECTIVE, **options)
 
     features, _ = encode(get_encoder("static"), table.prompts)
     plain = [config for config in table.space if not set(config.to_dict()) - SAMPLING]

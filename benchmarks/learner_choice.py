@@ -21,9 +21,10 @@ from record import RESULTS, Figure, arguments, bootstrap, figure, record
 from resumable import Row, resumed, share
 
 import hagpolicy as hag
+from hagpolicy.learners import Learner
 
 STATEMENT = "In simulated worlds the mean of three learners gains what the best of four competing ones gains"
-WAYS: dict[str, str | list[str]] = {"compete": ["ridge", "knn", "lightgbm", "mlp"], "blend": "blend"}
+WAYS: dict[str, str | list[str | Learner]] = {"compete": ["ridge", "knn", "lightgbm", "mlp"], "blend": "blend"}
 KINDS = ("weak", "strong", "gap-600x2", "different")
 FIRST = 1000  # seeds from here on: worlds that no reported figure is made of
 
@@ -33,7 +34,7 @@ def run_world(kind: str, seed: int) -> Row:
     engine, table = worlds.draw(worlds.KINDS[kind], seed)
     row: Row = {}
     for way, learner in WAYS.items():
-        found = worlds.judged(engine, hag.fit(table, learner=learner), seed)  # type: ignore[arg-type]
+        found = worlds.judged(engine, hag.fit(table, learner=learner), seed)
         row |= {f"{way} shipped": found.shipped, f"{way} gain": found.candidate_gain, f"{way} low": found.low}
         row |= {f"{way} shipped_gain": found.shipped_gain, f"{way} width": found.high - found.low}
         row |= {f"{way} covered": found.low <= found.candidate_gain <= found.high}

@@ -32,7 +32,7 @@ from record import RESULTS, Figure, bootstrap, figure, not_run, record
 from resumable import Row, resumed, share
 
 import hagpolicy as hag
-from hagpolicy.sizing import chance_to_prove, prompts_needed
+from hagpolicy.sizing import CLOSED, chance_to_prove, prompts_needed
 
 STORE = RESULTS / "learning_curve"
 STATEMENT = "More prompts prove smaller gains, about as the stated rule says"
@@ -165,7 +165,8 @@ def curve_figures(found: dict[str, dict[str, list[Any]]]) -> list[Figure]:
 
 
 def rule_figures(rows: list[Row]) -> list[Figure]:
-    """Predicted and observed power, by what the rule promises."""
+    """Predicted and observed power, by what the rule promises; and the share of a gain that is won where the prompts
+    about suffice to prove it, which `sizing.CLOSED` counts on."""
     promised = np.array([chance_to_prove(row["detectable"], row["new_gain"]) for row in rows])
     shipped = np.array([row["shipped"] for row in rows])
     figures = []
@@ -174,6 +175,13 @@ def rule_figures(rows: list[Row]) -> list[Figure]:
         if inside.any():
             label = f"rule promises {low:.0%} to {min(high, 1.0):.0%} (mean {promised[inside].mean():.0%}): shipped"
             figures.append(share(label, int(shipped[inside].sum()), int(inside.sum())))
+    about = (promised >= 0.6) & (promised < 0.95)
+    if about.any():
+        pairs = np.array([(row["new_gain"], row["reachable"]) for row in rows])[about]
+        won = bootstrap(pairs, lambda some, axis: np.divide(*some.sum(axis=axis)))
+        figures.append(
+            figure(f"rule promises 60% to 95%: won of what can be won, told {CLOSED:.0%}", *won, unit="share")
+        )
     return figures
 
 

@@ -1,0 +1,87 @@
+"""What the choice of the reference does: the single best config of the other folds, or of every bootstrap draw.
+
+    python benchmarks/reference.py --data DIR
+
+Both on the mixed workload, with the same learner, folds and draws. The engine's default stands for a rival that
+always names the same config.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from record import Figure, arguments, figure, not_run, record
+from threadpoolctl import threadpool_limits
+from workload.tables import workload_table
+
+from hagpolicy import SweepTable
+from hagpolicy.bootstrap import GroupBootstrap
+from hagpolicy.crossfit import Training, cross_fit
+from hagpolicy.encoders import encode, get_encoder
+from hagpolicy.errors import HagError
+from hagpolicy.estimates import crossfit_sbs, fold_numbers
+from hagpolicy.evaluation import N_FOLDS
+from hagpolicy.fitting import MARGINS
+from hagpolicy.gating import gate
+from hagpolicy.ladder import Ladder, ladder_of, shared_ladder
+from hagpolicy.learners import get_learner
+from hagpolicy.objectives import framed, get_objectives
+from hagpolicy.results import Estimate
+
+STATEMENT = "What a policy and the engine's default gain over the single best config, by how that one is chosen."
+SEED = 0
+
+
+def ladders(table: SweepTable, training: Training) -> dict[str, Ladder]:
+    """The ladder of mean reward under both references."""
+    boot = GroupBootstrap(training.groups, seed=SEED)
+    choices = crossfit_sbs(training.frame.Y(0), training.folds)
+    folded = np.eye(len(table.space))[choices]
+    return {
+        "other folds": shared_ladder(table, training.frame, 0, folded, boot, SEED),
+        "every draw": ladder_of(table, training.frame, 0, boot, SEED),
+    }
+
+
+def figures_of(table: SweepTable) -> list[Figure]:
+    """Value of the reference, and gains over it, under both."""
+    frame, encoder = framed(table, get_objectives("reward")), get_encoder("static")
+    folds = fold_numbers(table.groups, N_FOLDS, SEED)
+    training = Training(encoder, *encode(encoder, table.prompts), frame, table.groups, folds, SEED)
+    assert table.default is not None
+    default = np.full(len(table.prompts), table.default)
+    figures = [figure("engine's default", frame.Y(0)[:, table.default].mean(), unit="reward")]
+    for name, ladder in ladders(table, training).items():
+        contender = cross_fit(training, get_learner("blend"), MARGINS, [ladder.sbs])
+        _, [candidate], _ = gate([contender], [ladder])
+        figures.append(figure(f"{name}: single best config", ladder.reference.mean(), unit="reward"))
+        figures.append(_gain(f"{name}: engine's default over it", ladder.chosen(default).gain))
+        figures.append(_gain(f"{name}: policy over it", candidate.gain))
+    return figures
+
+
+def _gain(name: str, estimate: Estimate) -> Figure:
+    return figure(name, estimate.value, estimate.low, estimate.high, unit="reward gain")
+
+
+def main() -> int:
+    args = arguments(STATEMENT)
+    if args.data is None:
+        return not_run("reference", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+    try:
+        table = workload_table(args.data)
+    except (HagError, FileNotFoundError) as error:
+        return not_run("reference", STATEMENT, f"what it reads is not stored: {error}", args)
+    table = table.take(table.complete)
+    if args.quick:
+        table = table.take(np.arange(len(table.prompts)) % 4 == 0)
+    with threadpool_limits(1):
+        figures = figures_of(table)
+    return record("reference", STATEMENT, figures, args, f"{len(table.prompts)} prompts, learner blend, seed {SEED}.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -45,10 +45,12 @@ check: install
 # Every claim, with its target; results go to benchmarks/results/. DATA is the folder of public data.
 DATA ?=
 WITH_DATA := $(if $(DATA),--data $(DATA))
-bench: install
-	missed=; for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py $(WITH_DATA) || missed="$$missed $$claim"; done; \
+# Each part, in turn: one that misses a target stops none after it, and is named at the end.
+EACH = missed=; for part in $(1); do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || missed="$$missed $$part"; done; \
 	$(BIN)/python benchmarks/render.py; \
 	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
+bench: install
+	$(call EACH,$(CLAIMS))
 
 bench-quick: install
 	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py --quick $(WITH_DATA) || exit 1; done
@@ -58,9 +60,7 @@ CLAIMS := enlarged_demo sweep_throughput http_concurrency server_faults ray_over
 
 # Every ladder, table and plot from the stored sweeps: no LLM, some minutes.
 bench-quality: install
-	missed=; for part in $(QUALITY); do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || missed="$$missed $$part"; done; \
-	$(BIN)/python benchmarks/render.py; \
-	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
+	$(call EACH,$(QUALITY))
 
 QUALITY := quality reference calibration learning_curve
 
@@ -69,13 +69,11 @@ bench-sweeps: install
 	$(BIN)/python benchmarks/workload_sweep.py --final $(WITH_DATA)
 	$(BIN)/python benchmarks/workload_sweep.py --budgets $(WITH_DATA)
 	$(BIN)/python benchmarks/stronger_sweep.py --final $(WITH_DATA)
-	for part in drafting turn self_report hag_tuning; do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || exit 1; done
+	$(call EACH,drafting turn self_report hag_tuning)
 
 # The studies on worlds of known truth, and of the real tables with rewards permuted against the prompts.
 bench-worlds: install
-	$(BIN)/python benchmarks/worlds.py
-	$(BIN)/python benchmarks/false_alarms.py $(WITH_DATA)
-	$(BIN)/python benchmarks/learner_choice.py
+	$(call EACH,worlds false_alarms learner_choice)
 
 # Rebuild the shipped token embeddings from the sentence encoder they were distilled from.
 distill: install

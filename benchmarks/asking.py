@@ -12,6 +12,7 @@ import numpy as np
 from record import RESULTS, Figure, bootstrap, figure
 
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
+from hagpolicy._digest import digest
 from hagpolicy.caveats import comparable
 from hagpolicy.errors import HagError
 from hagpolicy.ladder import Ladder
@@ -41,8 +42,7 @@ def finished(read: Callable[[Path], SweepTable], data: Path) -> SweepTable | Non
         table = read(data)
     except (HagError, FileNotFoundError):
         return None
-    started = table.counts.any(axis=1)
-    return comparable(table) if started.all() else None
+    return comparable(table) if table.complete.all() else None
 
 
 def file_of(rival: SelfReport) -> Path:
@@ -86,18 +86,19 @@ def cost(
     policy: Callable[[], Policy],
 ) -> list[Figure]:
     """What stage one costs beside a policy's `predict`, in seconds of one processor core, which other work on the
-    machine does not lengthen; stored, so measured once."""
+    machine does not lengthen; stored, so measured once for the same questions."""
     stored = json.loads(COSTS.read_text("utf-8")) if COSTS.exists() else {}
-    if name not in stored:
-        stored[name] = _measured(rival, questions, texts, policy())
+    key = f"{name}, questions {digest([[dict(message) for message in question] for question in questions])[:12]}"
+    if key not in stored:
+        stored[key] = _measured(rival, questions, texts, policy())
         COSTS.parent.mkdir(parents=True, exist_ok=True)
         COSTS.write_text(json.dumps(stored) + "\n", "utf-8")
-    pairs = np.array(stored[name]["pairs"])
+    pairs = np.array(stored[key]["pairs"])
     asked, predicted = np.median(pairs, axis=0)
     ratio = bootstrap(pairs, lambda rows, axis: np.divide(*np.median(rows, axis=axis)))
     return [
         figure(f"{name}: stage one, batch 1, median", asked, unit="core seconds"),
-        figure(f"{name}: stage one, in a batch of {BATCH}", stored[name]["batched"], unit="core seconds/prompt"),
+        figure(f"{name}: stage one, in a batch of {BATCH}", stored[key]["batched"], unit="core seconds/prompt"),
         figure(f"{name}: predict, median", predicted * 1e6, unit="core µs"),
         figure(f"{name}: stage one, batch 1 / predict", *ratio, unit="times", at_least=1000),
     ]

@@ -21,12 +21,12 @@ import hagpolicy as hag
 from hagpolicy.errors import HagError
 from hagpolicy.results import Estimate, Evaluation
 
-# What a policy is to stand above on the mixed workload.
 AFTERWARDS = (
     "Comparisons of the policy with a rival are point estimates. The learner and the reference were changed after a "
     "first look at the workload's table: the end of `benchmarks/workload/choices.md` says how and why."
 )
 FOLDINGS = (1, 2, 3, 4)  # seeds, beside the default's 0
+# What a policy is to stand above where its objective counts.
 RIVALS = ("best_per_task", "self_report", "self_report_4_shot")
 
 
@@ -59,7 +59,7 @@ def run(study: Study, args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     ladders = [evaluation for evaluation in policy.evaluations if evaluation is not None]
     print("\n\n".join(str(evaluation) for evaluation in ladders))
-    figures = [item for evaluation in ladders for item in figures_of(evaluation, of_mixed_workload=bool(study.counts))]
+    figures = [item for evaluation in ladders for item in figures_of(evaluation, targeted=bool(study.counts))]
     if study.counts and not args.quick:
         figures += folded_otherwise(table, study, ladders)
     notes, plots = described(table, policy, seconds), []
@@ -73,8 +73,8 @@ def run(study: Study, args: argparse.Namespace) -> int:
     return record(claim, study.statement, figures, args, notes, ladders=ladders, plots=plots)
 
 
-def figures_of(evaluation: Evaluation, *, of_mixed_workload: bool) -> list[Figure]:
-    """What a reader asks first; on the mixed workload with targets: a proven gain, not below the rivals."""
+def figures_of(evaluation: Evaluation, *, targeted: bool) -> list[Figure]:
+    """What a reader asks first; `targeted`, with targets: a proven gain, not below the rivals."""
     of = f"{evaluation.objective}: "
     found, candidate = [], evaluation.candidate
     if evaluation.sbs_over_default is not None:
@@ -85,7 +85,7 @@ def figures_of(evaluation: Evaluation, *, of_mixed_workload: bool) -> list[Figur
     over_default = evaluation.row("policy").over_default
     if over_default is not None:
         found.append(gain(f"{of}what ships over the engine's default", over_default))
-    if of_mixed_workload:
+    if targeted:
         low, ours = candidate.gain.low, candidate.gain.value
         found.append(figure(f"{of}lower end of the policy's gain over SBS", low, unit="reward gain", at_least=1e-6))
         for name in RIVALS:

@@ -84,7 +84,7 @@ def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure
             rival,
             ordered,
             [prompt.text for prompt in table.prompts],
-            lambda: per_prompt(fit(table, learner="ridge")),
+            lambda: per_prompt(fit(table)),
         )
     return figures
 

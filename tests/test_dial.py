@@ -185,13 +185,7 @@ def test_outside_the_grid_the_best_config_at_that_price_stands(policy: hag.Polic
 
 def test_one_grid_point_is_evaluated_on_another_table(policy: hag.Policy, table: hag.SweepTable) -> None:
     other = [hag.Prompt(prompt.text.replace("List", "Name"), task=prompt.task) for prompt in table.prompts[80:]]
-    fresh = hag.SweepTable.from_arrays(
-        other,
-        table.space,
-        table.rewards[80:],
-        tokens=table.tokens[80:],
-        default=0,  # type: ignore[index]
-    )
+    fresh = hag.SweepTable.from_arrays(other, table.space, table.rewards[80:], tokens=table.tokens[80:], default=0)
     found = hag.evaluate(policy, fresh, price=0.004)
     assert found.objective == "reward - 0.004 a token"
     with pytest.raises(InvalidInput, match=r"price: expected one of 0, 0\.001, 0\.004"):

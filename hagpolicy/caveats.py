@@ -55,10 +55,15 @@ def few_groups(count: int) -> list[str]:
     return [f"{found}; intervals over so few are too narrow"]
 
 
-def default_doubt(gain: Estimate | None) -> list[str]:
-    """The warning where the single best config is not proven to beat the engine's default."""
+def default_doubt(gain: Estimate | None, *, same: bool) -> list[str]:
+    """The warning where the single best config is not proven to beat the engine's default; `same`: it is the one."""
     if gain is None or gain.low > 0.0 or gain.low == gain.high == 0.0:
         return []
+    if same:
+        return [
+            f"the engine's default is itself the single best config; {gain:+} over it is the price of having to choose "
+            "among all configs, which every gain over the single best config pays"
+        ]
     return [
         f"the single best config is not proven better than the engine's default ({gain:+}, paying for the choice "
         "among all configs); fewer configs or more prompts would tell"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class Headroom:
         warnings: in plain words.
         objective: what is maximised; "reward" is said where it is the mean reward.
         sizing: how many prompts proofs would take; None with too few groups to tell.
+        sbs_is_default: the single best config is the engine's default.
     """
 
     sbs_config: DecodingConfig
@@ -77,6 +78,7 @@ class Headroom:
     warnings: tuple[str, ...]
     objective: str = "reward"
     sizing: Sizing | None = None
+    sbs_is_default: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
@@ -92,7 +94,9 @@ class Headroom:
     def sentence(self) -> str:
         """The outcome in one plain sentence."""
         default = f"The best single configuration ({self.sbs_config})"
-        if self.sbs_over_default is not None:
+        if self.sbs_is_default:
+            default += " is the engine's default"
+        elif self.sbs_over_default is not None:
             default += f" gains {self.sbs_over_default:+} over the engine's default"
         else:
             default += f" scores {self.sbs} (the engine's default is not in the table)"
@@ -160,7 +164,9 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     counts = (~np.isnan(ladder.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
-    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + default_doubt(default)
+    same = table.default == sbs_index
+    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
+    doubts += default_doubt(default, same=same)
     by_task = None if tasks is None else ladder.chosen(tasks, learned=True).gain
     could_win_low = None if sampled is None else ladder.fixed(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
@@ -183,6 +189,7 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         warnings=tuple(doubts),
         objective=objectives[0].name,
         sizing=size_up(detectable, boot.n_groups, by_task, could_win_low),
+        sbs_is_default=same,
     )
 
 
@@ -218,7 +225,6 @@ def evaluate(
     setting = policy.dial.setting(price, n)
     fixed = np.tile(np.arange(len(policy.space)) == setting.reference, (len(kept.prompts), 1)).astype(np.float64)
     ladder = shared_ladder(kept, framed(kept, objectives), 0, fixed, boot, seed)
-    ladder = replace(ladder, crossfitted=False)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best = policy.task_best[point]

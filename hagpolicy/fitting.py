@@ -45,7 +45,7 @@ def fit(
     *,
     objective: ObjectiveSpec = "reward",
     margins: Sequence[float] | None = None,
-    rivals: Sequence[str | Rival] = (),
+    rivals: Sequence[str | Rival] = ("nearest",),
     near_duplicates: float | None = None,
     seed: int = 0,
 ) -> Policy:
@@ -68,7 +68,7 @@ def fit(
         margins: a candidate departs from the single best config only for a larger predicted advantage; in
             units of the objective, under a price in standard deviations of the predicted advantages.
         rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same ladder; they are
-            compared and never shipped.
+            compared and never shipped. Nearest neighbours, for every ladder to have one.
         near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
             share, in (0, 1]; None: exact duplicates and declared groups only.
         seed: of folds, bootstrap and learners.
@@ -182,7 +182,7 @@ def _judged(
                 n_groups=boot.n_groups,
                 n_left_out=left_out,
                 fallbacks=float(unlike),
-                warnings=(*warnings, *default_doubt(over_default)),
+                warnings=(*warnings, *default_doubt(over_default, same=default == Y.mean(axis=0).argmax())),
                 objective=training.frame.objectives[len(evaluations)].name,
                 cost_unit=ladder.cost_unit,
             )

@@ -13,6 +13,8 @@ from hagpolicy.objectives.frame import Frame
 from hagpolicy.results import Estimate, EvaluationRow
 from hagpolicy.table import SweepTable
 
+# Of what SBS is worth on each prompt, float64 (n_prompts,), what something else is worth there.
+Worth = Callable[[np.ndarray], np.ndarray]
 # Every line beside those of learners and rivals.
 LINES = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
 
@@ -47,7 +49,6 @@ class Ladder:
         halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
         needs: samples that each half must hold.
         splits: half of the samples estimate the same as all of them; else there is no split-sample VBS.
-        crossfitted: the best config of each task is chosen on the other folds, not on other prompts altogether.
         costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
         cost_unit: "tokens" or "seconds"; "" where costs are unknown.
     """
@@ -63,7 +64,6 @@ class Ladder:
     halves: Callable[[np.ndarray], np.ndarray] | None = None
     needs: int = 1
     splits: bool = True
-    crossfitted: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
     redrawn: Redrawn | None = None
@@ -81,36 +81,38 @@ class Ladder:
 
     def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
         """A line whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
-        `learned`: on the other folds, whose errors hang together."""
-        values = np.where(choices < 0, self.reference, taken(self.Y, choices))
-        entry = replace(self.fixed(values, note, learned=learned), cost=self.cost(choices))
-        drawn = self.redrawn
-        if drawn is None or not len(drawn.value) or not (choices < 0).any():
-            return entry
-        # Each draw has an SBS of its own, for the line as for what it is compared with.
-        own = taken(self.Y, choices)
-        draws = drawn.left_out(self.boot, lambda sbs: np.where(choices < 0, self.Y[:, sbs], own)[:, None])[:, 0]
-        value, gain, over = entry.value.value, entry.gain.value, entry.over_default
-        if over is not None and self.default is not None:
-            over = interval(over.value, draws - self.boot.left_out(self.Y[:, [self.default]])[:, 0])
-        return replace(entry, value=interval(value, draws), gain=interval(gain, draws - drawn.value), over_default=over)
+        `learned`: on the other folds, whose errors hang together, so that its intervals are 1.31 times as wide."""
+        silent, own = choices < 0, taken(self.Y, choices)
+        entry = self._line(lambda sbs: np.where(silent, sbs, own), note, learned)
+        return replace(entry, cost=self.cost(choices))
 
     def single_best(self, note: str = "") -> Entry:
         """The line of SBS itself."""
         return replace(self.chosen(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
 
-    def fixed(self, values: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
-        """A line of values (n_prompts,) that no one choice of configs gives.
+    def fixed(self, values: np.ndarray, note: str = "") -> Entry:
+        """A line of values (n_prompts,) that no one choice of configs gives."""
+        return self._line(lambda sbs: values, note)
 
-        Where SBS is chosen anew in each draw, the gain's interval is over left-out prompts and pays for that choice;
-        it is wider than the value's.
+    def _line(self, worth: Worth, note: str, learned: bool = False) -> Entry:
+        """A line by what it is worth where SBS is worth so much, both float64 (n_prompts,).
+
+        Where each draw has an SBS of its own, the line departs from that one and is compared with it, so intervals
+        pay for its choice.
         """
-        mean = self.boot.crossfitted if learned else self.boot.mean
-        over = None if self.default is None else mean(values - self.Y[:, self.default])
-        gain = mean(values - self.reference)
-        if self.redrawn is not None and len(self.redrawn.value):
-            gain = interval(gain.value, self.boot.left_out(values[:, None])[:, 0] - self.redrawn.value)
-        return Entry(mean(values), gain, over, note)
+        default = None if self.default is None else self.Y[:, self.default]
+        measures: list[Worth] = [worth, lambda sbs: worth(sbs) - sbs]
+        if default is not None:
+            measures.append(lambda sbs: worth(sbs) - default)
+        value, gain, *over = (self._estimate(measure, learned) for measure in measures)
+        return Entry(value, gain, over[0] if over else None, note)
+
+    def _estimate(self, measure: Worth, learned: bool) -> Estimate:
+        values, drawn, boot = measure(self.reference), self.redrawn, self.boot
+        if drawn is None or not len(drawn.value):
+            return boot.mean(values)
+        draws = drawn.left_out(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
+        return interval(float(values.mean()), draws if learned else boot.narrowed(draws, drawn.config))
 
     def split(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
@@ -133,7 +135,7 @@ class Ladder:
         entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
         entries["sbs"] = self.single_best()
         if per_task is not None:
-            entries["best_per_task"] = self.chosen(per_task, "told the task", learned=self.crossfitted)
+            entries["best_per_task"] = self.chosen(per_task, "told the task", learned=True)
         entries.update(contenders)
         split = self.split()
         if split is not None:

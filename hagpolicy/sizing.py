@@ -22,9 +22,10 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
 # The gate's interval is made of groups left out of a bootstrap draw, some 37 % of them, and comes out
-# sqrt(1 / 0.368 - 1) = 1.31 times as wide as a plain one; and 0.84 standard errors more are exceeded with
-# probability 0.8.
-_GATE_ERRORS = 1.96 * 1.31
+# sqrt(1 / 0.368 - 1) = 1.31 times as wide as a plain one, as that of any choice made on the other folds.
+_WIDER = 1.31
+_GATE_ERRORS = 1.96 * _WIDER
+# 0.84 standard errors more are exceeded with probability 0.8.
 DETECTABLE_ERRORS = _GATE_ERRORS + 0.84
 # Of what the best config of each task gains over SBS, the share that policies that are not told the task won in
 # worlds of known gain, where the prompts just sufficed to prove it (benchmarks/learning_curve.py).
@@ -144,7 +145,8 @@ def size_up(
     needed = None
     if seen is not None and seen.value > 0.0 and seen.high > seen.low:
         # Its own interval, not the one of a policy that departs everywhere: tasks whose best is SBS add no noise.
-        own = DETECTABLE_ERRORS * (seen.high - seen.low) / (2.0 * 1.96)
+        errors = 2.0 * 1.96 * (1.0 if by_task is None else _WIDER)
+        own = DETECTABLE_ERRORS * (seen.high - seen.low) / errors
         needed = prompts_needed(own, n_prompts, CLOSED * seen.value)
     return Sizing(
         n_prompts,

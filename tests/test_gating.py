@@ -26,13 +26,36 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     silent = ladder.chosen(np.full(90, -1))
     assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
     choices = np.where(np.arange(90) < 30, -1, 2)
-    gains = []
+    gains, shares = [], []
     for draw, sbs in zip(boot.leaving, ladder.redrawn.config, strict=True):
         out = boot.counts[draw, boot.index] == 0.0
         worth = np.where(choices < 0, ladder.Y[:, sbs], ladder.Y[:, 2])
         gains.append((worth - ladder.Y[:, sbs])[out].mean())
-    low, high = np.quantile(gains, [0.025, 0.975])
-    assert (ladder.chosen(choices).gain.low, ladder.chosen(choices).gain.high) == pytest.approx((low, high))
+        shares.append(out.mean())
+    wide = ladder.chosen(choices, learned=True).gain
+    assert (wide.low, wide.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
+    # Draws with the same SBS are drawn together, those with another one keep their distance.
+    narrow = np.array(gains)
+    for sbs in set(ladder.redrawn.config):
+        same = ladder.redrawn.config == sbs
+        off = narrow[same] - narrow[same].mean()
+        share = np.array(shares)[same]
+        narrow[same] = narrow[same].mean() + off * np.sqrt(share / (1 - share))
+    found = ladder.chosen(choices).gain
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(narrow, [0.025, 0.975])))
+
+
+def test_draws_that_agree_scatter_as_a_mean_over_all_prompts_does() -> None:
+    rng = np.random.default_rng(6)
+    values, boot = rng.normal(size=(300, 1)), GroupBootstrap(np.arange(300))
+    draws = boot.left_out(values)[:, 0]
+    error = values.std() / np.sqrt(300)
+    assert draws.std() == pytest.approx(1.31 * error, rel=0.05)
+    assert boot.narrowed(draws, np.zeros(len(draws), dtype=int)).std() == pytest.approx(error, rel=0.05)
+    # Draws that have nothing to do with each other are left as they are.
+    np.testing.assert_allclose(boot.narrowed(draws, np.arange(len(draws))), draws)
+    apart = boot.narrowed(draws + 5.0 * (np.arange(len(draws)) % 2), np.arange(len(draws)) % 2)
+    assert apart.std() == pytest.approx(np.hypot(2.5, error), rel=0.05)
 
 
 def test_the_gates_draws_are_those_of_a_plain_loop() -> None:

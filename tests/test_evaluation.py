@@ -125,7 +125,7 @@ def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> No
 def test_the_ladder_is_complete_and_in_order(strong: tuple) -> None:
     names = [row.name for row in strong[2].evaluation.rows]
     assert names == [
-        "engine_default", "random", "sbs", "best_per_task", "blend", "policy", "split_vbs", "naive_vbs",
+        "engine_default", "random", "sbs", "best_per_task", "nearest", "blend", "policy", "split_vbs", "naive_vbs",
     ]  # fmt: skip
     sbs = strong[2].evaluation.row("sbs")
     assert sbs.gain == sbs.gain_low == sbs.gain_high == 0.0

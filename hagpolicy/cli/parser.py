@@ -187,7 +187,10 @@ def _fit(verb: argparse.ArgumentParser) -> None:
         help=f"{_OBJECTIVE}; with several values it is a dial that predict turns",
     )
     verb.add_argument(
-        "--rivals", default="", metavar="NAMES", help="other ways to choose, compared: task_lookup, nearest, argmax"
+        "--rivals",
+        default="nearest",
+        metavar="NAMES",
+        help="other ways to choose, compared: task_lookup, nearest, argmax",
     )
     verb.add_argument(
         "--near-duplicates",

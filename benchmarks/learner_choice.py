@@ -1,9 +1,10 @@
 """Why `learner="auto"` is one average of three learners, and not the best of four that compete.
 
-    python benchmarks/learner_choice.py [--quick] [--worlds 16]
+    python benchmarks/learner_choice.py [--quick] [--worlds 16] [--data DIR]
 
 On simulated worlds other than those of `worlds.py`. Both are fitted to the same table; what each gains is read off the
-world on 1,000 new prompts. Resumable: one line a world in benchmarks/results/learner_choice/<kind>.jsonl.
+world on 1,000 new prompts. Resumable: one line a world in benchmarks/results/learner_choice/<kind>.jsonl. Then on two
+real sweeps, neither of them the workload that the average was first tried on: what `fit` estimates.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from functools import partial
+from pathlib import Path
 
+import enlarged_demo
 import numpy as np
 import worlds
 from record import RESULTS, Figure, arguments, bootstrap, figure, record
 from resumable import Row, resumed, share
+from stronger import stronger_table
+from studies import PRICES
 
 import hagpolicy as hag
 from hagpolicy.learners import Learner
@@ -55,6 +60,21 @@ def figures(kind: str, rows: list[Row]) -> list[Figure]:
     return made
 
 
+def on_sweeps(data: Path | None) -> list[Figure]:
+    """What both ways gain over the single best config on real sweeps, before the gate."""
+    sweeps = {"enlarged demo": (hag.load_table(enlarged_demo.FOLDER), "reward")}
+    if data is not None:
+        sweeps["Qwen2.5-Coder-1.5B"] = (stronger_table(data), f"price/token@{PRICES}")
+    made = []
+    for sweep, (table, objective) in sweeps.items():
+        for way, learner in WAYS.items():
+            for found in hag.fit(table, learner=learner, objective=objective).evaluations:
+                gain = found.candidate.gain
+                label = f"{sweep}, {found.objective}: over SBS, {way}"
+                made.append(figure(label, gain.value, gain.low, gain.high, unit="reward gain"))
+    return made
+
+
 def main() -> int:
     args = arguments(STATEMENT, more=lambda parser: parser.add_argument("--worlds", type=int, default=16))
     found: list[Figure] = []
@@ -62,6 +82,8 @@ def main() -> int:
         cases = [{"seed": FIRST + number} for number in range(3 if args.quick else args.worlds)]
         path = RESULTS / "learner_choice" / f"{kind}.jsonl"
         found += figures(kind, resumed(path, cases, partial(run_world, kind), store=not args.quick))
+    if not args.quick:
+        found += on_sweeps(args.data)
     notes = f"{args.worlds} worlds a kind, paired. The last kind holds nothing to be won per prompt."
     return record("learner_choice", STATEMENT, found, args, notes)
 

@@ -35,7 +35,7 @@ import hagpolicy as hag
 from hagpolicy.sizing import CLOSED, chance_to_prove, prompts_needed
 
 STORE = RESULTS / "learning_curve"
-STATEMENT = "More prompts prove smaller gains, about as the stated rule says"
+STATEMENT = "More prompts prove smaller gains, and the stated rule says about how many it takes"
 # Gap of the world, prompts, samples a cell; the seeds are others than those of worlds.py.
 WORLDS = [
     *((0.15, n, 4) for n in (75, 150, 300)),
@@ -165,8 +165,9 @@ def curve_figures(found: dict[str, dict[str, list[Any]]]) -> list[Figure]:
 
 
 def rule_figures(rows: list[Row]) -> list[Figure]:
-    """Predicted and observed power, by what the rule promises; and the share of a gain that is won where the prompts
-    about suffice to prove it, which `sizing.CLOSED` counts on."""
+    """Predicted and observed power, by what the rule promises; and the share of what the best config of each task
+    gains that is won without being told it, where the prompts about suffice to prove it: `sizing.CLOSED` counts on
+    it."""
     promised = np.array([chance_to_prove(row["detectable"], row["new_gain"]) for row in rows])
     shipped = np.array([row["shipped"] for row in rows])
     figures = []
@@ -177,10 +178,14 @@ def rule_figures(rows: list[Row]) -> list[Figure]:
             figures.append(share(label, int(shipped[inside].sum()), int(inside.sum())))
     about = (promised >= 0.6) & (promised < 0.95)
     if about.any():
-        pairs = np.array([(row["new_gain"], row["reachable"]) for row in rows])[about]
+        pairs = np.array([(row["new_gain"], row["task_gain"]) for row in rows])[about]
         won = bootstrap(pairs, lambda some, axis: np.divide(*some.sum(axis=axis)))
         figures.append(
-            figure(f"rule promises 60% to 95%: won of what can be won, told {CLOSED:.0%}", *won, unit="share")
+            figure(
+                f"rule promises 60% to 95%: won of what the tasks' best gain, counted on {CLOSED:.0%}",
+                *won,
+                unit="share",
+            )
         )
     return figures
 

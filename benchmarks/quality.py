@@ -106,14 +106,11 @@ def folded_otherwise(table: hag.SweepTable, study: Study, first: Sequence[Evalua
         candidates = [one.candidate for one in every if one is not None and one.candidate is not None]
         gains = [one.gain.value for one in candidates]
         found.append(figure(f"{of}policy ships", np.mean([one.shipped for one in candidates]), unit="share"))
-        found.append(figure(f"{of}policy over SBS, mean and range", *_spread(gains), unit="reward gain"))
         told = [one.row("best_per_task").gain for one in every if one is not None]
-        found.append(figure(f"{of}best per task over SBS, mean and range", *_spread(told), unit="reward gain"))
+        for who, values in (("policy", gains), ("best per task", told)):
+            for word, of_them in (("mean", np.mean), ("least", np.min), ("most", np.max)):
+                found.append(figure(f"{of}{who} over SBS, {word}", float(of_them(values)), unit="reward gain"))
     return found
-
-
-def _spread(values: Sequence[float]) -> tuple[float, float, float]:
-    return float(np.mean(values)), min(values), max(values)
 
 
 def gain(name: str, estimate: Estimate) -> Figure:

@@ -16,6 +16,7 @@ from hagpolicy.demo import CONFIGS, MAX_TOKENS, SCORERS, demo_prompts
 STATEMENT = "What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96."
 FOLDER = RESULTS / "sweeps" / "enlarged_demo"
 SAMPLES = 4
+FOLDINGS = 5  # seeds of folds and draws
 NEW_OF_EACH_KIND = 36
 # The demo's eight, and four more of other kinds.
 MORE = (
@@ -129,6 +130,11 @@ def main() -> int:
         if gain is not None
     ]
     figures.append(figure("per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
+    folded = [policy, *(fit(table, seed=seed) for seed in range(1, FOLDINGS))]
+    of = f"{FOLDINGS} foldings of the prompts: per-prompt policy"
+    figures.append(figure(f"{of} ships", sum(not one.ships_sbs for one in folded) / FOLDINGS, unit="share"))
+    estimates = [one.evaluation.candidate.gain.value for one in folded if one.evaluation and one.evaluation.candidate]
+    figures.append(figure(f"{of} over SBS, mean", sum(estimates) / FOLDINGS, unit="reward gain"))
     notes = f"{len(prompts)} prompts × {len(table.space)} configs, {int(table.counts.sum())} answers. {policy.reason}"
     return record("enlarged_demo", STATEMENT, figures, args, notes)
 

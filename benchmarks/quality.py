@@ -59,8 +59,10 @@ def run(study: Study, args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     ladders = [evaluation for evaluation in policy.evaluations if evaluation is not None]
     print("\n\n".join(str(evaluation) for evaluation in ladders))
-    figures = [item for evaluation in ladders for item in figures_of(evaluation, targeted=bool(study.counts))]
-    if study.counts and not args.quick:
+    figures: list[Figure] = []
+    for evaluation, best in zip(ladders, single_bests(policy), strict=True):
+        figures += figures_of(evaluation, targeted=bool(study.counts), default_is_best=best == table.default)
+    if not args.quick:
         figures += folded_otherwise(table, study, ladders)
     notes, plots = described(table, policy, seconds), []
     if study.counts:
@@ -73,8 +75,11 @@ def run(study: Study, args: argparse.Namespace) -> int:
     return record(claim, study.statement, figures, args, notes, ladders=ladders, plots=plots)
 
 
-def figures_of(evaluation: Evaluation, *, targeted: bool) -> list[Figure]:
-    """What a reader asks first; `targeted`, with targets: a proven gain, not below the rivals."""
+def figures_of(evaluation: Evaluation, *, targeted: bool, default_is_best: bool) -> list[Figure]:
+    """What a reader asks first; `targeted`, with targets: a proven gain, not below the rivals.
+
+    Where the engine's default is the single best config and no policy ships, what ships gains nothing over it.
+    """
     of = f"{evaluation.objective}: "
     found, candidate = [], evaluation.candidate
     if evaluation.sbs_over_default is not None:
@@ -83,6 +88,8 @@ def figures_of(evaluation: Evaluation, *, targeted: bool) -> list[Figure]:
     found.append(gain(f"{of}best per-prompt policy over SBS", candidate.gain))
     found.append(figure(f"{of}it ships", float(candidate.shipped), unit="yes = 1"))
     over_default = evaluation.row("policy").over_default
+    if over_default is not None and default_is_best and not candidate.shipped:
+        over_default = Estimate(0.0, 0.0, 0.0)
     if over_default is not None:
         found.append(gain(f"{of}what ships over the engine's default", over_default))
     if targeted:
@@ -121,15 +128,18 @@ def gain(name: str, estimate: Estimate) -> Figure:
 def described(table: hag.SweepTable, policy: hag.Policy, seconds: float) -> str:
     """What was fitted on what, and the single best configs."""
     tokens = 0 if table.tokens is None else int(np.nansum(table.tokens))
-    best = [policy.dial.setting(**_turned(policy, point.at)).reference for point in policy.dial.points]
-    named = "; ".join(
-        f"{point.name}: `{table.space[index]}`" for point, index in zip(policy.dial.points, best, strict=True)
-    )
+    points = zip(policy.dial.points, single_bests(policy), strict=True)
+    named = "; ".join(f"{point.name}: `{table.space[index]}`" for point, index in points)
     return (
         f"{len(table.prompts)} prompts in {len(np.unique(table.groups))} independent groups × {len(table.space)} "
         f"configs, {int(table.counts.sum())} scored answers, {tokens} new tokens; fitted in {seconds:.0f} s. "
         f"Single best configs: {named}."
     )
+
+
+def single_bests(policy: hag.Policy) -> list[int]:
+    """Index of the single best config at each point of the dial."""
+    return [policy.dial.setting(**_turned(policy, point.at)).reference for point in policy.dial.points]
 
 
 def _turned(policy: hag.Policy, at: float) -> dict[str, float]:
@@ -157,8 +167,8 @@ def single_tasks(args: argparse.Namespace) -> int:
         figures.append(gain(f"{task}: single best config over the engine's default", evaluation.sbs_over_default))
         figures.append(gain(f"{task}: best per-prompt policy over SBS", evaluation.candidate.gain))
         shipped = "a per-prompt policy ships" if evaluation.candidate.shipped else "nothing proven, SBS ships"
-        value, default = evaluation.row("sbs").value, evaluation.row("engine_default").value
-        notes.append(f"{task}: default {default:.3f}, SBS {value:.3f} (`{policy.sbs}`), {shipped}")
+        best = "the engine's default" if policy.sbs_index == table.default else f"`{policy.sbs}`"
+        notes.append(f"{task}: the single best config is {best}, {shipped}")
     return record(claim, statement, figures, args, ". ".join(notes) + ".")
 
 

@@ -29,7 +29,7 @@ _GATE_ERRORS = 1.96 * _WIDER
 DETECTABLE_ERRORS = _GATE_ERRORS + 0.84
 # Of what the best config of each task gains over SBS, the share that policies that are not told the task won in
 # worlds of known gain, where the prompts just sufficed to prove it (benchmarks/learning_curve.py).
-CLOSED = 0.75
+CLOSED = 0.85
 # Fewer independent prompts than this say nothing of how far rewards scatter.
 _LEAST = 20
 

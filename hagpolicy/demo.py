@@ -14,9 +14,9 @@ import hagpolicy as hag
 from hagpolicy import demo_words as words
 from hagpolicy.config import DecodingConfig
 from hagpolicy.engines.base import Engine
+from hagpolicy.output import json_text, write_text
 from hagpolicy.policy import Policy
 from hagpolicy.prompts import Prompt, read_prompts
-from hagpolicy.reporting.output import json_text, write_text
 from hagpolicy.space import DecodingSpace
 from hagpolicy.store import SweepStore, chosen_view
 from hagpolicy.table import SweepTable

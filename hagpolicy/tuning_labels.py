@@ -7,8 +7,6 @@ answers. The wording of question and answer is ours, and `hagpolicy.rivals.SelfR
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import additive_fit
+from hagpolicy.output import write_text
 from hagpolicy.prompts import Prompt
 from hagpolicy.settings_text import SettingsText
 
@@ -94,20 +93,5 @@ def write_labels(
         if weights:
             line["weight"] = round(float(labels.worth[row]) / mean, 4) if mean > 0.0 else 1.0
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    _write_whole(Path(path), "".join(lines))
+    write_text(path, "".join(lines))
     return len(kept)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

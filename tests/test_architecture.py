@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "lightgbm", "sklearn", "pyarrow", "onnx", "sci
 # Lowest first; a module may import from its own layer's name and from every layer before it.
 LAYERS = [
     ["errors"],
-    ["_extras", "_digest"],
+    ["_extras", "_digest", "output"],
     ["processors"],
     ["dialects"],
     ["config"],

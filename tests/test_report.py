@@ -16,11 +16,11 @@ from hagpolicy.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.evaluation import headroom
 from hagpolicy.fitting import fit
+from hagpolicy.output import json_text, write_text
 from hagpolicy.policy import Policy
 from hagpolicy.reporting import write_report
 from hagpolicy.reporting.facts import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
 from hagpolicy.reporting.labels import config_words, signed
-from hagpolicy.reporting.output import json_text, write_text
 from hagpolicy.reporting.plots import Line, interval_plot
 from hagpolicy.results import Estimate
 from hagpolicy.space import DecodingSpace

@@ -14,8 +14,8 @@ from typing import Any
 import hagpolicy as hag
 from hagpolicy.bundle import check_target
 from hagpolicy.errors import InvalidInput
+from hagpolicy.output import json_text
 from hagpolicy.reporting.labels import config_words, signed
-from hagpolicy.reporting.output import json_text
 
 DONE, PARTLY = 0, 1
 # Names of options that carry secrets; key_env only names the variable that holds one.

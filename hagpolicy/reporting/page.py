@@ -9,9 +9,9 @@ from hagpolicy._extras import require
 from hagpolicy.errors import InvalidInput
 from hagpolicy.evaluation import Headroom
 from hagpolicy.evaluation import headroom as find_headroom
+from hagpolicy.output import write_text
 from hagpolicy.reporting import facts
 from hagpolicy.reporting.labels import config_words, signed, value_words
-from hagpolicy.reporting.output import write_text
 from hagpolicy.reporting.plots import Line, interval_plot
 from hagpolicy.results import Estimate, Evaluation
 from hagpolicy.table import SweepTable

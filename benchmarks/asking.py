@@ -50,9 +50,10 @@ def file_of(rival: SelfReport) -> Path:
     return FOLDER / f"{rival.name}.jsonl"
 
 
-def worth(name: str, ladder: Ladder, choices: np.ndarray) -> list[Figure]:
-    """Mean reward and paired gain over SBS of choices made for each prompt, int64 (n_prompts,), -1 falling back."""
-    entry = ladder.chosen(choices)
+def worth(name: str, ladder: Ladder, choices: np.ndarray, *, learned: bool = False) -> list[Figure]:
+    """Mean reward and paired gain over SBS of choices made for each prompt, int64 (n_prompts,), -1 falling back;
+    `learned` on the other folds."""
+    entry = ladder.chosen(choices, learned=learned)
     value, gain = entry.value, entry.gain
     return [
         figure(f"{name}: reward", value.value, value.low, value.high, unit="reward"),

@@ -30,7 +30,7 @@ marked. Speed is given as ratios of two things measured in one run.
   (resumable); `make bench-sweeps DATA=DIR` generates what the ladders are made of (hours, resumable).
 - How to read a ladder: every gain is a paired difference on the same prompts. SBS, the single best configuration, is
   chosen anew in each bootstrap draw, and gains over it pay for that choice. What learned its choices on the other
-  folds (learners, policy, best per task, rivals) is judged on the prompts that a draw leaves out, which makes its
+  folds (learners, policy, best per task, most rivals) is judged on the prompts that a draw leaves out, which makes its
   intervals 1.31 times as wide: choices learned on overlapping prompts err together. "Best per task" and "task lookup"
   know task labels that the policy is never told. "Gap closed" is the share of the split-sample oracle's gain.
 - `python benchmarks/<claim>.py --quick` takes about a minute and writes nothing.

@@ -66,7 +66,7 @@ def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure
     Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
     folds = fold_numbers(table.groups, N_FOLDS, SEED)
     ladder = ladder_of(table, framed(table, get_objectives("reward")), 0, boot, SEED)
-    figures = worth(rival.name, ladder, fold_by_fold(rival, table))
+    figures = worth(rival.name, ladder, fold_by_fold(rival, table), learned=rival.learns)
     questions = [
         (row, question)
         for fold in np.unique(folds)

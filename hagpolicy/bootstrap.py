@@ -91,7 +91,7 @@ class GroupBootstrap:
         """
         _, which = np.unique(choices, return_inverse=True)
         centre = (np.bincount(which, draws) / np.bincount(which))[which]
-        share = (self.counts[self.leaving] == 0.0) @ self.sizes / self.sizes.sum()
+        share = (self.counts[self.leaving] == 0.0).mean(axis=1)
         return np.asarray(centre + (draws - centre) * np.sqrt(share / (1.0 - share)))
 
 

@@ -60,9 +60,11 @@ def default_doubt(gain: Estimate | None, *, same: bool) -> list[str]:
     if gain is None or gain.low > 0.0 or gain.low == gain.high == 0.0:
         return []
     if same:
+        if gain.value == 0.0:
+            return []
         return [
-            f"the engine's default is itself the single best config; {gain:+} over it is the price of having to choose "
-            "among all configs, which every gain over the single best config pays"
+            "the engine's default is itself the single best config, and choosing it among all costs "
+            f"{-gain.value:.3f}: gains over the single best config come out larger by that, those over the default do not"
         ]
     return [
         f"the single best config is not proven better than the engine's default ({gain:+}, paying for the choice "

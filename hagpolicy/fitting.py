@@ -27,6 +27,7 @@ from hagpolicy.objectives import Frame, ObjectiveSpec, framed, get_objectives
 from hagpolicy.policy import Policy
 from hagpolicy.results import Evaluation, candidate_sentence
 from hagpolicy.rivals import Rival, crossfit_rival, get_rivals
+from hagpolicy.rivals.neighbours import Nearest
 from hagpolicy.selection import select
 from hagpolicy.table import SweepTable
 
@@ -45,7 +46,7 @@ def fit(
     *,
     objective: ObjectiveSpec = "reward",
     margins: Sequence[float] | None = None,
-    rivals: Sequence[str | Rival] = ("nearest",),
+    rivals: Sequence[str | Rival] | None = None,
     near_duplicates: float | None = None,
     seed: int = 0,
 ) -> Policy:
@@ -68,7 +69,7 @@ def fit(
         margins: a candidate departs from the single best config only for a larger predicted advantage; in
             units of the objective, under a price in standard deviations of the predicted advantages.
         rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same ladder; they are
-            compared and never shipped. Nearest neighbours, for every ladder to have one.
+            compared and never shipped. None: nearest neighbours alone.
         near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
             share, in (0, 1]; None: exact duplicates and declared groups only.
         seed: of folds, bootstrap and learners.
@@ -125,11 +126,14 @@ def _margins(given: Sequence[float]) -> tuple[float, ...]:
     return tuple(margins.tolist())
 
 
-def _compared(rivals: Sequence[str | Rival], learners: list[Learner]) -> list[Rival]:
+def _compared(rivals: Sequence[str | Rival] | None, learners: list[Learner]) -> list[Rival]:
     """The rivals. Raises InvalidInput for one whose name another line of the ladder bears."""
+    others = {*LINES, *(learner.name for learner in learners)}
+    if rivals is None:
+        return get_rivals([Nearest.name] if Nearest.name not in others else [])
     found = get_rivals(rivals)
     for rival in found:
-        if rival.name in {*LINES, *(learner.name for learner in learners)}:
+        if rival.name in others:
             raise InvalidInput("rivals", "names that no other line of the ladder bears", rival.name, "Rename it.")
     return found
 
@@ -198,7 +202,9 @@ def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -
     silent = found.indices < 0
     notes = [rival.told] if rival.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
-    return ladder.chosen(found.indices, ", ".join(notes), learned=True)
+    if rival.learns and ladder.boot.n_groups == 1:
+        notes.append("biased upward: chosen and scored on the same prompts")
+    return ladder.chosen(found.indices, ", ".join(notes), learned=rival.learns)
 
 
 def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:

@@ -15,6 +15,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.encoders.precomputed import with_vectors
 from hagpolicy.errors import InvalidInput
+from hagpolicy.learners.linear import Ridge
 from hagpolicy.near_duplicates import join_groups, similar_pairs
 from hagpolicy.prompts import as_prompts
 from hagpolicy.rivals import get_rival
@@ -182,6 +183,48 @@ def test_a_best_config_that_is_not_proven_better_than_the_default_is_named(stron
     clear[:, 5] = 0.9
     table = hag.SweepTable.from_arrays(prompts, SPACE, clear, default=3)
     assert not any("not proven better" in warning for warning in hag.headroom(table).warnings)
+    assert not hag.headroom(table).sbs_is_default
+
+
+def test_a_default_that_is_the_best_config_is_called_that() -> None:
+    prompts = hag.SimulatedEngine(0).prompts(120)
+    rewards = (np.random.default_rng(5).random((120, 10, 2)) < 0.5).astype(float)
+    best = int(rewards.mean(axis=(0, 2)).argmax())
+    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=best)
+    found, evaluation = hag.headroom(table), hag.fit(table, learner="ridge").evaluation
+    assert found.sbs_is_default
+    assert "is the engine's default;" in found.sentence
+    # Ten configs that tie: choosing among them costs, and that much is what the default is ahead of the choice.
+    cost = -evaluation.sbs_over_default.value
+    assert cost > 0.0
+    for said in (found.warnings, evaluation.warnings):
+        assert any(f"choosing it among all costs {cost:.3f}" in warning for warning in said)
+    assert evaluation.row("engine_default").gain == pytest.approx(cost, abs=0.3 * cost)
+    one = hag.SweepTable.from_arrays([hag.Prompt(p.text, group="one") for p in prompts], SPACE, rewards, default=best)
+    assert not any("choosing" in warning for warning in hag.headroom(one).warnings)
+
+
+def test_every_ladder_has_neighbours_unless_a_learner_bears_their_name() -> None:
+    table = table_of(drawn(60, 3, 2), hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0]))
+
+    class Namesake(Ridge):
+        name = "nearest"
+
+    def names(**more: Any) -> list[str]:
+        return [row.name for row in hag.fit(table, **more).evaluation.rows]
+
+    assert "nearest" in names(learner="ridge")
+    assert "nearest" not in names(learner="ridge", rivals=())
+    assert names(learner=Namesake()).count("nearest") == 1
+    with pytest.raises(InvalidInput, match="no other line of the ladder bears"):
+        hag.fit(table, learner=Namesake(), rivals=["nearest"])
+
+
+def test_a_rival_of_one_group_is_called_biased() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0])
+    prompts = [hag.Prompt(prompt.text, group="one") for prompt in hag.SimulatedEngine(0).prompts(40)]
+    evaluation = hag.fit(hag.SweepTable.from_arrays(prompts, space, drawn(40, 3, 2)), learner="ridge").evaluation
+    assert "biased upward" in evaluation.row("nearest").note
 
 
 def test_evaluate_leaves_out_the_groups_that_were_trained_on() -> None:

@@ -31,7 +31,7 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
         out = boot.counts[draw, boot.index] == 0.0
         worth = np.where(choices < 0, ladder.Y[:, sbs], ladder.Y[:, 2])
         gains.append((worth - ladder.Y[:, sbs])[out].mean())
-        shares.append(out.mean())
+        shares.append((boot.counts[draw] == 0.0).mean())
     wide = ladder.chosen(choices, learned=True).gain
     assert (wide.low, wide.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
     # Draws with the same SBS are drawn together, those with another one keep their distance.
@@ -56,6 +56,18 @@ def test_draws_that_agree_scatter_as_a_mean_over_all_prompts_does() -> None:
     np.testing.assert_allclose(boot.narrowed(draws, np.arange(len(draws))), draws)
     apart = boot.narrowed(draws + 5.0 * (np.arange(len(draws)) % 2), np.arange(len(draws)) % 2)
     assert apart.std() == pytest.approx(np.hypot(2.5, error), rel=0.05)
+
+
+@pytest.mark.parametrize("sizes", [[1, 99], [321, *[1] * 39], [101, *[1] * 24], [2] * 30])
+def test_groups_of_any_size_give_intervals_like_a_plain_bootstrap(sizes: list[int]) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    values = (np.random.default_rng(8).random((len(groups), 1)) < 0.9).astype(float)
+    boot = GroupBootstrap(groups)
+    draws = boot.left_out(values)[:, 0]
+    narrow = boot.narrowed(draws, np.zeros(len(draws), dtype=int))
+    assert 0.0 <= narrow.min() <= narrow.max() <= 1.0
+    plain = boot.means(values)[boot.leaving, 0]
+    assert narrow.std() == pytest.approx(plain.std(), rel=0.35)  # by prompts left out, it was up to ten times
 
 
 def test_the_gates_draws_are_those_of_a_plain_loop() -> None:

@@ -52,3 +52,27 @@ def test_a_ladder_is_rendered_with_every_line_and_both_gains() -> None:
     assert f"{sbs.over_default.value:+.3f}" in rows["sbs"]
     assert "| tokens |" in lines[0]
     assert " 20 " in rows["sbs"]
+
+
+@pytest.mark.parametrize("default_is_best", [True, False])
+def test_a_default_that_ships_gains_nothing_over_itself(default_is_best: bool) -> None:
+    pytest.importorskip("torch")
+    import quality
+
+    rewards = (np.random.default_rng(5).random((120, 6, 2)) < 0.5).astype(float)
+    order = np.argsort(rewards.mean(axis=(0, 2)))
+    default = int(order[-1] if default_is_best else order[0])
+    space = hag.DecodingSpace.grid(temperature=[0.2, 0.4, 0.7], repetition_penalty=[1.0, 1.1])
+    texts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(120)]
+    table = hag.SweepTable.from_arrays(texts, space, rewards, default=default)
+    policy = hag.fit(table, learner="ridge")
+    assert policy.ships_sbs
+    assert quality.single_bests(policy) == [policy.sbs_index]
+    assert (policy.sbs_index == default) is default_is_best
+    found = {
+        item.name: item
+        for item in quality.figures_of(policy.evaluation, targeted=False, default_is_best=default_is_best)
+    }
+    ships = found["reward: what ships over the engine's default"]
+    assert ((ships.value, ships.low, ships.high) == (0.0, 0.0, 0.0)) is default_is_best
+    assert found["reward: single best config over the engine's default"].value != 0.0

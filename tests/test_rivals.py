@@ -11,7 +11,7 @@ from making import LISTS, SPACE, SUMS
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
 from hagpolicy.estimates import crossfit_sbs, fold_numbers, taken
-from hagpolicy.rivals import RIVALS, Chosen, Rival, crossfit_rival, get_rival, get_rivals
+from hagpolicy.rivals import RIVALS, Chosen, Rival, crossfit_rival, get_rival, get_rivals, neighbours
 from hagpolicy.rivals.fixed import Fixed, GenerationConfig
 from hagpolicy.rivals.neighbours import Argmax, Nearest
 from hagpolicy.rivals.tasks import TaskLookup
@@ -118,6 +118,21 @@ def test_neighbours_are_counted_with_whole_groups_left_out() -> None:
     alone = Nearest(1).choose(table, table.means, train, ~train, 0).indices
     assert (chosen == 0).mean() > 0.95
     assert (alone == 0).mean() < 0.9
+
+
+def test_neighbours_are_found_once_for_all_points_of_a_dial(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(N)]
+    tables = [hag.SweepTable.from_arrays(texts[start:], SPACE[:2], np.zeros((N - start, 2))) for start in (0, 40)]
+    found: list[int] = []
+    plain, rival = neighbours._nearest, Nearest()
+    monkeypatch.setattr(neighbours, "_nearest", lambda *args: found.append(1) or plain(*args))
+    for table in tables:  # another table is another matter
+        train = np.arange(len(table.prompts)) % 5 > 0
+        for seed in range(3):
+            values = np.random.default_rng(seed).random((len(table.prompts), 2))
+            again = Nearest().choose(table, values, train, ~train, 0).indices
+            np.testing.assert_array_equal(rival.choose(table, values, train, ~train, 0).indices, again)
+    assert len(found) == 2 * (2 + 3 * 2)
 
 
 def test_fixed_and_generation_config() -> None:

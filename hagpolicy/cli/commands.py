@@ -94,7 +94,9 @@ def fit(arguments: Namespace) -> int:
         arguments.encoder,
         learner,
         objective=arguments.objective,
-        rivals=[name.strip() for name in arguments.rivals.split(",") if name.strip()],
+        rivals=None
+        if arguments.rivals is None
+        else [name.strip() for name in arguments.rivals.split(",") if name.strip()],
         near_duplicates=arguments.near_duplicates,
         seed=arguments.seed,
     )

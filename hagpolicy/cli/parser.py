@@ -188,9 +188,8 @@ def _fit(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--rivals",
-        default="nearest",
         metavar="NAMES",
-        help="other ways to choose, compared: task_lookup, nearest, argmax",
+        help="other ways to choose, compared: task_lookup, nearest (the default), argmax",
     )
     verb.add_argument(
         "--near-duplicates",

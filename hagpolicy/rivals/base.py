@@ -34,10 +34,12 @@ class Rival(ABC):
     Attributes:
         name: of its line in the ladder, such as "turn".
         told: what it is told that a policy is not, such as "told the task"; "" for nothing.
+        learns: from the rewards of other prompts; its choices err together then, and intervals allow for it.
     """
 
     name: str
     told: str = ""
+    learns: bool = True
 
     @abstractmethod
     def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:

@@ -19,6 +19,8 @@ class Fixed(Rival):
         name: of its line in the ladder.
     """
 
+    learns = False
+
     def __init__(self, config: DecodingConfig, name: str = "fixed") -> None:
         self.config, self.name = config, name
 
@@ -42,7 +44,7 @@ class GenerationConfig(Rival):
         config: the model's own settings; None: the table's default.
     """
 
-    name = "generation_config"
+    name, learns = "generation_config", False
 
     def __init__(self, config: DecodingConfig | None = None) -> None:
         self.config = config

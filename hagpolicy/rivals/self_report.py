@@ -87,7 +87,7 @@ class SelfReport(Rival):
         if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0 or (tuned and examples):
             raise InvalidInput("examples", "a whole number, at least 0, and 0 for a tuned engine", examples)
         self.engine, self.examples, self.by_reward, self.tuned = engine, examples, by_reward, tuned
-        self.max_tokens = max_tokens
+        self.max_tokens, self.learns = max_tokens, tuned or examples > 0
         self.name = "self_report_tuned" if tuned else f"self_report_{examples}_shot" if examples else "self_report"
         self.cache = None if cache is None else Path(cache)
         self._known = {} if self.cache is None else _read(self.cache)

@@ -47,7 +47,7 @@ class Turn(Rival):
         InvalidInput: a temperature that is not above 0.
     """
 
-    name = "turn"
+    name, learns = "turn", False
 
     def __init__(
         self, temperature: float, *, shift: float = 0.0, tokens: int | None = None, seconds: float | None = None

@@ -64,7 +64,7 @@ def default_doubt(gain: Estimate | None, *, same: bool) -> list[str]:
             return []
         return [
             "the engine's default is itself the single best config, and choosing it among all costs "
-            f"{-gain.value:.3f}: gains over the single best config come out larger by that, those over the default do not"
+            f"{-gain.value:.3f}; gains over the single best config come out larger by it, those over the default do not"
         ]
     return [
         f"the single best config is not proven better than the engine's default ({gain:+}, paying for the choice "

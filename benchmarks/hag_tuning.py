@@ -25,6 +25,7 @@ import numpy as np
 from asking import EXAMPLES, FOLDER, cost, file_of, finished, per_prompt, said, smollm2, worth
 from lora import ALPHA, EPOCHS, RANK, RATE, tune
 from record import Figure, arguments, figure, not_run, record
+from studies import PRICES
 from workload.tables import workload_table
 
 import hagpolicy as hag
@@ -32,8 +33,8 @@ from hagpolicy._digest import digest_file
 from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.engines.hf import TransformersEngine
 from hagpolicy.estimates import fold_numbers
-from hagpolicy.ladder import shared_ladder
-from hagpolicy.objectives import framed, get_objectives
+from hagpolicy.ladder import Ladder, shared_ladder
+from hagpolicy.objectives import Frame, framed, get_objectives
 from hagpolicy.rivals.self_report import SelfReport
 from hagpolicy.settings_text import SettingsText
 
@@ -98,8 +99,7 @@ def compared(
     Y, held = table.common_means, table.take(test)
     boot = GroupBootstrap(held.groups, seed=SEED)
     best = int(Y[train].mean(axis=0).argmax())
-    fixed = np.tile(np.arange(Y.shape[1]) == best, (int(test.sum()), 1)).astype(np.float64)
-    ladder = shared_ladder(held, framed(held, get_objectives("reward")), 0, fixed, boot, SEED)
+    ladder = over(best, held, framed(held, get_objectives("reward")), 0, boot)
     sbs = np.full(int(test.sum()), best)
     default = np.full_like(sbs, table.default if table.default is not None else best)
     figures = worth("engine default", ladder, default) + worth("SBS", ladder, sbs)[:1]
@@ -110,22 +110,52 @@ def compared(
     if policy.candidate is not None:
         held_back = np.array([decision.index for decision in policy.candidate.decide_batch(held.prompts)])
         figures += worth("policy that is held back", ladder, held_back)
+    named: dict[str, np.ndarray] = {}
     for rival in rivals(told, labels, store=store):
         questions = rival.questions(table, Y, train, test, SEED)
         answers = rival.ask(questions)
         text = SettingsText(table.space)
         readings = [text.read(answer.text) for answer in answers]
         indices = np.array([-1 if reading is None else reading.index for reading in readings])
+        named[rival.name] = indices
         figures += worth(rival.name, ladder, indices) + said(rival.name, text, answers)
         if store:
             figures += cost(
                 rival.name, rival, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)
             )
+    figures += priced(table, train, named, boot)
     losses = told["losses"]
     tenth = max(1, len(losses) // 10)
     figures.append(figure("tuning: loss of the first tenth of the steps", np.mean(losses[:tenth]), unit="nats/token"))
     figures.append(figure("tuning: loss of the last tenth of the steps", np.mean(losses[-tenth:]), unit="nats/token"))
     figures.append(figure("tuning: processor time", told["processor_seconds"], unit="s"))
+    return figures
+
+
+def over(best: int, held: hag.SweepTable, frame: Frame, point: int, boot: GroupBootstrap) -> Ladder:
+    """The test half's ladder over the best config of the training half."""
+    fixed = np.tile(np.arange(len(held.space)) == best, (len(held.prompts), 1)).astype(np.float64)
+    return shared_ladder(held, frame, point, fixed, boot, SEED)
+
+
+def priced(
+    table: hag.SweepTable, train: np.ndarray, named: dict[str, np.ndarray], boot: GroupBootstrap
+) -> list[Figure]:
+    """What the settings that were named gain where tokens cost something, beside a policy fitted for these prices:
+    before its gate, which at each price ships it or does not."""
+    objectives = get_objectives(f"price/token@{PRICES}")
+    known, held = table.take(train), table.take(~train)
+    frame, policy = framed(held, objectives), hag.fit(known, objective=objectives)
+    figures = []
+    for point, objective in enumerate(objectives):
+        best = int(framed(known, objectives).Y(point).mean(axis=0).argmax())
+        ladder = over(best, held, frame, point, boot)
+        decisions = per_prompt(policy).decide_batch(held.prompts, price=objective.at)
+        ships = policy.evaluations[point].candidate.shipped
+        figures.append(figure(f"{objective.name}: policy ships", float(ships), unit="yes = 1"))
+        choices = {"policy before the gate": np.array([decision.index for decision in decisions]), **named}
+        for name, indices in choices.items():
+            figures += worth(f"{objective.name}: {name}", ladder, indices)[1:]
     return figures
 
 

@@ -4,7 +4,9 @@ import importlib.util
 from collections.abc import Iterator
 
 import pytest
+from drawing import SPACE, draw
 
+import hagpolicy as hag
 from hagpolicy.engines.base import Engine
 
 
@@ -18,3 +20,18 @@ def smollm() -> Iterator[Engine]:
     engine = load_engine("smollm2", device="cpu")
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def strong() -> tuple[hag.SimulatedEngine, hag.SweepTable, hag.Policy]:
+    """A world in which prompts differ in what suits them, a table of it, and what `fit` ships."""
+    world = hag.SimulatedEngine(3, gap=0.15, space=SPACE)
+    table = draw(world, 250, 8)
+    return world, table, hag.fit(table)
+
+
+@pytest.fixture(scope="session")
+def null() -> tuple[hag.SweepTable, hag.Policy]:
+    """A table of a world in which one config is best for every prompt, and what `fit` ships."""
+    table = draw(hag.SimulatedEngine(4, gap=0.0, config_effect=0.1), 150, 4)
+    return table, hag.fit(table)

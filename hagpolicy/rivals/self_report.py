@@ -93,17 +93,17 @@ class SelfReport(Rival):
         self._known = {} if self.cache is None else _read(self.cache)
 
     @classmethod
-    def from_results(cls, folder: str | Path, examples: int = 0) -> SelfReport:
-        """The rival from answers that were stored in `folder` as NAME.jsonl, without an LLM; examples by reward.
+    def from_results(cls, folder: str | Path, examples: int = 0, *, by_reward: bool = True) -> SelfReport:
+        """The rival from answers that were stored in `folder` as NAME.jsonl, without an LLM.
 
         Raises:
             InvalidInput: there is no such file.
         """
-        rival = cls(None, examples, by_reward=True)
+        rival = cls(None, examples)
         path = Path(folder) / f"{rival.name}.jsonl"
         if not path.exists():
             raise InvalidInput("folder", f"the file {path.name} in it", str(folder), "Run benchmarks/self_report.py.")
-        return cls(None, examples, by_reward=True, cache=path)
+        return cls(None, examples, by_reward=by_reward, cache=path)
 
     def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
         """See `Rival.choose`.

@@ -24,6 +24,7 @@ from record import Figure, arguments, bootstrap, figure, record
 from stub_server import StubProcess
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
+from hagpolicy.engines.openai_api import OpenAIEngine
 
 CLAIM = "Over HTTP, concurrency settles at no less than 90 % of the server's best rate."
 BLOCK = 40
@@ -51,7 +52,8 @@ def measure(slots: int, service: float, penalty: float, cells: int) -> tuple[np.
             for _, outcome in engine.stream(units(cells)):
                 if isinstance(outcome, Exception):
                     raise outcome
-            settled: int = engine.concurrency  # type: ignore[attr-defined]
+            assert isinstance(engine, OpenAIEngine)
+            settled = engine.concurrency
         finally:
             engine.close()
         done = np.sort([note["done"] for note in stub.record()])

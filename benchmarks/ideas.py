@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 from distill_static import teacher
-from record import Figure, arguments, figure, not_run, record
+from record import Figure, arguments, figure, record, stored
 from workload.tables import workload_table
 
 import hagpolicy as hag
 from hagpolicy.encoders.precomputed import with_vectors
-from hagpolicy.errors import HagError
 from hagpolicy.graphs.builder import GraphBuilder
 from hagpolicy.learners.base import FittedLearner, Learner, Scaling
 from hagpolicy.learners.blend import Blend
@@ -157,12 +156,9 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
 
 def main() -> int:
     args = arguments(STATEMENT)
-    if args.data is None:
-        return not_run("ideas", STATEMENT, "it needs the workload's prompts: --data DIR", args)
-    try:
-        table = workload_table(args.data)
-    except (HagError, FileNotFoundError) as error:
-        return not_run("ideas", STATEMENT, f"what it reads is not stored: {error}", args)
+    table = stored(workload_table, "ideas", STATEMENT, args)
+    if table is None:
+        return 0
     table = table.take(table.complete)
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 8 == 0)

@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from plots import gain_plot
-from record import RESULTS, Figure, arguments, figure, not_run, record
+from record import RESULTS, Figure, arguments, figure, record, stored
 from studies import PLAIN, STUDIES, Study
 
 import hagpolicy as hag
-from hagpolicy.errors import HagError
 from hagpolicy.results import Estimate, Evaluation
+from hagpolicy.rivals import Rival
 
 AFTERWARDS = (
     "Comparisons of the policy with a rival are point estimates. The learner and the reference were changed after a "
@@ -41,17 +43,20 @@ def main() -> int:
     return missed
 
 
+def prepared(study: Study, data: Path) -> tuple[hag.SweepTable, list[str | Rival]]:
+    """The stored sweep, and the rivals of its ladder with what was measured for them."""
+    table = study.table(data)
+    own = ["generation_config"] if table.default is not None else []
+    return table, [*own, *PLAIN, *study.rivals(table)]
+
+
 def run(study: Study, args: argparse.Namespace) -> int:
     """Fit one study and record its ladders."""
     claim = f"quality_{study.name}"
-    if args.data is None:
-        return not_run(claim, study.statement, "it needs the prompts: --data DIR", args)
-    try:
-        table = study.table(args.data)
-        own = ["generation_config"] if table.default is not None else []
-        rivals = [*own, *PLAIN, *study.rivals(table)]
-    except (HagError, FileNotFoundError) as error:
-        return not_run(claim, study.statement, f"what it reads is not stored: {error}", args)
+    found = stored(partial(prepared, study), claim, study.statement, args)
+    if found is None:
+        return 0
+    table, rivals = found
     started = time.perf_counter()
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 4 == 0)
@@ -150,12 +155,9 @@ def single_tasks(args: argparse.Namespace) -> int:
     """Each task of the workload alone: most often there is nothing to be won."""
     claim, statement = "quality_single_tasks", "Mean reward, each task of the mixed workload alone, SmolLM2-135M"
     study = STUDIES[0]
-    if args.data is None:
-        return not_run(claim, statement, "it needs the prompts: --data DIR", args)
-    try:
-        table = study.table(args.data)
-    except (HagError, FileNotFoundError) as error:
-        return not_run(claim, statement, f"what it reads is not stored: {error}", args)
+    table = stored(study.table, claim, statement, args)
+    if table is None:
+        return 0
     figures: list[Figure] = []
     notes: list[str] = []
     for task in dict.fromkeys(table.tasks):

@@ -17,11 +17,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from hagpolicy.errors import HagError
 from hagpolicy.results import Evaluation
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
@@ -139,6 +142,19 @@ def not_run(claim: str, statement: str, reason: str, args: argparse.Namespace) -
     if not args.quick and not (RESULTS / f"{claim}.json").exists():
         _write(claim, {"status": "not run", "statement": statement, "reason": reason, "figures": []})
     return 0
+
+
+def stored(read: Callable[[Path], T], claim: str, statement: str, args: argparse.Namespace) -> T | None:
+    """What `read` makes of the folder of public data; None, with `not_run` said, without one or where the sweep is
+    not stored."""
+    if args.data is None:
+        not_run(claim, statement, "it needs the prompts: --data DIR", args)
+        return None
+    try:
+        return read(args.data)
+    except (HagError, FileNotFoundError) as error:
+        not_run(claim, statement, f"what it reads is not stored: {error}", args)
+        return None
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -13,7 +13,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from record import Figure, arguments, figure, not_run, record
+from record import Figure, arguments, figure, record, stored
 from threadpoolctl import threadpool_limits
 from workload.tables import workload_table
 
@@ -21,7 +21,6 @@ from hagpolicy import SweepTable
 from hagpolicy.bootstrap import GroupBootstrap
 from hagpolicy.crossfit import Training, cross_fit
 from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.errors import HagError
 from hagpolicy.estimates import crossfit_sbs, fold_numbers
 from hagpolicy.evaluation import N_FOLDS
 from hagpolicy.fitting import MARGINS
@@ -69,12 +68,9 @@ def _gain(name: str, estimate: Estimate) -> Figure:
 
 def main() -> int:
     args = arguments(STATEMENT)
-    if args.data is None:
-        return not_run("reference", STATEMENT, "it needs the workload's prompts: --data DIR", args)
-    try:
-        table = workload_table(args.data)
-    except (HagError, FileNotFoundError) as error:
-        return not_run("reference", STATEMENT, f"what it reads is not stored: {error}", args)
+    table = stored(workload_table, "reference", STATEMENT, args)
+    if table is None:
+        return 0
     table = table.take(table.complete)
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 4 == 0)

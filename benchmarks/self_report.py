@@ -4,7 +4,8 @@
 
 Stores the answers (`benchmarks/results/self_report/`), from which `SelfReport.from_results` makes the rivals of
 the ladders without an LLM; asks only what is not stored. Examples come from the training part of each fold of
-`fit`, labelled by mean reward. The prompts of the budgets table are asked too.
+`fit`, labelled by mean reward. The prompts of the budgets table are asked too, and those of the drafting table, with
+the fastest configs as examples.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-
 import numpy as np
 from asking import EXAMPLES, cost, file_of, finished, per_prompt, said, smollm2, worth
-from record import Figure, arguments, not_run, record
+from drafted import drafting_table
+from record import Figure, arguments, figure, not_run, record
+from studies import SECONDS
 from workload.tables import budgets_table, workload_table
 
 from hagpolicy import SweepTable, fit
@@ -38,10 +40,11 @@ def main() -> int:
     if args.data is None:
         return not_run("self_report", STATEMENT, "it needs the workload's prompts: --data DIR", args)
     workload, budgets = finished(workload_table, args.data), finished(budgets_table, args.data)
+    drafts = finished(drafting_table, args.data)
     if workload is None:
         return not_run("self_report", STATEMENT, "the workload's sweep is not stored, or not finished", args)
     if args.quick:
-        workload, budgets = workload.take(np.arange(len(workload.prompts)) % 60 == 0), None
+        workload, budgets, drafts = workload.take(np.arange(len(workload.prompts)) % 60 == 0), None, None
     figures: list[Figure] = []
     engine = None
     for examples in (0, EXAMPLES):
@@ -51,14 +54,28 @@ def main() -> int:
         figures += asked(rival, workload, measure=not args.quick)
         if budgets is not None:
             fold_by_fold(rival, budgets)
+        if drafts is not None:
+            of_time = SelfReport(rival.engine, examples, cache=file_of(rival))
+            figures += of_drafts(of_time, drafts)
+            rival.engine = of_time.engine
         engine = rival.engine
     return record("self_report", STATEMENT, figures, args, notes(workload, budgets))
 
 
-def fold_by_fold(rival: SelfReport, table: SweepTable) -> np.ndarray:
+def fold_by_fold(rival: SelfReport, table: SweepTable, objective: str = "reward") -> np.ndarray:
     """int64 (n_prompts,): the rival's choices on the folds of `fit`, -1 where it falls back."""
     folds = fold_numbers(table.groups, N_FOLDS, SEED)
-    return crossfit_rival(rival, table, table.common_means, folds, SEED).indices
+    return crossfit_rival(rival, table, framed(table, get_objectives(objective)).Y(0), folds, SEED).indices
+
+
+def of_drafts(rival: SelfReport, table: SweepTable) -> list[Figure]:
+    """Which way of drafting the LLM names; what that is worth stands in the ladder of seconds."""
+    choices = fold_by_fold(rival, table, SECONDS)
+    most = np.bincount(choices + 1).max() / len(choices)
+    return [
+        figure(f"{rival.name}, drafting: not well formed, falls back to SBS", np.mean(choices < 0), unit="share"),
+        figure(f"{rival.name}, drafting: the choice named most", most, unit="share"),
+    ]
 
 
 def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure]:

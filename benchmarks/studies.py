@@ -20,6 +20,7 @@ from hagpolicy.rivals.self_report import SelfReport
 from hagpolicy.rivals.turn import BEST_OF, Turn
 
 PRICES = "0,0.0005,0.001,0.002,0.004"
+SECONDS = "price/second@1"
 PLAIN = ("task_lookup", "nearest", "argmax")
 TURN = RESULTS / "turn" / "smollm2.json"
 SAID = RESULTS / "self_report"
@@ -52,12 +53,17 @@ def on_smollm2(table: SweepTable) -> Sequence[Rival]:
     return [Turn.from_results(TURN), *reports()]
 
 
-def reports() -> list[Rival]:
+def of_seconds(table: SweepTable) -> Sequence[Rival]:
+    """The model's own reports, its examples the fastest configs: rewards hardly differ."""
+    return reports(by_reward=False)
+
+
+def reports(*, by_reward: bool = True) -> list[Rival]:
     """The model's own reports that are stored; a kind that was not asked for yet is missing from the ladder."""
     made: list[Rival] = []
     for examples in (0, EXAMPLES):
         try:
-            made.append(SelfReport.from_results(SAID, examples))
+            made.append(SelfReport.from_results(SAID, examples, by_reward=by_reward))
         except InvalidInput as error:
             print(f"without that line: {error}")
     return made
@@ -83,7 +89,8 @@ STUDIES = (
         "Seconds of an answer with and without drafting by prompt lookup, greedy, batch 1, SmolLM2-135M; "
         "a second costs 1, so differences are seconds",
         drafting_table,
-        "price/second@1",
+        SECONDS,
+        of_seconds,
         counts="seconds with drafting",
     ),
     Study(

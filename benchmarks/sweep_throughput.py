@@ -19,6 +19,7 @@ import copy
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -159,7 +160,7 @@ class Ways:
                     raise SystemExit("continuous batching stopped by itself")
         return sum(done.values())
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch's own has no types
     def floor(self) -> int:
         """The bare forward passes of the unit. Returns 0 tokens: nothing is chosen."""
         model, ids = self.engine.model, torch.full((1, 1), 5, device=self.engine.model.device)
@@ -211,8 +212,8 @@ def measured(engine: Any, args: argparse.Namespace) -> tuple[list[Row], int, int
         todo: dict[str, Way] = {
             "mixed": lambda: ways.mixed(unit),
             "mixed, end tokens ignored": lambda: ways.mixed(unit[: len(unit) // 2], endless=True),
-            "a": lambda some=some: ways.generate(some, 1),  # type: ignore[misc]
-            "b": lambda some=some: ways.generate(some, SAMPLES),  # type: ignore[misc]
+            "a": partial(ways.generate, some, 1),
+            "b": partial(ways.generate, some, SAMPLES),
             "c": lambda: ways.continuous(said),
             "mixed, cells of (c)": lambda: ways.mixed(said),
             "floor": ways.floor,

@@ -94,9 +94,7 @@ def fit(arguments: Namespace) -> int:
         arguments.encoder,
         learner,
         objective=arguments.objective,
-        rivals=None
-        if arguments.rivals is None
-        else [name.strip() for name in arguments.rivals.split(",") if name.strip()],
+        rivals=arguments.rivals,
         near_duplicates=arguments.near_duplicates,
         seed=arguments.seed,
     )

@@ -171,6 +171,10 @@ def _sweep(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--quiet", action="store_true", help="no forecast and no bar on stderr, only warnings and errors")
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _fit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("folder", help="of a sweep")
     verb.add_argument("--out", required=True, metavar="POLICY", help="folder for the policy")
@@ -188,6 +192,7 @@ def _fit(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--rivals",
+        type=_names,
         metavar="NAMES",
         help="other ways to choose, compared: task_lookup, nearest (the default), argmax",
     )

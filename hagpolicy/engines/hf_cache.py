@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 __all__ = ["RoomyLayer", "plain", "roomy_cache"]
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # its base has no types
     """A `DynamicLayer` whose keys and values are a window into buffers (rows, heads, columns, size).
 
     The window ends at the newest token and begins where the caller says that no row needs more. What

@@ -54,7 +54,7 @@ class Decoded:
         return sum(one.rows for one in self.passes if not one.prefill)
 
 
-@torch.inference_mode()  # type: ignore[untyped-decorator]
+@torch.inference_mode()  # type: ignore[untyped-decorator]  # torch's own has no types
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],

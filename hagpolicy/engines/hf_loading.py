@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,12 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
     try:
         if path.suffix == ".gguf":
             model, tokenizer = _from_gguf(path, kind, None if cache is None else Path(cache))
-            weights: Callable[[], str] = lambda: digest_file(path)  # noqa: E731
+            weights: Callable[[], str] = partial(digest_file, path)
         else:
             where = {"revision": revision} if revision is not None else {}
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **where)
-            weights = (lambda: folder_digest(path)) if local else (lambda: _hub_digest(model))
+            weights = partial(folder_digest, path) if local else partial(_hub_digest, model)
     # Each loader has error types of its own (safetensors, tokenizers, gguf), some of them bare exceptions.
     except Exception as error:
         raise EngineError(f"transformers could not load {source!r}: {error}") from error

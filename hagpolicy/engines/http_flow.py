@@ -183,7 +183,7 @@ def flow(
         outcome: list[Completion] | Exception = EngineError("the engine was closed")
         try:
             outcome = await work(unit, begin)
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is the unit's outcome, and the stream goes on
             outcome = error
         finally:
             # Of a unit that failed as a whole, some cells never began; none of them waits any more.

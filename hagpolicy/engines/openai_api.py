@@ -213,7 +213,7 @@ class OpenAIEngine(Engine):
         try:
             async with asyncio.TaskGroup() as group:
                 tasks += [group.create_task(self._asking.cells([unit[row] for row in rows], begun)) for rows in jobs]
-        except ExceptionGroup as several:
+        except ExceptionGroup as several:  # a task group raises nothing else; the first failure stopped the others
             failure = several.exceptions[0]
         for rows, task in zip(jobs, tasks, strict=True):
             if not task.cancelled() and task.exception() is None:

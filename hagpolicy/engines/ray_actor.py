@@ -83,7 +83,7 @@ class EngineHolder:
             fingerprint = dict(engine.fingerprint)
         except HagError:
             raise
-        except Exception as error:
+        except Exception as error:  # loaders raise what they like, and not all of it can be pickled
             raise EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}") from None
         node = require("ray", "cluster", "sweeping on Ray").get_runtime_context().get_node_id()
         return Facts(engine.name, engine.unit_cells, fingerprint, node, platform.node(), os.getpid())

@@ -1,73 +1,20 @@
-"""The engine for OpenAI-compatible servers, against a real server process that fails on demand."""
+"""The engine over HTTP: what is sent, how answers are read, and which server it is."""
 
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
-import textwrap
-import threading
-import time
 import traceback
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from stub_server import StubProcess
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.dialects.servers import SERVERS
 from hagpolicy.engines.http_answers import read_answers
-from hagpolicy.engines.http_client import Client, Key, is_official
-from hagpolicy.engines.http_retry import Backoff, Patience, Trouble, retry_after
-from hagpolicy.engines.openai_api import OpenAIEngine
+from hagpolicy.engines.http_client import is_official
 from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
 
 pytest.importorskip("openai")
-KEY = "sk-proj-4f9aQ7zLmXw2"
-SHORT = Patience(attempts=3, first=0.02, longest=0.05, total=5.0)
-WARM = DecodingConfig(temperature=0.7)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StubProcess]:
-    with StubProcess(service=0.005) as process:
-        yield process
-
-
-@pytest.fixture
-def stub(server: StubProcess) -> StubProcess:
-    server.clear()
-    return server
-
-
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes engines with little patience, and closes them."""
-    monkeypatch.setenv("HAG_TEST_KEY", KEY)
-    made: list[OpenAIEngine] = []
-
-    def connect(url: str, timeout: float = 20.0, patience: Patience = SHORT, **options: Any) -> OpenAIEngine:
-        client = Client(url, Key("HAG_TEST_KEY", needed=False), timeout=timeout, connections=64)
-        made.append(OpenAIEngine(client, "stub", patience=patience, **options))
-        return made[-1]
-
-    yield connect
-    for engine in made:
-        engine.close()
-
-
-def cell(text: str, config: DecodingConfig = WARM, seed: int = 5, limit: int = 16) -> Request:
-    return Request(Prompt(text), config, 0, seed, limit)
-
-
-def said(request: Request) -> str:
-    return f"{request.seed if request.config.temperature else '-'} {request.config.temperature} {request.prompt.text}"
-
-
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hagpolicy")]
+from openai_cells import HOT, KEY, WARM, cell, own_threads, said
 
 
 def test_cells_come_back_in_their_order(stub, engines) -> None:
@@ -78,160 +25,6 @@ def test_cells_come_back_in_their_order(stub, engines) -> None:
     assert {(c.finish, c.tokens, c.prompt_tokens, c.error) for c in completions} == {("stop", 7, 1, None)}
     assert all(completion.seconds > 0.0 for completion in completions)
     assert all(completion.receipt == {} for completion in completions)
-
-
-def test_units_are_drawn_as_there_is_room_and_all_come_back(stub, engines) -> None:
-    drawn = 0
-
-    def units() -> Iterator[list[Request]]:
-        nonlocal drawn
-        for number in range(60):
-            drawn += 1
-            yield [cell(f"unit {number} cell {at}", seed=at) for at in range(4)]
-
-    engine = engines(stub.url, max_concurrency=4)
-    outcomes = {}
-    for number, outcome in engine.stream(units()):
-        # Those that are back, those in flight and twice as many beside; and one that is half begun.
-        assert drawn <= len(outcomes) + 1 + 12
-        outcomes[number] = [completion.text for completion in outcome]
-    assert outcomes == {n: [f"{at} 0.7 unit {n} cell {at}" for at in range(4)] for n in range(60)}
-    assert max(note["active"] for note in stub.record()) <= 4
-
-
-PASSING = [408, 409, 425, 429, 500, 502, 503, 529, "reset", "cut", "half", "html", "empty", "few"]
-
-
-@pytest.mark.parametrize("fault", PASSING)
-def test_what_fails_for_the_moment_is_tried_again(stub, engines, fault) -> None:
-    unit = [cell(f"[[{fault} ok]] flaky"), cell("steady")]
-    completions = engines(stub.url).generate(unit)
-    assert [completion.text for completion in completions] == [said(request) for request in unit]
-    words = [note["word"] for note in stub.record() if "flaky" in str(note["body"])]
-    assert words == [str(fault), "ok"]
-
-
-def test_a_request_without_an_answer_is_given_up_and_tried_again(stub, engines) -> None:
-    [completion] = engines(stub.url, timeout=0.3).generate([cell("[[hang ok]] slow")])
-    assert completion.finish == "stop"
-    assert [note["gone"] for note in stub.record()] == [True, False]
-
-
-@pytest.mark.parametrize("header", ["retry-after=0.4", "Retry-After-MS=400", "date=2"])
-def test_the_server_says_when_to_come_back(stub, engines, header) -> None:
-    [completion] = engines(stub.url).generate([cell(f"[[429;{header} ok]] later")])
-    assert completion.finish == "stop"
-    first, second = stub.record()
-    assert second["at"] >= first.get("date", first["done"] + 0.4)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, 0.0),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
-        ({"retry-after": "7", "retry-after-ms": "later"}, 7.0),
-        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 90.0),
-        ({"retry-after": "Thu, 01 Jan 1970 00:00:01 GMT"}, 0.0),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "nan"}, 0.0),
-        ({"retry-after": "inf"}, 0.0),
-        ({"retry-after": "Thu, 99 Nay 1970"}, 0.0),
-    ],
-)
-def test_waits_are_read_in_every_form(headers, seconds) -> None:
-    assert retry_after(headers, now=10.0) == seconds
-
-
-def test_waits_are_jittered_in_full_double_and_end() -> None:
-    backoff = Backoff(Patience(attempts=6, first=1.0, longest=4.0, total=100.0), seed=0)
-    asked = Trouble("refused", "busy", 2.0)
-    for attempt, cap in ((1, 1.0), (2, 2.0), (3, 4.0), (5, 4.0)):
-        waits = [backoff.wait(attempt, asked, 0.0) or 0.0 for _ in range(300)]
-        assert 2.0 <= min(waits) < 2.0 + 0.05 * cap
-        assert 2.0 + 0.95 * cap < max(waits) <= 2.0 + cap
-    assert backoff.wait(6, asked, 0.0) is None
-    assert backoff.wait(1, asked, 99.0) is None
-    assert backoff.wait(1, Trouble("cell", "wrong"), 0.0) is None
-
-
-def test_a_wait_beyond_all_patience_is_not_begun(stub, engines) -> None:
-    with pytest.raises(EngineError, match="wait 3600 s"):
-        engines(stub.url).generate([cell("[[429;retry-after=3600]] late")])
-    assert len(stub.record()) == 1
-
-
-@pytest.mark.parametrize(("fault", "attempts"), [(400, 1), (413, 1), (422, 1), (500, 3), ("half", 3), ("tool", 1)])
-def test_a_cell_that_never_works_is_marked_and_the_rest_goes_on(stub, engines, fault, attempts) -> None:
-    unit = [cell(f"good {at}") for at in range(6)]
-    unit.insert(3, cell(f"[[{fault}]] poison"))
-    completions = engines(stub.url).generate(unit)
-    assert [completion.finish for completion in completions] == ["stop"] * 3 + ["error"] + ["stop"] * 3
-    reason = completions[3].error or ""
-    assert str(fault) in reason or not isinstance(fault, int)
-    assert "poison" not in reason, "a server's message must not carry the prompt on"
-    assert len([note for note in stub.record() if "poison" in str(note["body"])]) == attempts
-
-
-def test_a_lone_cell_that_never_works_is_marked_while_the_server_lives(stub, engines) -> None:
-    [completion] = engines(stub.url).generate([cell("[[502]] alone")])
-    assert (completion.finish, completion.error) == ("error", completion.error)
-    assert "3 attempts" in (completion.error or "")
-
-
-def test_text_that_no_json_can_hold_marks_its_cell(stub, engines) -> None:
-    completions = engines(stub.url).generate([cell("half a character \ud800"), cell("whole")])
-    assert [completion.finish for completion in completions] == ["error", "stop"]
-
-
-@pytest.mark.parametrize("fault", ["503", "429", "500", "401", "402", "404", "403"])
-def test_a_server_that_serves_nobody_fails_the_unit(stub, engines, fault) -> None:
-    stub.set(every=fault)  # its list of models is gone as well
-    with pytest.raises(EngineError, match=fault) as caught:
-        engines(stub.url).generate([cell("a"), cell("b")])
-    assert stub.url in str(caught.value)
-    assert ("HAG_TEST_KEY" in str(caught.value)) == (fault == "401")
-
-
-def test_what_was_answered_before_the_server_was_given_up_is_kept(stub, engines) -> None:
-    unit = [cell("first"), *(cell(f"[[401]] {at}") for at in range(3))]
-    completions = engines(stub.url, max_concurrency=1).generate(unit)
-    assert [completion.finish for completion in completions] == ["stop", "error", "error", "error"]
-    assert all("401" in (completion.error or "") for completion in completions[1:])
-    with pytest.raises(EngineError, match="401"):
-        engines(stub.url).generate(unit[1:])
-
-
-def test_an_empty_account_is_no_wave_to_wait_for(stub, engines) -> None:
-    with pytest.raises(EngineError, match="429"):
-        engines(stub.url).generate([cell("[[429]] quota")])
-    assert len(stub.record()) == 1
-
-
-def test_content_that_is_forbidden_marks_its_cell_once_the_server_has_answered(stub, engines) -> None:
-    engine = engines(stub.url)
-    engine.generate([cell("a")])
-    assert engine.generate([cell("[[403]] b")])[0].finish == "error"
-
-
-def test_a_server_that_is_gone_fails_every_unit_and_names_its_address(engines) -> None:
-    with StubProcess() as process:
-        url = process.url
-        engine = engines(url)
-        engine.generate([cell("a")])
-    outcomes = dict(engine.stream([[cell(f"{unit} {at}") for at in range(9)] for unit in range(40)]))
-    assert sorted(outcomes) == list(range(40))
-    for outcome in outcomes.values():
-        assert isinstance(outcome, EngineError)
-        assert url in str(outcome)
-        assert "no connection" in str(outcome)
-
-
-def test_many_lost_in_a_row_are_the_server(stub, engines) -> None:
-    unit = [cell(f"[[502]] {at}") for at in range(30)]  # its list of models still works
-    with pytest.raises(EngineError, match="502"):
-        engines(stub.url).generate(unit)
 
 
 def test_the_key_is_nowhere(stub, engines, caplog) -> None:
@@ -307,9 +100,6 @@ def test_a_receipt_tells_what_was_not_honoured_as_sent(stub, engines) -> None:
     assert completion.receipt == {"repetition_penalty": "counts tokens of the answer only"}
     assert engine.unsupported(DecodingConfig(no_repeat_ngram_size=2)) == ["no_repeat_ngram_size"]
     assert engine.unsupported(DecodingConfig(top_k=3)) == []
-
-
-HOT = DecodingConfig(temperature=1.0)
 
 
 @pytest.mark.parametrize("kind", sorted(SERVERS.keys() - {"openai"}))
@@ -397,68 +187,6 @@ def test_the_official_api_is_known_by_its_address_and_not_asked_what_it_is(monke
     engine = load_engine("openai:gpt-x", key_env="HAG_TEST_KEY")
     engine.close()
     assert engine.fingerprint["server"] == "openai"
-
-
-def test_streams_share_one_thread_which_ends_with_the_engine(stub, engines) -> None:
-    engine = engines(stub.url)
-    assert own_threads() == []
-    one = engine.stream([[cell(f"a{at}")] for at in range(3)])
-    other = engine.stream([[cell(f"b{at}")] for at in range(3)])
-    texts = [next(stream)[1][0].text for stream in (one, other) for _ in range(3)]
-    assert engine.generate([cell("c")])[0].finish == "stop"
-    assert sorted(texts) == [f"5 0.7 {name}{at}" for name in "ab" for at in range(3)]
-    assert len(own_threads()) == 1
-    engine.close()
-    engine.close()
-    assert own_threads() == []
-    with pytest.raises(EngineError, match="closed"):
-        engine.generate([cell("d")])
-
-
-def test_closing_a_stream_ends_what_is_in_flight(engines) -> None:
-    with StubProcess(service=0.05) as stub:
-        engine = engines(stub.url)
-        stream = engine.stream([cell("quick")] if not at else [cell(f"[[hang]] {at}")] for at in range(50))
-        next(stream)
-        stream.close()
-        assert engine._asking.seeker.in_flight == 0
-        until = time.monotonic() + 10
-        while not all(note["gone"] for note in stub.record()[1:]) and time.monotonic() < until:
-            time.sleep(0.01)
-        seen = stub.record()
-        assert all(note["gone"] for note in seen[1:])
-        assert engine.generate([cell("after")])[0].text == "5 0.7 after"
-        assert len(stub.record()) == len(seen) + 1
-
-
-def test_a_process_that_forgets_its_engine_ends(stub) -> None:
-    code = f"""
-        import logging
-        from hagpolicy import DecodingConfig, Prompt, Request, load_engine
-        logging.disable(logging.WARNING)
-        engine = load_engine("openai:{stub.url}")
-        units = [[Request(Prompt(text), DecodingConfig(), 0, 1, 8)] for text in ("a", "[[hang]] b", "[[hang]] c")]
-        stream = engine.stream(units)
-        print(next(stream)[1][0].text)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1 1.0 a\n", "")
-
-
-def test_a_sweep_over_a_faulty_server_is_complete(stub, tmp_path: Path) -> None:
-    from hagpolicy import DecodingSpace, sweep
-    from hagpolicy.scorers import get_scorer
-
-    texts = [f"[[{word}]] say {at}" for at, word in enumerate(["ok", "reset ok", "429 ok", "half ok", "400", "cut ok"])]
-    engine = load_engine(f"openai:{stub.url}")
-    space = DecodingSpace.grid(temperature=[0.0, 0.5, 1.0])
-    try:
-        prompts = [Prompt(text, reference="5") for text in texts]
-        table = sweep(engine, prompts, space, get_scorer("numeric_match"), samples=2, out=tmp_path, progress=False)
-    finally:
-        engine.close()
-    assert sum(table.failures.values()) == 5  # of the prompt that is refused: 1 greedy and 4 sampled cells
-    assert all("400" in reason for reason in table.failures)
 
 
 @pytest.mark.parametrize(

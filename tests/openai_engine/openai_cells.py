@@ -1,0 +1,37 @@
+"""Cells, patience and names for the tests of the engine over HTTP."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hagpolicy import DecodingConfig, Prompt, Request
+from hagpolicy.engines.http_retry import Patience
+
+pytest.importorskip("openai")
+KEY = "sk-proj-4f9aQ7zLmXw2"
+
+
+SHORT = Patience(attempts=3, first=0.02, longest=0.05, total=5.0)
+
+
+WARM = DecodingConfig(temperature=0.7)
+
+
+def cell(text: str, config: DecodingConfig = WARM, seed: int = 5, limit: int = 16) -> Request:
+    return Request(Prompt(text), config, 0, seed, limit)
+
+
+def said(request: Request) -> str:
+    return f"{request.seed if request.config.temperature else '-'} {request.config.temperature} {request.prompt.text}"
+
+
+def own_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hagpolicy")]
+
+
+PASSING = [408, 409, 425, 429, 500, 502, 503, 529, "reset", "cut", "half", "html", "empty", "few"]
+
+
+HOT = DecodingConfig(temperature=1.0)

@@ -214,3 +214,11 @@ def test_the_share_that_fell_back_is_that_of_the_winning_encoder() -> None:
     policy = hag.fit(table, encoder=["static", "precomputed"], learner="ridge")
     assert policy.evaluation.candidate.name == "ridge on precomputed"
     assert policy.evaluation.fallbacks == pytest.approx(6 / 126)
+
+
+def test_a_rival_that_learns_nothing_is_judged_as_the_config_it_names() -> None:
+    world = hag.SimulatedEngine(4, gap=0.0, config_effect=0.02, space=SPACE)
+    evaluation = hag.fit(draw(world, 120, 2), learner="constant", rivals=["generation_config", "nearest"]).evaluation
+    default, same = evaluation.row("engine_default"), evaluation.row("generation_config")
+    assert (same.gain, same.gain_low, same.gain_high) == (default.gain, default.gain_low, default.gain_high)
+    assert (same.value, same.low, same.high) == (default.value, default.low, default.high)

@@ -232,8 +232,14 @@ def test_it_stands_in_the_ladder_with_its_fallbacks():
     from hagpolicy import fit
 
     policy = fit(table(), learner="constant", rivals=[SelfReport(Scripted())])
-    row = policy.evaluation.row("self_report")
-    assert row.value >= 0.0
+    row, found = policy.evaluation.row("self_report"), table()
+    songs = np.array([prompt.task == "song" for prompt in found.prompts])
+    assert row.note == f"fell back for {songs.mean():.0%}"
+    # What it names where it names something; elsewhere the single best config, which is judged on other prompts.
+    named = np.array([{"maths": 0, "story": 1}.get(prompt.task, -1) for prompt in found.prompts])
+    means = found.means[np.arange(len(named)), named]
+    sbs = policy.evaluation.row("sbs").value
+    assert row.value == pytest.approx((means[~songs].sum() + sbs * songs.sum()) / len(songs), abs=0.1)
 
 
 @pytest.mark.llm
@@ -245,6 +251,23 @@ def test_the_real_llm_is_asked_and_its_answer_counted(smollm):
     assert 1 <= answer.tokens <= 8
     assert answer.prompt_tokens > 50
     assert answer.seconds > 0.0
+
+
+def test_asking_is_paid_for_once_for_the_same_questions(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import asking
+
+    measured = []
+    monkeypatch.setattr(asking, "COSTS", tmp_path / "costs.json")
+    outcome = {"pairs": [[2.0, 0.001], [3.0, 0.001]], "batched": 0.5}
+    monkeypatch.setattr(asking, "_measured", lambda rival, questions, *_: measured.append(questions) or outcome)
+    questions = [[{"role": "user", "content": f"question {number}"}] for number in range(2)]
+    for asked in (questions, questions, questions[:1]):
+        figures = asking.cost("self_report", SelfReport(None), asked, ["a", "b"], lambda: None)
+    assert measured == [questions, questions[:1]]
+    ratio = next(item for item in figures if item.name.endswith("stage one, batch 1 / predict"))
+    assert ratio.value == pytest.approx(2500.0)
 
 
 def test_adapters_learn_labels_and_leave_the_model_as_it_was(tmp_path, monkeypatch):

@@ -167,3 +167,14 @@ def test_headroom_and_fit_say_the_same_of_the_same_line(null: tuple) -> None:
     assert found.sbs_over_default.high - found.sbs_over_default.low < 1.3 * (
         sbs.over_default.high - sbs.over_default.low
     )
+
+
+def test_exact_ties_are_no_gain_of_a_rounding_error() -> None:
+    """Every config is worth .3 at this price, and floating point says so to the 16th digit only."""
+    space = hag.DecodingSpace.grid(temperature=[0.2, 0.5, 0.9])
+    tokens = np.random.default_rng(0).integers(1, 60, (80, 3, 4)).astype(float)
+    table = table_of(0.3 + 0.001 * tokens, space, tokens=tokens)
+    found = hag.headroom(table, objective="price/token@0.001")
+    assert found.could_win_high.value == found.could_win_low.value == 0.0
+    evaluation = hag.fit(table, learner="constant", objective="price/token@0.001").evaluation
+    assert all(row.gap_closed is None for row in evaluation.rows)

@@ -225,6 +225,12 @@ def test_options_that_do_not_fit(options):
 def test_names_tell_the_kinds_apart():
     names = [SelfReport(None).name, SelfReport(None, 4).name, SelfReport(None, tuned=True).name]
     assert names == ["self_report", "self_report_4_shot", "self_report_tuned"]
+    # Asked plainly, the LLM knows nothing of the sweep: its choices do not err together.
+    assert [one.learns for one in (SelfReport(None), SelfReport(None, 4), SelfReport(None, tuned=True))] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_it_stands_in_the_ladder_with_its_fallbacks():

@@ -14,6 +14,7 @@ from hagpolicy.encoders.precomputed import with_vectors
 from hagpolicy.errors import InvalidInput
 from hagpolicy.learners.linear import Ridge
 from hagpolicy.prompts import as_prompts
+from hagpolicy.reporting.labels import row_words
 from hagpolicy.rivals import get_rival
 
 
@@ -47,6 +48,7 @@ def test_the_ladder_is_complete_and_in_order(strong: tuple) -> None:
     assert names == [
         "engine_default", "random", "sbs", "best_per_task", "nearest", "blend", "policy", "split_vbs", "naive_vbs",
     ]  # fmt: skip
+    assert [name for name in names if row_words(name) == name] == ["blend"]  # a learner keeps its own name
     sbs = strong[2].evaluation.row("sbs")
     assert sbs.gain == sbs.gain_low == sbs.gain_high == 0.0
 

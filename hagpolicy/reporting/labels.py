@@ -9,6 +9,7 @@ ROW_WORDS = {
     "random": "random configuration",
     "sbs": "single best configuration (SBS)",
     "best_per_task": "best configuration of each task",
+    "nearest": "best of the nearest prompts",
     "policy": "policy, as it ships",
     "split_vbs": "oracle, split samples",
     "naive_vbs": "oracle, same samples",

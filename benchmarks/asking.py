@@ -13,12 +13,12 @@ from record import RESULTS, Figure, bootstrap, figure
 
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
 from hagpolicy._digest import digest
-from hagpolicy.caveats import comparable
+from hagpolicy.analysis.checks import comparable
+from hagpolicy.analysis.comparison import Ladder
+from hagpolicy.data.prompts import Message
+from hagpolicy.data.tuning_text import SettingsText
 from hagpolicy.errors import HagError
-from hagpolicy.ladder import Ladder
-from hagpolicy.prompts import Message
-from hagpolicy.rivals.self_report import GREEDY, Answer, SelfReport
-from hagpolicy.settings_text import SettingsText
+from hagpolicy.fitting.baselines.self_report import GREEDY, Answer, SelfReport
 
 FOLDER = RESULTS / "self_report"
 COSTS = FOLDER / "costs.json"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy import Estimate
-from hagpolicy.bootstrap import GroupBootstrap, interval
+from hagpolicy.analysis.bootstrap import GroupBootstrap, interval
 
 DECILES = 10
 # Fewer cells than this make no bin of their own.

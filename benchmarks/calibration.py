@@ -17,16 +17,16 @@ from record import RESULTS, Figure, arguments, figure, record
 from threadpoolctl import threadpool_limits
 
 from hagpolicy import Estimate, SweepTable, load_table
-from hagpolicy.bootstrap import GroupBootstrap
-from hagpolicy.caveats import comparable
-from hagpolicy.crossfit import Training
-from hagpolicy.encoders import encode, get_encoder
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.checks import comparable
+from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.errors import StoreError
-from hagpolicy.estimates import choices_of, crossfit_sbs, fold_numbers, taken
-from hagpolicy.evaluation import N_FOLDS
-from hagpolicy.fitting import MARGINS
-from hagpolicy.learners import AUTO, get_learner
-from hagpolicy.objectives import framed, get_objectives
+from hagpolicy.fitting.crossfit import Training
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.fit import MARGINS
+from hagpolicy.fitting.learners.registry import AUTO, get_learner
 
 STATEMENT = "What the learners expect of prompts they have not seen, against what was achieved, by decile."
 FOLDER = RESULTS / "calibration"

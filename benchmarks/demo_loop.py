@@ -18,7 +18,7 @@ from typing import Any
 from record import arguments, figure, record
 
 import hagpolicy as hag
-from hagpolicy.demo import run_demo
+from hagpolicy.cli.demo import run_demo
 
 STATEMENT = "The whole loop on SmolLM2-135M-Instruct fits into 10 minutes on 2 cores, and a second run into 2"
 

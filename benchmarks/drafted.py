@@ -19,7 +19,7 @@ from workload import editing, scoring, tasks
 
 from hagpolicy import Completion, DecodingConfig, DecodingSpace, Prompt, SweepTable
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers import scorer_of
+from hagpolicy.scorers.registry import scorer_of
 
 FOLDER = RESULTS / "sweeps" / "drafting"
 DRAFTS = (0, 3, 10)

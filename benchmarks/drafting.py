@@ -41,8 +41,8 @@ from record import Figure, bootstrap, figure, not_run, record
 from transformers import DynamicCache
 
 from hagpolicy import Prompt, load_engine
-from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.engines.hf_alone import Alone, generate_apart
+from hagpolicy.engines.transformers.engine import TransformersEngine
+from hagpolicy.engines.transformers.generate import Alone, generate_apart
 
 STATEMENT = "What drafting by prompt lookup saves and costs, by task, on SmolLM2-135M-Instruct at batch 1 on a CPU."
 SEED = 20261123

@@ -17,7 +17,7 @@ from drafting import load, pass_seconds
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from hagpolicy import DecodingConfig
-from hagpolicy.engines.hf_decode import decode
+from hagpolicy.engines.transformers.decode import decode
 
 LENGTHS = (1, 2, 3, 5, 7, 10, 20)
 

@@ -11,7 +11,7 @@ import random
 from record import RESULTS, arguments, figure, record
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, fit, headroom, load_engine, sweep
-from hagpolicy.demo import CONFIGS, MAX_TOKENS, SCORERS, demo_prompts
+from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SCORERS, demo_prompts
 
 STATEMENT = "What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96."
 FOLDER = RESULTS / "sweeps" / "enlarged_demo"

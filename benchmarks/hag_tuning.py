@@ -30,13 +30,13 @@ from workload.tables import workload_table
 
 import hagpolicy as hag
 from hagpolicy._digest import digest_file
-from hagpolicy.bootstrap import GroupBootstrap
-from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.estimates import fold_numbers
-from hagpolicy.ladder import Ladder, shared_ladder
-from hagpolicy.objectives import Frame, framed, get_objectives
-from hagpolicy.rivals.self_report import SelfReport
-from hagpolicy.settings_text import SettingsText
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.comparison import Ladder, shared_ladder
+from hagpolicy.analysis.estimates import fold_numbers
+from hagpolicy.analysis.objectives import Frame, framed, get_objectives
+from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.engines.transformers.engine import TransformersEngine
+from hagpolicy.fitting.baselines.self_report import SelfReport
 
 STATEMENT = (
     "What SmolLM2-135M-Instruct gains when it is tuned to write its own settings, beside a policy, on one split."

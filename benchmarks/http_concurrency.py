@@ -24,7 +24,7 @@ from record import Figure, arguments, bootstrap, figure, record
 from stub_server import StubProcess
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
-from hagpolicy.engines.openai_api import OpenAIEngine
+from hagpolicy.engines.openai.engine import OpenAIEngine
 
 CLAIM = "Over HTTP, concurrency settles at no less than 90 % of the server's best rate."
 BLOCK = 40

@@ -23,10 +23,10 @@ from record import Figure, arguments, figure, record, stored
 from workload.tables import workload_table
 
 import hagpolicy as hag
-from hagpolicy.encoders.precomputed import with_vectors
-from hagpolicy.graphs.builder import GraphBuilder
-from hagpolicy.learners.base import FittedLearner, Learner, Scaling
-from hagpolicy.learners.blend import Blend
+from hagpolicy.fitting.encoders.precomputed import with_vectors
+from hagpolicy.fitting.graphs.builder import GraphBuilder
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling
+from hagpolicy.fitting.learners.blend import Blend
 
 STATEMENT = "What other encoders, learners and spaces gain over SBS on the mixed workload (exploration, many looks)."
 OBJECTIVE = "price/token@0,0.001"
@@ -76,7 +76,7 @@ class _Soft(FittedLearner):
         return np.asarray(odds / odds.sum(axis=1, keepdims=True) @ self.means)
 
     def export(self, graph: GraphBuilder, features: str) -> str:
-        from hagpolicy.graphs.builder import DOUBLE
+        from hagpolicy.fitting.graphs.builder import DOUBLE
 
         product = graph.node("MatMul", [graph.cast(features, DOUBLE), graph.constant(self.weights, "weights")])
         logits = graph.node("Add", [product, graph.constant(self.intercept, "intercept")])
@@ -118,7 +118,7 @@ def hidden_vectors(prompts: Sequence[hag.Prompt]) -> dict[str, np.ndarray]:
 
 def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
     """Each idea by its name, as what fits it."""
-    from hagpolicy.encoders import encode, get_encoder
+    from hagpolicy.fitting.encoders.registry import encode, get_encoder
 
     def on(vectors: np.ndarray) -> hag.SweepTable:
         made = replace(table, prompts=tuple(with_vectors(table.prompts, vectors)))

@@ -26,7 +26,7 @@ from stronger import stronger_table
 from studies import PRICES
 
 import hagpolicy as hag
-from hagpolicy.learners import Learner
+from hagpolicy.fitting.learners.registry import Learner
 
 STATEMENT = "In simulated worlds the mean of three learners gains what the best of four competing ones gains"
 WAYS: dict[str, str | list[str | Learner]] = {"compete": ["ridge", "knn", "lightgbm", "mlp"], "blend": "blend"}

@@ -32,7 +32,7 @@ from record import RESULTS, Figure, bootstrap, figure, not_run, record
 from resumable import Row, resumed, share
 
 import hagpolicy as hag
-from hagpolicy.sizing import CLOSED, chance_to_prove, prompts_needed
+from hagpolicy.analysis.sizing import CLOSED, chance_to_prove, prompts_needed
 
 STORE = RESULTS / "learning_curve"
 STATEMENT = "More prompts prove smaller gains, and the stated rule says about how many it takes"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.engines.transformers.engine import TransformersEngine
 
 RANK, ALPHA, EPOCHS, BATCH, RATE, WARM_UP = 8, 16, 3, 8, 1e-3, 0.1
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -25,8 +25,9 @@ from pathlib import Path
 from record import Figure, arguments, figure, record
 
 import hagpolicy as hag
-from hagpolicy.store import SweepStore, load_table, tidying
-from hagpolicy.store.cells import View
+from hagpolicy.data.store import tidying
+from hagpolicy.data.store.cells import View
+from hagpolicy.data.store.loading import SweepStore, load_table
 from hagpolicy.sweeping import drive
 from hagpolicy.sweeping.plan import plan_work
 

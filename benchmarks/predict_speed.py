@@ -27,13 +27,13 @@ from record import arguments, bootstrap, figure, record
 from tokenizers import Tokenizer
 
 from hagpolicy import DecodingSpace, Policy, SweepTable
-from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.exporting import export_policy, points_of
-from hagpolicy.graphs.novelty import fit_novelty
-from hagpolicy.learners import Learner, get_learner
-from hagpolicy.learners.trees import BoostedTrees
-from hagpolicy.objectives import framed, get_objectives
-from hagpolicy.prompts import as_prompts
+from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.data.prompts import as_prompts
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.export import export_policy, points_of
+from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.learners.registry import Learner, get_learner
+from hagpolicy.fitting.learners.trees import BoostedTrees
 from hagpolicy.results import Evaluation
 
 TARGETS: dict[str, tuple[str | Learner, float | None]] = {

@@ -20,8 +20,8 @@ from record import RESULTS, Figure, arguments, figure, record, stored
 from studies import PLAIN, STUDIES, Study
 
 import hagpolicy as hag
+from hagpolicy.fitting.baselines.registry import Rival
 from hagpolicy.results import Estimate, Evaluation
-from hagpolicy.rivals import Rival
 
 AFTERWARDS = (
     "Comparisons of the policy with a rival are point estimates. The learner and the reference were changed after a "

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 import hagpolicy as hag
+from hagpolicy.data.store.cells import View, stream_seed
+from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Completion, Engine, Request
-from hagpolicy.store.cells import View, stream_seed
-from hagpolicy.store.folder import SweepStore
-from hagpolicy.sweeping.strategy import Observed, get_strategy
+from hagpolicy.sweeping.strategies.base import Observed, get_strategy
 
 SHARE = 0.35
 Mask = Callable[[hag.SweepTable, int, int], hag.SweepTable]

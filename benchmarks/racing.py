@@ -33,7 +33,7 @@ from raced import SHARE, Replay, budget_of, strategy, uniform, winner
 from record import Figure, figure, record
 
 import hagpolicy as hag
-from hagpolicy.estimates import fold_numbers
+from hagpolicy.analysis.estimates import fold_numbers
 
 STORE = Path(__file__).parent / "results" / "racing"
 N_NEW = 600

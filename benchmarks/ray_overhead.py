@@ -60,7 +60,7 @@ def main() -> int:
         import ray
     except ImportError:
         return not_run("ray_overhead", STATEMENT, "Ray is not installed: pip install 'hagpolicy[cluster]'", args)
-    from hagpolicy.engines.ray_pool import RayEngine
+    from hagpolicy.engines.ray.engine import RayEngine
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Cores are what workers are counted by; three workers that wait need no core each.

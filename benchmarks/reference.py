@@ -18,16 +18,16 @@ from threadpoolctl import threadpool_limits
 from workload.tables import workload_table
 
 from hagpolicy import SweepTable
-from hagpolicy.bootstrap import GroupBootstrap
-from hagpolicy.crossfit import Training, cross_fit
-from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.estimates import crossfit_sbs, fold_numbers
-from hagpolicy.evaluation import N_FOLDS
-from hagpolicy.fitting import MARGINS
-from hagpolicy.gating import gate
-from hagpolicy.ladder import Ladder, ladder_of, shared_ladder
-from hagpolicy.learners import get_learner
-from hagpolicy.objectives import framed, get_objectives
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.comparison import Ladder, ladder_of, shared_ladder
+from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers
+from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.fitting.crossfit import Training, cross_fit
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.fit import MARGINS
+from hagpolicy.fitting.gate import gate
+from hagpolicy.fitting.learners.registry import get_learner
 from hagpolicy.results import Estimate
 
 STATEMENT = "What a policy and the engine's default gain over the single best config, by how that one is chosen."

@@ -22,14 +22,14 @@ from studies import SECONDS
 from workload.tables import budgets_table, workload_table
 
 from hagpolicy import SweepTable, fit
-from hagpolicy.bootstrap import GroupBootstrap
-from hagpolicy.estimates import fold_numbers
-from hagpolicy.evaluation import N_FOLDS
-from hagpolicy.ladder import ladder_of
-from hagpolicy.objectives import framed, get_objectives
-from hagpolicy.rivals import crossfit_rival
-from hagpolicy.rivals.self_report import SelfReport
-from hagpolicy.settings_text import SettingsText
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.comparison import ladder_of
+from hagpolicy.analysis.estimates import fold_numbers
+from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.fitting.baselines.registry import crossfit_rival
+from hagpolicy.fitting.baselines.self_report import SelfReport
 
 STATEMENT = "What SmolLM2-135M-Instruct gains by choosing its own settings when asked, and what asking costs."
 SEED = 0

@@ -1,6 +1,6 @@
 """Tables of sweeps that are stored without their prompts, which belong to public data sets.
 
-Of the sweep folder (`hagpolicy.store.folder`) only `sweep.json` and `cells/` are committed: a cell names its
+Of the sweep folder (`hagpolicy.data.store.folder`) only `sweep.json` and `cells/` are committed: a cell names its
 prompt by a digest, and holds the answer, its reward, tokens and seconds. The prompts are made again from `--data`
 and meet their cells by that digest; `prompts/` and `plans/` are left out, and the next `sweep` writes them anew
 without generating what is there.
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SweepTable
+from hagpolicy.data.store.cells import View
+from hagpolicy.data.store.loading import SweepStore, table_of
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers import scorer_of
-from hagpolicy.store import SweepStore, table_of
-from hagpolicy.store.cells import View
+from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.scoring import identity
 
 

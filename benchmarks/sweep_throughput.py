@@ -27,9 +27,9 @@ from record import Figure, arguments, bootstrap, figure, not_run, record
 from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
-from hagpolicy.engines import hf
-from hagpolicy.engines.hf_cache import roomy_cache
-from hagpolicy.engines.hf_forward import Pass, forward
+from hagpolicy.engines.transformers import engine as hf
+from hagpolicy.engines.transformers.cache import roomy_cache
+from hagpolicy.engines.transformers.forward import Pass, forward
 
 CPU = "On a CPU a unit of mixed cells runs at 8 times the tokens per second of one `generate` a cell, and 2 times that \
 of one `generate` a config, in at most 1.25 times the time of its bare forward passes."

@@ -15,9 +15,9 @@ import numpy as np
 from record import RESULTS, Figure, arguments, figure, not_run, record
 
 from hagpolicy import DecodingSpace, Prompt, load_engine
-from hagpolicy.demo import demo_prompts
-from hagpolicy.rivals.entropy import EntropyCurve, measure_entropy
-from hagpolicy.rivals.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_sampled, turning_point
+from hagpolicy.cli.demo import demo_prompts
+from hagpolicy.fitting.baselines.entropy import EntropyCurve, measure_entropy
+from hagpolicy.fitting.baselines.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_sampled, turning_point
 
 STATEMENT = "The temperature that TURN finds for SmolLM2-135M-Instruct without labels, and what finding it costs once."
 CURVE = RESULTS / "turn" / "smollm2.json"

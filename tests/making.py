@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hagpolicy.encoders import encode
-from hagpolicy.encoders.base import Encoder
-from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.encoders.static import StaticEncoder
-from hagpolicy.exporting import export_policy, points_of
-from hagpolicy.graphs.novelty import fit_novelty
-from hagpolicy.learners.base import Learner
-from hagpolicy.learners.linear import Affine, Constant
-from hagpolicy.objectives import framed, get_objectives
-from hagpolicy.policy import Policy
-from hagpolicy.prompts import Prompt, as_prompts
+from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.table import SweepTable
+from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
+from hagpolicy.fitting.encoders.registry import encode
+from hagpolicy.fitting.encoders.static import StaticEncoder
+from hagpolicy.fitting.export import export_policy, points_of
+from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.learners.base import Learner
+from hagpolicy.fitting.learners.linear import Affine, Constant
+from hagpolicy.policy.policy import Policy
 from hagpolicy.results import Estimate, Evaluation, EvaluationRow
-from hagpolicy.space import DecodingSpace
-from hagpolicy.table import SweepTable
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.1, 1.2])
 SUMS = [

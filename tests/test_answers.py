@@ -21,9 +21,9 @@ from hagpolicy import (
     rescore,
     sweep,
 )
-from hagpolicy.answers import AnswerCodes, answer_key, renumbered
+from hagpolicy.data.answers import AnswerCodes, answer_key, renumbered
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers import votes
+from hagpolicy.scorers.registry import votes
 from hagpolicy.sweeping import drive
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hagpolicy import load
 from hagpolicy._digest import digest, digest_bytes
-from hagpolicy.bundle import FORMAT_VERSION, Bundle, read_bundle, salted, write_bundle
-from hagpolicy.encoders.precomputed import PrecomputedEncoder
 from hagpolicy.errors import BundleError
-from hagpolicy.onnx_scan import scan
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
+from hagpolicy.policy.bundle import FORMAT_VERSION, Bundle, read_bundle, salted, write_bundle
+from hagpolicy.policy.onnx_scan import scan
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = ["README.md", "policy.json", "policy.onnx", "tokenizer.json"]

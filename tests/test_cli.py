@@ -13,8 +13,8 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.cli import main
 from hagpolicy.cli.commands import engine_options, fixed_fields, scorer_spec
-from hagpolicy.engines.simulated import SimulatedEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra, StoreError
+from hagpolicy.simulated import SimulatedEngine
 
 HEAVY = ("torch", "transformers", "pyarrow", "onnx", "lightgbm", "sklearn", "matplotlib", "jinja2", "scipy")
 SPACE = [

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.config import DecodingConfig
-from hagpolicy.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, demo_prompts, run_demo
-from hagpolicy.demo_words import WIDTH
+from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, demo_prompts, run_demo
+from hagpolicy.cli.demo_text import WIDTH
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
 from hagpolicy.engines.base import Completion, Engine, Request
-from hagpolicy.engines.simulated import SimulatedEngine
-from hagpolicy.scorers import scorer_of
-from hagpolicy.space import DecodingSpace
+from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.simulated import SimulatedEngine
 
 SPACE = DecodingSpace(DecodingConfig.from_dict(values) for values in CONFIGS)
 

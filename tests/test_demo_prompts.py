@@ -10,9 +10,9 @@ from importlib.resources import files
 
 import pytest
 
+from hagpolicy.data.prompts import normalised, read_prompts
 from hagpolicy.engines.base import Completion
-from hagpolicy.prompts import normalised, read_prompts
-from hagpolicy.scorers import checked_scores, scorer_of
+from hagpolicy.scorers.registry import checked_scores, scorer_of
 
 SCORERS = {
     "arithmetic": "numeric_match",

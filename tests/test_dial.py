@@ -10,8 +10,8 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.cli import main
-from hagpolicy.dial import Dial, Point
 from hagpolicy.errors import BundleError, InvalidInput
+from hagpolicy.policy.dial import Dial, Point
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.2])
 PRICES = "price/token@0,0.001,0.004"

@@ -8,8 +8,8 @@ import warnings
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.config import FIELDS, NEUTRAL
-from hagpolicy.dialects import DIALECTS, apply_hint, capabilities, idle_fields, keywords, render
+from hagpolicy.config.config import FIELDS, NEUTRAL
+from hagpolicy.config.render import DIALECTS, apply_hint, capabilities, idle_fields, keywords, render
 from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
 
 ENGINES = ["transformers", "vllm", "sglang", "openai", "llama_cpp", "ollama"]
@@ -215,7 +215,7 @@ def test_idle_fields():
 
 
 def test_dialects_need_nothing_installed():
-    loaded = "import sys, hagpolicy.dialects; print(sorted({'numpy', 'torch', 'transformers'} & set(sys.modules)))"
+    loaded = "import sys, hagpolicy.config.render; print(sorted({'numpy', 'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

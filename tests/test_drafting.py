@@ -12,10 +12,10 @@ import torch
 from tiny_llama import tiny_model, tiny_tokenizer
 
 from hagpolicy import Completion, DecodingConfig, Prompt, Request
-from hagpolicy.compose.calls import Call, groups
-from hagpolicy.decision import Decision
-from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.engines.hf_alone import generate_apart
+from hagpolicy.engines.transformers.engine import TransformersEngine
+from hagpolicy.engines.transformers.generate import generate_apart
+from hagpolicy.policy.decision import Decision
+from hagpolicy.serving.call import Call, groups
 
 QUESTION = Prompt("say red green blue red green blue red green")
 LONGER = Prompt("name three red colours . think step by step . why is the sky blue ? say hello again")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.encoders.static import StaticEncoder, _asset
+from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.feeds import HEAD_CHARS, TAIL_CHARS, TokenFeeds, chunks, cut, feeds_of
-from hagpolicy.prompts import Prompt, as_prompts
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.static import StaticEncoder, _asset
+from hagpolicy.policy.inputs import HEAD_CHARS, TAIL_CHARS, TokenFeeds, chunks, cut, feeds_of
 
 STATIC = StaticEncoder()
 CODE = "def f(x):\n    return x\n"

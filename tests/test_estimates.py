@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from hagpolicy.bootstrap import GroupBootstrap, Redrawn
-from hagpolicy.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
-from hagpolicy.ladder import Ladder
+from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn
+from hagpolicy.analysis.comparison import Ladder
+from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
+from hagpolicy.analysis.selection import select, select_family
 from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
-from hagpolicy.selection import select, select_family
 
 
 def test_bootstrap_interval_of_a_mean_is_as_wide_as_theory() -> None:

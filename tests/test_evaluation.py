@@ -10,12 +10,12 @@ import pytest
 from drawing import SPACE, draw, drawn, table_of
 
 import hagpolicy as hag
-from hagpolicy.encoders.precomputed import with_vectors
+from hagpolicy.data.prompts import as_prompts
 from hagpolicy.errors import InvalidInput
-from hagpolicy.learners.linear import Ridge
-from hagpolicy.prompts import as_prompts
+from hagpolicy.fitting.baselines.registry import get_rival
+from hagpolicy.fitting.encoders.precomputed import with_vectors
+from hagpolicy.fitting.learners.linear import Ridge
 from hagpolicy.reporting.labels import row_words
-from hagpolicy.rivals import get_rival
 
 
 def test_missing_cells_leave_the_prompt_out_and_are_never_zero(strong: tuple) -> None:

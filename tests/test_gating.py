@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.bootstrap import GroupBootstrap
-from hagpolicy.crossfit import Contender, Training, cross_fit
-from hagpolicy.encoders import encode, get_encoder
-from hagpolicy.gating import _unseen, gate
-from hagpolicy.ladder import ladder_of
-from hagpolicy.learners import get_learner
-from hagpolicy.objectives import framed, get_objectives
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.comparison import ladder_of
+from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.gate import _unseen, gate
+from hagpolicy.fitting.learners.registry import get_learner
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0])
 

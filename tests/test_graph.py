@@ -6,20 +6,20 @@ import making
 import numpy as np
 import pytest
 
-from hagpolicy.decision import picked
-from hagpolicy.dial import Dial, Point
-from hagpolicy.encoders import encode
-from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.encoders.static import StaticEncoder
+from hagpolicy.data.prompts import as_prompts
 from hagpolicy.errors import HagError, InvalidInput
-from hagpolicy.feeds import feeds_of
-from hagpolicy.graphs.builder import FLOAT, GraphBuilder
-from hagpolicy.graphs.novelty import fit_novelty
-from hagpolicy.graphs.policy_graph import Rule, check_parity, policy_graph
-from hagpolicy.learners import LEARNERS, get_learner
-from hagpolicy.learners.linear import Affine
-from hagpolicy.prompts import as_prompts
-from hagpolicy.session import open_session
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
+from hagpolicy.fitting.encoders.registry import encode
+from hagpolicy.fitting.encoders.static import StaticEncoder
+from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
+from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
+from hagpolicy.fitting.learners.linear import Affine
+from hagpolicy.fitting.learners.registry import LEARNERS, get_learner
+from hagpolicy.policy.decision import picked
+from hagpolicy.policy.dial import Dial, Point
+from hagpolicy.policy.inputs import feeds_of
+from hagpolicy.policy.session import open_session
 
 STATIC = StaticEncoder()
 OUTPUTS = ["values", "novelty", "choice"]

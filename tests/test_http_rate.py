@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hagpolicy.engines.http_rate import ConcurrencySeeker, Ticket, ladder
+from hagpolicy.engines.openai.concurrency import ConcurrencySeeker, Ticket, ladder
 
 Curve = Callable[[int], float]
 

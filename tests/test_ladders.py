@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.objectives import get_objectives
+from hagpolicy.analysis.objectives import get_objectives
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

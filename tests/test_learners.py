@@ -7,11 +7,11 @@ import onnxruntime
 import pytest
 
 from hagpolicy.errors import InvalidInput
-from hagpolicy.graphs.builder import DOUBLE, FLOAT, GraphBuilder
-from hagpolicy.learners import LEARNERS, get_learner, get_learners
-from hagpolicy.learners.base import FittedLearner
-from hagpolicy.learners.blend import Blend
-from hagpolicy.learners.trees import float32_below
+from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, GraphBuilder
+from hagpolicy.fitting.learners.base import FittedLearner
+from hagpolicy.fitting.learners.blend import Blend
+from hagpolicy.fitting.learners.registry import LEARNERS, get_learner, get_learners
+from hagpolicy.fitting.learners.trees import float32_below
 
 N, D, M = 150, 24, 5
 

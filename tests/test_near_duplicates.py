@@ -6,7 +6,7 @@ import numpy as np
 from drawing import SPACE
 
 import hagpolicy as hag
-from hagpolicy.near_duplicates import join_groups, similar_pairs
+from hagpolicy.data.near_duplicates import join_groups, similar_pairs
 
 
 def test_common_instructions_do_not_hide_what_is_alike() -> None:

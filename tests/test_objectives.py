@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.errors import InvalidInput
-from hagpolicy.objectives import framed, get_objectives
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, Prompt, load
-from hagpolicy.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.policy import Policy
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
+from hagpolicy.policy.policy import Policy
 
 SUM, LIST = making.SUMS[0], making.LISTS[0]
 SPACE = making.SPACE

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import hagpolicy as hag
 from hagpolicy import DecodingSpace, SweepTable, portfolio
+from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.maxima import maxima_of
+from hagpolicy.analysis.portfolio import _chosen
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import crossfit_sbs, fold_numbers, taken
-from hagpolicy.maxima import maxima_of
-from hagpolicy.portfolios import _chosen
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.5, 0.8, 1.1])
 GREEDY, COOL, WARM, HOT = range(4)

@@ -11,17 +11,17 @@ from scipy import stats
 from sweeping_world import SPACE, Counting, cells_of, run
 
 import hagpolicy as hag
+from hagpolicy.data.store.cells import stream_seed
+from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, ForeignSweep, InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.store.cells import stream_seed
-from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.budget import Budget
-from hagpolicy.sweeping.estimate import per_cell, student
-from hagpolicy.sweeping.outlook import first_units
+from hagpolicy.sweeping.forecast.estimate import per_cell, student
+from hagpolicy.sweeping.forecast.outlook import first_units
+from hagpolicy.sweeping.forecast.preview import preview
+from hagpolicy.sweeping.forecast.progress import Meter, Pace, Progress, duration, failure_words, kind_of
 from hagpolicy.sweeping.plan import plan_work
-from hagpolicy.sweeping.preview import preview
-from hagpolicy.sweeping.progress import Meter, Pace, Progress, duration, failure_words, kind_of
 
 
 def seen(engine, out, n=60, **options):
@@ -58,10 +58,10 @@ def test_a_probe_is_small_of_all_kinds_and_leaves_nothing(tmp_path):
 
 def test_a_slow_probe_ends_after_its_first_cells(tmp_path, monkeypatch):
     engine = Counting(seed=1)
-    monkeypatch.setattr("hagpolicy.sweeping.preview.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("hagpolicy.sweeping.forecast.preview.FIRST_SECONDS", 0.0)
     assert seen(engine, tmp_path / "s").source == "a probe of 16 cells"
     assert [len(unit) for unit in engine.units] == [4, 4, 4, 4]
-    monkeypatch.setattr("hagpolicy.sweeping.preview.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("hagpolicy.sweeping.forecast.preview.PROBE_SECONDS", 0.0)
     assert seen(engine, tmp_path / "s").source == "a probe of 4 cells"
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig
-from hagpolicy.engines.hf_rows import RowSettings, uniforms
-from hagpolicy.engines.hf_sampling import LONGER_LIST, SHORTLIST, choose, penalise, truncate
+from hagpolicy.engines.transformers.penalties import AnswerPenalty, penalty_processors
+from hagpolicy.engines.transformers.rows import RowSettings, uniforms
+from hagpolicy.engines.transformers.sampling import LONGER_LIST, SHORTLIST, choose, penalise, truncate
 from hagpolicy.errors import InvalidInput
-from hagpolicy.processors import AnswerPenalty, penalty_processors
 
 EVERY_SETTING = [
     {"temperature": 0.0},

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from hagpolicy.data.prompts import Prompt, as_prompts, read_prompts
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt, as_prompts, read_prompts
 
 
 def written(folder, *lines, encoding="utf-8"):

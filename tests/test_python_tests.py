@@ -17,8 +17,9 @@ import pytest
 from hagpolicy import Prompt
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.scorers import get_scorer, sandbox
-from hagpolicy.scorers.sandbox import Outcome, run_tests, seccomp_filter
+from hagpolicy.scorers.code import sandbox
+from hagpolicy.scorers.code.sandbox import Outcome, run_tests, seccomp_filter
+from hagpolicy.scorers.registry import get_scorer
 
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0\n"
 ASK = Prompt("Write a function add.", TESTS)

@@ -11,12 +11,12 @@ import pytest
 from sweeping_world import Counting, same
 
 import hagpolicy as hag
+from hagpolicy.analysis.estimates import additive_fit
+from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import additive_fit
-from hagpolicy.store.cells import View
-from hagpolicy.sweeping.race_worth import Worth, kinds_of
-from hagpolicy.sweeping.racing import rounds
-from hagpolicy.sweeping.strategy import Observed
+from hagpolicy.sweeping.strategies.base import Observed
+from hagpolicy.sweeping.strategies.posterior import Worth, kinds_of
+from hagpolicy.sweeping.strategies.racing import rounds
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -17,9 +17,9 @@ from ray_worlds import BROKEN, DEADLY, ODD, SPARED, Noted, Perilous, Sticky, Sti
 from sweeping_world import SPACE, cells_of, same
 
 from hagpolicy import DecodingConfig, DecodingSpace, SimulatedEngine, load_table, sweep
-from hagpolicy.engines import ray_crew
 from hagpolicy.engines.base import Request
-from hagpolicy.engines.ray_pool import RayEngine
+from hagpolicy.engines.ray import workers as ray_crew
+from hagpolicy.engines.ray.engine import RayEngine
 from hagpolicy.errors import EngineError, InvalidInput
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'hagpolicy[cluster]'")

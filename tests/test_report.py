@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy._files import json_text, write_text
+from hagpolicy.analysis.evaluation import headroom
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.evaluation import headroom
-from hagpolicy.fitting import fit
-from hagpolicy.output import json_text, write_text
-from hagpolicy.policy import Policy
+from hagpolicy.fitting.fit import fit
+from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting import write_report
 from hagpolicy.reporting.facts import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
 from hagpolicy.reporting.labels import config_words, signed
 from hagpolicy.reporting.plots import Line, interval_plot
 from hagpolicy.results import Estimate
-from hagpolicy.space import DecodingSpace
-from hagpolicy.table import SweepTable
 
 SPACE = DecodingSpace(
     [

@@ -11,7 +11,7 @@ from tiny_llama import WORDS, tiny_model, tiny_tokenizer
 from hagpolicy import Prompt
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.scorers import get_scorer, scorer_of
+from hagpolicy.scorers.registry import get_scorer, scorer_of
 from hagpolicy.scorers.reward_model import RewardModel, reward_quantiles
 
 torch = pytest.importorskip("torch")

@@ -9,13 +9,21 @@ import pytest
 from making import LISTS, SPACE, SUMS
 
 import hagpolicy as hag
+from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
 from hagpolicy.errors import InvalidInput
-from hagpolicy.estimates import crossfit_sbs, fold_numbers, taken
-from hagpolicy.rivals import RIVALS, Chosen, Rival, crossfit_rival, get_rival, get_rivals, neighbours
-from hagpolicy.rivals.fixed import Fixed, GenerationConfig
-from hagpolicy.rivals.neighbours import Argmax, Nearest
-from hagpolicy.rivals.tasks import TaskLookup
-from hagpolicy.rivals.turn import Turn
+from hagpolicy.fitting.baselines import neighbours
+from hagpolicy.fitting.baselines.fixed import Fixed, GenerationConfig
+from hagpolicy.fitting.baselines.neighbours import Argmax, Nearest
+from hagpolicy.fitting.baselines.registry import (
+    RIVALS,
+    Chosen,
+    Rival,
+    crossfit_rival,
+    get_rival,
+    get_rivals,
+)
+from hagpolicy.fitting.baselines.tasks import TaskLookup
+from hagpolicy.fitting.baselines.turn import Turn
 
 N = 240
 SAMPLED = hag.DecodingSpace.grid(temperature=[0.3, 0.7, 1.0], repetition_penalty=[1.0, 1.1, 1.2])
@@ -240,7 +248,7 @@ def test_rivals_by_name() -> None:
     with pytest.raises(InvalidInput, match=r"argmax, turn, self_report, got nearst\. Did you mean 'nearest'"):
         get_rival("nearst")
     for name in ("turn", "self_report"):
-        with pytest.raises(InvalidInput, match=rf"got {name}\. Make it: hagpolicy\.rivals\.{name}\."):
+        with pytest.raises(InvalidInput, match=rf"got {name}\. Make it: hagpolicy\.fitting\.baselines\.{name}\."):
             get_rival(name)
     with pytest.raises(InvalidInput, match="names that differ, got 'nearest' 2 times"):
         get_rivals(["nearest", Nearest(5)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.bootstrap import GroupBootstrap
+from hagpolicy.analysis.bootstrap import GroupBootstrap
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

@@ -12,8 +12,8 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
-from hagpolicy.rivals.entropy import EntropyCurve, measure_entropy
-from hagpolicy.rivals.turn import BEST_OF, TEMPERATURES, Turn, nearest_sampled, turning_point
+from hagpolicy.fitting.baselines.entropy import EntropyCurve, measure_entropy
+from hagpolicy.fitting.baselines.turn import BEST_OF, TEMPERATURES, Turn, nearest_sampled, turning_point
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -108,7 +108,7 @@ def tiny_engine() -> hag.Engine:
     pytest.importorskip("transformers")
     from tiny_llama import tiny_model, tiny_tokenizer
 
-    from hagpolicy.engines.hf import TransformersEngine
+    from hagpolicy.engines.transformers.engine import TransformersEngine
 
     return TransformersEngine(tiny_model(), tiny_tokenizer())
 
@@ -116,7 +116,7 @@ def tiny_engine() -> hag.Engine:
 def test_entropies_are_those_of_the_distributions_that_were_drawn_from() -> None:
     import torch
 
-    from hagpolicy.engines.hf_decode import decode
+    from hagpolicy.engines.transformers.decode import decode
 
     engine = tiny_engine()
     prompts = ["what is the sum of three", "say hello to red"]

@@ -11,7 +11,7 @@ from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget, Purse
-from hagpolicy.sweeping.strategy import Outcome
+from hagpolicy.sweeping.strategies.base import Outcome
 
 N_CELLS = 6 * (1 + 2 + 2 + 2)  # one deterministic config, two sampled ones and the default
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scoring import reason, score
 
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers import get_scorer
-from hagpolicy.scorers.choice import chosen_letter
-from hagpolicy.scorers.lists import listed_items
-from hagpolicy.scorers.numeric import final_number, numbers_in
+from hagpolicy.scorers.registry import get_scorer
+from hagpolicy.scorers.text.choice import chosen_letter
+from hagpolicy.scorers.text.lists import listed_items
+from hagpolicy.scorers.text.numeric import final_number, numbers_in
 
 # ------------------------------------------------------------------ exact_match
 

@@ -12,10 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring import reason, score
 
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt
-from hagpolicy.scorers import SCORERS, FunctionScorer, Score, Scorer, Weighted, checked_scores, get_scorer, scorer_of
+from hagpolicy.scorers.registry import (
+    SCORERS,
+    FunctionScorer,
+    Score,
+    Scorer,
+    Weighted,
+    checked_scores,
+    get_scorer,
+    scorer_of,
+)
 
 REFERENCES = {
     "exact_match": "Paris",

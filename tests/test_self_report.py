@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.table import SweepTable
+from hagpolicy.data.tuning_text import SettingsText
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.prompts import Prompt
-from hagpolicy.rivals.self_report import SelfReport
-from hagpolicy.settings_text import SettingsText
-from hagpolicy.space import DecodingSpace
-from hagpolicy.table import SweepTable
+from hagpolicy.fitting.baselines.self_report import SelfReport
 
 SPACE = DecodingSpace(
     [DecodingConfig(temperature=0.0), DecodingConfig(temperature=0.7), DecodingConfig(temperature=1.0, min_p=0.1)]
@@ -281,7 +281,7 @@ def test_adapters_learn_labels_and_leave_the_model_as_it_was(tmp_path, monkeypat
     torch = pytest.importorskip("torch")
     from tiny_llama import tiny_model, tiny_tokenizer
 
-    from hagpolicy.engines.hf import TransformersEngine
+    from hagpolicy.engines.transformers.engine import TransformersEngine
 
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     import lora

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from hagpolicy import DecodingConfig
-from hagpolicy.config import FIELDS, NEUTRAL
-from hagpolicy.dialects.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, request_body, server_lacks
+from hagpolicy.config.config import FIELDS, NEUTRAL
+from hagpolicy.config.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, request_body, server_lacks
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 
 BOLD = {

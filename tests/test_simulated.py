@@ -4,11 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
 from hagpolicy.engines.base import Request
-from hagpolicy.engines.simulated import THEMES, SimulatedEngine
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.space import DecodingSpace
+from hagpolicy.simulated import THEMES, SimulatedEngine
 
 SPACE = DecodingSpace.preset("standard")
 

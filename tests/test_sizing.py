@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.bootstrap import GroupBootstrap
-from hagpolicy.errors import InvalidInput
-from hagpolicy.results import Estimate
-from hagpolicy.selection import select
-from hagpolicy.sizing import (
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.selection import select
+from hagpolicy.analysis.sizing import (
     CLOSED,
     DETECTABLE_ERRORS,
     chance_to_prove,
@@ -20,6 +18,8 @@ from hagpolicy.sizing import (
     prompts_needed,
     size_up,
 )
+from hagpolicy.errors import InvalidInput
+from hagpolicy.results import Estimate
 
 
 def test_needed_prompts_grow_with_the_square() -> None:

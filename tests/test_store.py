@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
+from hagpolicy.data.store.cells import Plan, View, cell_key, stream_seed
+from hagpolicy.data.store.files import write_whole
+from hagpolicy.data.store.loading import SweepStore
+from hagpolicy.data.store.locks import FolderLock
 from hagpolicy.errors import StoreError, SweepLocked
-from hagpolicy.scorers import FunctionScorer
-from hagpolicy.store import SweepStore
-from hagpolicy.store.cells import Plan, View, cell_key, stream_seed
-from hagpolicy.store.files import write_whole
-from hagpolicy.store.locks import FolderLock
+from hagpolicy.scorers.registry import FunctionScorer
 from hagpolicy.sweeping.plan import pack
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])
@@ -151,7 +151,7 @@ def test_a_dead_process_leaves_no_lock_and_a_living_one_is_named(folder):
     code = """
         import sys
         from pathlib import Path
-        from hagpolicy.store.locks import FolderLock
+        from hagpolicy.data.store.locks import FolderLock
         lock = FolderLock(Path(sys.argv[1]))
         sys.stdout.write("held\\n")
         sys.stdout.flush()

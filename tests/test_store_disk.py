@@ -15,7 +15,7 @@ FULL_DISK = """
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, SimulatedEngine, load_table, sweep
     from hagpolicy.errors import StoreError
-    from hagpolicy.store.segments import decode
+    from hagpolicy.data.store.segments import decode
 
     drive.FLUSH_SECONDS = 0.0
     out, other = Path(sys.argv[1]), Path(sys.argv[2])
@@ -49,7 +49,7 @@ FULL_FOR_MERGING = """
     import contextlib, logging, sys
     from pathlib import Path
     import numpy as np
-    import hagpolicy.store.tidying as tidying
+    import hagpolicy.data.store.tidying as tidying
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, SimulatedEngine, load_table, sweep
 

@@ -16,13 +16,13 @@ import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 from sweeping_world import Counting, run, same
 
-import hagpolicy.store.locks as locks
+import hagpolicy.data.store.locks as locks
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import load_table, rescore
+from hagpolicy.data.store.files import LocalFiles, files_at
+from hagpolicy.data.store.loading import SweepStore
+from hagpolicy.data.store.segments import decode
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError, SweepLocked
-from hagpolicy.store import SweepStore
-from hagpolicy.store.files import LocalFiles, files_at
-from hagpolicy.store.segments import decode
 
 NUMBERS = itertools.count()
 
@@ -137,7 +137,7 @@ WORKER = """
     import sys
     from fsspec.implementations.dirfs import DirFileSystem
     import fsspec
-    import hagpolicy.store.locks as locks
+    import hagpolicy.data.store.locks as locks
     import hagpolicy.sweeping.drive as drive
     from hagpolicy.errors import SweepLocked
     sys.path.insert(0, sys.argv[2])

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sweeping_world import SPACE, Counting, cells_of, run, same
 
-import hagpolicy.store.tidying as tidying
+import hagpolicy.data.store.tidying as tidying
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import SimulatedEngine, load_table, rescore
-from hagpolicy.scorers import FunctionScorer
-from hagpolicy.store import SweepStore
-from hagpolicy.store.segments import decode, engine_of
+from hagpolicy.data.store.loading import SweepStore
+from hagpolicy.data.store.segments import decode, engine_of
+from hagpolicy.scorers.registry import FunctionScorer
 
 QUARTER = FunctionScorer(lambda text: 0.25, name="quarter", version="1")
 FIXTURE = Path(__file__).parent / "fixtures" / "sweep_v1"

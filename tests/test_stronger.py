@@ -15,11 +15,11 @@ import pyarrow.parquet
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, sweep
-from hagpolicy.engines import load_engine
+from hagpolicy.data.near_duplicates import similar_pairs
 from hagpolicy.engines.base import Completion
+from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import StoreError
-from hagpolicy.near_duplicates import similar_pairs
-from hagpolicy.scorers import scorer_of
+from hagpolicy.scorers.registry import scorer_of
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -8,7 +8,7 @@ from sweeping_world import SPACE, Counting, cells_of, run, same
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import SimulatedEngine, load_table, rescore, sweep
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers import FunctionScorer
+from hagpolicy.scorers.registry import FunctionScorer
 
 
 def test_a_sweep_fills_its_table_marks_the_default_and_draws_greedy_once(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_table, sweep
-from hagpolicy.store.segments import decode
+from hagpolicy.data.store.segments import decode
 
 N_PROMPTS, SAMPLES, N_KILLS = 80, 3, 10
 
@@ -21,8 +21,8 @@ WORKER = """
     import os, sys
     import fsspec
     from fsspec.implementations.dirfs import DirFileSystem
-    import hagpolicy.store.locks as locks
-    import hagpolicy.store.tidying as tidying
+    import hagpolicy.data.store.locks as locks
+    import hagpolicy.data.store.tidying as tidying
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, SimulatedEngine, sweep
 

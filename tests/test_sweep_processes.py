@@ -17,7 +17,7 @@ WORKER = """
     import sys
     import fsspec
     from fsspec.implementations.dirfs import DirFileSystem
-    import hagpolicy.store.locks as locks
+    import hagpolicy.data.store.locks as locks
     import hagpolicy.sweeping.drive as drive
     from hagpolicy.errors import SweepLocked
     sys.path.insert(0, sys.argv[1])

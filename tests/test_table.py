@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt
-from hagpolicy.space import DecodingSpace
-from hagpolicy.table import SweepTable
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 1.0])
 PROMPTS = ["one", "two", "three"]

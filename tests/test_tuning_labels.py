@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.table import SweepTable
+from hagpolicy.data.tuning_labels import best_labels
+from hagpolicy.data.tuning_text import SettingsText
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt
-from hagpolicy.settings_text import SettingsText
-from hagpolicy.space import DecodingSpace
-from hagpolicy.table import SweepTable
-from hagpolicy.tuning_labels import best_labels
 
 SPACE = DecodingSpace(
     [

@@ -16,11 +16,11 @@ from tiny_llama import tiny_tokenizer
 from vllm_facts import PATH, PLAIN, RELIED_ON, SAID, configs, facts, rendering
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_engine, load_table, sweep
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Request
-from hagpolicy.engines.vllm_offline import VLLMEngine
+from hagpolicy.engines.vllm import VLLMEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra
-from hagpolicy.prompts import Prompt
-from hagpolicy.scorers import get_scorer
+from hagpolicy.scorers.registry import get_scorer
 
 FACTS = json.loads(PATH.read_text("utf-8"))
 __version__ = FACTS["vllm"]  # the engine asks the package that its LLM comes from

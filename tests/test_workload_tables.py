@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from workload import scoring, tables
 
+from hagpolicy.data.store import segments
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers import scorer_of
-from hagpolicy.store import segments
+from hagpolicy.scorers.registry import scorer_of
 
 DATA = os.environ.get("HAGPOLICY_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="HAGPOLICY_DATA names no folder of public data")

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from hagpolicy import Prompt
-from hagpolicy.prompts import PromptLike
-from hagpolicy.scorers import FunctionScorer, Score
+from hagpolicy.data.prompts import PromptLike
+from hagpolicy.scorers.registry import FunctionScorer, Score
 from workload import examples, words
 from workload.examples import after
 

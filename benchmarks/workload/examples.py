@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hagpolicy.prompts import Message
+from hagpolicy.data.prompts import Message
 from workload import words
 
 

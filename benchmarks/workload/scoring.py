@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hagpolicy.scorers import FunctionScorer, Score
+from hagpolicy.scorers.registry import FunctionScorer, Score
 from workload.editing import EDIT, alike
 from workload.instructions import INSTRUCTIONS
 

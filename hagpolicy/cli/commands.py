@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import hagpolicy as hag
-from hagpolicy.bundle import check_target
+from hagpolicy._files import json_text
 from hagpolicy.errors import InvalidInput
-from hagpolicy.output import json_text
+from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.labels import config_words, signed
 
 DONE, PARTLY = 0, 1
@@ -26,7 +26,7 @@ _SECRET = re.compile(
 
 def demo(arguments: Namespace) -> int:
     """The whole loop on a small LLM."""
-    from hagpolicy.demo import run_demo
+    from hagpolicy.cli.demo import run_demo
 
     say = (lambda line="": None) if arguments.json else _say
     outcome = run_demo(arguments.out, arguments.engine, say=say, progress=not arguments.quiet)
@@ -37,14 +37,14 @@ def demo(arguments: Namespace) -> int:
 
 def sweep(arguments: Namespace) -> int:
     """Fill the cells of a sweep folder, or say what that would cost."""
-    from hagpolicy.sweeping.preview import preview
-    from hagpolicy.sweeping.progress import Meter
+    from hagpolicy.sweeping.forecast.preview import preview
+    from hagpolicy.sweeping.forecast.progress import Meter
     from hagpolicy.sweeping.run import held
 
     prompts = hag.read_prompts(arguments.prompts)
     scorer = scorer_spec(arguments.scorer)
     if scorer is None and arguments.engine.partition(":")[0] == "simulated":  # its world has a scorer of its own
-        from hagpolicy.engines.simulated import SimulatedScorer
+        from hagpolicy.simulated import SimulatedScorer
 
         scorer = SimulatedScorer()
     spec = {"engine": arguments.engine, **engine_options(arguments.engine_option)}

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hagpolicy.config import DecodingConfig
-from hagpolicy.prompts import Prompt
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.prompts import Prompt
 
 
 @dataclass(frozen=True)

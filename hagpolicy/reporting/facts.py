@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hagpolicy.caveats import comparable
-from hagpolicy.evaluation import Headroom
+from hagpolicy.analysis.checks import comparable
+from hagpolicy.analysis.evaluation import Headroom
+from hagpolicy.data.table import SweepTable
 from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
 from hagpolicy.reporting.plots import Line
 from hagpolicy.results import Estimate, Evaluation
-from hagpolicy.table import SweepTable
 
 if TYPE_CHECKING:
-    from hagpolicy.policy import Policy
+    from hagpolicy.policy.policy import Policy
 
 _PACKAGES = ("hagpolicy", "numpy", "onnxruntime", "tokenizers", "scikit-learn", "lightgbm", "torch", "transformers")
 N_EXAMPLES = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig
 
 ROW_WORDS = {
     "engine_default": "engine's default",

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy._extras import require
+from hagpolicy._files import write_text
+from hagpolicy.analysis.evaluation import Headroom
+from hagpolicy.analysis.evaluation import headroom as find_headroom
+from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.evaluation import Headroom
-from hagpolicy.evaluation import headroom as find_headroom
-from hagpolicy.output import write_text
 from hagpolicy.reporting import facts
 from hagpolicy.reporting.labels import config_words, signed, value_words
 from hagpolicy.reporting.plots import Line, interval_plot
 from hagpolicy.results import Estimate, Evaluation
-from hagpolicy.table import SweepTable
 
 if TYPE_CHECKING:
-    from hagpolicy.policy import Policy
+    from hagpolicy.policy.policy import Policy
 
 WIDE, NARROW = 760, 340
 

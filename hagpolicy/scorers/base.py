@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Completion
-from hagpolicy.prompts import Prompt
 
 
 @dataclass(frozen=True)

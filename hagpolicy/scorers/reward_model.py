@@ -11,9 +11,9 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
+from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.prompts import Prompt, as_prompt, prompt_text
 from hagpolicy.scorers.base import Score, Scorer
 
 # Conversations in one forward pass, of about equal length.
@@ -108,7 +108,7 @@ class _Classifier:
     def __init__(self, name: str, device: str) -> None:
         self._torch = require("torch", "sweep", "the scorer reward_model")
         transformers = require("transformers", "sweep", "the scorer reward_model")
-        from hagpolicy.engines.hf_loading import pick_device, state_digest, tokenizer_digest
+        from hagpolicy.engines.transformers.loading import pick_device, state_digest, tokenizer_digest
 
         place = pick_device(device)
         try:

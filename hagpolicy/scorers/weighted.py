@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
-from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.checked import checked_scores
 

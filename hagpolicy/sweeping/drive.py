@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, cast
 
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.store.cells import Plan, stream_seed
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.segments import CELL_COLUMNS
 from hagpolicy.engines.base import Completion, Engine, Request
 from hagpolicy.errors import EngineError, StoreError
-from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.store.cells import Plan, stream_seed
-from hagpolicy.store.folder import SweepStore
-from hagpolicy.store.segments import CELL_COLUMNS
 from hagpolicy.sweeping.budget import Purse
+from hagpolicy.sweeping.forecast.progress import Meter
 from hagpolicy.sweeping.health import Health
-from hagpolicy.sweeping.progress import Meter
 from hagpolicy.sweeping.scoring import score_row, scored, storable
 
 logger = logging.getLogger(__name__)

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.data.store.cells import Plan, View
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.loading import table_of
+from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.checked import error_text
-from hagpolicy.store import table_of
-from hagpolicy.store.cells import Plan, View
-from hagpolicy.store.folder import SweepStore
 from hagpolicy.sweeping.budget import Budget, Purse
 from hagpolicy.sweeping.drive import run_units
-from hagpolicy.sweeping.outlook import first_units, outlook, stored_sample, with_costs
+from hagpolicy.sweeping.forecast.outlook import first_units, outlook, stored_sample, with_costs
+from hagpolicy.sweeping.forecast.progress import Meter
 from hagpolicy.sweeping.plan import Work, plan_work
-from hagpolicy.sweeping.progress import Meter
 from hagpolicy.sweeping.scoring import score_stored
-from hagpolicy.sweeping.strategy import DEFAULT_SHARE, Observed, Outcome, Strategy
-from hagpolicy.table import SweepTable
+from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observed, Outcome, Strategy
 
 logger = logging.getLogger(__name__)
 Units = list[tuple[Plan, int]]

@@ -9,13 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.store.cells import Plan, View
+from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
-from hagpolicy.prompts import Prompt
 from hagpolicy.scorers.base import Scorer
-from hagpolicy.space import DecodingSpace
-from hagpolicy.store.cells import Plan, View
-from hagpolicy.store.folder import SweepStore
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hagpolicy.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.store.cells import Plan
+from hagpolicy.data.store.files import Place
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.loading import table_of
+from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput, StoreError
-from hagpolicy.scorers import scorer_of
-from hagpolicy.space import DecodingSpace
-from hagpolicy.store import table_of
-from hagpolicy.store.cells import Plan
-from hagpolicy.store.files import Place
-from hagpolicy.store.folder import SweepStore
-from hagpolicy.sweeping.asked import Asked
+from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.budget import Budget, Purse
 from hagpolicy.sweeping.filling import Filling, opened
+from hagpolicy.sweeping.forecast.progress import Meter, Progress
+from hagpolicy.sweeping.forecast.summary import summarised
 from hagpolicy.sweeping.plan import check_references
-from hagpolicy.sweeping.progress import Meter, Progress
 from hagpolicy.sweeping.scoring import identity, score_stored
-from hagpolicy.sweeping.strategy import Strategy, get_strategy
-from hagpolicy.sweeping.summary import summarised
-from hagpolicy.table import SweepTable
+from hagpolicy.sweeping.spec import Asked
+from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 
 logger = logging.getLogger(__name__)
 
@@ -149,13 +149,13 @@ def _made(engine: Engine | str | Path | Mapping[str, Any], on: str | None, worke
         options = {name: value for name, value in engine.items() if name != "engine"}
         spec = engine["engine"]
     if on == "ray":
-        from hagpolicy.engines.ray_pool import RayEngine
+        from hagpolicy.engines.ray.engine import RayEngine
 
         if workers is not None:
             options["workers"] = workers
         made: Engine = RayEngine(spec, **options)
     else:
-        from hagpolicy.engines import load_engine
+        from hagpolicy.engines.loading import load_engine
 
         made = load_engine(spec, **options)
     return made

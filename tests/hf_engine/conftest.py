@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_llama import tiny_model, tiny_tokenizer
 
-from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.engines.transformers.engine import TransformersEngine
 
 
 @pytest.fixture(scope="module")

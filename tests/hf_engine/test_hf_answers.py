@@ -11,8 +11,8 @@ from tiny_llama import tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hagpolicy import DecodingConfig, Prompt
-from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.engines.hf_decode import decode
+from hagpolicy.engines.transformers.decode import decode
+from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.errors import EngineError
 
 

@@ -11,7 +11,7 @@ from hf_cells import QUESTION, SAMPLED, cell, same
 from tiny_llama import tiny_model, tiny_tokenizer
 
 from hagpolicy import DecodingConfig, load_engine
-from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.errors import EngineError, InvalidInput
 
 

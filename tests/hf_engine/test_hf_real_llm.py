@@ -10,9 +10,9 @@ import torch
 from hf_cells import FRANCE, PLAIN, STORY, by_generate, cell
 
 from hagpolicy import DecodingConfig, load_engine
-from hagpolicy.engines import hf_loading
-from hagpolicy.engines.hf import TransformersEngine
-from hagpolicy.engines.hf_decode import decode
+from hagpolicy.engines.transformers import loading as hf_loading
+from hagpolicy.engines.transformers.decode import decode
+from hagpolicy.engines.transformers.engine import TransformersEngine
 
 
 @pytest.mark.llm

@@ -9,9 +9,9 @@ from hf_cells import LONGER, PLAIN, QUESTION, SAMPLED, by_generate, cell, queued
 from transformers import MistralConfig, MistralForCausalLM
 
 from hagpolicy import DecodingConfig
-from hagpolicy.engines.hf import CPU_ROWS, TransformersEngine
-from hagpolicy.engines.hf_decode import decode
-from hagpolicy.engines.hf_forward import refillable
+from hagpolicy.engines.transformers.decode import decode
+from hagpolicy.engines.transformers.engine import CPU_ROWS, TransformersEngine
+from hagpolicy.engines.transformers.forward import refillable
 
 
 def test_finished_rows_leave_the_batch(tiny: TransformersEngine) -> None:

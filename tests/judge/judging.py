@@ -6,8 +6,8 @@ import re
 
 from hagpolicy import DecodingConfig, Prompt
 from hagpolicy.engines.base import Completion, Engine
-from hagpolicy.scorers import checked_scores
-from hagpolicy.scorers.judge import Judge
+from hagpolicy.scorers.judge.judge import Judge
+from hagpolicy.scorers.registry import checked_scores
 
 ASK = Prompt("Name a colour.")
 

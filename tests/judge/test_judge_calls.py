@@ -8,7 +8,7 @@ import pytest
 from judging import ASK, Scripted, by_length, texts_of
 
 from hagpolicy.engines.base import Completion
-from hagpolicy.scorers.judge import Judge
+from hagpolicy.scorers.judge.judge import Judge
 
 
 def test_equal_answers_cost_one_call_and_calls_go_out_in_units():

@@ -10,8 +10,8 @@ from judging import ASK, Scripted, by_length, compared, graded, longer, texts_of
 
 from hagpolicy import DecodingConfig, Prompt
 from hagpolicy.engines.base import Completion
-from hagpolicy.scorers.judge import Judge
-from hagpolicy.scorers.judge_prompts import grading, read_grade, read_verdict
+from hagpolicy.scorers.judge.judge import Judge
+from hagpolicy.scorers.judge.prompts import grading, read_grade, read_verdict
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from judging import ASK, Scripted, by_length, longer
 from hagpolicy import DecodingConfig, Prompt, SimulatedEngine
 from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
-from hagpolicy.scorers import Weighted, get_scorer, scorer_of
-from hagpolicy.scorers.judge import Judge
-from hagpolicy.scorers.judge_labels import judge_agreement
+from hagpolicy.scorers.judge.agreement import judge_agreement
+from hagpolicy.scorers.judge.judge import Judge
+from hagpolicy.scorers.registry import Weighted, get_scorer, scorer_of
 from hagpolicy.sweeping.run import rescore, sweep
 
 

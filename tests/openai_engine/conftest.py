@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from stub_server import StubProcess
 
-from hagpolicy.engines.http_client import Client, Key
-from hagpolicy.engines.http_retry import Patience
-from hagpolicy.engines.openai_api import OpenAIEngine
+from hagpolicy.engines.openai.client import Client, Key
+from hagpolicy.engines.openai.engine import OpenAIEngine
+from hagpolicy.engines.openai.retry import Patience
 
 pytest.importorskip("openai")
 from openai_cells import KEY, SHORT

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from hagpolicy import DecodingConfig, Prompt, Request
-from hagpolicy.engines.http_retry import Patience
+from hagpolicy.engines.openai.retry import Patience
 
 pytest.importorskip("openai")
 KEY = "sk-proj-4f9aQ7zLmXw2"

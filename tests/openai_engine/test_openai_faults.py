@@ -8,7 +8,7 @@ import pytest
 from stub_server import StubProcess
 
 from hagpolicy import Prompt, load_engine
-from hagpolicy.engines.http_retry import Backoff, Patience, Trouble, retry_after
+from hagpolicy.engines.openai.retry import Backoff, Patience, Trouble, retry_after
 from hagpolicy.errors import EngineError
 
 pytest.importorskip("openai")
@@ -149,7 +149,7 @@ def test_many_lost_in_a_row_are_the_server(stub, engines) -> None:
 
 def test_a_sweep_over_a_faulty_server_is_complete(stub, tmp_path: Path) -> None:
     from hagpolicy import DecodingSpace, sweep
-    from hagpolicy.scorers import get_scorer
+    from hagpolicy.scorers.registry import get_scorer
 
     texts = [f"[[{word}]] say {at}" for at, word in enumerate(["ok", "reset ok", "429 ok", "half ok", "400", "cut ok"])]
     engine = load_engine(f"openai:{stub.url}")

@@ -8,9 +8,9 @@ import traceback
 import pytest
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
-from hagpolicy.dialects.servers import SERVERS
-from hagpolicy.engines.http_answers import read_answers
-from hagpolicy.engines.http_client import is_official
+from hagpolicy.config.servers import SERVERS
+from hagpolicy.engines.openai.client import is_official
+from hagpolicy.engines.openai.response import read_answers
 from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
 
 pytest.importorskip("openai")

@@ -15,7 +15,7 @@ from fault_proxy import FAULTS
 from launching import Served
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_engine, sweep
-from hagpolicy.dialects.servers import server_lacks
+from hagpolicy.config.servers import server_lacks
 
 PLAN = dict.fromkeys(FAULTS, 0.05)
 CONFIGS = (

@@ -6,7 +6,7 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
-from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.engines.transformers.engine import TransformersEngine
 
 
 def gguf_file() -> Path | None:

@@ -7,8 +7,8 @@ from tiny_llama import tiny_model, tiny_tokenizer
 
 from hagpolicy import SimulatedEngine
 from hagpolicy.engines.base import Completion
-from hagpolicy.engines.contract import check_contract
-from hagpolicy.engines.hf import TransformersEngine
+from hagpolicy.engines.check import check_contract
+from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.errors import EngineError
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from hagpolicy import DecodingConfig, load_engine
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Request
-from hagpolicy.engines.contract import check_contract
-from hagpolicy.engines.probing import probe
-from hagpolicy.prompts import Prompt
+from hagpolicy.engines.check import check_contract
+from hagpolicy.engines.openai.probe import probe
 
 
 @pytest.fixture

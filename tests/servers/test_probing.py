@@ -8,7 +8,7 @@ import threading
 import pytest
 from launching import free_port
 
-from hagpolicy.engines.probing import probe
+from hagpolicy.engines.openai.probe import probe
 from hagpolicy.errors import EngineError, InvalidInput
 
 # Routes and fields as in the sources of the servers.

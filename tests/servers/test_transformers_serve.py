@@ -7,11 +7,11 @@ import urllib.request
 import pytest
 
 from hagpolicy import DecodingConfig, load_engine
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Request
-from hagpolicy.engines.contract import check_contract
-from hagpolicy.engines.probing import probe
+from hagpolicy.engines.check import check_contract
+from hagpolicy.engines.openai.probe import probe
 from hagpolicy.errors import EngineError
-from hagpolicy.prompts import Prompt
 
 QUESTION = Prompt("Name three colours of the rainbow.")
 

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from wrapping import SPACE, WordPolicy
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.config import FIELDS
+from hagpolicy.config.config import FIELDS
 from hagpolicy.errors import InvalidInput
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from hagpolicy.compose.calls import FIELD_OF, Call  # noqa: E402
+from hagpolicy.serving.call import FIELD_OF, Call  # noqa: E402
 
 
 def test_every_keyword_that_we_have_a_word_for_is_a_field():

@@ -134,7 +134,7 @@ def test_only_what_can_generate_text_is_wrapped(model, tokenizer, pipe):
 
 
 def test_a_policy_of_another_engine_warns_once(model, tokenizer, pipe):
-    from hagpolicy.engines.hf import TransformersEngine
+    from hagpolicy.engines.transformers.engine import TransformersEngine
 
     mine = dict(TransformersEngine(model, tokenizer, name="tiny").fingerprint)
     with warnings.catch_warnings():

@@ -231,7 +231,7 @@ def test_the_policy_reads_text_only(pipe):
     policy = WordPolicy()
     parts = [{"role": "user", "content": [{"type": "text", "text": "name the sky"}]}]
     tools = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "name blue"}]
-    from hagpolicy.compose.calls import Call, decide
+    from hagpolicy.serving.call import Call, decide
 
     assert [d.index for d in decide(policy, [parts, tools], Call({}), {})] == [1, 1]
     assert policy.asked[0][0] == [{"role": "user", "content": "name the sky"}]

@@ -3,9 +3,9 @@
 import numpy as np
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.decision import choose
-from hagpolicy.dial import Dial, Point, Setting
-from hagpolicy.prompts import prompt_text
+from hagpolicy.data.prompts import prompt_text
+from hagpolicy.policy.decision import choose
+from hagpolicy.policy.dial import Dial, Point, Setting
 
 SPACE = DecodingSpace(
     [

@@ -1,0 +1,192 @@
+"""The ladder: every table of results shows the same baselines, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn, interval
+from hagpolicy.analysis.estimates import split_oracle, taken
+from hagpolicy.analysis.objectives.frame import Frame
+from hagpolicy.data.table import SweepTable
+from hagpolicy.results import Estimate, EvaluationRow
+
+# Of what SBS is worth on each prompt, float64 (n_prompts,), what something else is worth there.
+Worth = Callable[[np.ndarray], np.ndarray]
+# Every line beside those of learners and rivals.
+LINES = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line before it is rendered: value, paired gains over SBS and over the engine's default, and what its
+    answers cost."""
+
+    value: Estimate
+    gain: Estimate
+    over_default: Estimate | None = None
+    note: str = ""
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What all lines of one table share.
+
+    Attributes:
+        Y: float64 (n_prompts, n_configs), what is maximised: mean rewards, or another objective.
+        rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
+        frozen: bool (n_configs,): deterministic configs.
+        sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
+            (`bootstrap.Redrawn`), or all on a fixed one.
+        redrawn: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
+        boot: draws over groups.
+        default: index of the engine's default; None where unknown.
+        seed: of the splits.
+        raced: the sweep kept some of its configs only, and Y is of those.
+        halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
+        needs: samples that each half must hold.
+        splits: half of the samples estimate the same as all of them; else there is no split-sample VBS.
+        costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
+        cost_unit: "tokens" or "seconds"; "" where costs are unknown.
+    """
+
+    Y: np.ndarray
+    rewards: np.ndarray
+    frozen: np.ndarray
+    sbs: np.ndarray
+    boot: GroupBootstrap
+    default: int | None = None
+    seed: int = 0
+    raced: bool = False
+    halves: Callable[[np.ndarray], np.ndarray] | None = None
+    needs: int = 1
+    splits: bool = True
+    costs: np.ndarray | None = None
+    cost_unit: str = ""
+    redrawn: Redrawn | None = None
+
+    @property
+    def reference(self) -> np.ndarray:
+        """float64 (n_prompts,): value of SBS."""
+        return np.asarray((self.sbs * self.Y).sum(axis=1))
+
+    def cost(self, choices: np.ndarray) -> float | None:
+        """Mean cost of an answer by choices, int64 (n_prompts,); below 0: SBS."""
+        if self.costs is None:
+            return None
+        return float(np.where(choices < 0, (self.sbs * self.costs).sum(axis=1), taken(self.costs, choices)).mean())
+
+    def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
+        """A line whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
+        `learned`: on the other folds, whose errors hang together, so that its intervals are 1.31 times as wide."""
+        silent, own = choices < 0, taken(self.Y, choices)
+        entry = self._line(lambda sbs: np.where(silent, sbs, own), note, learned)
+        return replace(entry, cost=self.cost(choices))
+
+    def single_best(self, note: str = "") -> Entry:
+        """The line of SBS itself."""
+        return replace(self.chosen(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
+
+    def fixed(self, values: np.ndarray, note: str = "") -> Entry:
+        """A line of values (n_prompts,) that no one choice of configs gives."""
+        return self._line(lambda sbs: values, note)
+
+    def _line(self, worth: Worth, note: str, learned: bool = False) -> Entry:
+        """A line by what it is worth where SBS is worth so much, both float64 (n_prompts,).
+
+        Where each draw has an SBS of its own, the line departs from that one and is compared with it, so intervals
+        pay for its choice.
+        """
+        default = None if self.default is None else self.Y[:, self.default]
+        measures: list[Worth] = [worth, lambda sbs: worth(sbs) - sbs]
+        if default is not None:
+            measures.append(lambda sbs: worth(sbs) - default)
+        value, gain, *over = (self._estimate(measure, learned) for measure in measures)
+        return Entry(value, gain, over[0] if over else None, note)
+
+    def _estimate(self, measure: Worth, learned: bool) -> Estimate:
+        values, drawn, boot = measure(self.reference), self.redrawn, self.boot
+        if drawn is None or not len(drawn.value):
+            return boot.mean(values)
+        draws = drawn.left_out(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
+        return interval(float(values.mean()), draws if learned else boot.narrowed(draws, drawn.config))
+
+    def split(self) -> np.ndarray | None:
+        """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
+        something else than the whole."""
+        if not self.splits:
+            return None
+        return split_oracle(self.rewards, self.frozen, value=self.halves, needs=self.needs, seed=self.seed)
+
+    def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, Entry]) -> tuple[EvaluationRow, ...]:
+        """All lines: the baselines, the contenders between them, the oracles.
+
+        Args:
+            per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
+            contenders: rivals, learners and policy, in their order.
+        """
+        entries: dict[str, Entry] = {}
+        if self.default is not None:
+            entries["engine_default"] = self.chosen(np.full(len(self.Y), self.default))
+        anything = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
+        entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
+        entries["sbs"] = self.single_best()
+        if per_task is not None:
+            entries["best_per_task"] = self.chosen(per_task, "told the task", learned=True)
+        entries.update(contenders)
+        split = self.split()
+        if split is not None:
+            entries["split_vbs"] = self.fixed(split, "split samples")
+        entries["naive_vbs"] = self.chosen(self.Y.argmax(axis=1), "biased upward")
+        # A share of a gap that may be none says nothing, and is printed as thousands of percent.
+        known = split is not None and entries["split_vbs"].gain.low > 0.0
+        gap = entries["split_vbs"].gain.value if known else 0.0
+        return tuple(_row(name, entry, gap) for name, entry in entries.items())
+
+
+def _row(name: str, entry: Entry, gap: float) -> EvaluationRow:
+    value, gain = entry.value, entry.gain
+    closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
+    bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high
+    return EvaluationRow(name, *bounds, closed, entry.note, entry.cost, entry.over_default)
+
+
+def ladder_of(table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap, seed: int) -> Ladder:
+    """The ladder of one objective on the comparable prompts of a table; SBS is chosen on draws without the prompt.
+
+    Args:
+        table: every prompt has a value of every config.
+        frame: of the table.
+        point: of the dial.
+        boot: draws over groups.
+        seed: of the splits.
+    """
+    drawn = Redrawn.of(frame.Y(point), boot)
+    return replace(shared_ladder(table, frame, point, drawn.weights, boot, seed), redrawn=drawn)
+
+
+def shared_ladder(
+    table: SweepTable, frame: Frame, point: int, sbs: np.ndarray, boot: GroupBootstrap, seed: int
+) -> Ladder:
+    """The same with given weights of the single best config, float64 (n_prompts, n_configs)."""
+    objective = frame.objectives[point]
+    unit = objective.unit or ("token" if "token" in frame.cells.costs else "")
+    known = frame.cells.mean_cost(unit)
+    return Ladder(
+        frame.Y(point),
+        frame.cells.rewards,
+        frame.cells.frozen,
+        sbs,
+        boot,
+        table.default,
+        seed,
+        raced=table.common is not None,
+        halves=None if objective.name == "reward" else frame.halves(point),
+        needs=objective.needs,
+        splits=objective.splits,
+        costs=known,
+        cost_unit="" if known is None else f"{unit}s",
+    )

@@ -1,0 +1,207 @@
+"""What the cells of a table say of every prompt and config: one estimate each, from the samples that are kept.
+
+A head is what a learner learns and what a policy's graph puts out; an objective is a weighted sum of heads.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from hagpolicy.data.table import SweepTable
+from hagpolicy.errors import InvalidInput
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of a table, those that are left out being NaN.
+
+    Attributes:
+        rewards: float64 (n_prompts, n_configs, n_samples).
+        costs: tokens or seconds of the same shape, by name; without those the table lacks.
+        answers: int (n_prompts, n_configs, n_samples), see `SweepTable.answers`; None where unknown.
+        frozen: bool (n_configs,): deterministic configs.
+    """
+
+    rewards: np.ndarray
+    costs: dict[str, np.ndarray]
+    answers: np.ndarray | None
+    frozen: np.ndarray
+
+    @classmethod
+    def of(cls, table: SweepTable, *, common: bool) -> Cells:
+        """All cells, or the common ones of a raced table (`SweepTable.common`)."""
+        end = table.common if common else None
+        known = {"token": table.tokens, "second": table.seconds}
+        costs = {name: values[:, :, :end].astype(np.float64) for name, values in known.items() if values is not None}
+        answers = None if table.answers is None else table.answers[:, :, :end]
+        return cls(table.rewards[:, :, :end], costs, answers, table.space.deterministic)
+
+    def keep(self, mask: np.ndarray) -> Cells:
+        """Some of the samples: mask, bool (n_prompts, n_configs, n_samples)."""
+        return replace(self, rewards=np.where(mask, self.rewards, np.nan))
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """bool, shape of rewards: scored samples."""
+        return np.asarray(~np.isnan(self.rewards))
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 (n_prompts, n_configs): scored samples of each cell."""
+        return np.asarray(self.present.sum(axis=2), dtype=np.int64)
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """float64 (n_prompts, n_configs): mean reward; NaN where nothing was scored."""
+        return self.mean_of(self.rewards)
+
+    def mean_of(self, values: np.ndarray) -> np.ndarray:
+        """float64 (n_prompts, n_configs): mean of `values` over the scored samples, NaN where there is none."""
+        total = np.where(self.present, values, 0.0).sum(axis=2)
+        return np.where(self.counts > 0, total / np.maximum(self.counts, 1), np.nan)
+
+    def mean_cost(self, per: str) -> np.ndarray | None:
+        """float64 (n_prompts, n_configs): mean tokens or seconds of the scored samples; None where the table
+        lacks them, be it for one scored sample."""
+        costs = self.costs.get(per)
+        return None if costs is None or bool(np.isnan(costs[self.present]).any()) else self.mean_of(costs)
+
+    def where_enough(self, values: np.ndarray, needed: int) -> np.ndarray:
+        """`values` (n_prompts, n_configs) of cells with the needed number of samples; a deterministic config
+        always gives its one outcome, so its value is its mean reward; the rest is NaN."""
+        return np.where(self.frozen, self.means, np.where(self.counts >= needed, values, np.nan))
+
+
+@dataclass(frozen=True)
+class Head(ABC):
+    """An estimate for every prompt and config.
+
+    Attributes:
+        needs: scored samples that a sampled config's cell must have.
+        splits: half of a cell's samples estimate the same as all of them, but for noise.
+    """
+
+    @property
+    def needs(self) -> int:
+        """Scored samples that a sampled config's cell must have."""
+        return 1
+
+    @property
+    def splits(self) -> bool:
+        """Half of a cell's samples estimate the same as all of them, but for noise."""
+        return True
+
+    @abstractmethod
+    def estimate(self, cells: Cells) -> np.ndarray:
+        """float64 (n_prompts, n_configs); NaN where there are too few samples."""
+
+
+@dataclass(frozen=True)
+class MeanReward(Head):
+    """Expected reward of one answer."""
+
+    def estimate(self, cells: Cells) -> np.ndarray:
+        """Mean over the samples."""
+        return cells.means
+
+
+@dataclass(frozen=True)
+class MeanCost(Head):
+    """Expected cost of one answer: new tokens, or seconds.
+
+    Args:
+        per: "token" or "second".
+    """
+
+    per: str
+
+    def estimate(self, cells: Cells) -> np.ndarray:
+        """Mean over the scored samples.
+
+        Raises:
+            InvalidInput: the table does not know this cost, or not of every scored cell.
+        """
+        found = cells.mean_cost(self.per)
+        if found is None:
+            got = "scored cells that lack them" if self.per in cells.costs else "none"
+            name = f"{self.per}s"
+            raise InvalidInput(f"table.{name}", f"{name} of every scored cell", got, f"Sweep, or give {name}=.")
+        return found
+
+
+@dataclass(frozen=True)
+class Best(Head):
+    """Expected maximum of the rewards of `n` answers: what best-of-n gives with the scorer as its judge.
+
+    Unbiased: the mean of the maximum over all sets of n of the cell's samples, drawn without
+    replacement. With a threshold, rewards count as passed or not; then it is pass@k as in Chen et
+    al., *Evaluating Large Language Models Trained on Code* (arXiv 2107.03374): 1 - C(N-c, k) / C(N, k).
+
+    Args:
+        n: answers, at least 1.
+        passing: rewards of at least this are 1 and all others 0; None: rewards as they are.
+    """
+
+    n: int
+    passing: float | None = None
+
+    @property
+    def needs(self) -> int:
+        """As many as are drawn."""
+        return self.n
+
+    def estimate(self, cells: Cells) -> np.ndarray:
+        """The i-th smallest of N samples is the largest of C(i-1, n-1) of the C(N, n) sets."""
+        if self.passing is not None:
+            passed = np.where(cells.present, (cells.rewards >= self.passing).astype(np.float64), np.nan)
+            cells = replace(cells, rewards=passed)
+        ordered = np.nan_to_num(np.sort(cells.rewards, axis=2))  # NaN last
+        rank = np.arange(1, ordered.shape[2] + 1)
+        sets = np.where(rank <= cells.counts[:, :, None], _choose(rank - 1, self.n - 1), 0.0)
+        total = _choose(cells.counts, self.n)
+        return cells.where_enough((ordered * sets).sum(axis=2) / np.maximum(total, 1.0), self.n)
+
+
+@dataclass(frozen=True)
+class Low(Head):
+    """A lower quantile of the reward of one answer: for the cautious.
+
+    The smallest reward that at least a share `q` of the samples does not exceed. With fewer than 1/q
+    samples there is none below which a share q lies. The fewer the samples, the lower they reach: a
+    half of them gives another quantile.
+
+    Args:
+        q: share of the worst answers, (0, 1).
+    """
+
+    q: float
+
+    @property
+    def needs(self) -> int:
+        """So many that one of them is at most a share `q`."""
+        return math.ceil(1.0 / self.q - 1e-9)
+
+    @property
+    def splits(self) -> bool:
+        """Of uniform rewards, four samples put the first quarter at .20, two at .33."""
+        return False
+
+    def estimate(self, cells: Cells) -> np.ndarray:
+        """The ceil(q N)-th smallest of N samples; of a deterministic config, of as many as there are."""
+        ordered = np.sort(cells.rewards, axis=2)
+        rank = np.clip(np.ceil(self.q * cells.counts - 1e-9).astype(np.int64), 1, np.maximum(cells.counts, 1)) - 1
+        low = np.take_along_axis(ordered, rank[:, :, None], axis=2)[:, :, 0]
+        return np.where(cells.frozen | (cells.counts >= self.needs), low, np.nan)
+
+
+def _choose(n: np.ndarray, k: int) -> np.ndarray:
+    """Binomial coefficients as float64, exact below 2^53; 0 where n < k."""
+    found = np.ones(np.shape(n))
+    for i in range(k):
+        found = found * np.maximum(n - i, 0) / (i + 1)
+    return found

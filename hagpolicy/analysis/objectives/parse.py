@@ -1,0 +1,63 @@
+"""Objectives as users write them: text, one `Objective`, or several of one family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from hagpolicy.analysis.objectives.base import Objective
+from hagpolicy.analysis.objectives.families import BestOf, Majority, PassAtK, Priced, Quantile, Reward
+from hagpolicy.errors import InvalidInput
+
+ObjectiveSpec = str | Objective | Sequence[Objective]
+_FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
+    "price/token": partial(Priced, per="token"),
+    "price/second": partial(Priced, per="second"),
+    "pass": PassAtK,
+    "best": BestOf,
+    "majority": Majority,
+    "quantile": Quantile,
+}
+_WRITTEN = "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of " + ", ".join(_FAMILIES) + ", pass:THRESHOLD"
+
+
+def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
+    """The points of a dial in rising order, or the one objective there is.
+
+    Args:
+        spec: an `Objective`, several of one family, or text such as "pass@1,2,4" (see the package).
+
+    Raises:
+        InvalidInput: an unknown family, a bad value, no objective, or objectives of several families.
+    """
+    if isinstance(spec, Objective):
+        return (spec,)
+    if isinstance(spec, str):
+        return _parsed(spec)
+    found: tuple[Any, ...] = tuple(spec) if isinstance(spec, Sequence) else ()
+    if not found or not all(isinstance(item, Objective) for item in found):
+        raise InvalidInput("objective", _WRITTEN + ", an Objective, or several of one family", spec)
+    if len(found) > 1 and (len({_family(item) for item in found}) > 1 or not found[0].dial):
+        names = ", ".join(item.name for item in found)
+        raise InvalidInput("objective", "objectives of one family that has a dial (price, pass, best, majority)", names)
+    return tuple(sorted(dict.fromkeys(found), key=lambda item: item.at))
+
+
+def _family(item: Objective) -> tuple[Any, ...]:
+    return type(item), item.unit, getattr(item, "passing", None)
+
+
+def _parsed(text: str) -> tuple[Objective, ...]:
+    if text == "reward":
+        return (Reward(),)
+    family, at, values = text.partition("@")
+    family, threshold, passing = family.partition(":")
+    if family not in _FAMILIES or not at or (threshold and family != "pass"):
+        raise InvalidInput("objective", _WRITTEN, text)
+    try:
+        places = [float(place) for place in values.split(",")]
+        made = partial(PassAtK, passing=float(passing)) if threshold else _FAMILIES[family]
+    except ValueError:
+        raise InvalidInput("objective", _WRITTEN, text) from None
+    return get_objectives([made(place) for place in places])

@@ -1,0 +1,218 @@
+"""`portfolio`: which configs to draw n parallel samples of one prompt from, where the best sample counts."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.checks import comparable, counted, few_groups, table_warnings
+from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.maxima import Maxima, maxima_of
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.near_duplicates import similar_warning
+from hagpolicy.data.table import SweepTable
+from hagpolicy.errors import InvalidInput
+from hagpolicy.results import Estimate
+
+MAX_SAMPLES = 16
+# Differences of means of rewards below this are rounding.
+_ROUNDING = 1e-9
+# Fewer prompts than this share are not enough to let a config be drawn as often as the others allow.
+_LEAST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """The set of configs for n parallel samples of a prompt, of which the best counts.
+
+    Estimates are means over prompts of the expected highest of n rewards (or paired differences of them), with 95 %
+    intervals over groups (as wide as the gate's), of sets that were chosen on other prompts.
+
+    Attributes:
+        n: samples asked for.
+        configs: each config of the set and how often it is drawn, the most frequent first; n draws in all, or
+            fewer where the table cannot tell what more draws would give.
+        best_single: the config of which n samples are best, where one config is drawn n times.
+        one_sample: the single best config for one sample.
+        value: of the set.
+        over_best_single: gain over n samples of the best single config, chosen on the same training prompts; None
+            where some config has fewer than n samples.
+        over_one_sample: gain over one sample of the single best config.
+        n_prompts: prompts compared.
+        n_groups: independent groups among them.
+        n_left_out: prompts left out, because a cell has too few scored samples.
+        warnings: in plain words.
+    """
+
+    n: int
+    configs: tuple[tuple[DecodingConfig, int], ...]
+    best_single: DecodingConfig | None
+    one_sample: DecodingConfig
+    value: Estimate
+    over_best_single: Estimate | None
+    over_one_sample: Estimate
+    n_prompts: int
+    n_groups: int
+    n_left_out: int
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping of the attributes."""
+        return {
+            **self.__dict__,
+            "configs": [{"config": config.to_dict(), "count": count} for config, count in self.configs],
+            "best_single": self.best_single and self.best_single.to_dict(),
+            "one_sample": self.one_sample.to_dict(),
+            "value": self.value.to_json(),
+            "over_best_single": self.over_best_single and self.over_best_single.to_json(),
+            "over_one_sample": self.over_one_sample.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in plain sentences."""
+        chosen = ", ".join(f"{count} × ({config})" for config, count in self.configs)
+        many = counted(self.n, "sample")
+        found = f"For {many} of a prompt, of which the best counts: {chosen}. It scores {self.value}"
+        one = f"{self.over_one_sample:+} over one sample of the single best config ({self.one_sample})"
+        if self.over_best_single is None:
+            return f"{found}, {one}. What {many} of one config score is not known: too few samples in a cell."
+        single = f"{self.over_best_single:+} over {many} of the best one config ({self.best_single})"
+        doubtful = len(self.configs) > 1 and self.over_best_single.low <= 0.0
+        proven = " Several configs are not proven better than one." * doubtful
+        return f"{found}, {single} and {one}.{proven}"
+
+    def __str__(self) -> str:
+        left = f", {self.n_left_out} left out (too few scored samples)" if self.n_left_out else ""
+        size = f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}"
+        return "\n".join([self.sentence, size, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
+    """The set of configs whose best of n samples is expected to score highest.
+
+    The expected maximum has diminishing returns in the set, so greedy choice comes to at least 1 − 1/e of the best
+    set's value (Nemhauser, Wolsey and Fisher, *Mathematical Programming* 14, 1978). Here it starts from every
+    config in turn, exchanges of one draw follow until none helps, and the best of these sets is taken. The
+    estimates are of this procedure: in each of five folds over groups the set and what it is compared with are
+    chosen on the other prompts. The set itself is then chosen on all prompts.
+
+    A cell of m samples says without bias what up to m draws give, so a config is drawn at most as often as it
+    has samples (of a raced table: common samples). A deterministic config repeats its outcome and is drawn once.
+
+    Args:
+        table: a sweep; prompts of which a cell lacks samples are left out and counted.
+        n: samples of one prompt, [1, 16].
+        seed: of folds and bootstrap.
+
+    Raises:
+        InvalidInput: a bad `n` or `seed`, or fewer than two comparable prompts.
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MAX_SAMPLES:
+        raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
+    n = int(n)
+    kept, most = _usable(comparable(table), n)
+    frozen = kept.space.deterministic
+    boot = GroupBootstrap(kept.groups, seed=seed)
+    folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    maxima = maxima_of(kept.common_rewards)
+    every = bool((frozen | (most == n)).all())
+    one = np.eye(len(most), dtype=np.int64)
+    Y = np.column_stack([maxima.values(row) for row in one])  # mean rewards, rounded as all values here are
+    alone = np.column_stack([maxima.values(row) for row in one * most])
+    value = np.empty(len(Y))
+    for fold in np.unique(folds):
+        test = folds == fold
+        # One fold, where all prompts are one group: nothing lies outside it.
+        train = ~test if boot.n_groups > 1 else test
+        value[test] = maxima.take(test).values(_chosen(maxima.take(train), Y[train].mean(axis=0), n, most))
+    chosen = _chosen(maxima, Y.mean(axis=0), n, most)
+    order = np.argsort(-chosen, kind="stable")
+    left_out = len(table.prompts) - len(kept.prompts)
+    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + _short(n, chosen, most, every)
+    return Portfolio(
+        n=n,
+        configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
+        best_single=kept.space[int(alone.mean(axis=0).argmax())] if every else None,
+        one_sample=kept.space[int(Y.mean(axis=0).argmax())],
+        value=boot.crossfitted(value),
+        over_best_single=boot.crossfitted(value - taken(alone, crossfit_sbs(alone, folds))) if every else None,
+        over_one_sample=boot.crossfitted(value - taken(Y, crossfit_sbs(Y, folds))),
+        n_prompts=len(Y),
+        n_groups=boot.n_groups,
+        n_left_out=left_out,
+        warnings=tuple(doubts),
+    )
+
+
+def _usable(table: SweepTable, n: int) -> tuple[SweepTable, np.ndarray]:
+    """The prompts whose cells have samples enough, and how often each config may be drawn, int64 (n_configs,).
+
+    As often as its usual cell has samples, unless most prompts lack some of them; at most n times.
+    """
+    counts = (~np.isnan(table.common_rewards)).sum(axis=2)
+    usual = np.median(counts, axis=0).astype(np.int64)
+    most = np.where(table.space.deterministic, 1, np.clip(usual, 1, n))
+    while (rows := (counts >= most).all(axis=1)).mean() < _LEAST_SHARE or rows.sum() < 2:
+        most = np.minimum(most, most.max() - 1)
+    return table.take(rows), most
+
+
+def _chosen(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) -> np.ndarray:
+    """How often each config is drawn: the best of the sets that begin with each config and grow greedily, each
+    bettered by exchanges of one draw while one helps.
+
+    Args:
+        maxima: of the prompts to choose on.
+        means: float64 (n_configs,), mean rewards, which decide between equal sets.
+        n: draws, where the limits allow so many.
+        most: int64 (n_configs,), limits of each config.
+
+    Returns:
+        int64 (n_configs,).
+    """
+    one = np.eye(len(most), dtype=np.int64)
+
+    @functools.cache  # what begins differently soon meets
+    def with_one_more(drawn: tuple[int, ...]) -> np.ndarray:
+        counts = np.array(drawn)
+        return np.where(counts < most, maxima.means_with_one_more(counts), -np.inf)
+
+    def bettered(drawn: np.ndarray, value: float) -> tuple[np.ndarray, float]:
+        without = [drawn - one[j] for j in np.flatnonzero(drawn)]
+        values = np.array([with_one_more(tuple(some)) for some in without])
+        best, added = np.unravel_index(values.argmax(), values.shape)
+        if values[best, added] <= value + _ROUNDING:
+            return drawn, value
+        return bettered(without[best] + one[added], values[best, added])
+
+    found: list[tuple[np.ndarray, float]] = []
+    # The best single config first: of equal sets the first counts.
+    for start in np.argsort(-means, kind="stable"):
+        drawn, value = one[start], -np.inf
+        for _ in range(min(n, int(most.sum())) - 1):
+            values = with_one_more(tuple(drawn))
+            value = values.max()
+            drawn = drawn + one[np.where(values >= value - _ROUNDING, means, -np.inf).argmax()]
+        found.append(bettered(drawn, value))
+    best = max(value for _, value in found)
+    return next(drawn for drawn, value in found if value >= best - _ROUNDING)
+
+
+def _short(n: int, chosen: np.ndarray, most: np.ndarray, every: bool) -> list[str]:
+    """What the table's samples did not allow."""
+    found = []
+    if not every:
+        found.append(
+            f"some configs have fewer than {n} samples: none is drawn more than {int(most.max())} times, or compared "
+            f"alone; sweep with samples={n}"
+        )
+    if chosen.sum() < n:
+        found.append(f"only {int(chosen.sum())} of {n} draws are used: the table has no more to draw from")
+    return found

@@ -1,0 +1,165 @@
+"""How many prompts a proof takes: the rule that `headroom` states for a user's own table.
+
+The gate ships a policy when the lower end of its gain's interval is above zero. Intervals narrow with the square root
+of the number of independent prompts, so a gain `g` that is to be proven takes about
+
+    needed = n × (detectable(n) / g)²
+
+of them, where `detectable(n)` is the gain that n prompts prove four times in five. `benchmarks/learning_curve.py`
+holds the rule against worlds of known gain.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.errors import InvalidInput
+from hagpolicy.results import Estimate
+
+# The gate's interval is made of groups left out of a bootstrap draw, some 37 % of them, and comes out
+# sqrt(1 / 0.368 - 1) = 1.31 times as wide as a plain one, as that of any choice made on the other folds.
+_WIDER = 1.31
+_GATE_ERRORS = 1.96 * _WIDER
+# 0.84 standard errors more are exceeded with probability 0.8.
+DETECTABLE_ERRORS = _GATE_ERRORS + 0.84
+# Of what the best config of each task gains over SBS, the share that policies that are not told the task won in
+# worlds of known gain, where the prompts just sufficed to prove it (benchmarks/learning_curve.py).
+CLOSED = 0.85
+# Fewer independent prompts than this say nothing of how far rewards scatter.
+_LEAST = 20
+
+
+def detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
+    """The gain over SBS that a table can prove with probability 0.8, if a policy departed from SBS for every
+    prompt, to a typical other config; NaN for one config or one group.
+
+    Args:
+        Y: float64 (n_prompts, n_configs), what is compared.
+        sbs: index of the single best config.
+        boot: draws over the groups of the prompts.
+    """
+    others = [j for j in range(Y.shape[1]) if j != sbs]
+    if not others or boot.n_groups < 2:
+        return float("nan")
+    sums = boot.sums(Y[:, others] - Y[:, [sbs]]) * (boot.n_groups / boot.sizes.sum())
+    return float(DETECTABLE_ERRORS * np.median(sums.std(axis=0, ddof=1)) / np.sqrt(boot.n_groups))
+
+
+def prompts_needed(detectable: float, n_prompts: int, gain: float) -> int:
+    """Independent prompts with which the gate proves a gain of this size four times in five.
+
+    Args:
+        detectable: the gain that `n_prompts` prompts can prove with probability 0.8 (`Headroom.detectable`), above 0.
+        n_prompts: independent prompts (groups) of the table, at least 1.
+        gain: over SBS, above 0, in the unit of `detectable`.
+
+    Raises:
+        InvalidInput: a number out of its range.
+    """
+    for name, value in (("detectable", detectable), ("n_prompts", n_prompts), ("gain", gain)):
+        if not 0.0 < value < math.inf:
+            raise InvalidInput(name, "a number above 0", value)
+    return math.ceil(n_prompts * (detectable / gain) ** 2)
+
+
+def chance_to_prove(detectable: float, gain: float) -> float:
+    """Probability that the gate proves a gain with a table that proves `detectable` with probability 0.8.
+
+    Args:
+        detectable: above 0.
+        gain: true gain over SBS of the policy that is judged, in the same unit.
+    """
+    errors = DETECTABLE_ERRORS * gain / detectable - _GATE_ERRORS
+    return 0.5 * (1.0 + math.erf(errors / math.sqrt(2.0)))
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How many independent prompts proofs take, in the unit of the table's objective.
+
+    Attributes:
+        n_prompts: independent prompts (groups) of the table.
+        detectable: the gain over SBS that they can prove with probability 0.8.
+        example: a gain asked for.
+        for_example: prompts that prove it, of a policy that departs from SBS for every prompt.
+        seen: what the table itself says can be won over SBS: by the best config of each task, or, where tasks
+            are not known, by the split-sample oracle of the sampled configs; None where it says neither.
+        by_task: `seen` is of the best config of each task.
+        for_seen: prompts that prove `CLOSED` of `seen`; None where that is not above 0.
+    """
+
+    n_prompts: int
+    detectable: float
+    example: float
+    for_example: int
+    seen: Estimate | None
+    by_task: bool
+    for_seen: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping of the attributes."""
+        return {**self.__dict__, "seen": None if self.seen is None else self.seen.to_json()}
+
+    @property
+    def sentence(self) -> str:
+        """The rule's answer in plain words."""
+        said = f"To prove a gain of {self.example:g} takes about {_about(self.for_example)} independent prompts"
+        if self.seen is None:
+            return f"{said}; name the prompts' tasks to learn what can be won here."
+        source = "the best configuration of each task" if self.by_task else "knowing each prompt's best"
+        told = "without being told the task" if self.by_task else "if a prompt's words tell its best"
+        if self.for_seen is None:
+            return f"{said}; {source} gains nothing here ({self.seen:+}), so no number promises a proof."
+        enough = self.for_seen <= self.n_prompts
+        need = "which these prompts can prove" if enough else f"which takes about {_about(self.for_seen)} to prove"
+        doubt = " (should that gain be real: it is not proven itself)" if self.seen.low <= 0.0 else ""
+        return (
+            f"{said}; {source} gains {self.seen:+} here, and {told} a policy wins about {CLOSED:.0%} of such a gain, "
+            f"{need}{doubt}."
+        )
+
+
+def size_up(
+    detectable: float, n_prompts: int, by_task: Estimate | None, split: Estimate | None, *, example: float = 0.02
+) -> Sizing | None:
+    """The rule's answer for a table.
+
+    Args:
+        detectable: the gain it can prove with probability 0.8 (`detectable_gain`).
+        n_prompts: independent prompts.
+        by_task: gain over SBS of the best config of each task, cross-fitted; None with fewer than two tasks.
+        split: gain over SBS of the split-sample oracle of the sampled configs; None without one.
+        example: a gain to be proven.
+
+    Returns:
+        None where fewer than 20 independent prompts, or configs that never differ, leave nothing to reckon with.
+    """
+    if n_prompts < _LEAST or not 0.0 < detectable < math.inf:
+        return None
+    seen = split if by_task is None else by_task
+    needed = None
+    if seen is not None and seen.value > 0.0 and seen.high > seen.low:
+        # Its own interval, not the one of a policy that departs everywhere: tasks whose best is SBS add no noise.
+        errors = 2.0 * 1.96 * (1.0 if by_task is None else _WIDER)
+        own = DETECTABLE_ERRORS * (seen.high - seen.low) / errors
+        needed = prompts_needed(own, n_prompts, CLOSED * seen.value)
+    return Sizing(
+        n_prompts,
+        detectable,
+        example,
+        prompts_needed(detectable, n_prompts, example),
+        seen,
+        by_task is not None,
+        needed,
+    )
+
+
+def _about(number: int) -> str:
+    """The number rounded up to two digits."""
+    step = 10 ** max(len(str(number)) - 2, 0)
+    return f"{math.ceil(number / step) * step:,}"

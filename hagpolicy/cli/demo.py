@@ -1,0 +1,231 @@
+"""The demo: the whole loop on a small real LLM, from nothing to answers under a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hagpolicy as hag
+from hagpolicy._files import json_text, write_text
+from hagpolicy.cli import demo_text as words
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt, read_prompts
+from hagpolicy.data.store.loading import SweepStore, chosen_view
+from hagpolicy.data.table import SweepTable
+from hagpolicy.engines.base import Engine
+from hagpolicy.policy.policy import Policy
+
+# The scorer of each kind of the demo's prompts.
+SCORERS = {
+    "arithmetic": "numeric_match",
+    "lists": "distinct_items",
+    "sentences": "contains_all",
+    "facts": "contains_all",
+}
+SAMPLES = 2
+MAX_TOKENS = 32
+# Three deterministic configs and five that are drawn twice: 13 answers a prompt. They differ in kind, and were
+# chosen on two dozen other prompts of the same four kinds, so that choosing them favours none on these.
+CONFIGS: tuple[Mapping[str, Any], ...] = (
+    {"temperature": 0.0},
+    {"temperature": 0.0, "no_repeat_ngram_size": 2},
+    {"temperature": 0.0, "hint": "Answer briefly."},
+    {"temperature": 0.3},
+    {"temperature": 0.7},
+    {"temperature": 1.0, "min_p": 0.1},
+    {"temperature": 0.3, "hint": "Write one short sentence."},
+    {"temperature": 0.3, "hint": "Answer with a comma-separated list."},
+)
+
+
+def run_demo(
+    out: str | Path = "hagpolicy-demo",
+    engine: str | Engine = "smollm2",
+    *,
+    prompts: Sequence[Prompt] | None = None,
+    new_prompts: Sequence[Prompt] | None = None,
+    space: DecodingSpace | None = None,
+    scorer: Any = SCORERS,
+    samples: int = SAMPLES,
+    max_tokens: int = MAX_TOKENS,
+    say: Callable[[str], Any] = print,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Sweep, headroom, fit, evaluate, save, load, report, and answers to new prompts.
+
+    Everything lies below `out`: `sweep/` and `answers/` (cells in Parquet, with their texts),
+    `policy/`, `report.html` and `outcome.json`. A second run finds its cells there and generates
+    none again.
+
+    Args:
+        out: folder, made where it is missing.
+        engine: an engine, or what `load_engine` takes.
+        prompts: to learn from; None: the demo's own, of four kinds.
+        new_prompts: to answer at the end; None: the demo's own six.
+        space: configurations that compete; None: eight of different kinds.
+        scorer: as for `sweep`.
+        samples: of each sampled configuration.
+        max_tokens: new tokens an answer.
+        say: takes each piece of text for the reader.
+        progress: show a progress bar while generating.
+
+    Returns:
+        What `outcome.json` holds: figures, seconds of each stage, answers, files.
+
+    Raises:
+        HagError: as `load_engine`, `sweep` and `fit` do.
+    """
+    clock = _Clock()
+    out = Path(out)
+    known = tuple(prompts) if prompts is not None else demo_prompts("demo_prompts.jsonl")
+    fresh = tuple(new_prompts) if new_prompts is not None else demo_prompts("demo_new_prompts.jsonl")
+    configs = space or DecodingSpace(DecodingConfig.from_dict(values) for values in CONFIGS)
+    say(words.opening(out))
+
+    made = hag.load_engine(engine) if isinstance(engine, str) else engine
+    clock.stop("engine")
+    say(words.engine_loaded(made, clock.seconds["engine"]))
+    try:
+        say(words.sweep_begins(known, configs, made, samples, max_tokens))
+        table = hag.sweep(
+            made, known, configs, scorer, samples=samples, max_tokens=max_tokens, out=out / "sweep", progress=progress
+        )
+        clock.stop("sweep")
+        found = hag.headroom(table)
+        say(words.sweep_done(table, found, clock.seconds["sweep"]))
+        say(words.headroom(found))
+
+        fitted = hag.fit(table)
+        clock.stop("fit")
+        say(words.fitted(fitted, clock.seconds["fit"]))
+        fitted.save(out / "policy")
+        policy = hag.load(out / "policy")
+        hag.write_report(
+            out / "report.html",
+            table=table,
+            policy=fitted,
+            headroom=found,
+            title="hagpolicy demo",
+            command="hagpolicy demo",
+        )
+        clock.stop("report")
+
+        answers = answer(
+            made, fresh, table, policy, fitted.candidate, found.sbs_index, scorer, max_tokens, out, progress
+        )
+        clock.stop("answers")
+    finally:
+        if isinstance(engine, str):
+            made.close()
+    say(words.answers(answers))
+    outcome = {
+        "engine": dict(made.fingerprint),
+        "prompts": len(known),
+        "configs": table.space.to_json(),
+        "default": table.default,
+        "cells": int(table.counts.sum()),
+        "new_tokens": None if table.tokens is None else int(np.nansum(table.tokens)),
+        "failures": dict(table.failures),
+        "headroom": found.to_json(),
+        "evaluation": fitted.evaluation and fitted.evaluation.to_json(),
+        "ships_sbs": policy.ships_sbs,
+        "reason": policy.reason,
+        "answers": answers,
+        "seconds": clock.seconds,
+        "files": {"cells": str(out / "sweep"), "report": str(out / "report.html"), "policy": str(out / "policy")},
+    }
+    write_text(out / "outcome.json", json_text(outcome))
+    say(words.closing(out, clock.seconds))
+    return outcome
+
+
+def demo_prompts(name: str) -> tuple[Prompt, ...]:
+    """Prompts written for the demo, from the package."""
+    with resources.as_file(resources.files("hagpolicy") / "assets" / name) as path:
+        return read_prompts(path)
+
+
+def answer(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    table: SweepTable,
+    policy: Policy,
+    candidate: Policy | None,
+    sbs: int,
+    scorer: Any,
+    max_tokens: int,
+    out: Path,
+    progress: bool,
+) -> list[dict[str, Any]]:
+    """Answers of prompts under the engine's default, the SBS and what the policy chooses.
+
+    Each row: prompt, task, and `choices`: who (several where they agree), config, text, reward,
+    proven (False for a candidate that was held back). One small sweep generates them, so that
+    they are stored, scored and batched like all cells.
+    """
+    choosers: dict[str, list[DecodingConfig]] = {}
+    if table.default is not None:
+        choosers["default"] = [table.space[table.default]] * len(prompts)
+    choosers["single best"] = [table.space[sbs]] * len(prompts)
+    choosers["policy"] = policy.predict_batch(list(prompts))
+    if candidate is not None:
+        choosers["not proven"] = candidate.predict_batch(list(prompts))
+    wanted = {config for chosen in choosers.values() for config in chosen}
+    space = DecodingSpace(config for config in table.space if config in wanted)
+    small = hag.sweep(
+        engine, prompts, space, scorer, samples=1, max_tokens=max_tokens, out=out / "answers", progress=progress
+    )
+    texts = stored_texts(out / "answers", prompts, space)
+    rows: list[dict[str, Any]] = []
+    for i, prompt in enumerate(prompts):
+        by_config: dict[DecodingConfig, list[str]] = {}
+        for name, chosen in choosers.items():
+            by_config.setdefault(chosen[i], []).append(name)
+        choices = []
+        for config, who in by_config.items():
+            reward = float(small.means[i, small.space.index(config)])
+            choices.append(
+                {
+                    "who": who,
+                    "config": config.to_dict(),
+                    "text": texts[prompt, config],
+                    "reward": None if np.isnan(reward) else reward,
+                    "proven": who != ["not proven"],
+                }
+            )
+        rows.append({"prompt": prompt.text, "task": prompt.task, "choices": choices})
+    return rows
+
+
+def stored_texts(
+    folder: Path, prompts: Sequence[Prompt], space: DecodingSpace
+) -> dict[tuple[Prompt, DecodingConfig], str]:
+    """The first stored text of each prompt under each config."""
+    with SweepStore(folder) as store:
+        view = chosen_view(store, prompts, space, samples=1)
+        owner = {
+            key: (prompt, space[config])
+            for prompt, keys in zip(view.prompts, view.keys, strict=True)
+            for key, (config, _) in zip(keys, view.slots, strict=True)
+        }
+        return {owner[key]: completion.text for found in store.completions(owner) for key, completion in found}
+
+
+class _Clock:
+    """Wall time of the stages, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """The stage that began when the last one ended is over."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._last, 2)
+        self._last = now

@@ -1,0 +1,257 @@
+"""Field values to each engine's own names and ranges, with a receipt.
+
+A decoding configuration means the same everywhere; engines do not. `render` says it in an engine's
+words and accounts for every field: applied, dropped, clamped or idle. Nothing is lost silently.
+The engines themselves are tables (`hagpolicy.config.dialects`), so a new engine is a new table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hagpolicy.config.dialects import DIALECTS, NEUTRAL, Dialect, Setting
+from hagpolicy.errors import InvalidInput, UnsupportedSetting
+
+__all__ = [
+    "DIALECTS",
+    "NEUTRAL",
+    "Message",
+    "PromptLike",
+    "Receipt",
+    "Rendering",
+    "Unsupported",
+    "apply_hint",
+    "capabilities",
+    "idle_fields",
+    "keywords",
+    "render",
+    "render_as",
+]
+
+Message = Mapping[str, Any]
+PromptLike = str | Sequence[Message]
+Unsupported = Literal["error", "warn", "drop"]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of every field of a configuration; fields by our names.
+
+    Attributes:
+        applied: fields the engine was told as asked, neutral values included.
+        dropped: fields that the engine lacks, with the value that was asked.
+        clamped: fields out of the engine's range: (asked, sent).
+        idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside
+            beams), with the value that was asked; sent at their neutral value.
+        notes: how the engine's meaning of an applied field differs from ours.
+    """
+
+    applied: dict[str, Any] = field(default_factory=dict)
+    dropped: dict[str, Any] = field(default_factory=dict)
+    clamped: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    idle: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> bool:
+        """True when nothing was dropped or clamped."""
+        return not self.dropped and not self.clamped
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A configuration in an engine's own words.
+
+    Attributes:
+        engine: name of the engine.
+        prompt: the prompt with the hint in it.
+        kwargs: the engine's own names and values.
+        receipt: what became of every field.
+        processor_settings: fields that only a logits processor can honour, for `processors`.
+    """
+
+    engine: str
+    prompt: PromptLike
+    kwargs: dict[str, Any]
+    receipt: Receipt
+    processor_settings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def processors(self) -> list[Any]:
+        """Logits processors for transformers' `generate(logits_processor=…)`; empty where none is
+        needed. New ones at every access: a processor belongs to one call of `generate`.
+
+        Raises:
+            MissingExtra: torch or transformers is not installed.
+        """
+        if not self.processor_settings:
+            return []
+        from hagpolicy._extras import require
+
+        feature = "a presence or frequency penalty in transformers"
+        _, _, ours = (
+            require(name, "sweep", feature)
+            for name in ("torch", "transformers", "hagpolicy.engines.transformers.penalties")
+        )
+        built: list[Any] = ours.penalty_processors(**self.processor_settings)
+        return built
+
+
+def capabilities(engine: str) -> frozenset[str]:
+    """Names of the fields that an engine can honour, our own logits processors and the hint included.
+
+    Raises:
+        InvalidInput: an unknown engine.
+    """
+    dialect = _dialect(engine)
+    return frozenset(dialect.settings) | dialect.processors | {"hint"}
+
+
+def idle_fields(fields: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the fields that change neither the text nor the time it takes, whatever their value.
+
+    Greedy decoding ignores truncation (the likeliest token is always kept), the length penalty only ranks
+    beams, and nothing is drafted for beams.
+
+    Args:
+        fields: values by name. Where `num_beams` is not among them, it may still be any.
+    """
+    beams = fields.get("num_beams")
+    idle = set() if beams is None else {"length_penalty"} if beams == 1 else {"prompt_lookup_num_tokens"}
+    if fields["temperature"] == 0.0:
+        idle |= {"top_p", "top_k", "min_p", "typical_p"}
+    return frozenset(idle)
+
+
+def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:
+    """The prompt with the hint after a blank line: at the end of a string, or of the last user message.
+
+    Chat messages without a user turn get the hint as a new user message.
+    """
+    if not hint:
+        return prompt
+    if isinstance(prompt, str):
+        return f"{prompt}\n\n{hint}" if prompt else hint
+    messages = list(prompt)
+    for turn in reversed(range(len(messages))):
+        if messages[turn].get("role") == "user":
+            content: Any = messages[turn]["content"]
+            # Some chat templates take a list of typed parts; the hint then is one more part.
+            added = f"{content}\n\n{hint}" if isinstance(content, str) else [*content, {"type": "text", "text": hint}]
+            messages[turn] = {**messages[turn], "content": added}
+            return tuple(messages)
+    return (*messages, {"role": "user", "content": hint})
+
+
+def render(
+    fields: Mapping[str, Any], engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error"
+) -> Rendering:
+    """Say a configuration in an engine's words.
+
+    Args:
+        fields: values of decoding fields; those left out are neutral.
+        engine: "transformers", "vllm", "sglang", "openai", "llama_cpp" or "ollama".
+        prompt: a string or chat messages; the hint goes into it.
+        unsupported: what to do about a field that the engine lacks or a value beyond its range:
+            "error" raises, "warn" warns and drops or clamps, "drop" does so with the receipt only.
+
+    Raises:
+        UnsupportedSetting: with "error", naming field and engine.
+        InvalidInput: an unknown engine, field or choice for `unsupported`.
+    """
+    return render_as(_dialect(engine), fields, engine, prompt, unsupported=unsupported)
+
+
+def render_as(
+    dialect: Dialect,
+    fields: Mapping[str, Any],
+    engine: str,
+    prompt: PromptLike = "",
+    *,
+    unsupported: Unsupported = "error",
+) -> Rendering:
+    """`render`, errors and all, for a dialect that is no engine's own, such as a server's; `engine` is its
+    name in messages."""
+    if unsupported not in ("error", "warn", "drop"):
+        raise InvalidInput("unsupported", "'error', 'warn' or 'drop'", unsupported)
+    if unknown := set(fields) - set(NEUTRAL):
+        raise InvalidInput("fields", f"only {', '.join(NEUTRAL)}", ", ".join(sorted(unknown)))
+    asked = {**NEUTRAL, **fields}
+    idle = idle_fields(asked)
+    receipt = Receipt(idle={name: asked[name] for name in NEUTRAL if name in idle and asked[name] != NEUTRAL[name]})
+    kwargs: dict[str, Any] = dict(dialect.always)
+    for name, value in asked.items():
+        if name in idle:
+            value = NEUTRAL[name]
+        if name in dialect.settings:
+            kwargs |= _said(name, value, dialect.settings[name], engine, receipt, unsupported)
+        elif name in dialect.processors or name == "hint":
+            receipt.applied[name] = value
+        elif value != NEUTRAL[name]:
+            _complain(name, "a setting that the engine has", value, engine, unsupported)
+            receipt.dropped[name] = value
+    kwargs |= dialect.greedy if asked["temperature"] == 0.0 else dialect.sampling
+    settings = {name: asked[name] for name in sorted(dialect.processors) if asked[name] != NEUTRAL[name]}
+    return Rendering(engine, apply_hint(prompt, asked["hint"]), kwargs, receipt, settings)
+
+
+def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """A configuration as plain keyword arguments.
+
+    Raises:
+        UnsupportedSetting: the engine lacks a field, or keywords cannot say it: a hint belongs to
+            the prompt, and some penalties are processors in transformers; `render` gives these.
+    """
+    rendering = render(fields, engine)
+    beyond = {"hint": fields["hint"]} if fields.get("hint") else {}
+    for name, value in {**beyond, **rendering.processor_settings}.items():
+        raise UnsupportedSetting(
+            f"{name} on {engine}",
+            "a setting that keyword arguments can say",
+            repr(value),
+            f"Use render({engine!r}, prompt), which gives prompt, kwargs and processors.",
+        )
+    return rendering.kwargs
+
+
+def _said(
+    name: str, value: Any, setting: Setting, engine: str, receipt: Receipt, unsupported: Unsupported
+) -> dict[str, Any]:
+    """One field as the engine's key and value, entered in the receipt; nothing where it is not set."""
+    if value is None:
+        return {}
+    sent = min(max(value, setting.low), setting.high)
+    if sent != value:
+        _complain(name, f"a value in its range, [{setting.low:g}, {setting.high:g}]", value, engine, unsupported)
+    if 0 < sent < setting.lifted_to:
+        sent = setting.lifted_to
+    if sent != value:
+        receipt.clamped[name] = (value, sent)
+    else:
+        receipt.applied[name] = value
+    if setting.note and value != NEUTRAL[name]:
+        receipt.notes[name] = setting.note
+    return {setting.key: setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent}
+
+
+def _complain(name: str, expected: str, value: Any, engine: str, unsupported: Unsupported) -> None:
+    if unsupported == "drop":
+        return
+    error = UnsupportedSetting(
+        f"{name} on {engine}", expected, repr(value), "render(…, unsupported='warn' or 'drop') goes on without it."
+    )
+    if unsupported == "error":
+        raise error
+    warnings.warn(str(error), stacklevel=3)
+
+
+def _dialect(engine: str) -> Dialect:
+    if engine not in DIALECTS:
+        near = difflib.get_close_matches(str(engine), DIALECTS, n=1)
+        do = f"Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInput("engine", f"one of {', '.join(DIALECTS)}", engine, do)
+    return DIALECTS[engine]

@@ -1,0 +1,206 @@
+"""What the servers of the OpenAI-compatible API take in a request, and the body of one.
+
+The same tables as for the engines, under the names of the HTTP API. Read from the sources of vLLM
+0.33, SGLang 0.5.23, llama.cpp (as of llama-cpp-python 0.3.36), llama-cpp-python 0.3.36, Ollama's
+`openai` package and transformers 5.23 (November 2026).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
+from hagpolicy.config.render import NEUTRAL, Receipt, Unsupported, render_as
+from hagpolicy.errors import InvalidInput
+
+__all__ = ["SERVERS", "Said", "Server", "request_body", "server_lacks"]
+
+Seeds = Literal["per_request", "global"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server of the OpenAI-compatible API is spoken to.
+
+    Attributes:
+        title: its name, for people.
+        dialect: our field to the name in the body of a request.
+        plain_limit: name of the limit on new tokens in /v1/completions.
+        seeds: "per_request": a request's seed gives its text again, as long as the server computes it in
+            the same batch shapes and with as much of the prompt in its cache; "global": a seed sets one
+            random stream for all requests, so it is never sent; None: none is sent.
+        n: several samples of one request are drawn by the server; asked for only where no seed is sent, since
+            they would share it, and never at temperature 0.
+        packed: name of the field that takes the whole configuration as a JSON string; "": none.
+        keeps: settings with a default of the server's own which no request can change, and what it is.
+        any_model: a request that names another model than it has is answered all the same.
+        one_at_a_time: requests are worked off one after the other, so concurrency gains nothing.
+    """
+
+    title: str
+    dialect: Dialect
+    plain_limit: str = "max_tokens"
+    seeds: Seeds | None = "per_request"
+    n: bool = False
+    packed: str = ""
+    keeps: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    any_model: bool = False
+    one_at_a_time: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    """A configuration as the arguments of a request, without model, messages or prompt, and n.
+
+    Attributes:
+        body: keyword arguments of the official client's `chat.completions.create` or
+            `completions.create`.
+        extra_body: what the client has no keyword for; its `extra_body`.
+        receipt: what became of every field.
+    """
+
+    body: dict[str, Any]
+    extra_body: dict[str, Any]
+    receipt: Receipt
+
+
+_LIMIT = Setting("max_tokens")
+_OWN_64 = "counts the tokens of the answer only, the last 64 of them unless the server was started otherwise"
+_TRUNCATES_FIRST = "truncates before the temperature is applied"
+
+
+def _over_http(dialect: Dialect, **changed: Setting) -> Dialect:
+    return replace(dialect, settings={**dialect.settings, "max_tokens": _LIMIT, **changed})
+
+
+_LLAMA_CPP_PYTHON = Dialect(
+    settings={
+        "temperature": Setting("temperature"),
+        "top_p": Setting("top_p", note=_TRUNCATES_FIRST),
+        "top_k": Setting("top_k"),
+        "min_p": Setting("min_p", note=_TRUNCATES_FIRST),
+        "repetition_penalty": Setting("repeat_penalty", note=_OWN_64),
+        "presence_penalty": Setting("presence_penalty", note=_OWN_64),
+        "frequency_penalty": Setting("frequency_penalty", note=_OWN_64),
+        "max_tokens": _LIMIT,
+    },
+    always={"mirostat_mode": 0},
+)
+
+# The fields of its request have no top_k, min_p, typical_p or repeat_penalty; unknown ones are skipped in silence.
+_OLLAMA = Dialect(
+    settings={
+        "temperature": Setting("temperature"),
+        "top_p": Setting("top_p"),
+        "presence_penalty": Setting("presence_penalty"),
+        "frequency_penalty": Setting("frequency_penalty"),
+        "max_tokens": _LIMIT,
+    }
+)
+_MODELFILE = "the model's own (its Modelfile), else Ollama's; a /v1 request cannot say it"
+
+# No `processors`: our own logits processors are not on the other side. As fields of the request,
+# presence_penalty is skipped with a line in the server's log, and frequency_penalty f would become
+# repetition_penalty 1 + f.
+_TRANSFORMERS = replace(TRANSFORMERS, processors=frozenset())
+
+SERVERS: Mapping[str, Server] = MappingProxyType(
+    {
+        "vllm": Server("vLLM", _over_http(VLLM), n=True),
+        # A seed counts only in a server started with --enable-deterministic-inference, where the answers
+        # of one request with n > 1 share it and are copies; without a seed all requests there share one.
+        "sglang": Server("SGLang", _over_http(SGLANG), any_model=True),
+        # It draws at most as many answers to one request as it was started with slots, and refuses more.
+        "llama_cpp": Server("llama.cpp's llama-server", _over_http(LLAMA_CPP), any_model=True),
+        "llama_cpp_python": Server("llama-cpp-python's server", _LLAMA_CPP_PYTHON, any_model=True, one_at_a_time=True),
+        "ollama": Server(
+            "Ollama",
+            _OLLAMA,
+            keeps=MappingProxyType(dict.fromkeys(("top_k", "min_p", "typical_p", "repetition_penalty"), _MODELFILE)),
+        ),
+        "transformers_serve": Server(
+            "transformers serve", _TRANSFORMERS, seeds="global", packed="generation_config", one_at_a_time=True
+        ),
+        # Its seed is a best effort and deprecated; with `n` the prompt is read, and paid for, once.
+        "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True),
+        # Any other: the names that all of them know.
+        "compatible": Server("a plain OpenAI-compatible server", _over_http(OPENAI)),
+    }
+)
+"""The servers by name."""
+
+# Keywords of the official client's `create`, of those that a dialect uses; chat and plain differ in one.
+_KEYWORDS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens", "seed"})
+_CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens"}
+
+# Every server takes 31 bits: some keep a seed as a signed, some as an unsigned number of 32 bits, of
+# which the last (all ones) means "any seed" to llama.cpp.
+_SEED_BITS = 31
+
+
+def request_body(
+    server: str,
+    fields: Mapping[str, Any],
+    *,
+    seed: int | None,
+    max_tokens: int,
+    chat: bool,
+    unsupported: Unsupported = "error",
+) -> Said:
+    """Say a configuration in the body of a request to /v1/chat/completions or /v1/completions.
+
+    Every setting that the server has is sent, neutral values too. The hint belongs to the prompt
+    (`dialects.apply_hint`) and is only entered in the receipt.
+
+    Args:
+        server: a name in `SERVERS`.
+        fields: values of decoding fields; those left out are neutral; its own limit on tokens is ignored.
+        seed: of this request; folded to 31 bits. None: none. Not sent to a server whose seed is global.
+        max_tokens: limit on new tokens, at least 1.
+        chat: whether for chat completions.
+        unsupported: as in `dialects.render`.
+
+    Raises:
+        UnsupportedSetting: with "error", naming field and server.
+        InvalidInput: an unknown server or field, or a limit below 1.
+    """
+    if max_tokens < 1:
+        raise InvalidInput("max_tokens", "at least 1", max_tokens)
+    entry = _entry(server)
+    rendering = render_as(entry.dialect, {**fields, "max_tokens": max_tokens}, entry.title, unsupported=unsupported)
+    said = rendering.kwargs
+    if entry.packed:
+        said = {entry.packed: json.dumps(said, sort_keys=True)}
+    elif not chat:
+        said = {entry.plain_limit if key == "max_completion_tokens" else key: value for key, value in said.items()}
+    if seed is not None and entry.seeds == "per_request":
+        said["seed"] = seed % 2**_SEED_BITS
+    rendering.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
+    known = _CHAT_KEYWORDS if chat else _KEYWORDS
+    body = {key: value for key, value in said.items() if key in known}
+    extra = {key: value for key, value in said.items() if key not in known}
+    return Said(body, extra, rendering.receipt)
+
+
+def server_lacks(server: str, fields: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that a server cannot honour at these values; empty when it can.
+
+    Raises:
+        InvalidInput: an unknown server or field.
+    """
+    entry = _entry(server)
+    receipt = render_as(entry.dialect, fields, entry.title, unsupported="drop").receipt
+    return [name for name in NEUTRAL if name in receipt.dropped or name in receipt.clamped]
+
+
+def _entry(server: str) -> Server:
+    if server not in SERVERS:
+        near = difflib.get_close_matches(str(server), SERVERS, n=1)
+        do = f"Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInput("server", f"one of {', '.join(SERVERS)}", server, do)
+    return SERVERS[server]

@@ -1,0 +1,223 @@
+"""`DecodingSpace`: the ordered configs that compete."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from hagpolicy._digest import digest
+from hagpolicy.config.config import FIELDS, DecodingConfig, check_fields
+from hagpolicy.config.render import idle_fields
+from hagpolicy.errors import InvalidInput
+
+logger = logging.getLogger(__name__)
+
+
+class DecodingSpace(Sequence[DecodingConfig]):
+    """An immutable, ordered sequence of distinct configs; its order is a policy's output order.
+
+    Args:
+        configs: at least one config, no two equal.
+
+    Raises:
+        InvalidInput: an empty space, something that is no config, or a duplicate.
+    """
+
+    def __init__(self, configs: Iterable[DecodingConfig]) -> None:
+        given: object = configs
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            do = f"For the preset: DecodingSpace.preset({given!r})." if given in list(PRESETS) else ""
+            raise InvalidInput("DecodingSpace", "a list of configs", given, do)
+        self._configs = tuple(configs)
+        if not self._configs:
+            raise InvalidInput("DecodingSpace", "at least one config", "none")
+        first: dict[DecodingConfig, int] = {}
+        for index, config in enumerate(self._configs):
+            if not isinstance(config, DecodingConfig):
+                raise InvalidInput(f"DecodingSpace[{index}]", "a DecodingConfig", config)
+            if config in first:
+                raise InvalidInput(
+                    f"DecodingSpace[{index}]",
+                    "distinct configs",
+                    f"{config!r}, which is also number {first[config]}",
+                    "Leave one of them out.",
+                )
+            first[config] = index
+        self._index = first
+
+    @classmethod
+    def grid(cls, **values: Iterable[Any]) -> DecodingSpace:
+        """Every combination of the given field values, the last field varying fastest.
+
+        Configs that differ in name only (temperature 0 with different top_p) are kept once, in their
+        simplest form; how many were joined is logged.
+
+        Raises:
+            InvalidInput: an unknown field, an empty list of values or a value out of range.
+        """
+        check_fields(values)
+        columns = {name: list(column) for name, column in values.items()}
+        for name, column in columns.items():
+            if not column:
+                raise InvalidInput(f"grid({name}=…)", "at least one value", "none")
+        combinations = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
+        kept = dict.fromkeys(DecodingConfig.from_dict(row).canonical() for row in combinations)
+        if len(kept) < len(combinations):
+            logger.info("grid: %d configs that repeat another are left out", len(combinations) - len(kept))
+        return cls(kept)
+
+    @classmethod
+    def hag(cls) -> DecodingSpace:
+        """A grid over the four settings tuned in HAG (arXiv 2402.11251): temperature, top_p,
+        top_k and repetition_penalty. Values are ours: the low, middle and high of common use."""
+        return cls.grid(
+            temperature=[0.0, 0.4, 0.7, 1.0],
+            top_p=[0.8, 0.95, 1.0],
+            top_k=[0, 40],
+            repetition_penalty=[1.0, 1.1, 1.2],
+        )
+
+    @classmethod
+    def preset(cls, name: str, engine: Any = None) -> DecodingSpace:
+        """A ready-made space: `"standard"`, 14 configs that differ in kind, not only in degree.
+
+        Args:
+            name: `"standard"`.
+            engine: an engine; configs that it cannot run are left out and named in the log.
+
+        Raises:
+            InvalidInput: an unknown name.
+        """
+        if name not in PRESETS:
+            raise InvalidInput("preset", f"one of {', '.join(PRESETS)}", name)
+        space = cls(DecodingConfig(**values) for values in PRESETS[name])
+        if engine is None:
+            return space
+        runnable = []
+        for config in space:
+            missing = engine.unsupported(config)
+            if missing:
+                logger.warning("preset %s: %s left out, %s has no %s", name, config, engine.name, ", ".join(missing))
+            else:
+                runnable.append(config)
+        return cls(runnable)
+
+    @classmethod
+    def from_json(cls, source: str | Path | Sequence[Mapping[str, Any]]) -> DecodingSpace:
+        """Read what `to_json` wrote: a file's path, or the list of mappings itself.
+
+        Raises:
+            InvalidInput: no such file, no list of mappings, or a bad config.
+        """
+        rows: Any = source
+        if isinstance(source, (str, Path)):
+            path = Path(source)
+            try:
+                rows = json.loads(path.read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                raise InvalidInput(f"space file {path}", "a readable JSON list of configs", str(error)) from error
+        if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
+            raise InvalidInput("space", "a JSON list of objects, one a config", rows)
+        return cls(DecodingConfig.from_dict(row) for row in rows)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The configs as mappings of their non-neutral fields, in order."""
+        return [config.to_dict() for config in self._configs]
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the space: its configs in their order."""
+        return digest([config.digest for config in self._configs])
+
+    @cached_property
+    def varying(self) -> tuple[str, ...]:
+        """Names of the fields that differ within the space."""
+        return tuple(name for name in FIELDS if len({getattr(config, name) for config in self._configs}) > 1)
+
+    @cached_property
+    def deterministic(self) -> np.ndarray:
+        """bool (n_configs,): True where a config always generates the same text."""
+        return np.array([config.deterministic for config in self._configs])
+
+    def agreeing(self, fixed: Mapping[str, Any]) -> np.ndarray:
+        """bool (n_configs,): configs that agree with `fixed` in every field the space varies.
+
+        A field that is equal in all configs is not asked for agreement: the caller simply
+        replaces it. Nor is one that what is fixed makes idle, such as top_p at temperature 0.
+
+        Raises:
+            InvalidInput: an unknown field, or a value out of range.
+        """
+        check_fields(fixed)
+        wanted = DecodingConfig.from_dict(fixed)
+        # What is not fixed stands where it makes nothing idle.
+        idle = idle_fields({"temperature": 1.0} | {name: getattr(wanted, name) for name in fixed})
+        asked = [name for name in fixed if name in self.varying and name not in idle]
+        return np.array([all(getattr(c, name) == getattr(wanted, name) for name in asked) for c in self._configs])
+
+    def with_config(self, config: DecodingConfig) -> tuple[DecodingSpace, int]:
+        """A space that holds `config`, and its index: this one if a config with the same text is in it."""
+        for index, known in enumerate(self._configs):
+            if known.canonical() == config.canonical():
+                return self, index
+        return DecodingSpace((*self._configs, config)), len(self._configs)
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Position of a config. Raises ValueError where it is not in the space."""
+        if start == 0 and stop is None and value in self._index:
+            return self._index[value]
+        return self._configs.index(value, start, len(self._configs) if stop is None else stop)
+
+    @overload
+    def __getitem__(self, index: int) -> DecodingConfig: ...
+    @overload
+    def __getitem__(self, index: slice) -> DecodingSpace: ...
+    def __getitem__(self, index: int | slice) -> DecodingConfig | DecodingSpace:
+        return DecodingSpace(self._configs[index]) if isinstance(index, slice) else self._configs[index]
+
+    def __len__(self) -> int:
+        return len(self._configs)
+
+    def __iter__(self) -> Iterator[DecodingConfig]:
+        return iter(self._configs)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DecodingSpace) and self._configs == other._configs
+
+    def __hash__(self) -> int:
+        return hash(self._configs)
+
+    def __repr__(self) -> str:
+        return f"DecodingSpace({len(self)} configs over {', '.join(self.varying) or 'nothing'})"
+
+
+_STEP_BY_STEP = "Think step by step."
+
+PRESETS: dict[str, list[dict[str, Any]]] = {
+    "standard": [
+        {"temperature": 0.0},
+        {"temperature": 0.3},
+        {"temperature": 0.7},
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.8},
+        {"temperature": 1.0, "top_p": 0.9},
+        {"temperature": 1.0, "min_p": 0.1},
+        {"temperature": 1.5, "min_p": 0.1},
+        {"temperature": 0.0, "repetition_penalty": 1.1},
+        {"temperature": 0.0, "no_repeat_ngram_size": 3},
+        {"temperature": 0.7, "frequency_penalty": 0.5},
+        {"temperature": 0.0, "num_beams": 4},
+        {"temperature": 0.0, "hint": _STEP_BY_STEP},
+        {"temperature": 0.0, "hint": "Answer briefly."},
+    ],
+}

@@ -1,0 +1,1 @@
+"""What a sweep is made of and what is kept of it."""

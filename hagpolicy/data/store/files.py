@@ -1,0 +1,183 @@
+"""The files of a sweep folder, on this machine's disks; `files_at` finds the kind of place that `out` names.
+
+Every file is written whole or not at all, and never changed: a later one is added, an earlier one removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from hagpolicy.data.store.locks import FolderLock
+from hagpolicy.errors import StoreError
+
+Place = str | os.PathLike[str] | Any
+"""Where a sweep folder is, as `sweep`, `rescore` and `load_table` take it; see `files_at`."""
+
+INTACT = "What was stored before is intact; make room or give another folder, and run the same call again."
+
+
+class Held(Protocol):
+    """The right to write to a folder."""
+
+    def check(self) -> None:
+        """Raise SweepLocked where the right was lost."""
+
+    def release(self) -> None:
+        """Give the right back; a second call does nothing."""
+
+
+class Files(ABC):
+    """A folder of files with one level of folders in it; names are such as "cells/000001.parquet".
+
+    Attributes:
+        place: the folder, for messages.
+        folder: the folder on this machine; None where it is elsewhere.
+        mark: stands in the names of new segments, so that two writers never choose the same name.
+    """
+
+    place: str
+    folder: Path | None = None
+    mark = ""
+
+    @abstractmethod
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Names within `folder`, sorted, and their sizes in bytes; {} where there is no such folder. Raises OSError."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises OSError."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file so that it is there whole or not at all.
+
+        Raises:
+            StoreError: the disk is full, read-only, or fails; a file that was there is untouched.
+        """
+
+    @abstractmethod
+    def rename(self, name: str, new: str) -> None:
+        """Give a file another name. Raises OSError."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no error. Raises OSError."""
+
+    @abstractmethod
+    def make(self, folders: Iterable[str]) -> None:
+        """Make the folder, with these in it, where they are not there. Raises OSError."""
+
+    @abstractmethod
+    def lock(self) -> Held:
+        """Take the right to write. Raises SweepLocked, StoreError."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file. Raises OSError."""
+        folder, _, base = name.rpartition("/")
+        return base in self.sizes(folder)
+
+    def at(self, name: str) -> str:
+        """The whole name of a file, for messages."""
+        return f"{self.place}/{name}"
+
+
+class LocalFiles(Files):
+    """A folder on a disk that this machine has mounted: synced, renamed into place, held by flock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Path = folder
+        self.place = str(folder)
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """See `Files`."""
+        found: dict[str, int] = {}
+        try:
+            names = sorted(os.listdir(self.folder / folder))
+        except FileNotFoundError:
+            return found
+        for name in names:
+            # One that a writer has merged away meanwhile is not there any more.
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = (self.folder / folder / name).stat().st_size
+        return found
+
+    def read(self, name: str) -> bytes:
+        """See `Files`."""
+        return (self.folder / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Files`: temporary name, sync, rename, sync of the folder."""
+        write_whole(self.folder / name, data)
+
+    def rename(self, name: str, new: str) -> None:
+        """See `Files`."""
+        (self.folder / name).replace(self.folder / new)
+
+    def remove(self, name: str) -> None:
+        """See `Files`."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def make(self, folders: Iterable[str]) -> None:
+        """See `Files`."""
+        for name in ("", *folders):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    def lock(self) -> FolderLock:
+        """See `Files`."""
+        return FolderLock(self.folder)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all: temporary name, sync, rename, sync of the folder.
+
+    Raises:
+        StoreError: the disk is full, read-only, or fails; a file that was there is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StoreError(f"cannot write {path}: {error}. {INTACT}") from error
+
+
+def files_at(out: Place) -> Files:
+    """The files of a sweep folder.
+
+    Args:
+        out: a path; a URL that fsspec knows, such as "s3://bucket/sweep" (its packages and keys are
+            fsspec's own: environment and configuration files); or a file system whose root is the
+            folder: fsspec's `DirFileSystem`, pyarrow's `SubTreeFileSystem`.
+
+    Raises:
+        InvalidInput: nothing of these, or a URL that fsspec cannot open.
+        MissingExtra: fsspec is not installed.
+    """
+    if isinstance(out, str) and "://" in out and not out.startswith(("file://", "local://")):
+        from hagpolicy.data.store.remote import files_of_url
+
+        return files_of_url(out)
+    if isinstance(out, str) and out.startswith(("file://", "local://")):
+        parts = urlsplit(out)
+        return LocalFiles(Path(unquote(parts.netloc + parts.path)))
+    if isinstance(out, (str, os.PathLike)):
+        return LocalFiles(Path(out))
+    from hagpolicy.data.store.remote import files_of_system
+
+    return files_of_system(out)

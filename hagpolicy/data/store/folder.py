@@ -1,0 +1,275 @@
+"""`SweepStore`: the sweep folder.
+
+    sweep.json          format version, engine and its fingerprint
+    prompts/N.jsonl     prompts, one a line; identified by their digest
+    plans/N-D.json      what was asked for and how it was packed into units, written before the first token
+    cells/N.parquet     segments: what was generated, with the reward it got then
+    rewards/N.parquet   rewards computed later from stored texts
+    lock                who is writing
+
+N counts up, over cells and rewards together; of two records of one cell the later one counts. D is
+the start of the plan's digest. Small segments are merged under the number of the last of them
+(`tidying`); away from local disks N is followed by the writer's mark.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hagpolicy._digest import digest
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.store import reading, segments, tidying
+from hagpolicy.data.store.cells import Plan, View
+from hagpolicy.data.store.files import Place, files_at
+from hagpolicy.data.store.index import Index
+from hagpolicy.engines.base import Completion
+from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_FOLDERS = ("prompts", "plans", "cells", "rewards")
+# A reader may list files that a writer then merges away; it looks again so often.
+_LOOKS = 10
+
+
+class SweepStore:
+    """A sweep folder, open for reading or, with its lock held, for writing.
+
+    Args:
+        path: the folder: a path, a URL or a file system (`files_at`); made when `fingerprint` is given.
+        fingerprint: of the engine that is to fill it; None: open an existing folder.
+        engine: the engine's name, for people.
+        write: hold the lock and allow writing.
+
+    Attributes:
+        path: the folder, for messages.
+        folder: the folder on this machine; None where it is elsewhere.
+        fingerprint: of the engine whose cells it holds.
+        engine_digest: digest of the fingerprint, which every file bears.
+        cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
+        scores: for each scorer identity, records of rewards: `reward`, `answer` (its code, -1 for none), `reason`.
+        prompts: stored prompts by digest.
+        plans: stored plans in the order they were made; equal views of them are one.
+
+    Raises:
+        StoreError: no sweep folder, a newer format, or it cannot be read or written.
+        ForeignSweep: it holds the cells of another engine.
+        SweepLocked: another process is writing to it.
+    """
+
+    def __init__(
+        self,
+        path: Place,
+        *,
+        fingerprint: Mapping[str, str] | None = None,
+        engine: str = "",
+        write: bool = False,
+    ) -> None:
+        self.files = files_at(path)
+        self.path, self.folder = self.files.place, self.files.folder
+        self.writable = write
+        self._numbers: dict[str, int] = {}
+        try:
+            if fingerprint is not None:
+                self._make()
+            elif not self.files.has("sweep.json"):
+                why = "is no sweep folder: it has no sweep.json. Give a folder that `sweep` wrote."
+                raise StoreError(f"{self.path} {why}")
+        except OSError as error:
+            doing = "read" if fingerprint is None else "make"
+            raise StoreError(f"cannot {doing} the sweep folder {self.path}: {error}") from error
+        self._lock = self.files.lock() if write else None
+        try:
+            self._open(fingerprint, engine)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self) -> None:
+        # A kill right after the start leaves no more than these, so only they may be there without sweep.json.
+        known = {"lock", "sweep.json.tmp", *_FOLDERS}
+        there = self.files.sizes()
+        foreign = [name for name in there if name not in known]
+        if foreign and "sweep.json" not in there:
+            found = f"{self.path}, which holds {foreign[:3]}"
+            raise InvalidInput("out", "a sweep folder, a new or an empty one", found)
+        self.files.make(_FOLDERS)
+
+    def _open(self, fingerprint: Mapping[str, str] | None, engine: str) -> None:
+        try:
+            if fingerprint is not None and not self.files.has("sweep.json"):
+                about = {"format_version": FORMAT, "engine": engine, "fingerprint": dict(fingerprint)}
+                self._put("sweep.json", json.dumps(about, indent=1).encode())
+            about = json.loads(self.files.read("sweep.json"))
+            version, self.fingerprint = int(about["format_version"]), dict(about["fingerprint"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self.files.at('sweep.json')} cannot be read: {error!r}") from error
+        if version > FORMAT:
+            raise StoreError(f"{self.path} has format {version}, this version reads up to {FORMAT}. Update hagpolicy.")
+        if fingerprint is not None and dict(fingerprint) != self.fingerprint:
+            raise ForeignSweep(
+                f"{self.path} holds the cells of another engine.\n  stored: {self.fingerprint}\n"
+                f"  given:  {dict(fingerprint)}\nGive another folder for this engine."
+            )
+        self.engine_digest = digest(self.fingerprint)
+        try:
+            if self.writable:
+                self._clear()
+                tidying.merge_small(self)
+            for _ in range(_LOOKS):
+                try:
+                    self._read()
+                    break
+                except FileNotFoundError:
+                    continue
+            else:
+                raise StoreError(f"files of {self.path} vanish while they are read. Is it being deleted?")
+            if self.writable:
+                tidying.remove_outdated(self)
+        except OSError as error:
+            raise StoreError(f"cannot read the sweep folder {self.path}: {error}") from error
+
+    def _clear(self) -> None:
+        """Remove what killed writes left, and see which numbers are taken."""
+        for folder in ("", *_FOLDERS):
+            there = self.files.sizes(folder)
+            self._numbers[folder] = segments.next_number(there)
+            for name in there:
+                if name.endswith(".tmp"):
+                    self.files.remove(f"{folder}/{name}".lstrip("/"))
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> SweepStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self.writable:
+                tidying.merge_small(self)
+                tidying.drop_plans(self)
+        finally:
+            self.close()
+
+    def known(self, view: View) -> View:
+        """An equal view of a stored plan, whose keys may have been computed already; else `view` itself."""
+        return next((plan.view for plan in reversed(self.plans) if plan.view == view), view)
+
+    @property
+    def engine_default(self) -> DecodingConfig | None:
+        """The engine's default in the latest plan that has it: a strategy may have left it out of later ones."""
+        found = (plan.view.space[plan.view.default] for plan in reversed(self.plans) if plan.view.default is not None)
+        return next(found, None)
+
+    def _read(self) -> None:
+        self.prompts: dict[str, Prompt] = {}
+        self.plans: list[Plan] = []
+        self.plan_names: list[str] = []
+        self.index = Index()
+        self.cells, self.scores = self.index.cells, self.index.scores
+        for name in self.names("prompts", ".jsonl"):
+            self.prompts |= reading.read_prompts(self, name)
+        for name in self.names("plans", ".json"):
+            plan = reading.read_plan(self, name)
+            if plan is not None:
+                self._take_plan(plan, name)
+        for name in self.segment_names():
+            table = self.read_segment(name)
+            if table is not None:
+                self.index.add(name, table)
+
+    def _take_plan(self, plan: Plan, name: str) -> None:
+        shared = self.known(plan.view)
+        self.plans.append(Plan(shared, plan.patterns, plan.units, plan.notes))
+        self.plan_names.append(name)
+
+    def segment_names(self) -> list[str]:
+        """Names of all segments, of cells and of rewards, in the order in which they count."""
+        names = self.names("cells", ".parquet") + self.names("rewards", ".parquet")
+        return sorted(names, key=lambda name: name.rpartition("/")[2].removesuffix(".parquet"))
+
+    def read_segment(self, name: str) -> Any:
+        """See `reading.read_segment`."""
+        return reading.read_segment(self, name)
+
+    def add_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """Store the prompts that are not stored yet."""
+        new = {prompt.digest: prompt for prompt in prompts if prompt.digest not in self.prompts}
+        if new:
+            lines = "".join(json.dumps(prompt.to_dict()) + "\n" for prompt in new.values())
+            self._put(self._next("prompts", f"{self.files.mark}.jsonl"), lines.encode("ascii"))
+            self.prompts |= new
+
+    def add_plan(self, plan: Plan) -> None:
+        """Store a plan, before its first token; one that repeats the latest plan adds nothing."""
+        if not plan.units and self.plans and self.plans[-1].view == plan.view:
+            return
+        self.add_prompts(plan.view.prompts)
+        name = self._next("plans", f"-{plan.digest[:12]}.json")
+        self._put(name, json.dumps({**plan.to_json(), "engine": self.engine_digest}).encode("ascii"))
+        self._take_plan(plan, name)
+
+    def new_segment(self) -> str:
+        """The name of the next segment of cells; the same until it is written."""
+        return self._next("cells", f"{self.files.mark}.parquet")
+
+    def add_cells(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Store generated cells as the segment `name` (of `new_segment`): the columns of `segments.CELL_COLUMNS`."""
+        self._add(segments.to_table(columns, segments.CELL_COLUMNS), name)
+
+    def add_scores(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Store rewards of stored cells as one segment: the columns of `segments.SCORE_COLUMNS`."""
+        name = self._next("rewards", f"{self.files.mark}.parquet")
+        self._add(segments.to_table(columns, segments.SCORE_COLUMNS), name)
+
+    def _add(self, table: Any, name: str) -> None:
+        self.put_segment(name, table)
+        self.index.add(name, table)
+
+    def put_segment(self, name: str, table: Any) -> None:
+        """Write a segment and nothing else."""
+        self._put(name, segments.encode(table, self.engine_digest))
+
+    def completions(self, wanted: Collection[str]) -> Iterator[list[tuple[str, Completion]]]:
+        """Stored completions of some cells, one list a segment: (key, completion)."""
+        for name, start in self.index.starts:
+            try:
+                table = self.read_segment(name)
+            except OSError as error:
+                raise StoreError(f"{self.files.at(name)} cannot be read any more: {error}. Open it again.") from error
+            if table is None:
+                raise StoreError(f"{self.files.at(name)} was readable and is not any more. Open the folder again.")
+            keys = table.column("cell").to_pylist()
+            mine = [i for i, key in enumerate(keys) if key in wanted and self.cells.rows[key] == start + i]
+            if mine:
+                rows = table.take(mine).to_pylist()
+                yield [(row["cell"], _completion(row)) for row in rows]
+
+    def _put(self, name: str, data: bytes) -> None:
+        if self._lock is not None:
+            self._lock.check()
+        folder, _, base = name.rpartition("/")
+        # Counted before it is written: a write that is interrupted may have happened.
+        self._numbers[folder] = max(self._numbers.get(folder, 1), segments.next_number([base]))
+        self.files.write(name, data)
+
+    def names(self, folder: str, ending: str) -> list[str]:
+        """Names of the files of a folder that end so, sorted."""
+        return [f"{folder}/{name}" for name in self.files.sizes(folder) if name.endswith(ending)]
+
+    def _next(self, folder: str, ending: str) -> str:
+        together = ("cells", "rewards") if folder in ("cells", "rewards") else (folder,)
+        return f"{folder}/{max(self._numbers[name] for name in together):06d}{ending}"
+
+
+def _completion(row: Mapping[str, Any]) -> Completion:
+    fields = {name: row[name] for name in ("text", "tokens", "prompt_tokens", "seconds", "finish", "error")}
+    return Completion(**fields, receipt=json.loads(row["receipt"]))

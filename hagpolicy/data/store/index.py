@@ -1,0 +1,68 @@
+"""`Index`: what the segments of a sweep folder hold, in memory, without the texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.data.answers import AnswerCodes
+from hagpolicy.data.store.records import Records
+
+
+class Index:
+    """The records of all segments, added in the order in which they count.
+
+    Attributes:
+        cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
+        scores: for each scorer identity, records of rewards: `reward`, `answer` (its code, -1 for none), `reason`.
+        starts: the segments of cells by name, each with the number of its first record in `cells`.
+    """
+
+    def __init__(self) -> None:
+        self.cells = Records(("tokens", "seconds", "failed"), ("error",))
+        self.scores: dict[str, Records] = {}
+        self.starts: list[tuple[str, int]] = []
+        self._codes = AnswerCodes()
+
+    def add(self, name: str, table: Any) -> None:
+        """Take in a segment.
+
+        Args:
+            name: of the file: "cells/…" or "rewards/…".
+            table: the Arrow table.
+        """
+        keys = table.column("cell").to_pylist()
+        if name.startswith("cells/"):
+            self.starts.append((name, len(self.cells)))
+            errors = table.column("error")
+            numbers = {column: table.column(column).to_numpy() for column in ("tokens", "seconds")}
+            self.cells.add(keys, {**numbers, "failed": errors.is_valid().to_numpy()}, {"error": errors.to_pylist()})
+            # Rewards that were computed from a text which was lost or failed are not those of the new text.
+            for records in self.scores.values():
+                records.forget(keys)
+        scorers = np.array(table.column("scorer").to_pylist(), dtype=object)
+        rewards, reasons = table.column("reward").to_numpy(), table.column("reason").to_pylist()
+        answers = self._codes.column(table.column("answer"))
+        for scorer in dict.fromkeys(scorers):
+            if scorer is None:  # generated, and to be scored later
+                continue
+            mine = np.flatnonzero(scorers == scorer)
+            some = mine.tolist()
+            records = self.scores.setdefault(scorer, score_records())
+            numbers = {"reward": rewards[mine], "answer": answers[mine]}
+            records.add([keys[i] for i in some], numbers, {"reason": [reasons[i] for i in some]})
+
+    def drop_outdated(self) -> list[str]:
+        """Forget the segments of cells of which every record is replaced by a later one; their names."""
+        starts = np.array([start for _, start in self.starts], dtype=np.int64)
+        rows = np.fromiter(self.cells.rows.values(), dtype=np.int64, count=len(self.cells.rows))
+        counting = np.bincount(np.searchsorted(starts, rows, side="right") - 1, minlength=len(starts))
+        outdated = [name for (name, _), live in zip(self.starts, counting, strict=True) if live == 0]
+        self.starts = [(name, start) for name, start in self.starts if name not in outdated]
+        return outdated
+
+
+def score_records() -> Records:
+    """Records of the rewards of one scorer, none yet."""
+    return Records(("reward", "answer"), ("reason",))

@@ -1,0 +1,186 @@
+"""The sweep folder in, `SweepTable` out: any choice of prompts, configs and samples is a view of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.answers import NONE, renumbered
+from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.store.cells import View, fill
+from hagpolicy.data.store.files import Place
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.index import score_records
+from hagpolicy.data.table import SweepTable
+from hagpolicy.errors import InvalidInput, StoreError
+from hagpolicy.scorers.registry import votes
+
+__all__ = ["SweepStore", "chosen_view", "distinct", "load_table", "table_of"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_table(
+    path: Place,
+    *,
+    prompts: Any = None,
+    space: DecodingSpace | Iterable[DecodingConfig] | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    scorer: str | Mapping[str, str] | None = None,
+) -> SweepTable:
+    """The table of a sweep folder, or any part of it. Reads only; a running sweep may be looked at.
+
+    Args:
+        path: a folder that `sweep` wrote: a path, a URL or a file system; see `store.files.Place`.
+        prompts: strings, messages, `Prompt` or a file; None: those of the latest sweep.
+        space: the configs; None: those of the latest sweep.
+        samples: at least 1; None: as many as the latest sweep.
+        max_tokens: the limit they were generated under; None: that of the latest sweep.
+        scorer: whose rewards: a name ("chrf": its latest version) or name@version, or a mapping of
+            them by task; None: those of the latest sweep or `rescore`.
+
+    Raises:
+        StoreError: no sweep folder, nothing planned in it, or none of the chosen cells is stored.
+        InvalidInput: a scorer that never scored a cell here, or a bad choice.
+    """
+    with SweepStore(path) as store:
+        view = chosen_view(store, prompts, space, samples, max_tokens, scorer)
+        promised = view.promised
+        wanted = len(view.prompts) * len(promised)
+        stored = int((store.cells.find(view.keys)[:, promised] >= 0).sum())
+        if stored == 0:
+            raise StoreError(
+                f"none of the {wanted} chosen cells is stored in {store.path}. Run `sweep` for them; a prompt is the "
+                "same only with the same task, reference, group, id and metadata."
+            )
+        if stored < wanted:
+            logger.warning("%s: %d of %d cells are not generated yet", store.path, wanted - stored, wanted)
+        return table_of(store, view)
+
+
+def chosen_view(
+    store: SweepStore,
+    prompts: Any = None,
+    space: DecodingSpace | Iterable[DecodingConfig] | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    scorer: str | Mapping[str, str] | None = None,
+) -> View:
+    """The view that the arguments of `load_table` choose; what is not given is that of the latest plan.
+
+    Raises:
+        StoreError: nothing is planned in the folder.
+        InvalidInput: a scorer that never scored a cell here, or a bad choice.
+    """
+    if not store.plans:
+        raise StoreError(f"{store.path} holds no plan: the sweep ended before it began. Run it again.")
+    latest = store.plans[-1].view
+    chosen = latest.prompts if prompts is None else distinct(as_prompts(prompts))
+    if space is not None and not isinstance(space, DecodingSpace):
+        space = DecodingSpace(space)
+    default = latest.default
+    if space is not None:
+        known = store.engine_default
+        default = space.index(known) if known is not None and known in space else None
+    for name, value in (("samples", samples), ("max_tokens", max_tokens)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidInput(name, "a whole number of at least 1", value)
+    return View(
+        prompts=chosen,
+        space=latest.space if space is None else space,
+        samples=latest.samples if samples is None else samples,
+        max_tokens=latest.max_tokens if max_tokens is None else max_tokens,
+        seed=latest.seed,
+        default=default,
+        scorers=_scorers(store, latest, chosen, scorer),
+        # As many samples as all prompts have, or fewer: then all of them are common.
+        common=latest.common if samples is None or samples > (latest.common or samples) else None,
+    )
+
+
+def table_of(store: SweepStore, view: View) -> SweepTable:
+    """The cells of a view as a table. What is not generated, or not scored by the view's scorer, is NaN.
+
+    `failures` counts the cells that were generated and have no reward, by reason.
+    """
+    cells = store.cells.find(view.keys)
+    rewards = np.full((len(view.prompts), len(view.space), 1 + max(sample for _, sample in view.slots)), np.nan)
+    answers = np.full(rewards.shape, NONE, dtype=np.int32)
+    failures: Counter[str] = Counter()
+    for name in dict.fromkeys(view.scorers):
+        records = store.scores.get(name, score_records())
+        mine = [i for i, scorer in enumerate(view.scorers) if scorer == name]
+        scored = records.find(view.keys[i] for i in mine)
+        values = records.column("reward")
+        rewards[mine] = fill(view, scored, values)
+        if votes(name):
+            answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NONE)
+        without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
+        for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):
+            failures[_reason(store, name, row, cell)] += 1
+    tasks: dict[str, dict[str, None]] = {}
+    for prompt, name in zip(view.prompts, view.scorers, strict=True):
+        tasks.setdefault(prompt.task, {})[name] = None
+    return SweepTable(
+        prompts=view.prompts,
+        space=view.space,
+        rewards=rewards,
+        tokens=fill(view, cells, store.cells.column("tokens")).astype(np.float32),
+        seconds=fill(view, cells, store.cells.column("seconds")).astype(np.float32),
+        default=view.default,
+        fingerprint=store.fingerprint,
+        max_tokens=view.max_tokens,
+        scorers={task: ", ".join(names) for task, names in tasks.items()},
+        failures=dict(failures.most_common()),
+        # Without a config that is sampled so often there is no sample beyond the common ones.
+        common=None if view.common is None else min(view.common, rewards.shape[2]),
+        answers=renumbered(answers),
+    )
+
+
+def _reason(store: SweepStore, scorer: str, row: int, cell: int) -> str:
+    """Why a generated cell has no reward."""
+    if error := store.cells.value("error", cell):
+        return f"engine error: {error}"
+    return f"not scored by {scorer}" if row < 0 else store.scores[scorer].value("reason", row) or "no reason given"
+
+
+def distinct(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+    """The prompts without exact repetitions: a prompt given twice would have the same cells twice."""
+    kept = tuple(dict.fromkeys(prompts))
+    if len(kept) < len(prompts):
+        logger.warning("%d prompts repeat another in every field and are left out", len(prompts) - len(kept))
+    return kept
+
+
+def _scorers(
+    store: SweepStore, latest: View, prompts: tuple[Prompt, ...], scorer: str | Mapping[str, str] | None
+) -> tuple[str, ...]:
+    """Identity of each prompt's scorer."""
+    if scorer is None:
+        by_digest = {prompt.digest: name for prompt, name in zip(latest.prompts, latest.scorers, strict=True)}
+        # A prompt of an earlier sweep has the scorer it had then.
+        for plan in reversed(store.plans):
+            for prompt, name in zip(plan.view.prompts, plan.view.scorers, strict=True):
+                by_digest.setdefault(prompt.digest, name)
+        by_task = {prompt.task: name for prompt, name in zip(latest.prompts, latest.scorers, strict=True)}
+        return tuple(by_digest.get(prompt.digest) or by_task.get(prompt.task, latest.scorers[0]) for prompt in prompts)
+    if not isinstance(scorer, (str, Mapping)):
+        raise InvalidInput("scorer", "a scorer's name, or a mapping of them by task", scorer)
+    found: dict[str, str] = {}
+    for task in dict.fromkeys(prompt.task for prompt in prompts):
+        asked = scorer if isinstance(scorer, str) else scorer.get(task)
+        # Later identities of a name stand later in the store: the last one is the latest version.
+        matching = [name for name in store.scores if asked in (name, name.rpartition("@")[0])]
+        if not matching:
+            where = f"scorer of task {task!r}" if task else "scorer"
+            raise InvalidInput(where, f"one that scored cells here: {', '.join(store.scores)}", asked, "Use `rescore`.")
+        found[task] = matching[-1]
+    return tuple(found[prompt.task] for prompt in prompts)

@@ -1,0 +1,109 @@
+"""Keeping a folder small: many small segments become a few, what later files replace goes.
+
+A kill at any point loses nothing: a merged segment is whole before the first of its sources is
+removed, and counts as later than they do. Sources that a kill left behind hold no record that
+counts; the next writer finds them so and removes them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from hagpolicy._digest import digest_bytes
+from hagpolicy._extras import require
+from hagpolicy.errors import StoreError
+
+if TYPE_CHECKING:
+    from hagpolicy.data.store.folder import SweepStore
+
+logger = logging.getLogger(__name__)
+
+# Segments below the first size, in bytes, are merged into ones of about the second, once there are so many of them.
+SMALL_BYTES = 4 << 20
+MERGED_BYTES = 16 << 20
+MANY_SEGMENTS = 32
+MANY_PLANS = 32
+
+
+def merge_small(store: SweepStore) -> None:
+    """Merge neighbouring small segments of cells where there are many. A failure is a warning: nothing depends on it.
+
+    Only neighbours in the order of all segments are merged, so no record passes one of another
+    segment that replaces it or that it replaces.
+    """
+    try:
+        for group in _groups(store):
+            _merge(store, group)
+    except (StoreError, OSError) as error:
+        logger.warning("the small segments of %s are not merged: %s", store.path, error)
+
+
+def remove_outdated(store: SweepStore) -> None:
+    """Remove the segments of cells of which every record is replaced by a later one."""
+    for name in store.index.drop_outdated():
+        _remove(store, name)
+
+
+def drop_plans(store: SweepStore) -> None:
+    """Remove plans that have nothing left to be run and nothing to tell that a later one of the same cells has not."""
+    if len(store.plan_names) <= MANY_PLANS:
+        return
+    later: dict[int, list[Any]] = {}
+    for plan, name in reversed(list(zip(store.plans, store.plan_names, strict=True))):
+        # Equal views of one store are one object.
+        notes = later.setdefault(id(plan.view), [])
+        if notes and (not plan.notes or plan.notes in notes):
+            stored = (any(key in store.cells.rows for key in plan.keys(unit)) for unit in range(len(plan.units)))
+            if all(stored):
+                _remove(store, name)
+        notes.append(plan.notes)
+
+
+def _groups(store: SweepStore) -> list[list[str]]:
+    """Groups of two and more segments to be merged: small neighbours, in order."""
+    sizes = {f"cells/{name}": size for name, size in store.files.sizes("cells").items()}
+    groups: list[list[str]] = [[]]
+    total, n_small = 0, 0
+    for name in store.segment_names():
+        small = sizes.get(name, SMALL_BYTES) < SMALL_BYTES
+        n_small += small
+        if not small or total + sizes[name] > MERGED_BYTES:
+            groups.append([])
+            total = 0
+        if small:
+            groups[-1].append(name)
+            total += sizes[name]
+    return [group for group in groups if len(group) > 1] if n_small > MANY_SEGMENTS else []
+
+
+def _merge(store: SweepStore, names: list[str]) -> None:
+    """Write the latest records of some segments as one, then remove them."""
+    arrow = require("pyarrow", "sweep", "a sweep folder")
+    read = [(name, store.read_segment(name)) for name in names]
+    whole = [(name, table) for name, table in read if table is not None]
+    if len(whole) < 2:
+        return
+    # A later version may have added columns.
+    table = arrow.concat_tables([table.replace_schema_metadata() for _, table in whole], promote_options="default")
+    keys = table.column("cell").to_pylist()
+    last = {key: row for row, key in enumerate(keys)}
+    table = table.take(sorted(last.values())) if len(last) < len(keys) else table
+    # After the last of its sources and before the next segment, in the order of names.
+    name = f"{whole[-1][0].removesuffix('.parquet')}-{_mark(table)}.parquet"
+    store.put_segment(name, table)
+    for source, _ in whole:
+        store.files.remove(source)
+    logger.debug("%s: %d segments merged into %s", store.path, len(whole), name)
+
+
+def _remove(store: SweepStore, name: str) -> None:
+    try:
+        store.files.remove(name)
+    except OSError as error:
+        logger.warning("%s is of no use any more and cannot be removed: %s", store.files.at(name), error)
+
+
+def _mark(table: Any) -> str:
+    """A few digits that two different merges of one segment do not share."""
+    return digest_bytes("".join(table.column("cell").to_pylist()).encode())[:8]

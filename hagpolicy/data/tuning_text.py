@@ -1,0 +1,184 @@
+"""Decoding settings as a text that an LLM can be asked for and can write, and how its answers are read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.config.config import FIELDS, NEUTRAL, DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.errors import InvalidInput
+
+__all__ = ["Reading", "SettingsText"]
+
+MOST_CHARACTERS = 800
+_LINE = re.compile(r"(?:[-*] )?\"?([a-z_]+)\"?\s*[:=]\s*(.+?),?")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An answer that could be read.
+
+    Attributes:
+        index: number of the config in the space.
+        exact: False: the settings are of no config in the space, and this is the nearest one.
+    """
+
+    index: int
+    exact: bool
+
+
+class SettingsText:
+    """How an LLM is asked for settings of a space, and how its answers are written and read.
+
+    Only settings that differ within the space are asked for. One that is left out of an answer stands at its
+    neutral value. A hint is asked for as yes or no, or by its number where the space has several.
+
+    Args:
+        space: at least two configs.
+
+    Raises:
+        InvalidInput: a space in which nothing can be chosen.
+    """
+
+    def __init__(self, space: DecodingSpace) -> None:
+        if not space.varying:
+            raise InvalidInput("space", "at least two configs, so that there is a choice", f"{len(space)}")
+        self.space = space
+        self.hints = tuple(dict.fromkeys(config.hint for config in space if config.hint))
+        self._canonical = [config.canonical() for config in space]
+        self._spread = {name: _spread(self._canonical, name) for name in space.varying}
+
+    def short(self, text: str, most: int = MOST_CHARACTERS) -> str:
+        """The question as an LLM that was tuned on it needs it: the prompt and one line.
+
+        Args:
+            text: the prompt's text.
+            most: characters of it that are shown; of a longer one the beginning and the end.
+        """
+        return f"{_cut(text, most)}\n\nDo not answer yet. Which decoding settings suit this request? Answer in JSON."
+
+    def listed(self, text: str, most: int = MOST_CHARACTERS) -> str:
+        """The question for an LLM that was not tuned: the same after every setting with the values to choose from."""
+        lines = "\n".join(f"- {name}: {self._choices(name)}" for name in self.space.varying)
+        return f"Decoding settings and the values to choose from:\n{lines}\n\nRequest: {self.short(text, most)}"
+
+    def write(self, config: DecodingConfig) -> str:
+        """The config as a JSON object of the settings that are not neutral; the temperature is always named."""
+        simple = config.canonical()
+        always = "temperature" if "temperature" in self.space.varying else self.space.varying[0]
+        said: dict[str, Any] = {}
+        for name in self.space.varying:
+            value = getattr(simple, name)
+            if name == always or value != NEUTRAL[name]:
+                said[name] = self._hint_word(value) if name == "hint" else _plain(value)
+        return json.dumps(said)
+
+    def read(self, answer: str) -> Reading | None:
+        """The config that an answer names; None where it is not well formed.
+
+        An answer is a JSON object (what follows it is not read), or lines `name: value` up to the first empty
+        one; a code fence around it is allowed. At least one setting must be named, none that the space does not
+        vary, none twice, every value within the field's range. Where no config has these settings, the nearest
+        one is taken: the smallest sum over settings of the difference, divided by the spread of that setting in
+        the space (1 for another hint), ties to the first in the space's order.
+        """
+        said = _parsed(answer)
+        if not said or any(name not in self.space.varying for name in said):
+            return None
+        values = {name: getattr(self.space[0], name) for name in FIELDS if name not in self.space.varying}
+        try:
+            config = DecodingConfig.from_dict({**values, **self._meant(said)}).canonical()
+        except InvalidInput:
+            return None
+        if config in self._canonical:
+            return Reading(self._canonical.index(config), True)
+        return Reading(int(np.argmin([self._distance(config, known) for known in self._canonical])), False)
+
+    def _choices(self, name: str) -> str:
+        """The values of a setting within the space; of a hint what it adds."""
+        if name == "hint" and len(self.hints) == 1:
+            return f'"no", or "yes" to add: {self.hints[0]}'
+        if name == "hint":
+            added = "; ".join(f"{number} adds: {hint}" for number, hint in enumerate(self.hints, start=1))
+            return f"0 to {len(self.hints)} (0 adds nothing; {added})"
+        found = {getattr(config, name) for config in self._canonical}
+        values = sorted(found, key=lambda value: (value is None, value))
+        return ", ".join(json.dumps(_plain(value)) for value in values)
+
+    def _hint_word(self, hint: str) -> str | int:
+        number = self.hints.index(hint) + 1 if hint else 0
+        return ("no", "yes")[number] if len(self.hints) == 1 else number
+
+    def _meant(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Values of fields; a hint's word or number as its text. Raises InvalidInput for one that means nothing."""
+        if "hint" not in said:
+            return said
+        words = {hint: number for number, hint in enumerate(("", *self.hints))}
+        words |= {"no": 0, "yes": 1} if len(self.hints) == 1 else {}
+        given = said["hint"]
+        number = words.get(given, given) if isinstance(given, str) else given
+        if not isinstance(number, int) or not 0 <= number <= len(self.hints):  # True and False count as 1 and 0
+            raise InvalidInput("hint", f"a number in [0, {len(self.hints)}]", given)
+        return {**said, "hint": ("", *self.hints)[number]}
+
+    def _distance(self, one: DecodingConfig, other: DecodingConfig) -> float:
+        """Sum over the settings of their differences, each in units of its spread; 1 for a text or None."""
+        total = 0.0
+        for name, spread in self._spread.items():
+            a, b = getattr(one, name), getattr(other, name)
+            if a != b:
+                total += abs(a - b) / spread if spread and a is not None and b is not None else 1.0
+        return total
+
+
+def _parsed(answer: str) -> dict[str, Any] | None:
+    """Names and values of an answer, None where it is neither an object nor lines, or names one twice."""
+    text = re.sub(r"^```[a-z]*\n", "", answer.strip()).lstrip()
+    pairs: list[tuple[str, Any]] = []
+    if text.startswith("{"):
+        try:
+            pairs, _ = json.JSONDecoder(object_pairs_hook=list).raw_decode(text)
+        except ValueError:
+            return None
+    else:
+        for line in text.split("\n"):
+            if not line.strip() or line.startswith("```"):
+                break
+            found = _LINE.fullmatch(line.strip())
+            if found is None:
+                return None
+            pairs.append((found[1], _value(found[2])))
+    said = dict(pairs)
+    return said if len(said) == len(pairs) else None
+
+
+def _value(text: str) -> Any:
+    """A number or other JSON value, or the word itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.strip("\"'")
+
+
+def _spread(configs: Sequence[DecodingConfig], name: str) -> float:
+    """Largest minus smallest value of a setting; 0 for one that is no number."""
+    values = [getattr(config, name) for config in configs if getattr(config, name) is not None]
+    return float(max(values) - min(values)) if values and name != "hint" else 0.0
+
+
+def _plain(value: Any) -> Any:
+    """1.0 as 1: shorter to write, and the same to a reader."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _cut(text: str, most: int) -> str:
+    """The text, or its beginning and end where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - most // 3].rstrip()} … {text[-(most // 3) :].lstrip()}"

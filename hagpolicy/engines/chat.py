@@ -1,0 +1,54 @@
+"""From prompts to token ids, for engines that hold the model's tokenizer themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hagpolicy.config.render import apply_hint
+from hagpolicy.data.prompts import prompt_text
+from hagpolicy.engines.base import Request
+
+__all__ = ["encode", "encode_unit"]
+
+
+def encode(tokenizer: Any, content: Any) -> list[int]:
+    """Token ids of a string or chat messages, hint included, through the chat template where there is one.
+
+    A string is then one user message.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return list(tokenizer(prompt_text(content))["input_ids"])
+    turns = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    messages = [dict(turn) for turn in turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    # The template wrote the special tokens; the tokenizer would add its own a second time.
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def encode_unit(tokenizer: Any, unit: Sequence[Request], context: float) -> list[list[int] | str]:
+    """Token ids of each request's prompt with its hint, or why there are none; each distinct one is made once.
+
+    Args:
+        tokenizer: of the model.
+        unit: the requests.
+        context: most tokens of prompt and answer together.
+    """
+    known: dict[tuple[str, str], list[int] | str] = {}
+    for request in unit:
+        key = (request.prompt.digest, request.config.hint)
+        if key not in known:
+            known[key] = _encoded(tokenizer, request, context)
+    return [known[request.prompt.digest, request.config.hint] for request in unit]
+
+
+def _encoded(tokenizer: Any, request: Request, context: float) -> list[int] | str:
+    try:
+        ids = encode(tokenizer, apply_hint(request.prompt.content, request.config.hint))
+    except Exception as error:  # templates are programs and raise what they like
+        return f"the chat template refused the prompt: {type(error).__name__}: {error}"
+    if not ids:
+        return "the prompt has no tokens"
+    if len(ids) >= context:
+        return f"the prompt has {len(ids)} tokens, the model's context {context:.0f}"
+    return ids

@@ -1,0 +1,276 @@
+"""`OpenAIEngine`: a frozen LLM behind a server of the OpenAI-compatible HTTP API.
+
+Where a server takes a seed, every cell is a request of its own, because its random stream is a function
+of its key alone: with `n` the cells of a prompt and config would share one. The official API takes none
+that it keeps to, so there they are asked for together, and the prompt is read and billed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.servers import SERVERS, server_lacks
+from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official
+from hagpolicy.engines.openai.probe import probe
+from hagpolicy.engines.openai.request import Asking
+from hagpolicy.engines.openai.retry import Patience
+from hagpolicy.engines.openai.stream import flow
+from hagpolicy.errors import InvalidInput
+
+__all__ = ["OpenAIEngine"]
+
+logger = logging.getLogger(__name__)
+Api = Literal["chat", "completions"]
+# A unit is stored as a whole: a small one loses little where a run is cut off. Where samples are asked for
+# together, it should hold all of a prompt and config.
+UNIT_CELLS, TOGETHER_CELLS = 8, 32
+MOST_IN_FLIGHT = 256
+KEY_ENV = "OPENAI_API_KEY"
+_FORM = "openai:http://host:port/v1#MODEL"
+
+
+class OpenAIEngine(Engine):
+    """A model of a server that speaks the OpenAI-compatible API.
+
+    Requests of several units are in flight at once, as many as the server does the most work with
+    (`http_rate.ConcurrencySeeker`). What fails for the moment is tried again (`http_retry`); a request
+    that fails for good marks its cells. The seconds of a completion are its request's, divided by how
+    many were in flight beside it: its share of the time the server was busy.
+
+    A completion's receipt holds, by name, what was not honoured as sent: a setting that was dropped
+    or clamped, or means something else to this server; and `tokens` where the server did not count
+    those of this cell, which are then 0, or a share of what it counted for several.
+
+    Args:
+        client: towards the server; closed with the engine.
+        model: the server's name of the model.
+        server: what it runs, a name in `dialects.servers.SERVERS`.
+        version: of the server; "" where it is not known.
+        default: what the server does when nothing is sent; None: every field neutral.
+        api: "chat", or "completions": the plain text goes to the model without a chat template.
+        max_concurrency: most requests in flight; None: 256, and 1 for a server that works them off
+            one after the other.
+        patience: how long a request is tried.
+
+    Raises:
+        InvalidInput: an unknown server or api, or a bound below 1.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        model: str,
+        *,
+        server: str = "compatible",
+        version: str = "",
+        default: DecodingConfig | None = None,
+        api: Api = "chat",
+        max_concurrency: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        server_lacks(server, {})  # refuses an unknown name
+        if api not in ("chat", "completions"):
+            raise InvalidInput("api", "'chat' or 'completions'", api)
+        _check_bound(max_concurrency)
+        self.name = f"openai:{model}"
+        self.model, self.server, self.version, self.api = model, server, version, api
+        self._client, self._default = client, default
+        self._together = SERVERS[server].n and SERVERS[server].seeds != "per_request"
+        self.unit_cells = TOGETHER_CELLS if self._together else UNIT_CELLS
+        highest = max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
+        self._asking = Asking(
+            client, model, server=server, chat=api == "chat", highest=highest, patience=patience or Patience()
+        )
+        # Also when the interpreter ends, or nobody holds the engine any more.
+        self._closing = weakref.finalize(self, client.thread.stop, client.close)
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        base_url: str | None = None,
+        server: str = "auto",
+        api: Api = "chat",
+        key_env: str = KEY_ENV,
+        timeout: float = 600.0,
+        max_concurrency: int | None = None,
+    ) -> OpenAIEngine:
+        """Connect to a server.
+
+        Args:
+            source: "http://host:port/v1#MODEL"; without a model the only one that the server lists;
+                or a model alone.
+            base_url: of the server, where `source` is a model; None: the environment variable
+                OPENAI_BASE_URL, else the official one.
+            server: what it runs, a name in `dialects.servers.SERVERS`; "auto": found out by asking it.
+            api: "chat" or "completions".
+            key_env: environment variable with the key, which is sent to this server whichever it is;
+                where it is not set a placeholder is sent, except to the official server, which needs it.
+            timeout: seconds for one attempt of a request, above 0.
+            max_concurrency: most requests in flight, at least 1.
+
+        Raises:
+            InvalidInput: an address, model, server or option that does not fit.
+            EngineError: no server there, or it refuses the key.
+        """
+        address, model = _parted(source, base_url)
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.0 < timeout < float("inf"):
+            raise InvalidInput("timeout", "seconds above 0", timeout)
+        _check_bound(max_concurrency)
+        if server != "auto":
+            server_lacks(server, {})  # refuses an unknown name
+        official = is_official(address)
+        key = Key(key_env, needed=official)
+        version, default, models = "", None, list[str]()
+        if official:
+            server = "openai" if server == "auto" else server
+        else:
+            probed = probe(address, key.headers)
+            models = probed.facts["models"]
+            server = probed.server if server == "auto" else server
+            if probed.server == server:
+                version, default = probed.version, _told(probed.facts["defaults"])
+        model = _chosen(model, models, server, address)
+        if default is None and server != "openai":
+            words = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
+            words += " stands in for it"
+            if server == "compatible":
+                words += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
+            logger.warning(words, model, SERVERS[server].title)
+        if (official or models) and not address.endswith("/v1"):
+            address += "/v1"  # it was found there
+        client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT)
+        options: Any = {"server": server, "version": version, "default": default, "api": api}
+        try:
+            return cls(client, model, max_concurrency=max_concurrency, **options)
+        except BaseException:
+            client.thread.stop(client.close)
+            raise
+
+    def __repr__(self) -> str:
+        return f"OpenAIEngine({self.model!r}, server={self.server!r}, api={self.api!r})"
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Kind, server, its version, model and api; neither address nor key."""
+        version = self.version or "unknown"
+        return {"kind": "openai", "server": self.server, "version": version, "model": self.model, "api": self.api}
+
+    @property
+    def concurrency(self) -> int:
+        """The number of requests in flight at which the server did the most work so far."""
+        return self._asking.seeker.settled
+
+    def default_config(self) -> DecodingConfig:
+        """What the server does when nothing is sent, where it tells; else every field neutral."""
+        return self._default or DecodingConfig()
+
+    def unsupported(self, config: DecodingConfig) -> list[str]:
+        """Fields that the server lacks, or lacks at these values."""
+        return server_lacks(self.server, config.fields())
+
+    def check(self) -> None:
+        """See `Engine.check` and `contract.check_contract`."""
+        from hagpolicy.engines.check import check_contract
+
+        logger.info("%s", check_contract(self))
+
+    def generate(self, unit: Sequence[Request]) -> list[Completion]:
+        """See `Engine.generate`."""
+        stream = self.stream([unit])
+        try:
+            _, outcome = next(stream)
+        finally:
+            stream.close()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def stream(
+        self, units: Iterable[Sequence[Request]]
+    ) -> Generator[tuple[int, list[Completion] | Exception], None, None]:
+        """See `Engine.stream`."""
+        return flow(self._client.thread, units, self._unit, lambda: self._asking.seeker.limit)
+
+    def close(self) -> None:
+        """Cancel what is in flight, close the connections and join the thread; a second call does nothing."""
+        self._closing()
+
+    async def _unit(self, unit: list[Request], begun: Callable[[int], None]) -> list[Completion]:
+        """Fill one unit. Where the server is given up in its midst, what was answered before is kept."""
+        jobs = self._jobs(unit)
+        tasks: list[asyncio.Task[list[Completion]]] = []
+        filled: dict[int, Completion] = {}
+        failure: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks += [group.create_task(self._asking.cells([unit[row] for row in rows], begun)) for rows in jobs]
+        except ExceptionGroup as several:  # a task group raises nothing else; the first failure stopped the others
+            failure = several.exceptions[0]
+        for rows, task in zip(jobs, tasks, strict=True):
+            if not task.cancelled() and task.exception() is None:
+                filled |= zip(rows, task.result(), strict=True)
+        if failure is not None and all(completion.finish == "error" for completion in filled.values()):
+            raise failure from None
+        lost = Completion("", finish="error", error=str(failure))
+        return [filled.get(row, lost) for row in range(len(unit))]
+
+    def _jobs(self, unit: Sequence[Request]) -> list[list[int]]:
+        """Numbers of the requests that are asked for together; see the module."""
+        jobs: dict[Any, list[int]] = {}
+        for row, request in enumerate(unit):
+            alike = self._together and not request.config.deterministic
+            key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
+            jobs.setdefault(key, []).append(row)
+        return list(jobs.values())
+
+
+def _check_bound(bound: Any) -> None:
+    if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 1):
+        raise InvalidInput("max_concurrency", "a whole number of at least 1", bound)
+
+
+def _parted(source: str, base_url: str | None) -> tuple[str, str]:
+    """(address, model) of a spec; the model "" where it names none."""
+    address, mark, model = source.partition("#")
+    if not address.startswith(("http://", "https://")):
+        if not source or mark:
+            raise InvalidInput("engine", f"openai:MODEL or {_FORM}", f"openai:{source}")
+        return check_url(base_url or os.environ.get("OPENAI_BASE_URL") or OFFICIAL), source
+    if base_url is not None:
+        raise InvalidInput("base_url", "one address", "two", "Leave base_url out, or name the model alone.")
+    if mark and not model:
+        raise InvalidInput("engine", "a model after '#'", source)
+    return check_url(address), model
+
+
+def _chosen(model: str, models: Sequence[str], server: str, address: str) -> str:
+    """The model to ask for: the one named, else the only one that the server has."""
+    if not model and len(models) != 1:
+        raise InvalidInput("model", "a name, unless the server has one model", models or "none", f"Name it: {_FORM}.")
+    named = {model, model.partition(":")[0]}  # SGLang takes MODEL:ADAPTER
+    if model and models and SERVERS[server].any_model and not named & set(models):
+        # What answers then is another model, under the name of this one.
+        raise InvalidInput("model", f"one of those at {address}: {', '.join(models)}", model)
+    return model or models[0]
+
+
+def _told(defaults: Mapping[str, Any]) -> DecodingConfig | None:
+    """A server's own settings as a config; None where it tells none that we have a word for."""
+    config = None
+    for name, value in defaults.items():
+        try:
+            # Servers keep settings in 32 bits: 0.8 comes back as 0.800000011920929.
+            said = {name: round(value, 6) if isinstance(value, float) else value}
+            config = (config or DecodingConfig()).replace(**said)
+        except InvalidInput:
+            continue  # a value that means "off" there, as it does here by being neutral
+    return config and config.canonical()

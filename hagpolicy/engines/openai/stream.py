@@ -1,0 +1,223 @@
+"""Requests of several units in flight at once, behind an iterator that is not asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from hagpolicy.engines.base import Completion, Request
+from hagpolicy.engines.openai.concurrency import ConcurrencySeeker
+from hagpolicy.errors import EngineError
+
+__all__ = ["LoopThread", "Slots", "flow"]
+
+T = TypeVar("T")
+END_SECONDS = 10.0
+Finished = tuple[int, "list[Completion] | Exception"]
+
+
+class LoopThread:
+    """An event loop in a thread of its own, started with the first coroutine given to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self.closed = False
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the loop; its future.
+
+        Raises:
+            EngineError: the loop was stopped.
+        """
+        with self._lock:
+            if self.closed:
+                work.close()
+                raise EngineError("the engine was closed; load it anew")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="hagpolicy-http", daemon=True)
+                self._thread.start()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and wait for its result."""
+        future = self.submit(work)
+        try:
+            result: T = future.result()
+        except BaseException:
+            future.cancel()
+            raise
+        return result
+
+    @property
+    def inside(self) -> bool:
+        """Whether the caller runs in the loop's own thread, where waiting for the loop would never end."""
+        return threading.current_thread() is self._thread
+
+    def stop(self, last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Cancel what runs, run `last`, end the loop and join its thread; a second call does nothing."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        ending = asyncio.run_coroutine_threadsafe(_ended(last), loop)
+        if self.inside:
+            ending.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+            return
+        # A name that is being looked up cannot be cancelled; nobody should wait for it.
+        wait([ending], timeout=END_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _ended(last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await last()
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+class Slots:
+    """As many requests at a time as the seeker allows, first come, first served; used inside the loop."""
+
+    def __init__(self, seeker: ConcurrencySeeker) -> None:
+        self.seeker = seeker
+        self._waiting: deque[asyncio.Future[float]] = deque()
+
+    async def __aenter__(self) -> float:
+        """Wait for a slot; by the loop's clock, since when it is taken (the task may be woken later)."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting and self.seeker.in_flight < self.seeker.limit:
+            self.seeker.enter()
+            return loop.time()
+        place: asyncio.Future[float] = loop.create_future()
+        self._waiting.append(place)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._left()  # it was handed over just as its receiver was cancelled
+            elif place in self._waiting:
+                self._waiting.remove(place)  # else those who come next would queue behind nobody
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._left()
+
+    def _left(self) -> None:
+        self.seeker.leave()
+        # Handed over at once, so that slots do not stand empty until the next task is woken.
+        while self._waiting and self.seeker.in_flight < self.seeker.limit:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.seeker.enter()
+                place.set_result(place.get_loop().time())
+
+
+class _Backlog:
+    """Cells drawn and not yet begun. `drawn` is counted by the consumer, `begun` in the loop."""
+
+    def __init__(self, limit: Callable[[], int], wake: Callable[[], None]) -> None:
+        self._limit, self._wake = limit, wake
+        self.drawn = self.begun = 0
+        self._asked = False
+
+    def low(self) -> bool:
+        """Whether more should be drawn: fewer cells wait than twice as many as are in flight."""
+        self._asked = False
+        return self._is_low()
+
+    def begin(self, cells: int) -> None:
+        """So many cells have begun; wakes the consumer where it should draw more."""
+        self.begun += cells
+        if self._is_low() and not self._asked:
+            self._asked = True
+            self._wake()
+
+    def _is_low(self) -> bool:
+        return self.drawn - self.begun < 2 * self._limit()
+
+
+def flow(
+    thread: LoopThread,
+    units: Iterable[Sequence[Request]],
+    work: Callable[[list[Request], Callable[[int], None]], Coroutine[Any, Any, list[Completion]]],
+    limit: Callable[[], int],
+) -> Generator[Finished, None, None]:
+    """Run units through `work`, several at a time; see `Engine.stream`.
+
+    Units are drawn in the caller's thread, and only as many as keep the server busy. Closing the
+    iterator cancels what is in flight and waits until it has ended.
+
+    Args:
+        thread: where `work` runs.
+        units: drawn lazily.
+        work: fills one unit; calls its second argument with the number of cells that have begun.
+        limit: how many requests may be in flight now.
+    """
+    finished: SimpleQueue[Finished | None] = SimpleQueue()
+    backlog = _Backlog(limit, lambda: finished.put(None))
+    running: dict[int, Future[None]] = {}
+
+    async def one(number: int, unit: list[Request]) -> None:
+        left = len(unit)
+
+        def begin(cells: int) -> None:
+            nonlocal left
+            left -= cells
+            backlog.begin(cells)
+
+        outcome: list[Completion] | Exception = EngineError("the engine was closed")
+        try:
+            outcome = await work(unit, begin)
+        except Exception as error:  # whatever it is, it is the unit's outcome, and the stream goes on
+            outcome = error
+        finally:
+            # Of a unit that failed as a whole, some cells never began; none of them waits any more.
+            backlog.begin(left)
+            finished.put((number, outcome))
+
+    source = enumerate(units)
+    more = True
+    try:
+        while more or running:
+            while more and (backlog.low() or not running):
+                number, unit = next(source, (0, None))
+                if unit is None:
+                    more = False
+                    break
+                cells = list(unit)
+                backlog.drawn += len(cells)
+                running[number] = thread.submit(one(number, cells))
+            if running and (done := finished.get()) is not None:
+                running.pop(done[0])
+                yield done
+    finally:
+        _cancelled(thread, list(running.values()))
+
+
+def _cancelled(thread: LoopThread, futures: list[Future[None]]) -> None:
+    """Cancel what runs in the loop, and wait until it has let go of its connections."""
+    for future in futures:
+        future.cancel()
+    if futures and not thread.inside and not thread.closed:
+
+        async def settle() -> None:
+            # The cancellations were handed to the loop before this; two turns let them run their course.
+            tasks = [task for task in asyncio.all_tasks() if task.cancelling() and task is not asyncio.current_task()]
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        thread.run(settle())

@@ -1,0 +1,1 @@
+"""The engine that spreads another one over a Ray cluster."""

@@ -1,0 +1,127 @@
+"""What runs inside a Ray worker: one engine, asked from afar."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hagpolicy._extras import require
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.loading import load_engine
+from hagpolicy.errors import EngineError, HagError
+
+Spec = str | Callable[..., Engine]
+"""What an engine is made from: what `load_engine` takes by name, or a class or function that makes one."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker says of itself once its engine is loaded.
+
+    Attributes:
+        name, unit_cells, fingerprint: of its engine; see `Engine`.
+        node: Ray's id of the node.
+        host: the node's name, for people.
+        pid: the process on that node.
+    """
+
+    name: str
+    unit_cells: int
+    fingerprint: dict[str, str]
+    node: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker gives back for a unit.
+
+    An exception comes as its type's name and its words: the exceptions of many clients cannot be
+    rebuilt in another process, and one that fails to be would be taken for a dead worker.
+
+    Attributes:
+        seconds: wall time in the worker.
+        completions: of the unit; empty where the engine failed.
+        failure: (name of the exception's type, its message) where the engine failed as a whole.
+    """
+
+    seconds: float
+    completions: list[Completion]
+    failure: tuple[str, str] | None = None
+
+
+class EngineHolder:
+    """The actor: holds one engine, loaded with the first question.
+
+    Args:
+        spec: what the engine is made from.
+        options: of the engine.
+        threads: of OpenMP and MKL, at least 1. Set whatever the node's own environment says: sums of
+            floats depend on it, and all workers must agree with each other.
+    """
+
+    def __init__(self, spec: Spec, options: Mapping[str, Any], threads: int) -> None:
+        # Read by torch when it is imported, which is not before the engine is loaded.
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+        self._spec, self._options = spec, dict(options)
+        self._engine: Engine | None = None
+
+    def about(self) -> Facts:
+        """Load the engine and describe it.
+
+        Raises:
+            HagError: as the engine raised it; any other exception as an EngineError.
+        """
+        try:
+            engine = self._loaded()
+            fingerprint = dict(engine.fingerprint)
+        except HagError:
+            raise
+        except Exception as error:  # loaders raise what they like, and not all of it can be pickled
+            raise EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}") from None
+        node = require("ray", "cluster", "sweeping on Ray").get_runtime_context().get_node_id()
+        return Facts(engine.name, engine.unit_cells, fingerprint, node, platform.node(), os.getpid())
+
+    def generate(self, unit: Sequence[Request]) -> Answer:
+        """The completions of a unit, or what the engine failed with."""
+        begin = time.perf_counter()
+        try:
+            completions = list(self._loaded().generate(unit))
+        except Exception as error:  # the unit's failure, not the worker's
+            return Answer(time.perf_counter() - begin, [], (type(error).__name__, str(error)))
+        return Answer(time.perf_counter() - begin, completions)
+
+    def default_config(self) -> DecodingConfig:
+        """See `Engine.default_config`."""
+        return self._loaded().default_config()
+
+    def unsupported(self, config: DecodingConfig) -> list[str]:
+        """See `Engine.unsupported`."""
+        return self._loaded().unsupported(config)
+
+    def scorer(self) -> Any:
+        """The scorer that the engine brings, as simulated ones do; None where it has none."""
+        return getattr(self._loaded(), "scorer", None)
+
+    def check(self) -> None:
+        """See `Engine.check`."""
+        self._loaded().check()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            made = self._spec(**self._options) if callable(self._spec) else load_engine(self._spec, **self._options)
+            if not isinstance(made, Engine):
+                raise EngineError(f"{self._spec!r} made no Engine, but {type(made).__name__}")
+            self._engine = made
+        return self._engine

@@ -1,0 +1,222 @@
+"""`RayEngine`: one engine on each of many Ray workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hagpolicy._extras import require
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.ray.actor import Facts, Spec
+from hagpolicy.engines.ray.run import Outcome, Run
+from hagpolicy.engines.ray.workers import WAIT_SECONDS, Crew, reason
+from hagpolicy.errors import EngineError, HagError, InvalidInput
+
+__all__ = ["RayEngine"]
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 5.0
+
+
+class RayEngine(Engine):
+    """An engine on every worker of a Ray cluster; units are spread over them.
+
+    Each worker (a Ray actor) makes its own engine. All must have the first one's fingerprint: a node
+    that holds another model is left out, with both fingerprints logged. A lost worker's units are
+    done again by another; a unit that three workers did not survive comes back as an EngineError. A
+    worker whose engine fails as a whole on two units in a row is replaced.
+
+    Units and seeds are the plan's, so texts equal those of one process where the arithmetic does:
+    same kind of machine, and as many threads as each worker has, which is `num_cpus` rounded down, at
+    least 1 (`OMP_NUM_THREADS` of the single process), whatever a node's environment says.
+
+    Only requests and completions travel. The process that draws from `stream` scores and stores, so a
+    folder has one writer and the same format as ever. It is therefore the limit of a sweep whose
+    workers are many and whose answers are short: `benchmarks/ray_overhead.py` prints the cells per
+    second that pass through it. If it ends, so do the workers; the same call goes on from the folder.
+
+    Nodes need this library and the engine's packages and files. An engine on a GPU needs `num_gpus`:
+    Ray hides the devices from workers that ask for none.
+
+    Args:
+        engine: a spec for `load_engine`, a mapping of it and its options such as
+            `{"engine": "simulated:1", "delay": 0.1}`, or a class or function that makes an engine of
+            your own (sent to the workers by Ray, which pickles it).
+        workers: how many, at least 1; those without room wait, and ask an autoscaler for nodes. None:
+            as many as the nodes have room for, nodes that are added later included.
+        num_gpus: GPUs of each worker, such as 0.5.
+        num_cpus: cores of each worker.
+        address: of the cluster; None: `RAY_ADDRESS`, else one that runs on this machine, else one is
+            started here. A process that is connected to Ray already stays so, and stays connected.
+        options: of the engine.
+
+    Raises:
+        InvalidInput: a live engine, or a value out of range, or an engine that cannot be by that spec.
+        MissingExtra: Ray is not installed, or the engine's packages are not on the first worker.
+        EngineError: no cluster, no room in it, or an engine that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        engine: str | Path | Mapping[str, Any] | Callable[..., Engine],
+        workers: int | None = None,
+        num_gpus: float = 0.0,
+        num_cpus: float = 1.0,
+        address: str | None = None,
+        **options: Any,
+    ) -> None:
+        spec, options = _spec(engine, options)
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise InvalidInput("workers", "a whole number of at least 1, or None", workers)
+        for name, share in (("num_gpus", num_gpus), ("num_cpus", num_cpus)):
+            if not share >= 0.0:
+                raise InvalidInput(name, "a number of at least 0", share)
+        if not num_gpus and not num_cpus:
+            raise InvalidInput("num_cpus", "above 0 where num_gpus is 0", num_cpus)
+        self._ray: Any = require("ray", "cluster", "sweeping on Ray")
+        self._ours = not self._ray.is_initialized()
+        if self._ours:
+            _connect(self._ray, address)
+        self._crew = Crew(spec, options, workers, num_cpus, num_gpus)
+        try:
+            about = self._first()
+        except BaseException:
+            self.close()
+            raise
+        self.name, self.unit_cells, self._fingerprint = about.name, about.unit_cells, about.fingerprint
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """The workers' own, all alike."""
+        return self._fingerprint
+
+    @cached_property
+    def scorer(self) -> Any:
+        """The scorer that the engine brings, as simulated ones do; None where it has none."""
+        return self._ask("scorer")
+
+    def default_config(self) -> DecodingConfig:
+        """A worker's; see `Engine.default_config`."""
+        config: DecodingConfig = self._ask("default_config")
+        return config
+
+    def unsupported(self, config: DecodingConfig) -> list[str]:
+        """A worker's; see `Engine.unsupported`."""
+        fields: list[str] = self._ask("unsupported", config)
+        return fields
+
+    def check(self) -> None:
+        """A worker's; see `Engine.check`."""
+        self._ask("check")
+
+    def generate(self, unit: Sequence[Request]) -> list[Completion]:
+        """Generate one unit on some worker; see `Engine.generate`."""
+        (_, outcome), *_ = self.stream([unit])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def stream(self, units: Iterable[Sequence[Request]]) -> Iterator[Outcome]:
+        """Generate units on all workers; see `Engine.stream`.
+
+        Units are drawn as workers have room: one or two each. Closing the iterator kills the workers
+        that have something to do; a later call starts others.
+
+        Raises:
+            EngineError: no worker is left and none can be started.
+        """
+        crew, run = self._crew, Run(self._ray, self._crew, units)
+        done: list[Outcome] = []
+        try:
+            while True:
+                crew.tend()
+                run.feed()
+                # What is done is handed on only after the workers have got more to do.
+                yield from done
+                if run.finished:
+                    return
+                done = run.collect()
+        finally:
+            crew.stop([worker for worker in crew.ready if worker.jobs])
+
+    def close(self) -> None:
+        """Let the workers release their engines, and go; leave the cluster if this object joined it."""
+        if not self._ray.is_initialized():
+            return
+        refs = [worker.actor.close.remote() for worker in self._crew.ready]
+        if refs:
+            self._ray.wait(refs, num_returns=len(refs), timeout=CLOSE_SECONDS)
+        self._crew.stop([*self._crew.ready, *self._crew.starting])
+        if self._ours:
+            self._ray.shutdown()
+
+    def _first(self) -> Facts:
+        """Facts of the first worker, once there is one."""
+        while not self._crew.ready:
+            self._crew.tend()
+            self._wait([worker.arrival for worker in self._crew.starting])
+        facts = self._crew.ready[0].facts
+        assert facts is not None
+        return facts
+
+    def _ask(self, question: str, *values: Any) -> Any:
+        """What some worker's engine says."""
+        while True:
+            self._first()
+            worker = self._crew.ready[0]
+            try:
+                return self._ray.get(getattr(worker.actor, question).remote(*values))
+            except self._ray.exceptions.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, HagError) else EngineError(str(error.cause))) from None
+            except self._ray.exceptions.RayError as error:
+                logger.warning("lost %s (%s)", worker, reason(error))
+                self._crew.lost(worker)
+
+    def _wait(self, refs: list[Any]) -> None:
+        if refs:
+            self._ray.wait(refs, num_returns=1, timeout=WAIT_SECONDS)
+        else:
+            time.sleep(WAIT_SECONDS)
+
+
+def _spec(engine: Any, options: dict[str, Any]) -> tuple[Spec, dict[str, Any]]:
+    """What a worker makes its engine from, and the options, out of what the caller gave."""
+    given: dict[str, Any] = {}
+    if isinstance(engine, Mapping):
+        given = dict(engine)
+        engine = given.pop("engine", None)
+    if twice := sorted(given.keys() & options.keys()):
+        raise InvalidInput("options", "each once", f"{', '.join(twice)} both in the mapping and beside it")
+    if isinstance(engine, Engine):
+        raise InvalidInput(
+            "engine",
+            "what each Ray worker can make its own engine from",
+            f"the live engine {engine.name}",
+            "Give the spec, such as 'transformers:NAME', a mapping {'engine': spec, **options}, or the engine's class.",
+        )
+    if not isinstance(engine, str | Path) and not callable(engine):
+        raise InvalidInput("engine", "a spec, a mapping with 'engine' and options, or a class", engine)
+    return (engine if callable(engine) else _anchored(str(engine))), {**given, **options}
+
+
+def _anchored(spec: str) -> str:
+    """A path made absolute: workers run in folders of their own."""
+    kind, _, rest = spec.partition(":")
+    if kind in ("transformers", "vllm") and rest and Path(rest).exists():
+        return f"{kind}:{Path(rest).resolve()}"
+    return str(Path(spec).resolve()) if spec.endswith(".gguf") or Path(spec).is_dir() else spec
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    try:
+        # Ray's own INFO lines, dashboard and echo of every worker's output are noise beside a progress bar.
+        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+    except Exception as error:  # Ray raises whatever its parts raise
+        where = "" if address is None else f" at {address}"
+        raise EngineError(f"no Ray cluster{where}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""The engine on transformers: many configs and prompts in one batch."""

@@ -1,0 +1,177 @@
+"""The decode loop: many cells of one or several prompts, each by its own settings.
+
+A unit may hold more cells than are decoded at once. Cells wait in a queue, those of the longest prompts
+first and those of one prompt together; a row that finishes is given to the next cell, and once the queue is
+empty finished rows leave the batch. Each distinct prompt is prefilled once. The loop is in tensors
+throughout: no Python loop over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.engines.transformers.batch import Batch
+from hagpolicy.engines.transformers.forward import Pass, refillable
+from hagpolicy.engines.transformers.rows import RowSettings, positions, uniforms
+from hagpolicy.engines.transformers.sampling import NONE_ALLOWED, choose, penalise
+
+__all__ = ["Decoded", "decode"]
+
+# Leaving costs one copy of the cache, about what each step costs anyway; a row's share of the forward
+# pass is worth more from one finished row in this many on.
+LEAVE_WHEN_ONE_IN = 8
+# Entering copies the cache of one prompt for each new row, and chooses their first tokens apart.
+ENTER_WHEN_ONE_IN = 32
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the cells generated.
+
+    Attributes:
+        tokens: int64 (cells, steps), on the CPU; beyond a cell's length without meaning.
+        lengths: int64 (cells,): new tokens, the end token included.
+        stopped: bool (cells,): ended by an end token.
+        stuck: bool (cells,): ended because the settings ruled out every token.
+        passes: the forward passes it took, in their order.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    stopped: Tensor
+    stuck: Tensor
+    passes: tuple[Pass, ...]
+
+    @property
+    def rows_computed(self) -> int:
+        """Rows of all forward passes after the prefills, together."""
+        return sum(one.rows for one in self.passes if not one.prefill)
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]  # torch's own has no types
+def decode(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    owner: Sequence[int],
+    configs: Sequence[DecodingConfig],
+    seeds: Sequence[int],
+    limits: Sequence[int],
+    end: Sequence[int],
+    at_once: int | None = None,
+) -> Decoded:
+    """Generate all cells.
+
+    Args:
+        model: a decoder of transformers, in evaluation mode.
+        prompts: token ids of the distinct prompts.
+        owner: (cells,): index of each cell's prompt.
+        configs: (cells,): settings; max_tokens and beams are not read.
+        seeds: (cells,): each names the random stream of its cell.
+        limits: (cells,): most new tokens, at least 1.
+        end: ids of the end tokens.
+        at_once: most rows that are decoded together; None: all cells.
+
+    Returns:
+        The tokens of all cells, in their order.
+    """
+    cells = _Cells(model.device, configs, seeds, limits, end)
+    width = min(at_once or len(owner), len(owner))
+    queue = sorted(range(len(owner)), key=lambda cell: (-len(prompts[owner[cell]]), owner[cell]))
+    # A cache that cannot be refilled is begun anew once all its rows are done.
+    size = len(queue) if refillable(model) else width
+    passes: list[Pass] = []
+    for begin in range(0, len(queue), size):
+        some = queue[begin : begin + size]
+        longest, rows = len(prompts[owner[some[0]]]), min(width, len(some))
+        batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some))
+        _run(batch, cells, some, owner)
+        passes += batch.passes
+    steps = int(cells.lengths.max())
+    tokens, lengths = cells.tokens[:, :steps].cpu(), cells.lengths.cpu()
+    return Decoded(tokens, lengths, cells.stopped.cpu(), cells.stuck.cpu(), tuple(passes))
+
+
+class _Cells:
+    """What is given for each cell, and what it has generated."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        configs: Sequence[DecodingConfig],
+        seeds: Sequence[int],
+        limits: Sequence[int],
+        end: Sequence[int],
+    ) -> None:
+        self.settings = RowSettings.of(configs, device)
+        self.stream = torch.from_numpy(uniforms(seeds, max(limits))).to(device)
+        self.limits = torch.tensor(limits, device=device)
+        self.ends = torch.tensor(list(end), dtype=torch.int64, device=device)
+        # One column more: a row that is done but still in the batch writes behind its answer.
+        self.tokens = torch.zeros((len(configs), max(limits) + 1), dtype=torch.int64, device=device)
+        self.lengths = torch.zeros_like(self.limits)
+        self.stopped, self.stuck = self.limits < 0, self.limits < 0
+
+
+def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]) -> None:
+    """Generate the cells of a queue, the batch's rows at a time."""
+    device = batch.open.device
+    row_cells = torch.zeros(len(batch), dtype=torch.int64, device=device)
+    token = torch.zeros_like(row_cells)
+    settings = cells.settings
+    taken, fresh = 0, torch.arange(len(batch), device=device)
+    while True:
+        if taken < len(queue) and len(fresh):
+            some = queue[taken : taken + len(fresh)]
+            taken, fresh = taken + len(some), fresh[: len(some)]
+            later = queue[taken : taken + len(batch)]
+            batch.enter(fresh, [owner[cell] for cell in some], [owner[cell] for cell in later])
+            row_cells[fresh] = torch.tensor(some, device=device)
+            settings = cells.settings.take(row_cells)
+            # A row that is done with its first token makes room at once.
+            token[fresh] = _next(batch, cells, settings.take(fresh), row_cells[fresh], fresh)
+        free = len(batch) - int(batch.open.sum())
+        if taken < len(queue) and free * ENTER_WHEN_ONE_IN >= len(batch):
+            fresh = positions(~batch.open)
+            continue
+        if free == len(batch):
+            return
+        if taken == len(queue) and free * LEAVE_WHEN_ONE_IN >= len(batch):
+            stay = positions(batch.open)
+            batch.keep(stay)
+            settings, row_cells, token = settings.take(stay), row_cells[stay], token[stay]
+        batch.advance(token)
+        token, fresh = _next(batch, cells, settings, row_cells, None), fresh[:0]
+
+
+def _next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tensor, rows: Tensor | None) -> Tensor:
+    """Choose and note the next token of the batch's `rows`, None: of all.
+
+    Args:
+        batch: its `open` is brought up to date.
+        cells: the token goes there.
+        settings: of these rows.
+        cell: int64 (rows,): which cell each row generates.
+        rows: int64 (rows,).
+
+    Returns:
+        int64 (rows,): the tokens.
+    """
+    at = slice(None) if rows is None else rows
+    open_, step = batch.open[at], cells.lengths[cell]
+    logits = penalise(settings, batch.history()[at], batch.padding[at], batch.prompt_end[at], batch.logits[at])
+    token = choose(settings, logits, cells.stream[cell, step.clamp(max=cells.stream.shape[1] - 1)])
+    dead = open_ & (token == NONE_ALLOWED)
+    token, alive = token.clamp(min=0), open_ & ~dead
+    cells.tokens[cell, step] = token
+    cells.lengths[cell] += alive
+    ended = alive & torch.isin(token, cells.ends)
+    cells.stopped[cell] |= ended
+    cells.stuck[cell] |= dead
+    batch.open[at] = alive & ~ended & (cells.limits[cell] > step + 1)
+    return token

@@ -1,0 +1,111 @@
+"""Cells that go through the model's own `generate`: beams, and answers that are drafted.
+
+A draft is checked in one forward pass, after which every row has come on by a number of tokens of its own: in a
+batch there would be nothing to gain, so transformers drafts for one prompt at a time, and so do we. Beams of several
+prompts share a call where their settings are equal and nothing random or read from the prompt's own tokens
+tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hagpolicy.config.config import DecodingConfig
+
+__all__ = ["Alone", "calls_of", "generate_apart", "goes_apart"]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a call of `generate` gave for one prompt.
+
+    Attributes:
+        tokens: the new ones, the end token included.
+        stopped: whether an end token ended them.
+        passes: forward passes the call took, the prompts' included.
+    """
+
+    tokens: list[int]
+    stopped: bool
+    passes: int
+
+
+def goes_apart(config: DecodingConfig) -> bool:
+    """Whether cells of a config cannot join the others' batch."""
+    return config.num_beams > 1 or config.prompt_lookup_num_tokens > 0
+
+
+def calls_of(
+    configs: Sequence[DecodingConfig], limits: Sequence[int], lengths: Sequence[int], rows: int
+) -> list[list[int]]:
+    """Which cells share a call, as their numbers: a list a call.
+
+    Args:
+        configs: (cells,), all of them such that `goes_apart`.
+        limits: (cells,): most new tokens.
+        lengths: (cells,): tokens of the prompt.
+        rows: beams of all prompts in one call, at most.
+    """
+    together: dict[tuple[DecodingConfig, int, int], list[int]] = {}
+    calls = []
+    for number, config in sorted(enumerate(configs), key=lambda item: -lengths[item[0]]):
+        if config.prompt_lookup_num_tokens or not config.deterministic:
+            calls.append([number])
+            continue
+        # These settings count the prompt's tokens, and would count what pads it: lengths must be equal.
+        reads_prompt = config.repetition_penalty != 1.0 or config.no_repeat_ngram_size > 0
+        key = config.replace(hint="", max_tokens=None), limits[number], lengths[number] if reads_prompt else 0
+        together.setdefault(key, []).append(number)
+    for (config, _, _), numbers in together.items():
+        size = max(rows // config.num_beams, 1)
+        calls += [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    return calls
+
+
+def generate_apart(
+    model: Any, prompts: Sequence[Sequence[int]], config: DecodingConfig, seed: int, limit: int, ends: Sequence[int]
+) -> list[Alone]:
+    """One answer for each prompt of a call, everything sent explicitly; no random state of the caller's is touched.
+
+    Args:
+        model: a decoder of transformers, in evaluation mode.
+        prompts: token ids, hint included.
+        config: the settings, drafting and beams among them; its hint and limit are not read.
+        seed: names the random stream.
+        limit: most new tokens, at least 1.
+        ends: ids of the end tokens.
+    """
+    said = config.replace(hint="", max_tokens=limit).render("transformers")
+    width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
+    padded = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
+    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+    devices = [model.device] if model.device.type == "cuda" else []
+    passes = 0
+
+    def count(*_: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    hook = model.register_forward_pre_hook(count)
+    try:
+        with torch.random.fork_rng(devices=devices), torch.inference_mode():
+            torch.manual_seed(seed)
+            out = model.generate(
+                torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
+                logits_processor=said.processors,
+                eos_token_id=list(ends) or None,
+                pad_token_id=pad,
+                **said.kwargs,
+            )
+    finally:
+        hook.remove()
+    found = []
+    for tokens in out[:, width:].tolist():
+        stop = next((place for place, token in enumerate(tokens) if token in ends), None)
+        found.append(Alone(tokens if stop is None else tokens[: stop + 1], stop is not None, passes))
+    return found

@@ -1,0 +1,1 @@
+"""Policies from tables: encoders, learners, baselines, the gate and the export."""

@@ -1,0 +1,1 @@
+"""Baselines: other ways to choose a config, compared with the policy."""

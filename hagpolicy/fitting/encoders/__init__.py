@@ -1,0 +1,1 @@
+"""Encoders: prompts to features, each a part of the one ONNX graph."""

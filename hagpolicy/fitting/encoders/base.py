@@ -1,0 +1,46 @@
+"""The interface of an encoder: prompt to features, as part of the one ONNX graph."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hagpolicy.data.prompts import Prompt
+    from hagpolicy.fitting.graphs.builder import GraphBuilder
+
+
+class Encoder(ABC):
+    """Turns prompts into float32 features, always through its ONNX graph.
+
+    Attributes:
+        name: such as "static".
+        length: (column, factor) of the feature that is factor × ln(token count), where there is one:
+            a short prompt's mean scatters more, and novelty allows for it.
+    """
+
+    name: str
+    length: tuple[int, float] | None = None
+
+    @abstractmethod
+    def export(self, graph: GraphBuilder) -> tuple[str, str]:
+        """Declare the graph inputs and append the encoder's nodes.
+
+        Returns the names of two tensors: features, float32 (batch, n_features), and unknown,
+        float32 (batch,): the share of the prompt's tokens that the encoder does not know, in [0, 1].
+        """
+
+    @abstractmethod
+    def feeds(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
+        """Graph inputs for some prompts, in their order, in chunks along the first axis."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """What a bundle's policy.json stores of it, so that `Policy` can make the same feeds."""
+
+    def files(self) -> dict[str, bytes]:
+        """Files a bundle must carry for it, by name (such as tokenizer.json)."""
+        return {}

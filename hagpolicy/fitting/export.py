@@ -1,0 +1,109 @@
+"""From fitted learners to a `Policy`: one graph, checked against them, and its manifest."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.analysis.objectives.frame import Frame
+from hagpolicy.data.table import SweepTable
+from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.graphs.novelty import Novelty
+from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
+from hagpolicy.fitting.learners.base import FittedLearner, Learner
+from hagpolicy.policy.bundle import salted
+from hagpolicy.policy.dial import Dial, Point
+from hagpolicy.policy.policy import Policy
+from hagpolicy.results import Evaluation, candidate_sentence
+
+
+def export_policy(
+    table: SweepTable,
+    frame: Frame,
+    encoder: Encoder,
+    learner: Learner,
+    fitted: Mapping[str, FittedLearner],
+    novelty: Novelty,
+    points: tuple[Point, ...],
+    features: np.ndarray,
+) -> Policy:
+    """The policy of a fitted learner, after its graph was compared with it on the training prompts.
+
+    Args:
+        table: the comparable part of the sweep it was fitted on.
+        frame: its heads and the dial's weights.
+        encoder: of the prompts.
+        learner: what was fitted.
+        fitted: what it became, by head.
+        novelty: tells prompts unlike the training prompts.
+        points: what the gate decided at each point of the dial.
+        features: float32 (n_prompts, n_features), of the table's prompts.
+
+    Raises:
+        HagError: the graph does not equal the learner.
+    """
+    objective = frame.objectives[0]
+    means = frame.judged.mean(axis=1)
+    dial = Dial(objective.dial, objective.unit, frame.names, frame.scales, means, points)
+    first, departs = dial.setting(), any(point.ships for point in points)
+    # A constant policy has no use for novelty, and must not pay for it.
+    newness = novelty if departs else None
+    rule = Rule(first.reference, first.margin if first.ships else None, points[0].weights)
+    model = policy_graph(encoder, fitted, rule, newness)
+    check_parity(model, encoder, fitted, table.prompts, features, rule)
+    salt = secrets.token_hex(16)
+    manifest: dict[str, Any] = {
+        "space": table.space.to_json(),
+        "default": table.default,
+        "dial": dial.to_json(),
+        "task_best": [_task_best(table, frame.Y(number)) for number in range(len(points))],
+        "encoder": encoder.spec(),
+        "learner": learner.name,
+        "carries_vectors": learner.carries_vectors,
+        "fingerprint": dict(table.fingerprint),
+        "max_tokens": table.max_tokens,
+        "scorers": dict(table.scorers),
+        "trained_on": {
+            "salt": salt,
+            "digests": sorted(salted((prompt.text for prompt in table.prompts), salt)),
+            "groups": sorted(set(salted((p.group for p in table.prompts if p.group is not None), salt))),
+        },
+    }
+    return Policy(manifest, model.SerializeToString(), encoder.files())
+
+
+def points_of(
+    frame: Frame, evaluations: tuple[Evaluation, ...], margins: tuple[float, ...], ships: tuple[bool, ...]
+) -> tuple[Point, ...]:
+    """The dial's points, with what the gate said at each one of them."""
+    parts = zip(frame.objectives, frame.weights, evaluations, margins, ships, strict=True)
+    return tuple(
+        Point(
+            at=objective.at,
+            name=objective.name,
+            objective=objective.written,
+            weights=tuple(float(weight) for weight in weights),
+            margin=margin,
+            ships=shipped,
+            reason=_reason(evaluation, shipped),
+            evaluation=evaluation.to_json(),
+        )
+        for objective, weights, evaluation, margin, shipped in parts
+    )
+
+
+def _reason(evaluation: Evaluation, ships: bool) -> str:
+    if evaluation.candidate is None:
+        return ""
+    sentence = candidate_sentence(evaluation.candidate)
+    if ships and not evaluation.candidate.shipped:
+        return f"not proven, for comparison only: {sentence}"
+    return sentence
+
+
+def _task_best(table: SweepTable, Y: np.ndarray) -> dict[str, int]:
+    """Index of the best config of each task, for the ladder on another table."""
+    return {str(task): int(Y[table.tasks == task].mean(axis=0).argmax()) for task in np.unique(table.tasks)}

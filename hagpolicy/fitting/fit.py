@@ -1,0 +1,235 @@
+"""`fit`: from a sweep table to a Policy, by selection, gate and interval in one procedure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hagpolicy._extras import require
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.checks import MIN_GROUPS, comparable, default_doubt, few_groups, table_warnings
+from hagpolicy.analysis.comparison import LINES, Entry, Ladder, ladder_of
+from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers
+from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.objectives import Frame, ObjectiveSpec, framed, get_objectives
+from hagpolicy.analysis.selection import select
+from hagpolicy.data.near_duplicates import join_groups, similar_pairs, similar_warning
+from hagpolicy.data.table import SweepTable
+from hagpolicy.errors import InvalidInput
+from hagpolicy.fitting.baselines.neighbours import Nearest
+from hagpolicy.fitting.baselines.registry import Rival, crossfit_rival, get_rivals
+from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
+from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.export import export_policy, points_of
+from hagpolicy.fitting.gate import gate
+from hagpolicy.fitting.learners.base import Learner
+from hagpolicy.fitting.learners.registry import get_learner, get_learners
+from hagpolicy.policy.policy import Policy
+from hagpolicy.results import Evaluation, candidate_sentence
+
+logger = logging.getLogger(__name__)
+
+# For rewards in [0, 1]; chosen on simulated worlds before this was written.
+MARGINS = (0.0, 0.03, 0.06, 0.12)
+# Under a price: in standard deviations of the predicted advantages.
+SPREADS = (0.0, 0.5, 1.0, 2.0)
+
+
+def fit(
+    table: SweepTable,
+    encoder: str | Encoder | Sequence[str | Encoder] = "static",
+    learner: str | Learner | list[str | Learner] = "auto",
+    *,
+    objective: ObjectiveSpec = "reward",
+    margins: Sequence[float] | None = None,
+    rivals: Sequence[str | Rival] | None = None,
+    near_duplicates: float | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Fit a policy; it ships the single best config unless something better is proven.
+
+    Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
+    and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over
+    a single best config that each draw chooses for itself (`bootstrap.Redrawn`). It ships, refitted on
+    everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best
+    config. With several objectives (a dial) one encoder and learner serve all of them, and margin and gate
+    are each point's own.
+
+    Args:
+        table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are
+            compared by the common samples alone; the added ones teach the learners.
+        encoder: "static", "precomputed", an Encoder, or several that compete.
+        learner: "auto", the mean of ridge, LightGBM and MLP; a name, a Learner, or several that compete.
+        objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
+            one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.
+        margins: a candidate departs from the single best config only for a larger predicted advantage; in
+            units of the objective, under a price in standard deviations of the predicted advantages.
+        rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same ladder; they are
+            compared and never shipped. None: nearest neighbours alone.
+        near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
+            share, in (0, 1]; None: exact duplicates and declared groups only.
+        seed: of folds, bootstrap and learners.
+
+    Raises:
+        InvalidInput: fewer than two comparable prompts, no or an unknown encoder, learner, objective or
+            rival, a bad margin or share, or a table that lacks what the objective is made of.
+        MissingExtra: a package of the extra [fit] is not installed.
+    """
+    objectives = get_objectives(objective)
+    given = None if margins is None else _margins(margins)
+    if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
+        raise InvalidInput("near_duplicates", "a share in (0, 1], or None", near_duplicates)
+    encoders = [encoder] if isinstance(encoder, (str, Encoder)) else list(encoder)
+    learners = get_learners(learner)
+    for name, several in (("encoder", encoders), ("learner", learners)):
+        if not several:
+            raise InvalidInput(name, "at least one", "none")
+    compared = _compared(rivals, learners)
+    kept = comparable(table, objectives)
+    warnings = table_warnings(kept)
+    groups = _groups(kept, near_duplicates, warnings)
+    boot = GroupBootstrap(groups, seed=seed)
+    folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
+    frame = framed(kept, objectives)
+    steps = given if given is not None else SPREADS if frame.spread_margins else MARGINS
+    trainings = []
+    for spec in encoders:
+        chosen = get_encoder(spec)
+        features, unknown = encode(chosen, kept.prompts)
+        trainings.append(Training(chosen, features, unknown, frame, groups, folds, seed))
+    contenders: list[Contender] = []
+    threads = require("threadpoolctl", "fit", "fitting")
+    # Many small matrices: more threads are slower, and would make the result depend on the machine.
+    with threads.threadpool_limits(1):
+        ladders = [ladder_of(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
+        if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
+            weights = [ladder.sbs for ladder in ladders]
+            contenders = [cross_fit(training, item, steps, weights) for training in trainings for item in learners]
+        warnings += few_groups(boot.n_groups)
+        left_out = len(table.prompts) - len(kept.prompts)
+        outcome = _judged(kept, ladders, trainings[0], contenders, compared, left_out, warnings)
+        return _shipped(kept, frame, trainings[0], outcome)
+
+
+def _margins(given: Sequence[float]) -> tuple[float, ...]:
+    """Margins as numbers. Raises InvalidInput for none, and for what is no number from 0."""
+    try:
+        margins = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        margins = np.empty(0)
+    if margins.ndim != 1 or not margins.size or not (np.isfinite(margins) & (margins >= 0.0)).all():
+        raise InvalidInput("margins", "a list of at least one number, none below 0", given)
+    return tuple(margins.tolist())
+
+
+def _compared(rivals: Sequence[str | Rival] | None, learners: list[Learner]) -> list[Rival]:
+    """The rivals. Raises InvalidInput for one whose name another line of the ladder bears."""
+    others = {*LINES, *(learner.name for learner in learners)}
+    if rivals is None:
+        return get_rivals([Nearest.name] if Nearest.name not in others else [])
+    found = get_rivals(rivals)
+    for rival in found:
+        if rival.name in others:
+            raise InvalidInput("rivals", "names that no other line of the ladder bears", rival.name, "Rename it.")
+    return found
+
+
+def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:
+    """Groups of the prompts, near-duplicates joined on request and warned about otherwise."""
+    if threshold is None:
+        warnings += similar_warning(table)
+        return table.groups
+    pairs = similar_pairs(table.prompts, threshold)
+    return join_groups(table.groups, pairs)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What selection and gate came to: the winner (None where nothing beats SBS anywhere), and at every
+    point of the dial its margin, whether it ships, and the ladder."""
+
+    winner: Contender | None
+    margins: tuple[float, ...]
+    ships: tuple[bool, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+def _judged(
+    kept: SweepTable,
+    ladders: list[Ladder],
+    training: Training,
+    contenders: list[Contender],
+    rivals: Sequence[Rival],
+    left_out: int,
+    warnings: list[str],
+) -> _Outcome:
+    """Select one contender for all points, gate it at each, and draw up the ladders."""
+    boot = ladders[0].boot
+    winner, candidates, entries = gate(contenders, ladders)
+    unlike = (training if winner is None else winner.training).unlike.mean() if contenders else 0.0
+    evaluations: list[Evaluation] = []
+    for candidate, lines, ladder in zip(candidates, entries, ladders, strict=True):
+        per_task = crossfit_sbs(ladder.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
+        Y, default = ladder.Y, kept.default
+        over_default = None if default is None else select(Y - Y[:, [default]], Y[:, default], boot).gain
+        others = {rival.name: _entry(rival, kept, ladder, training) for rival in rivals}
+        evaluations.append(
+            Evaluation(
+                ladder.rows(per_task, {**others, **lines}),
+                candidate,
+                over_default,
+                n_prompts=len(kept.prompts),
+                n_groups=boot.n_groups,
+                n_left_out=left_out,
+                fallbacks=float(unlike),
+                warnings=(*warnings, *default_doubt(over_default, same=default == Y.mean(axis=0).argmax())),
+                objective=training.frame.objectives[len(evaluations)].name,
+                cost_unit=ladder.cost_unit,
+            )
+        )
+        logger.info("%s", candidate_sentence(candidate))
+    margins = tuple(candidate.margin for candidate in candidates)
+    return _Outcome(winner, margins, tuple(candidate.shipped for candidate in candidates), tuple(evaluations))
+
+
+def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -> Entry:
+    """A rival's line: choices from the folds a prompt is not in; where it could not say, SBS."""
+    found = crossfit_rival(rival, kept, ladder.Y, training.folds, training.seed)
+    silent = found.indices < 0
+    notes = [rival.told] if rival.told else []
+    notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
+    if rival.learns and ladder.boot.n_groups == 1:
+        notes.append("biased upward: chosen and scored on the same prompts")
+    return ladder.chosen(found.indices, ", ".join(notes), learned=rival.learns)
+
+
+def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:
+    """The policy that the gate lets through, refitted on everything, with the held-back one beside it."""
+    if outcome.winner is None:
+        return _refitted(kept, frame, first, get_learner("constant"), outcome)(outcome.ships)
+    winner = _refitted(kept, frame, outcome.winner.training, outcome.winner.learner, outcome)
+    everywhere = winner(tuple(True for _ in outcome.ships))
+    if all(outcome.ships):
+        return everywhere
+    made = winner if any(outcome.ships) else _refitted(kept, frame, first, get_learner("constant"), outcome)
+    policy = made(outcome.ships)
+    policy.candidate = everywhere
+    return policy
+
+
+def _refitted(
+    kept: SweepTable, frame: Frame, training: Training, learner: Learner, outcome: _Outcome
+) -> Callable[[tuple[bool, ...]], Policy]:
+    """A learner refitted on all prompts: what makes a policy of it that ships at some points of the dial."""
+    everything = np.ones(len(kept.prompts), dtype=bool)
+    fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
+
+    def made(ships: tuple[bool, ...]) -> Policy:
+        points = points_of(frame, outcome.evaluations, outcome.margins, ships)
+        return export_policy(kept, frame, training.encoder, learner, fitted, novelty, points, training.features)
+
+    return made

@@ -1,0 +1,78 @@
+"""The gate: which contender is best, what it gains in truth, and whether it may ship."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hagpolicy.analysis.comparison import Entry, Ladder
+from hagpolicy.analysis.selection import Selection, Unseen, select_family
+from hagpolicy.fitting.crossfit import Contender
+from hagpolicy.results import Candidate
+
+# Independent groups that must depart from SBS: with fewer, their differences are too skewed for an interval.
+MIN_DEPARTING = 10
+
+
+def gate(
+    contenders: list[Contender], ladders: list[Ladder]
+) -> tuple[Contender | None, list[Candidate], list[dict[str, Entry]]]:
+    """The best contender (None where none beats SBS), what the gate made of it at each point, and the
+    lines of the learners and of the policy for each ladder."""
+    references = np.array([ladder.reference for ladder in ladders])
+    default, boot = ladders[0].default, ladders[0].boot
+    baselines = None if default is None else np.array([ladder.Y[:, default] for ladder in ladders])
+
+    unseen = _unseen(contenders, ladders)
+
+    def chosen_among(some: list[int]) -> tuple[int | None, tuple[Selection, ...]]:
+        gains = np.array([contenders[number].gains for number in some])
+        mine = None if unseen is None else Unseen(unseen.gains[:, some], unseen.references)
+        return select_family(gains, references, boot, baselines, mine)
+
+    def line(contender: Contender, selected: Selection, point: int, note: str) -> Entry:
+        choices = contender.choices[point, :, selected.index or 0]
+        choices = np.full_like(choices, -1) if selected.index is None else choices
+        return Entry(selected.value, selected.gain, selected.over_baseline, note, ladders[point].cost(choices))
+
+    entries: list[dict[str, Entry]] = [{} for _ in ladders]
+    for name in dict.fromkeys(item.learner.name for item in contenders):
+        mine = [number for number, item in enumerate(contenders) if item.learner.name == name]
+        number, best = chosen_among(mine)
+        for point, selection in enumerate(best):
+            entries[point][name] = line(contenders[mine[number or 0]], selection, point, "before the gate")
+    everyone = list(range(len(contenders)))
+    number, selections = chosen_among(everyone) if contenders else (None, (None,) * len(ladders))
+    winner = None if number is None else contenders[number]
+    candidates = []
+    for point, (ladder, selected) in enumerate(zip(ladders, selections, strict=True)):
+        sbs = ladder.single_best("ships the single best config")
+        gain = sbs.gain if selected is None else selected.gain
+        candidate = Candidate("sbs", gain, 0.0, 0, False)
+        entries[point]["policy"] = sbs
+        if winner is not None and selected is not None and selected.index is not None:
+            candidate = _gated(winner, selected, point)
+            if candidate.shipped:
+                entries[point]["policy"] = line(winner, selected, point, candidate.name)
+        candidates.append(candidate)
+    return winner, candidates, entries
+
+
+def _unseen(contenders: list[Contender], ladders: list[Ladder]) -> Unseen | None:
+    """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
+    boot, drawn = ladders[0].boot, [ladder.redrawn for ladder in ladders if ladder.redrawn is not None]
+    if not contenders or len(drawn) < len(ladders) or not len(boot.leaving):
+        return None
+    found = np.empty((len(boot.leaving), len(contenders), *contenders[0].margins.shape))
+    for number, contender in enumerate(contenders):
+        for point, (redrawn, over) in enumerate(zip(drawn, contender.over, strict=True)):
+            found[:, number, point] = redrawn.left_out(boot, over.__getitem__)
+    return Unseen(found, np.column_stack([redrawn.value for redrawn in drawn]))
+
+
+def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:
+    """The gate: a lower end above 0, and enough independent groups that depart."""
+    assert selected.index is not None
+    departing = len(np.unique(winner.training.groups[winner.departs[point, :, selected.index]]))
+    shipped = selected.gain.low > 0.0 and departing >= MIN_DEPARTING
+    margin = float(winner.margins[point, selected.index])
+    return Candidate(winner.name, selected.gain, margin, departing, shipped)

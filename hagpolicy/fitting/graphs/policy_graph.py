@@ -1,0 +1,174 @@
+"""The one graph of a policy: encoder, heads, novelty and decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from hagpolicy.errors import HagError, InvalidInput
+from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
+from hagpolicy.fitting.graphs.novelty import LENGTH_POWER, Novelty
+from hagpolicy.policy.dial import weighted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hagpolicy.data.prompts import Prompt
+    from hagpolicy.fitting.encoders.base import Encoder
+    from hagpolicy.fitting.learners.base import FittedLearner
+
+# Allowed difference between a graph's values and the learner's own, as a share of the values' scale.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The decision rule that a graph's `choice` follows.
+
+    Attributes:
+        reference: index of the config with the best training mean.
+        margin: depart from the reference only past this advantage; None: never.
+        weights: of the heads, in the sum that is compared.
+    """
+
+    reference: int
+    margin: float | None
+    weights: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.reference < 0:
+            raise InvalidInput("reference", "an index of the space", self.reference)
+        if self.margin is not None and not (np.isfinite(self.margin) and self.margin >= 0):
+            raise InvalidInput("margin", "a number in [0, inf), or None", self.margin)
+
+    @property
+    def threshold(self) -> np.float32:
+        """The margin as it is compared."""
+        return np.float32(np.inf if self.margin is None else self.margin)
+
+    def decide(self, heads: np.ndarray, novelty: np.ndarray) -> np.ndarray:
+        """int64 (n,): the rule in numpy, equal to the graph's `choice`.
+
+        The first config with the highest weighted sum of heads, if the prompt is not new and its sum
+        exceeds the reference's by more than the margin; else the reference. All in float32.
+
+        Args:
+            heads: float32 (n_heads, n, n_configs).
+            novelty: float32 (n,).
+        """
+        values = weighted(self.weights, heads)
+        best = values.argmax(axis=1)
+        gain = values.max(axis=1) - values[:, self.reference]
+        return np.where((novelty <= np.float32(1.0)) & (gain > self.threshold), best, self.reference).astype(np.int64)
+
+    def export(self, graph: GraphBuilder, heads: Sequence[str], newness: str) -> str:
+        """Append the nodes of `decide`; returns the name of an int64 tensor (batch,)."""
+        parts = [
+            head if weight == 1 else graph.node("Mul", [graph.constant(np.array(weight, np.float32)), head])
+            for weight, head in zip(self.weights, heads, strict=True)
+            if weight
+        ]
+        values = parts[0]
+        for part in parts[1:]:
+            values = graph.node("Add", [values, part])
+        best = graph.node("ArgMax", [values], axis=1, keepdims=0, select_last_index=0)
+        highest = graph.node("ReduceMax", [values], axes=[1], keepdims=0)
+        index = graph.constant(np.array(self.reference, np.int64), "reference")
+        gain = graph.node("Sub", [highest, graph.node("Gather", [values, index], axis=1)])
+        clear = graph.node("Greater", [gain, graph.constant(np.array(self.threshold, np.float32), "margin")])
+        known = graph.node("LessOrEqual", [newness, graph.constant(np.array(1.0, np.float32))])
+        return graph.node("Where", [graph.node("And", [clear, known]), best, index])
+
+
+def policy_graph(
+    encoder: Encoder, heads: Mapping[str, FittedLearner], rule: Rule, novelty: Novelty | None = None
+) -> onnx.ModelProto:
+    """One model from prompt to decision.
+
+    Inputs are the encoder's. Outputs, for a batch of prompts:
+        one of each head's name: float32 (batch, n_configs), such as "values", the expected reward of
+            every config, or "costs", its expected cost as a share of the largest.
+        novelty: float32 (batch,), above 1 for a prompt unlike everything seen in training.
+        choice: int64 (batch,), the config by the one decision rule.
+
+    Args:
+        encoder: of the prompts.
+        heads: fitted learners by the name of their output.
+        rule: what `choice` follows.
+        novelty: None: no prompt counts as new.
+    """
+    graph = GraphBuilder()
+    features, unknown = encoder.export(graph)
+    tensors = [graph.cast(head.export(graph, features), FLOAT) for head in heads.values()]
+    newness = _novelty(graph, features, unknown, novelty)
+    for name, tensor in zip(heads, tensors, strict=True):
+        graph.output(tensor, name, FLOAT, ["batch", "n_configs"])
+    graph.output(newness, "novelty", FLOAT, ["batch"])
+    graph.output(rule.export(graph, tensors, newness), "choice", INT64, ["batch"])
+    return graph.model("policy")
+
+
+def check_parity(
+    model: onnx.ModelProto,
+    encoder: Encoder,
+    heads: Mapping[str, FittedLearner],
+    prompts: Sequence[Prompt],
+    features: np.ndarray,
+    rule: Rule,
+) -> float:
+    """Compare a policy's graph with the learners themselves on some prompts.
+
+    Args:
+        model: of `policy_graph`.
+        encoder: of the prompts.
+        heads: the fitted learners.
+        prompts: n prompts, at least one.
+        features: float32 (n, n_features), theirs, from `encoders.encode`.
+        rule: as the graph was made with.
+
+    Returns the largest difference of a value, as a share of the values' scale (their largest
+    absolute value, at least 1).
+
+    Raises:
+        HagError: a value differs by more than 1e-6 of the scale, or a choice differs.
+    """
+    from hagpolicy.policy.session import open_session
+
+    expected = np.stack([head.predict(features) for head in heads.values()])
+    session = open_session(model.SerializeToString())
+    parts = [session.run([*heads, "novelty", "choice"], feed) for feed in encoder.feeds(prompts)]
+    *found, newness, choice = (np.concatenate(part) for part in zip(*parts, strict=True))
+    values = np.stack(found)
+    scale = max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(values - expected).max()) / scale
+    if not difference <= TOLERANCE:
+        raise HagError(f"the exported graph differs from the learner by {difference:.2g} of its scale: not exported")
+    if not np.array_equal(choice, rule.decide(values, newness)):
+        raise HagError("the exported graph decides otherwise than the decision rule: not exported")
+    return difference
+
+
+def _novelty(graph: GraphBuilder, features: str, unknown: str, novelty: Novelty | None) -> str:
+    """The nodes of `Novelty.score`; in float64, so that no batch size changes a rounded value."""
+    if novelty is None:
+        return graph.node("Mul", [unknown, graph.constant(np.array(0.0, np.float32))])
+    wide = graph.cast(features, DOUBLE)
+    # Distances in units of the threshold: the division by it costs no node of its own.
+    scaled = graph.node("Mul", [wide, graph.constant(1.0 / (novelty.spread * novelty.distance))])
+    centroids = novelty.centroids / novelty.distance
+    # |z - c|² = |z|² + (|c|² - 2 z·c), and |z|² is the same for all centroids.
+    # MatMul and Add: in float64 onnxruntime's Gemm is the slower of the two.
+    cross = graph.node("MatMul", [scaled, graph.constant(-2.0 * centroids.T)])
+    cross = graph.node("Add", [cross, graph.constant((centroids**2).sum(axis=1))])
+    nearest = graph.node("ReduceMin", [cross], axes=[1], keepdims=0)
+    ratio = graph.node("Add", [graph.node("ReduceSumSquare", [scaled], axes=[1], keepdims=0), nearest])
+    if novelty.length is not None:
+        column, factor = novelty.length
+        log_count = graph.node("Gather", [wide, graph.constant(np.array(column, np.int64))], axis=1)
+        base = graph.constant(np.array(np.exp(LENGTH_POWER / factor)))
+        ratio = graph.node("Mul", [ratio, graph.node("Pow", [base, log_count])])
+    share = graph.node("Mul", [unknown, graph.constant(np.array(1.0 / novelty.unknown, np.float32))])
+    return graph.node("Max", [graph.cast(ratio, FLOAT), share])

@@ -1,0 +1,1 @@
+"""Learners: features to the expected reward of every config."""

@@ -1,0 +1,81 @@
+"""The interface of a learner: embeddings to the expected reward of every config."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hagpolicy.fitting.graphs.builder import GraphBuilder
+
+
+class FittedLearner(ABC):
+    """What a learner became on some training prompts."""
+
+    @abstractmethod
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """float64 (n, n_configs): expected rewards, from float32 features (n, n_features)."""
+
+    @abstractmethod
+    def export(self, graph: GraphBuilder, features: str) -> str:
+        """Append the nodes that compute the same from the float32 tensor `features` (batch,
+        n_features); returns the name of a float64 tensor (batch, n_configs)."""
+
+
+class Learner(ABC):
+    """Regresses the expected reward of every config. Constructors only store arguments.
+
+    Attributes:
+        name: such as "ridge".
+        carries_vectors: True when the fitted learner holds the training prompts' vectors.
+    """
+
+    name: str
+    carries_vectors: bool = False
+
+    @abstractmethod
+    def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLearner:
+        """Fit on training prompts.
+
+        Args:
+            features: float32 (n, n_features), from the exported encoder graph.
+            targets: float64 (n, n_configs), mean reward over samples; complete.
+            groups: int64 (n,): prompts that stay together in inner splits.
+            seed: of everything random.
+        """
+
+
+def advantages(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (n, n_configs) without their row means, and the row means (n,).
+
+    The row mean is the prompt's difficulty: it is most of the variance and says nothing about which
+    config to choose, so it is predicted apart.
+    """
+    level = targets.mean(axis=1)
+    return targets - level[:, None], level
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Centres the features and brings them to unit mean square, all columns by one factor.
+
+    One factor, because the columns' relative sizes are the encoder's knowledge of what matters.
+    """
+
+    centre: np.ndarray
+    factor: float
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Scaling:
+        """From training features (n, n_features)."""
+        wide = features.astype(np.float64)
+        centre = wide.mean(axis=0)
+        spread = float(np.sqrt(((wide - centre) ** 2).mean()))
+        return cls(centre, 1.0 / spread if spread > 0.0 else 1.0)
+
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """float64 (n, n_features)."""
+        return np.asarray((features.astype(np.float64) - self.centre) * self.factor)

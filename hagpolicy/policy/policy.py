@@ -1,0 +1,286 @@
+"""`Policy`: prompt to decoding configuration. Needs numpy, tokenizers and an onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import PromptLike, as_prompt
+from hagpolicy.errors import BundleError, InvalidInput
+from hagpolicy.policy.bundle import Bundle, read_bundle, salted, write_bundle
+from hagpolicy.policy.card import policy_card
+from hagpolicy.policy.decision import Decision, choose, picked
+from hagpolicy.policy.dial import Dial
+from hagpolicy.policy.inputs import feeds_of
+from hagpolicy.policy.session import open_session
+from hagpolicy.results import Evaluation
+
+__all__ = ["Decision", "Policy", "load"]
+
+
+def load(folder: str | Path) -> Policy:
+    """Read a policy that `Policy.save` wrote. Runs no code of it, and checks every digest.
+
+    Raises:
+        BundleError: a missing, damaged, changed, foreign or newer bundle.
+        MissingExtra: no onnxruntime is installed.
+    """
+    bundle = read_bundle(folder)
+    return Policy(bundle.manifest, bundle.model, bundle.files)
+
+
+class Policy:
+    """Chooses a decoding configuration for each prompt, always by its ONNX graph.
+
+    One decision rule: among the allowed configs the one with the best training mean is the
+    reference; depart from it only for an advantage above the margin; stay with it for a prompt
+    unlike the training prompts; ties go to the first in the space's order.
+
+    Args:
+        manifest: content of policy.json.
+        model: bytes of the ONNX graph, see `graphs.policy_graph`.
+        files: other files of the bundle, by name.
+
+    Attributes:
+        manifest: as given.
+        space: the configs that compete, n_configs of them.
+        dial: what can be turned at call time, and what the gate decided at its points.
+        training_means: float64 (n_configs,), mean value in training, at the dial's first point.
+        margin: in units of the objective, there.
+        sbs_index: index of the config with the best training mean, there.
+        reason: what the gate said, at every point of the dial.
+        evaluations: how well it does on prompts it was not trained on, at every point of the dial; None where
+            nothing was evaluated.
+        task_best: at every point of the dial, the index of each training task's best config.
+        ships_sbs: no point of the dial has a proven per-prompt policy.
+        candidate: the policy that the gate held back, where there is one; not part of the bundle.
+
+    Raises:
+        BundleError: a manifest that lacks something, or a graph that does not fit it.
+    """
+
+    candidate: Policy | None
+
+    def __init__(self, manifest: Mapping[str, Any], model: bytes, files: Mapping[str, bytes]) -> None:
+        self.manifest = dict(manifest)
+        self._model, self._files = model, dict(files)
+        self.candidate = None
+        try:
+            self.space = DecodingSpace.from_json(manifest["space"])
+            self.dial = Dial.from_json(manifest["dial"])
+            self.encoder: dict[str, Any] = dict(manifest["encoder"])
+            self.task_best: tuple[dict[str, int], ...] = tuple(dict(best) for best in manifest["task_best"])
+            stored = [point.evaluation for point in self.dial.points]
+            self.evaluations = tuple(None if found is None else Evaluation.from_json(found) for found in stored)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"policy.json: expected a policy's manifest: {type(error).__name__}: {error}") from error
+        if self.dial.means.shape[1] != len(self.space):
+            raise BundleError("policy.json: the dial's means do not fit the space")
+        numbers = {number for best in self.task_best for number in best.values()}
+        if len(self.task_best) != len(stored) or not numbers <= set(range(len(self.space))):
+            raise BundleError("policy.json: the best configs of the tasks fit neither the dial nor the space")
+        first = self.dial.setting()
+        self.training_means, self.sbs_index = first.means, first.reference
+        self.margin, self.reason = self.dial.points[0].margin, self.dial.reason
+        self.ships_sbs = not any(point.ships for point in self.dial.points)
+        self._feeds = feeds_of(self.encoder, files)
+        self._session = open_session(model)
+        named = (self._session.get_inputs(), self._session.get_outputs())
+        wanted = (set(self._feeds.inputs), {*self.dial.heads, "novelty", "choice"})
+        for what, found, expected in zip(("inputs", "outputs"), named, wanted, strict=True):
+            names = {item.name for item in found}
+            if names != expected:
+                raise BundleError(f"policy.onnx: expected the {what} {sorted(expected)}, got {sorted(names)}")
+        self._configs = tuple(self.space)
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """One run on the tokenizer's last token: tokenizer, graph and space must fit each other now, not
+        fail on some prompt later."""
+        names = [*self.dial.heads, "novelty", "choice"]
+        try:
+            found = self._session.run(names, self._feeds.probe())
+        except Exception as error:  # onnxruntime's exception types have no stable public name
+            raise BundleError(f"policy.onnx: it does not take the inputs of this bundle: {error}") from error
+        for name, values in zip(names, found, strict=True):
+            expected = (1, len(self.space)) if name in self.dial.heads else (1,)
+            if values.shape != expected:
+                raise BundleError(f"policy.onnx: expected {name} of shape {expected}, got {values.shape}")
+
+    @property
+    def sbs(self) -> DecodingConfig:
+        """The single best config of the training prompts."""
+        return self._configs[self.sbs_index]
+
+    @property
+    def default_index(self) -> int | None:
+        """Index of the engine's default in the space; None where unknown."""
+        return self.manifest.get("default")
+
+    @property
+    def learner(self) -> str:
+        """Name of the learner."""
+        return str(self.manifest.get("learner", ""))
+
+    @property
+    def carries_vectors(self) -> bool:
+        """True when vectors of the training prompts are inside the graph."""
+        return bool(self.manifest.get("carries_vectors", False))
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Of the engine that was swept; empty where unknown."""
+        return dict(self.manifest.get("fingerprint") or {})
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The sweep's own limit on new tokens; None where unknown."""
+        return self.manifest.get("max_tokens")
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The first of `evaluations`."""
+        return self.evaluations[0]
+
+    def predict(
+        self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
+    ) -> DecodingConfig:
+        """The config for a prompt.
+
+        Args:
+            prompt: a string, chat messages or a `Prompt`; a vector where the encoder takes vectors.
+            fixed: fields the caller has set: chooses among the configs that agree with them.
+            price: reward that a token (or second) costs, [0, 1e6], for a policy fitted with prices.
+            n: answers that will be drawn, at least 1, for a policy fitted for several.
+
+        Where neither price nor n is given, the dial stands at its first point. Where nothing is
+        proven at a price or n, the best config on average for it is given.
+
+        Raises:
+            InvalidInput: an empty prompt, a field that does not exist or is out of range, or a dial that
+                this policy does not have.
+        """
+        if fixed:
+            return self.decide(prompt, fixed, price=price, n=n).config
+        if price is None and n is None:
+            feed, _ = self._feeds.one(prompt)
+            return self._configs[int(self._session.run(["choice"], feed)[0][0])]
+        setting = self.dial.setting(price, n)
+        heads, novelty, _ = self._read(prompt)
+        return self._configs[picked(setting, setting.values(heads), novelty)[0]]
+
+    def predict_batch(
+        self,
+        prompts: Sequence[Any],
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+    ) -> list[DecodingConfig]:
+        """The config of each prompt, the same as `predict` gives; see there."""
+        if fixed or price is not None or n is not None:
+            return [decision.config for decision in self.decide_batch(prompts, fixed, price=price, n=n)]
+        return [self._configs[number] for number in self._run(prompts, "choice")[0]]
+
+    def decide(
+        self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
+    ) -> Decision:
+        """The config for a prompt with its expected value and the reason; see `predict`."""
+        setting = self.dial.setting(price, n)
+        heads, novelty, content = self._read(prompt)
+        return choose(self.space, setting, heads, novelty, fixed, content, self.dial.costs(heads))
+
+    def decide_batch(
+        self,
+        prompts: Sequence[Any],
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+    ) -> list[Decision]:
+        """The decision for each prompt, the same as `decide` gives."""
+        setting = self.dial.setting(price, n)
+        *heads, novelty = self._run(prompts, *self.dial.heads, "novelty")
+        contents = (self._feeds.content(prompt) for prompt in prompts)
+        rows = zip(np.stack(heads, axis=1), novelty, contents, strict=True)
+        return [
+            choose(self.space, setting, row, float(newness), fixed, content, self.dial.costs(row))
+            for row, newness, content in rows
+        ]
+
+    def _read(self, prompt: Any) -> tuple[list[np.ndarray], float, PromptLike | None]:
+        """Of one prompt, from the graph: its heads, each float32 (n_configs,), and novelty; and its content."""
+        feed, content = self._feeds.one(prompt)
+        *heads, novelty = self._session.run([*self.dial.heads, "novelty"], feed)
+        return [head[0] for head in heads], float(novelty[0]), content
+
+    def values(self, prompts: Sequence[Any], *, price: float | None = None, n: int | None = None) -> np.ndarray:
+        """float32 (n_prompts, n_configs): expected value of every config, which is its reward unless the
+        policy was fitted for something else. Where `ships_sbs`, the configs' training means; where only some
+        points of the dial ship, what the learner expects at the others too."""
+        setting = self.dial.setting(price, n)
+        return setting.values(self._run(prompts, *self.dial.heads))
+
+    def costs(self, prompts: Sequence[Any]) -> np.ndarray:
+        """float32 (n_prompts, n_configs): expected new tokens, or seconds, of one answer.
+
+        Raises:
+            InvalidInput: the policy was not fitted with prices.
+        """
+        if self.dial.cost_head is None:
+            raise InvalidInput("costs", "a policy fitted with prices", "one without", "Fit with objective=[Priced(…)].")
+        return np.asarray(self.dial.costs(self._run(prompts, *self.dial.heads)))
+
+    def novelty(self, prompts: Sequence[Any]) -> np.ndarray:
+        """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training."""
+        return self._run(prompts, "novelty")[0]
+
+    def trained_on(self, prompts: Sequence[Any]) -> np.ndarray:
+        """bool (n_prompts,): True for a prompt whose normalised text, or whose declared group, was
+        among the training prompts."""
+        stored = self.manifest.get("trained_on")
+        if not stored:
+            return np.zeros(len(prompts), dtype=bool)
+        known = [as_prompt(prompt) for prompt in prompts]
+        texts, groups = set(stored["digests"]), set(stored.get("groups", ()))
+        by_text = salted((prompt.text for prompt in known), stored["salt"])
+        by_group = salted((prompt.group or "" for prompt in known), stored["salt"])
+        marks = zip(known, by_text, by_group, strict=True)
+        return np.array([t in texts or (p.group is not None and g in groups) for p, t, g in marks], dtype=bool)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the policy as a bundle; an older bundle in its place is replaced. Returns the folder.
+
+        Raises:
+            BundleError: the folder holds something else, or it cannot be written.
+        """
+        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), policy_card(self))
+
+    def _run(self, prompts: Sequence[Any], *names: str) -> list[np.ndarray]:
+        """Graph outputs for many prompts, in their order."""
+        if isinstance(prompts, (str, Mapping)):
+            raise InvalidInput("prompts", "a list of prompts", prompts, "For one prompt, use predict or decide.")
+        results = [
+            np.empty(
+                (len(prompts), len(self.space)) if name in self.dial.heads else len(prompts),
+                dtype=np.int64 if name == "choice" else np.float32,
+            )
+            for name in names
+        ]
+        for numbers, feed in self._feeds.many(prompts):
+            for result, part in zip(results, self._session.run(list(names), feed), strict=True):
+                result[numbers] = part
+        return results
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A session cannot be copied to another process; what it was made of can.
+        return Policy, (self.manifest, self._model, self._files)
+
+    def __repr__(self) -> str:
+        what = "ships the single best config" if self.ships_sbs else f"{self.learner} on {self.encoder['name']}"
+        return f"Policy({what}, {len(self.space)} configs)"

@@ -1,0 +1,1 @@
+"""Scorers that run what was generated, in a sandbox."""

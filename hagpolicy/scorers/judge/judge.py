@@ -1,0 +1,246 @@
+"""`judge`: an engine that grades answers, or compares them with the engine default's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hagpolicy._digest import digest
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.engines.base import Completion, Engine
+from hagpolicy.engines.loading import load_engine
+from hagpolicy.errors import EngineError, InvalidInput, StoreError, UnsupportedSetting
+from hagpolicy.scorers.base import Score, Scorer
+from hagpolicy.scorers.judge.agreement import Agreement, Labels, judge_agreement, read_labels
+from hagpolicy.scorers.judge.calls import JudgeCalls
+from hagpolicy.scorers.judge.prompts import RUBRIC, Reading
+from hagpolicy.scorers.judge.terms import BEHAVIOUR, Terms
+
+
+@dataclass
+class _Counts:
+    """What a judge did, shared by all that are bound to some defaults."""
+
+    scored: int = 0
+    unscored: int = 0
+    compared: int = 0
+    flips: int = 0
+
+
+class Judge(Scorer):
+    """An LLM as scorer: any engine, by rubric or against the engine default's answer.
+
+    By rubric the judge ends its reply with "Grade: N"; the ends of the scale are rewards 0 and 1.
+    Pairwise it sees the answer and the default's in both orders and ends each reply with a
+    verdict: the reward is the mean over the two orders of 1 (better), .5 (a tie) and 0. Where it
+    prefers whichever answer comes first, or last, the two cancel to .5, and the flip is counted. An
+    answer equal to the default's is .5 without a call. A reply of another form, and one the engine
+    failed on, gives no reward, with the reason.
+
+    The texts that are judged stand between marker lines made from their own digest, and only the
+    last line of the judge's own reply is read.
+
+    Args:
+        engine: the judge: an `Engine`, which the caller closes, or what `load_engine` takes, or a mapping
+            {"engine": that, **its options}, such as the variable with the judge's own key.
+        rubric: what makes an answer good, in words.
+        pairwise: compare with the engine default's answers, instead of grading.
+        scale: (worst, best) whole numbers that the judge grades with.
+        config: the judge's decoding, a `DecodingConfig` or a mapping of its fields; None: greedy.
+        max_tokens: limit on a reply's tokens; a reply that reaches it gives no reward.
+        labels: labels of your own to compare with, see `read_labels`; None: none.
+
+    Attributes:
+        version: a digest of the judge's fingerprint and decoding, prompt, rubric, scale and mode.
+
+    Raises:
+        InvalidInput: an option that cannot be used; UnsupportedSetting: a config the judge lacks.
+        EngineError: the judge cannot be loaded.
+    """
+
+    name = "judge"
+
+    def __init__(
+        self,
+        engine: Engine | str | Path | Mapping[str, Any],
+        *,
+        rubric: str = RUBRIC,
+        pairwise: bool = False,
+        scale: Sequence[int] = (1, 10),
+        config: DecodingConfig | Mapping[str, Any] | None = None,
+        max_tokens: int = 512,
+        labels: Labels | None = None,
+    ) -> None:
+        self.terms = Terms(rubric, pairwise, scale, config, max_tokens)  # type: ignore[arg-type]  # Terms reads them
+        self.labels = None if labels is None else read_labels(labels)
+        self.needs_default, self.calls = pairwise, 2 if pairwise else 1
+        self._source = engine
+        self._engine: Engine | None = _loaded(engine)
+        self._engine_name = self._engine.name
+        self.description = self.terms.describe(self._engine.fingerprint)
+        self.version = f"{BEHAVIOUR}-{digest(self.description)[:16]}"
+        self._calls = JudgeCalls(self.version, self.terms.config, max_tokens, self.terms.read)
+        if lacks := self._engine.unsupported(self.terms.config):
+            self.close()
+            raise UnsupportedSetting("judge.config", f"settings that {self._engine_name} can honour", ", ".join(lacks))
+        self._counts = _Counts()
+        self._agreement: Agreement | None = None
+
+    def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+        """Rewards by rubric, in order; a pairwise judge scores through `against`."""
+        if self.terms.pairwise:
+            return [Score.unscored("a pairwise judge needs the engine default's answer") for _ in items]
+        texts = [self.terms.single(prompt, completion.text) for prompt, completion in items]
+        readings = self._calls.ask(self._judge(), texts)
+        return [self._counted(self._graded(readings[text])) for text in texts]
+
+    def against(self, defaults: Mapping[str, Completion]) -> Scorer:
+        """A scorer that compares with these answers, by prompt digest; by rubric, this one."""
+        return _Against(self, defaults) if self.terms.pairwise else self
+
+    def compared(self, items: Sequence[tuple[Prompt, Completion]], defaults: Mapping[str, Completion]) -> list[Score]:
+        """Rewards of completions against the default's answers, in order."""
+        asked: dict[int, tuple[str, str]] = {}
+        scores: dict[int, Score] = {}
+        for index, (prompt, completion) in enumerate(items):
+            default = defaults.get(prompt.digest)
+            if default is None or default.finish == "error":
+                scores[index] = Score.unscored("there is no answer of the engine's default to compare with")
+            elif default.text == completion.text:
+                scores[index] = Score(0.5, None, "equal")
+            else:
+                asked[index] = self.terms.pair(prompt, completion.text, default.text)
+        readings = self._calls.ask(self._judge(), [text for pair in asked.values() for text in pair]) if asked else {}
+        for index, (first, second) in asked.items():
+            scores[index] = self._verdict(readings[first], readings[second])
+        return [self._counted(scores[index]) for index in range(len(items))]
+
+    def open(self, folder: Path | None) -> None:
+        """Keep calls in `folder/judges`, beside a description of this judge; judge the labels.
+
+        Raises:
+            StoreError: nothing can be written there.
+        """
+        if folder is not None:
+            place = Path(folder) / "judges"
+            text = json.dumps({"name": self._engine_name, **self.description}, indent=1, ensure_ascii=False)
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                temporary = place / f"{self.version}.json.tmp"
+                temporary.write_text(text, "utf-8")
+                os.replace(temporary, place / f"{self.version}.json")
+                self._calls.keep_in(place / f"{self.version}.calls.jsonl")
+            except OSError as error:
+                raise StoreError(f"cannot keep judge calls in {place}: {error}") from error
+        self.agreement()
+
+    def close(self) -> None:
+        """Let go of the file of calls, and of an engine that was loaded by name; a later call loads it again."""
+        self._calls.keep_in(None)
+        if self._engine is not None and not isinstance(self._source, Engine):
+            self._engine.close()
+            self._engine = None
+
+    def agreement(self) -> Agreement | None:
+        """How far this judge agrees with `labels`; None without labels. Judged once."""
+        if self.labels is not None and self._agreement is None:
+            counts = dataclasses.replace(self._counts)
+            self._agreement = judge_agreement(self, self.labels)
+            self._counts = counts  # the labelled answers are none of the sweep's
+        return self._agreement
+
+    def report(self) -> dict[str, Any]:
+        """What this judge did since it was made, JSON-able.
+
+        `asked` and `engine_failures` count calls, `tokens` their new tokens, `calls_known` the distinct
+        calls with a reply (those of earlier runs in the folder included) and `unreadable` those of them
+        without a grade; `scored` and `unscored` count answers, `compared` those judged in both orders
+        and `position_flips` those of them where the order decided; a share of nothing is None.
+        """
+        counts, calls = self._counts, self._calls
+        agreement = self.agreement()
+        return {
+            "judge": self._engine_name,
+            "version": self.version,
+            "mode": self.description["mode"],
+            "asked": calls.asked,
+            "engine_failures": calls.failed,
+            "tokens": calls.tokens,
+            "calls_known": len(calls),
+            "unreadable": calls.unreadable,
+            "unreadable_share": _share(calls.unreadable, len(calls)),
+            "scored": counts.scored,
+            "unscored": counts.unscored,
+            "compared": counts.compared,
+            "position_flips": counts.flips,
+            "position_flip_share": _share(counts.flips, counts.compared),
+            "agreement": agreement and agreement.to_json(),
+        }
+
+    def _judge(self) -> Engine:
+        if self._engine is None:
+            engine = _loaded(self._source)
+            if dict(engine.fingerprint) != self.description["fingerprint"]:
+                engine.close()
+                raise EngineError(f"{engine.name} is no longer the judge it was: its fingerprint has changed")
+            self._engine = engine
+        return self._engine
+
+    def _graded(self, reading: Reading) -> Score:
+        if reading.value is None:
+            return Score.unscored(reading.reason)
+        low, high = self.terms.scale
+        return Score(reading.value, None, f"{low + reading.value * (high - low):.0f}")
+
+    def _verdict(self, first: Reading, second: Reading) -> Score:
+        """The reward of an answer that was A in the first call and B in the second."""
+        if first.value is None or second.value is None:
+            return Score.unscored(first.reason or second.reason)
+        self._counts.compared += 1
+        value = (first.value + 1.0 - second.value) / 2.0
+        if first.value == second.value != 0.5:
+            self._counts.flips += 1
+            return Score(value, None, "flip")
+        return Score(value, None, "tie" if value == 0.5 else "better" if value > 0.5 else "worse")
+
+    def _counted(self, score: Score) -> Score:
+        if score.reason is None:
+            self._counts.scored += 1
+        else:
+            self._counts.unscored += 1
+        return score
+
+    def __repr__(self) -> str:
+        return f"Judge({self._engine_name!r}, version={self.version!r})"
+
+
+class _Against(Scorer):
+    """A pairwise judge that knows the default's answers."""
+
+    def __init__(self, judge: Judge, defaults: Mapping[str, Completion]) -> None:
+        self.name, self.version, self.calls, self.needs_default = judge.name, judge.version, judge.calls, True
+        self._judge, self._defaults = judge, defaults
+
+    def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+        return self._judge.compared(items, self._defaults)
+
+    def against(self, defaults: Mapping[str, Completion]) -> Scorer:
+        return _Against(self._judge, defaults)
+
+
+def _loaded(source: Engine | str | Path | Mapping[str, Any]) -> Engine:
+    if not isinstance(source, Mapping):
+        return load_engine(source)
+    if "engine" not in source:
+        raise InvalidInput("judge.engine", "a mapping with the key 'engine'", sorted(source))
+    return load_engine(source["engine"], **{name: value for name, value in source.items() if name != "engine"})
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,90 @@
+"""The terms of a judge: what it is asked, how it decodes, how its replies are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.errors import InvalidInput
+from hagpolicy.scorers.judge.prompts import COMPARE, GRADE, Reading, comparing, grading, read_grade, read_verdict
+
+# Raised whenever an equal reply could be read otherwise.
+BEHAVIOUR = 1
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a judge's rewards depend on beside its engine.
+
+    Attributes:
+        rubric: what makes an answer good, in words.
+        pairwise: compare with the engine default's answer, in both orders, instead of grading.
+        scale: (worst, best) grade, whole numbers of at least 0.
+        config: the judge's decoding; given as None (greedy) or as a mapping of fields too.
+        max_tokens: limit on a reply's tokens, at least 1.
+
+    Raises:
+        InvalidInput: a value that cannot be used.
+    """
+
+    rubric: str
+    pairwise: bool
+    scale: tuple[int, int]
+    config: DecodingConfig
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rubric, str) or not self.rubric.strip():
+            raise InvalidInput("judge.rubric", "what makes an answer good, in words", self.rubric)
+        if not isinstance(self.pairwise, bool):
+            raise InvalidInput("judge.pairwise", "true or false", self.pairwise)
+        if isinstance(self.max_tokens, bool) or not isinstance(self.max_tokens, int) or self.max_tokens < 1:
+            raise InvalidInput("judge.max_tokens", "a whole number of at least 1", self.max_tokens)
+        object.__setattr__(self, "scale", _scale(self.scale))
+        object.__setattr__(self, "config", _config(self.config))
+
+    def single(self, prompt: Prompt, answer: str) -> str:
+        """The judge's prompt for an answer by rubric."""
+        return grading(prompt, answer, self.rubric, self.scale)
+
+    def pair(self, prompt: Prompt, answer: str, default: str) -> tuple[str, str]:
+        """The judge's prompts for an answer and the default's: the answer first, and the answer second."""
+        return comparing(prompt, answer, default, self.rubric), comparing(prompt, default, answer, self.rubric)
+
+    def read(self, reply: str, finish: str) -> Reading:
+        """What a reply says."""
+        return read_verdict(reply, finish) if self.pairwise else read_grade(reply, finish, self.scale)
+
+    def describe(self, fingerprint: Mapping[str, str]) -> dict[str, Any]:
+        """All that a reward of this judge depends on, JSON-able: its digest is the scorer's version."""
+        return {
+            "behaviour": BEHAVIOUR,
+            "fingerprint": dict(fingerprint),
+            "mode": "pairwise" if self.pairwise else "rubric",
+            "template": list(COMPARE if self.pairwise else GRADE),
+            "rubric": self.rubric,
+            "scale": None if self.pairwise else list(self.scale),
+            "config": self.config.to_dict(),
+            "max_tokens": self.max_tokens,
+        }
+
+
+def _scale(scale: object) -> tuple[int, int]:
+    ends = tuple(scale) if isinstance(scale, Sequence) and not isinstance(scale, str) else ()
+    whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
+    if len(ends) != 2 or not whole or not 0 <= ends[0] < ends[1] <= 100_000:
+        raise InvalidInput("judge.scale", "two whole numbers, the worst grade and the best, such as [1, 10]", scale)
+    return ends
+
+
+def _config(config: object) -> DecodingConfig:
+    if config is None:
+        return DecodingConfig(temperature=0.0)
+    if isinstance(config, DecodingConfig):
+        return config
+    if not isinstance(config, Mapping):
+        raise InvalidInput("judge.config", "a DecodingConfig or a mapping of its fields", config)
+    return DecodingConfig.from_dict(config)

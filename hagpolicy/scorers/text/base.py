@@ -1,0 +1,88 @@
+"""The scorers that compare one text with one reference: options, versions and checks in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from hagpolicy._digest import canonical_json
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.engines.base import Completion
+from hagpolicy.scorers.base import Score, Scorer
+
+Wanted = TypeVar("Wanted")
+
+
+class Unusable(ValueError):
+    """A prompt's reference cannot be used by a scorer; the message says why."""
+
+
+class ReadingScorer(Scorer, Generic[Wanted]):
+    """A scorer of one text at a time. Subclasses are frozen dataclasses whose fields are their options.
+
+    Attributes:
+        behaviour: number that is raised whenever the same text could get another reward.
+    """
+
+    behaviour: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", f"{self.behaviour}{changed_options(self)}")
+
+    @abstractmethod
+    def wanted(self, prompt: Prompt) -> Wanted:
+        """What the prompt asks for, read from its reference.
+
+        Raises:
+            Unusable: the reference is of another kind.
+        """
+
+    @abstractmethod
+    def judge(self, text: str, wanted: Wanted) -> Score:
+        """The score of one text."""
+
+    def check(self, prompt: Prompt) -> str | None:
+        """Why this prompt's reference cannot be used, or None when it can."""
+        if (missing := super().check(prompt)) is not None:
+            return missing
+        try:
+            self.wanted(prompt)
+        except Unusable as error:
+            return str(error)
+        return None
+
+    def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+        """Rewards of some completions; unscored where `check` gives a reason."""
+        scores = []
+        for prompt, completion in items:
+            reason = self.check(prompt)
+            scores.append(
+                self.judge(completion.text, self.wanted(prompt)) if reason is None else Score.unscored(reason)
+            )
+        return scores
+
+    def unusable(self, expected: str, got: object) -> Unusable:
+        """The error of a reference that is not what this scorer expects."""
+        shown = repr(got)
+        return Unusable(f"scorer {self.name} expects {expected} as reference, got {shown[:80]}")
+
+
+def changed_options(scorer: Any) -> str:
+    """The options that differ from their defaults, such as '+{"tolerance":0.01}'; "" where none does."""
+    changed = {
+        field.name: getattr(scorer, field.name)
+        for field in dataclasses.fields(scorer)
+        if getattr(scorer, field.name) != field.default
+    }
+    return "+" + canonical_json(changed) if changed else ""
+
+
+_PLAIN = str.maketrans("’‘“”‐‑‒–—−", "''\"\"------")
+
+
+def plain(text: str) -> str:
+    """Text without differences that mean nothing: NFKC, case folded, plain quotes and dashes, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).translate(_PLAIN).casefold().split())

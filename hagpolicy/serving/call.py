@@ -1,0 +1,185 @@
+"""One call of transformers' `generate`: what its caller set, and what to send instead.
+
+The caller always wins. What it sets explicitly (as keyword, in a `generation_config`, or when it
+built its pipeline; 0.0 included, None is "not set") becomes `fixed` for the policy, and whatever of
+it hagpolicy has no word for is passed on untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hagpolicy._digest import canonical_json
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.render import DIALECTS, PromptLike
+from hagpolicy.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from hagpolicy.policy.policy import Decision, Policy
+
+FIELD_OF = {setting.key: name for name, setting in DIALECTS["transformers"].settings.items()}
+"""Keyword of `generate` to field of a decoding configuration."""
+
+_DECIDED = frozenset(FIELD_OF) | {"do_sample"}
+
+
+@dataclass(frozen=True)
+class Send:
+    """How one prompt is to be sent.
+
+    Attributes:
+        prompt: with the hint in it.
+        kwargs: for `generate` or the pipeline.
+        copies: how often its one text is returned: a deterministic config gives one text, however
+            many sequences the caller asks for.
+        decision: the policy's; None where it could not read the prompt or the caller's settings.
+        key: equal where prompts can be sent together; "" where the call goes unchanged.
+        penalised: True when logits processors of ours are in `kwargs`.
+        drafted: True when `generate` will draft, which it does for one prompt a call.
+    """
+
+    prompt: Any
+    kwargs: dict[str, Any]
+    copies: int
+    decision: Decision | None
+    key: str
+    penalised: bool = False
+    drafted: bool = False
+
+    @property
+    def hinted(self) -> bool:
+        """True when the prompt holds a hint that the caller did not write."""
+        return self.decision is not None and self.key != "" and bool(self.decision.config.hint)
+
+
+class Call:
+    """The keyword arguments of one call.
+
+    Args:
+        kwargs: what the caller passes now.
+        standing: what it passed when the pipeline was built; `kwargs` come before it.
+        own: the sampling temperature that applies where the caller only says `do_sample=True`.
+
+    Raises:
+        InvalidInput: `do_sample=True` together with a temperature of 0.
+    """
+
+    def __init__(self, kwargs: Mapping[str, Any], standing: Mapping[str, Any] | None = None, own: float = 1.0) -> None:
+        self.kwargs = dict(kwargs)
+        # transformers lets a generation_config of the call replace what the pipeline was built with.
+        self.standing = {} if self.kwargs.get("generation_config") is not None else dict(standing or {})
+        self.generation_config = self.kwargs.get("generation_config") or self.standing.pop("generation_config", None)
+        inside = {} if self.generation_config is None else self.generation_config.to_diff_dict()
+        said = {**inside, **self.standing, **self.kwargs}
+        self.explicit = {name: value for name, value in said.items() if value is not None}
+        self.own = own
+
+    @cached_property
+    def fixed(self) -> dict[str, Any] | None:
+        """The caller's settings as our fields; None where a value is beyond what our fields can say."""
+        fixed = {FIELD_OF[key]: value for key, value in self.explicit.items() if key in FIELD_OF}
+        sampling = self.explicit.get("do_sample")
+        if sampling and fixed.get("temperature") == 0:
+            raise InvalidInput("temperature", "above 0 together with do_sample=True", 0.0, "Pass one of them only.")
+        if sampling is False:
+            fixed["temperature"] = 0.0
+        elif sampling:
+            fixed.setdefault("temperature", self.own)
+        try:
+            return {name: getattr(DecodingConfig.from_dict(fixed), name) for name in fixed}
+        except InvalidInput:
+            return None
+
+    def send(self, prompt: PromptLike, decision: Decision | None) -> Send:
+        """How to send a prompt under a decision; without one, or where no config agrees, unchanged."""
+        if decision is None or decision.reason == "no_config_agrees":
+            return Send(prompt, self.kwargs, 1, decision, "")
+        rendering = decision.config.render("transformers", prompt)
+        said = rendering.kwargs.items()
+        ours = {name: value for name, value in said if name in _DECIDED or name not in self.explicit}
+        if "max_length" in self.explicit and "max_new_tokens" not in self.explicit:
+            ours.pop("max_new_tokens", None)  # it would win over the caller's limit
+        copies = 1
+        wanted = self.explicit.get("num_return_sequences", 1)
+        if decision.config.deterministic and wanted > decision.config.num_beams:
+            ours["num_return_sequences"], copies = 1, wanted
+        elif wanted > 1 and "prompt_lookup_num_tokens" not in self.explicit:
+            ours["prompt_lookup_num_tokens"] = None  # drafts are for one sequence; the others would be refused
+        key = canonical_json([ours, rendering.processor_settings])
+        # What the caller wrote stands beside ours; ours already says what it set of our fields.
+        sent = {name: value for name, value in self.kwargs.items() if value is not None} | ours
+        if rendering.processor_settings:
+            sent["logits_processor"] = [*(self.kwargs.get("logits_processor") or ()), *rendering.processors]
+        if self.generation_config is not None:
+            # transformers deprecates settings beside a generation_config, so they go into a copy of it.
+            merged = copy.deepcopy(self.generation_config)
+            left = merged.update(**{**self.standing, **sent})
+            sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
+        penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
+        return Send(rendering.prompt, sent, copies, decision, key, penalised, drafted)
+
+
+def groups(sends: Sequence[Send], batch_size: int | None = None) -> list[list[int]]:
+    """Numbers of the prompts that can be sent in one call, in order of first appearance.
+
+    Args:
+        sends: one a prompt.
+        batch_size: prompts that the receiver hands to one call of `generate`; None: all of them. A
+            penalty of ours learns the prompt's length there, so it must not meet a second call.
+    """
+    found: dict[str, list[int]] = {}
+    for number, send in enumerate(sends):
+        found.setdefault(f"{send.key}|{send.copies}", []).append(number)
+    divided = []
+    for rows in found.values():
+        step = batch_size if batch_size is not None and sends[rows[0]].penalised else len(rows)
+        step = 1 if sends[rows[0]].drafted else step
+        divided += [rows[start : start + step] for start in range(0, len(rows), step)]
+    return divided
+
+
+def readable(prompt: Any) -> PromptLike | None:
+    """A prompt as a policy reads it: text only; None where it has none.
+
+    Chat messages may hold more than a policy knows: lists of parts, tool calls without content.
+    """
+    if isinstance(prompt, str):
+        return prompt if prompt.strip() else None
+    messages = []
+    for message in prompt:
+        content = message.get("content")
+        if isinstance(content, list | tuple):
+            content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
+        messages.append({"role": str(message.get("role", "")), "content": content if isinstance(content, str) else ""})
+    return messages if any(message["content"].strip() for message in messages) else None
+
+
+def decide(
+    policy: Policy, prompts: Sequence[Any], call: Call, fixed: Mapping[str, Any] | None, price: float | None = None
+) -> list[Decision | None]:
+    """The policy's decision for each prompt that it can read; None for the others.
+
+    Args:
+        policy: decides.
+        prompts: as the caller gave them.
+        call: how many answers it asks for, for a policy that was fitted for several.
+        fixed: what the caller set; None: nothing is decided.
+        price: of a token or second, for a policy fitted with prices; None: the dial's first point.
+    """
+    decisions: list[Decision | None] = [None] * len(prompts)
+    if fixed is None:
+        return decisions
+    asked: dict[str, Any] = {} if price is None else {"price": price}
+    if policy.dial.argument == "n":
+        asked["n"] = call.explicit.get("num_return_sequences", 1)
+    texts = [readable(prompt) for prompt in prompts]
+    known = [number for number, text in enumerate(texts) if text is not None]
+    if known:
+        made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed), **asked)
+        for number, decision in zip(known, made, strict=True):
+            decisions[number] = decision
+    return decisions

@@ -1,0 +1,188 @@
+"""A policy in front of a transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.base import Front
+from hagpolicy.serving.call import Call, Send, decide, groups
+
+if TYPE_CHECKING:
+    from hagpolicy.policy.policy import Policy
+
+# Arguments that belong to the whole batch: rows with different settings cannot share them.
+_WHOLE_BATCH = ("past_key_values", "streamer", "prefix_allowed_tokens_fn", "inputs_embeds")
+
+
+class WrappedModel(Front):
+    """A model whose every prompt gets its own configuration.
+
+    `generate_text` takes strings or chats and is the better door: it applies chat template and hint
+    as the sweep did. `generate` takes token ids as the model's own does; there the prompt is already
+    written, so only configurations without a hint are considered.
+    """
+
+    def __init__(self, target: Any, policy: Policy, tokenizer: Any, price: float | None = None) -> None:
+        super().__init__(target, policy, price)
+        vars(self)["tokenizer"] = tokenizer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward pass, untouched."""
+        return self.target(*args, **kwargs)
+
+    def generate(self, inputs: Any = None, *, prompts: Sequence[Any] | None = None, **kwargs: Any) -> Any:
+        """The model's own `generate`, each row under the configuration of its prompt.
+
+        Args:
+            inputs: int64 (rows, tokens), or the keyword `input_ids`. Anything else the model takes
+                (such as `inputs_embeds` alone) is passed on as it is, without a decision.
+            prompts: what the policy reads, one string or chat a row. None: the ids decoded without
+                special tokens; with a chat template that holds the template's words (roles, a
+                default system message) too, so give the prompts where you have them.
+            kwargs: as for `generate`; what is set there wins.
+
+        Returns:
+            As `generate`: int64 (rows × num_return_sequences, tokens), padded on the right where
+            rows of different configurations end at different lengths.
+
+        Raises:
+            InvalidInput: rows of one call need different configurations and the call has arguments
+                that cannot be divided between them (a cache, a streamer, `return_dict_in_generate`);
+                or not one prompt a row.
+        """
+        ids = kwargs.get("input_ids") if inputs is None else inputs
+        if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point() or not ids.shape[1]:
+            vars(self)["decisions"] = []
+            return self.target.generate(**({} if inputs is None else {"inputs": inputs}), **kwargs)
+        if prompts is not None and len(prompts) != len(ids):
+            raise InvalidInput("prompts", f"one a row, {len(ids)}", f"{len(prompts)}")
+        kwargs["input_ids"] = ids
+        call = Call(kwargs, own=self._own_temperature())
+        texts = self._texts(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
+        fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
+        decisions = decide(self.policy, texts, call, fixed, self.price)
+        sends = [call.send(text, decision) for text, decision in zip(texts, decisions, strict=True)]
+        together = groups(sends)
+        _check_divisible(call, sends, together)
+        if len(together) == 1 and sends[0].copies == 1:
+            out = self.target.generate(**sends[0].kwargs)
+        else:
+            parts = [(rows, self._part(rows, len(ids), sends[rows[0]])) for rows in together]
+            out = _joined(parts, len(ids), self._pad_id(call))
+        self._remember(decisions)
+        return out
+
+    def generate_text(self, prompts: Any, **kwargs: Any) -> Any:
+        """Answers to prompts as text, each under its own configuration, hint included.
+
+        Args:
+            prompts: a string, a chat, or a list of either. Strings are one user turn where the
+                tokenizer has a chat template, plain text where it has none.
+            kwargs: as for `generate`. Without any limit there, the sweep's own limit on new tokens
+                holds where the policy knows it.
+
+        Returns:
+            The answer without the prompt, as str; a list of str for a list of prompts.
+
+        Raises:
+            InvalidInput: a `num_return_sequences` above 1: call `generate` for these.
+        """
+        single = isinstance(prompts, str) or (bool(prompts) and hasattr(prompts[0], "keys"))
+        asked = [prompts] if single else list(prompts)
+        call = Call(kwargs, own=self._own_temperature())
+        if call.explicit.get("num_return_sequences", 1) != 1:
+            raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
+        decisions = decide(self.policy, asked, call, call.fixed, self.price)
+        sends = [call.send(prompt, decision) for prompt, decision in zip(asked, decisions, strict=True)]
+        answers = [""] * len(asked)
+        for rows in groups(sends):
+            ids, mask = self._padded([self._ids(sends[row].prompt) for row in rows])
+            out = self.target.generate(input_ids=ids, attention_mask=mask, **self._limited(sends[rows[0]].kwargs))
+            out = out if isinstance(out, torch.Tensor) else out.sequences
+            texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+            for row, text in zip(rows, texts, strict=True):
+                answers[row] = text
+        self._remember(decisions)
+        return answers[0] if single else answers
+
+    def _part(self, rows: list[int], total: int, send: Send) -> torch.Tensor:
+        """int64 (rows × sequences, tokens): the rows of one configuration."""
+        kwargs = dict(send.kwargs)
+        for name, value in kwargs.items():
+            if isinstance(value, torch.Tensor) and value.shape[:1] == (total,):
+                kwargs[name] = value[rows]
+        out: torch.Tensor = self.target.generate(**kwargs)
+        return out.repeat_interleave(send.copies, dim=0)
+
+    def _texts(self, ids: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
+        rows = [row if mask is None else row[mask[number].bool()] for number, row in enumerate(ids)]
+        texts: list[str] = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        return texts
+
+    def _ids(self, prompt: Any) -> list[int]:
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            text = prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
+            plain: list[int] = self.tokenizer(text)["input_ids"]
+            return plain
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        # The template wrote the special tokens; a second beginning-of-text token would change the answer.
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, int64 (rows, tokens), padded on the left as decoders need it."""
+        width = max(map(len, rows))
+        pad = self._pad_id(None)
+        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.target.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.target.device)
+        return ids, mask
+
+    def _limited(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        config = kwargs.get("generation_config")
+        names = ("max_new_tokens", "max_length", "max_time")
+        places = (kwargs, *(vars(c) for c in (config, self.target.generation_config) if c is not None))
+        limit = getattr(self.policy, "max_tokens", None)
+        if limit is None or any(place.get(name) is not None for place in places for name in names):
+            return kwargs
+        return {**kwargs, "max_new_tokens": limit}
+
+    def _pad_id(self, call: Call | None) -> int:
+        asked = {} if call is None else call.explicit
+        own, tokenizer = vars(self.target.generation_config), {"pad_token_id": self.tokenizer.pad_token_id}
+        for name in ("pad_token_id", "eos_token_id"):
+            for place in (asked, own, tokenizer):
+                if (known := place.get(name)) is not None:
+                    return int(known[0] if isinstance(known, list | tuple) else known)
+        return 0
+
+    def _own_temperature(self) -> float:
+        own = getattr(self.target.generation_config, "temperature", None)
+        return 1.0 if own is None else float(own)
+
+
+def _check_divisible(call: Call, sends: list[Send], together: list[list[int]]) -> None:
+    if len(together) == 1 and sends[0].copies == 1:
+        return
+    held = [name for name in (*_WHOLE_BATCH, "return_dict_in_generate") if call.explicit.get(name)]
+    if held:
+        raise InvalidInput(
+            held[0],
+            "a call whose rows share one configuration",
+            f"{len(together)} configurations in one batch",
+            "Call generate once a row, or fix the settings that differ.",
+        )
+
+
+def _joined(parts: list[tuple[list[int], torch.Tensor]], total: int, pad: int) -> torch.Tensor:
+    """int64 (total × sequences, tokens): the parts' rows in the caller's order, padded on the right."""
+    width = max(out.shape[1] for _, out in parts)
+    each = parts[0][1].shape[0] // len(parts[0][0])
+    joined = parts[0][1].new_full((total, each, width), pad)
+    for rows, out in parts:
+        joined[rows, :, : out.shape[1]] = out.reshape(len(rows), each, -1)
+    return joined.reshape(total * each, width)

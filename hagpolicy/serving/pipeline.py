@@ -1,0 +1,146 @@
+"""A policy in front of a transformers text-generation pipeline, and `wrap`, the door to both wrappers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.base import Front, warn_of_another_engine
+from hagpolicy.serving.call import Call, Send, decide, groups
+
+if TYPE_CHECKING:
+    from hagpolicy.policy.policy import Policy
+    from hagpolicy.serving.model import WrappedModel
+
+__all__ = ["WrappedPipeline", "wrap"]
+
+
+def wrap(
+    target: Any, policy: Policy, *, tokenizer: Any = None, price: float | None = None
+) -> WrappedPipeline | WrappedModel:
+    """Put a policy in front of a transformers pipeline or model.
+
+    Every call gets its prompt's configuration, chosen among those that agree with what the caller
+    sets explicitly, which always wins, 0.0 included. Where no configuration agrees, the call is
+    sent as it is. A model that is not the one the policy was swept on gets one warning. A policy
+    fitted for several answers reads how many from `num_return_sequences`.
+
+    Args:
+        target: a text-generation pipeline, or a model with `generate`.
+        policy: decides.
+        tokenizer: the model's; a pipeline has its own.
+        price: reward that a token (or second) costs, for a policy fitted with prices; `.price` of what is
+            returned changes it between calls. None: the first price it was fitted for.
+
+    Returns:
+        `WrappedPipeline` or `WrappedModel`: used like the target, whose other attributes it passes
+        on. The last call's decisions are in `.decisions`.
+
+    Raises:
+        InvalidInput: something else, a pipeline for another task, a model without its tokenizer, or a price
+            for a policy without prices.
+    """
+    if hasattr(target, "task") and hasattr(target, "model"):
+        if target.task != "text-generation":
+            raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
+        warn_of_another_engine(policy, target.model, target.tokenizer)
+        return WrappedPipeline(target, policy, price)
+    if not callable(getattr(target, "generate", None)):
+        raise InvalidInput("target", "a text-generation pipeline or a model with generate", type(target).__name__)
+    if tokenizer is None:
+        raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
+    from hagpolicy.serving.model import WrappedModel
+
+    warn_of_another_engine(policy, target, tokenizer)
+    return WrappedModel(target, policy, tokenizer, price)
+
+
+class WrappedPipeline(Front):
+    """A text-generation pipeline whose every prompt gets its own configuration.
+
+    Rows of one call may get different configurations: they are sent in groups, and come back in
+    their order. Where the pipeline returns the prompt before the answer, it is the caller's prompt,
+    without the hint (`return_tensors` gives the token ids that were sent, the hint among them).
+    Asked for several sequences, a deterministic configuration returns its one text that many times.
+    """
+
+    def __call__(self, text_inputs: Any, **kwargs: Any) -> Any:
+        """The pipeline's own call: a string, a chat, a list of either, or an iterable of them (which
+        is answered lazily, one at a time).
+
+        Raises:
+            InvalidInput: `do_sample=True` together with a temperature of 0.
+        """
+        # transformers' own Chat is a list of messages in an object.
+        text_inputs = getattr(text_inputs, "messages", text_inputs)
+        if _is_one(text_inputs):
+            return self._answer([text_inputs], kwargs)[0]
+        if isinstance(text_inputs, list | tuple):
+            return self._answer(list(text_inputs), kwargs)
+        return self._lazily(text_inputs, kwargs)
+
+    def _lazily(self, prompts: Iterable[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
+        for prompt in prompts:
+            yield self(prompt, **kwargs)
+
+    def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
+        call = Call(kwargs, self._standing(), self._own_temperature())
+        decisions = decide(self.policy, prompts, call, call.fixed, self.price)
+        sends = [call.send(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
+        answers: list[Any] = [None] * len(prompts)
+        batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
+        for rows in groups(sends, batch_size):
+            batch = [_as_pipelines_take_it(sends[row].prompt) for row in rows]
+            # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
+            got = self.target(batch[0] if len(batch) == 1 else batch, **sends[rows[0]].kwargs)
+            for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
+                restored = self._restored(records, prompts[row], sends[row], kwargs)
+                answers[row] = [dict(record) for record in restored * sends[row].copies]
+        self._remember(decisions)
+        return answers
+
+    def _restored(self, records: list[Any], prompt: Any, send: Send, kwargs: dict[str, Any]) -> list[Any]:
+        """Records with the caller's own prompt before the answer, in place of the hinted one."""
+        if not send.hinted or not self._returns_prompt(kwargs):
+            return records
+        restored = []
+        for record in records:
+            text = record.get("generated_text")
+            if isinstance(text, str) and text.startswith(send.prompt):
+                text = prompt + text[len(send.prompt) :]
+            elif isinstance(text, list):
+                sent = _as_pipelines_take_it(send.prompt)
+                # An answer that continues the last message stands in that message: only whole ones are given back.
+                text = [prompt[i] if i < len(prompt) and turn == sent[i] else turn for i, turn in enumerate(text)]
+                text = [turn for i, turn in enumerate(text) if not len(prompt) <= i < len(sent)]
+            restored.append({**record, "generated_text": text} if "generated_text" in record else record)
+        return restored
+
+    def _returns_prompt(self, kwargs: dict[str, Any]) -> bool:
+        asked = kwargs.get("return_full_text")
+        if asked is not None:
+            return bool(asked)
+        standing = getattr(self.target, "_postprocess_params", {}).get("return_type")
+        return getattr(standing, "name", "FULL_TEXT") == "FULL_TEXT"
+
+    def _standing(self) -> dict[str, Any]:
+        """Generation settings that the pipeline was built with; transformers keeps them under private names."""
+        kept = [getattr(self.target, name, None) or {} for name in ("_forward_params", "_generate_kwargs")]
+        return {name: value for params in kept for name, value in params.items()}
+
+    def _own_temperature(self) -> float:
+        own = getattr(self.target.model.generation_config, "temperature", None)
+        if own is None:
+            own = (getattr(self.target, "_generation_defaults", None) or {}).get("temperature")
+        return 1.0 if own is None else float(own)
+
+
+def _is_one(inputs: Any) -> bool:
+    if isinstance(inputs, list | tuple):
+        return bool(inputs) and isinstance(inputs[0], Mapping)
+    return isinstance(inputs, str)
+
+
+def _as_pipelines_take_it(prompt: Any) -> Any:
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]

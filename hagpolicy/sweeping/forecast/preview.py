@@ -1,0 +1,120 @@
+"""`preview`: what a sweep would cost, without one; nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.store.cells import View, stream_seed
+from hagpolicy.data.store.files import Place, files_at
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.sweeping.budget import Budget
+from hagpolicy.sweeping.forecast.estimate import Preview, Sample
+from hagpolicy.sweeping.forecast.outlook import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs
+from hagpolicy.sweeping.forecast.progress import kind_of
+from hagpolicy.sweeping.run import held
+from hagpolicy.sweeping.spec import Asked
+from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
+
+# A probe begins with a few cells, which warm the engine up. Where they took no longer than FIRST_SECONDS the
+# others follow together, else a few at a time, as long as PROBE_SECONDS have not passed.
+FIRST_CELLS, FIRST_SECONDS, PROBE_SECONDS = 4, 5.0, 20.0
+
+
+def preview(
+    engine: Engine | str | Path | Mapping[str, Any],
+    prompts: Any,
+    space: DecodingSpace | Iterable[DecodingConfig],
+    scorer: Any,
+    *,
+    samples: int = 4,
+    max_tokens: int = 256,
+    out: Place,
+    seed: int = 0,
+    strategy: str | Strategy = "full",
+    budget: Budget | int | str | None = None,
+    on: str | None = None,
+    workers: int | None = None,
+) -> Preview:
+    """What the `sweep` of the same arguments would generate and cost; nothing is written.
+
+    Everything is checked as `sweep` checks it. Tokens and time are estimated from cells of this
+    sweep that `out` holds; where it holds none, a probe of at most 16 cells of various prompts and
+    configs is generated, not scored, and dropped. Where the probe fails, the preview has the counts
+    and says so.
+
+    Args: see `sweep`.
+
+    Raises: what `sweep` raises before its first token.
+    """
+    (called, _), limits = get_strategy(strategy), Budget.of(budget)
+    asked = Asked.of(prompts, space, scorer, samples, max_tokens, seed)
+    with held(engine, on, workers) as made, tempfile.TemporaryDirectory() as nowhere:
+        view = asked.view(made)
+        place = out if files_at(out).has("sweep.json") else nowhere
+        store = SweepStore(place, fingerprint=made.fingerprint, engine=made.name)
+        counts = outlook(store, view, asked.scorers, made, called, limits, files_at(out).place)
+        if not counts.to_generate:
+            return counts
+        found = stored_sample(store, view, made) or probe(made, view)
+        if isinstance(found, str):
+            return replace(counts, source=found)
+        return with_costs(counts, view, found, limits)
+
+
+def probe(engine: Engine, view: View) -> Sample | str:
+    """Generate a few cells of all kinds of prompts and configs; why not, where it fails."""
+    requests = _requests(view)
+    done: list[tuple[Request, Completion]] = []
+    spent: list[float] = []  # seconds of each call
+    warm = 0  # new tokens of all calls but the first
+    while len(done) < len(requests) and sum(spent) <= PROBE_SECONDS:
+        size = len(requests) if spent and spent[0] <= FIRST_SECONDS else FIRST_CELLS
+        part = requests[len(done) : len(done) + size]
+        begun = time.perf_counter()
+        try:
+            answers = engine.generate(part)
+            done += zip(part, answers, strict=True)
+        except Exception as error:  # whatever an engine raises: the counts stand without an estimate
+            return f"the engine failed on the probe: {type(error).__name__}: {error}"
+        warm += sum(answer.tokens for answer in answers) if spent else 0
+        spent.append(time.perf_counter() - begun)
+    good = [(request, answer) for request, answer in done if answer.finish != "error"]
+    if not good:
+        return f"all {len(done)} cells of the probe failed: {kind_of(done[0][1].error or 'unknown')}"
+    return Sample(
+        prompts=[request.prompt for request, _ in good],
+        tokens=[answer.tokens for _, answer in good],
+        prompt_tokens=[answer.prompt_tokens for _, answer in good],
+        characters=[len(request.prompt.text) + len(request.config.hint) for request, _ in good],
+        seconds=sum(spent[1:]) / warm * sum(answer.tokens for _, answer in good) if warm else sum(spent),
+        source=f"a probe of {len(good)} cells" + (f", {len(done) - len(good)} failed" if len(good) < len(done) else ""),
+        upper=side_by_side(engine) or engine.unit_cells > len(requests) - FIRST_CELLS,
+    )
+
+
+def _requests(view: View) -> list[Request]:
+    """Cells of prompts from all over the tasks, each under another config than its neighbours."""
+    order = sorted(range(len(view.prompts)), key=lambda index: view.prompts[index].task)
+    count = min(PROBE_CELLS, view.n_cells)
+    slots = np.random.default_rng(count).permutation(len(view.slots))
+    chosen: dict[tuple[int, int], None] = {}
+    for place in range(count):
+        prompt = order[int((place + 0.5) * len(order) / count)]
+        chosen[prompt, int(slots[place % len(slots)])] = None
+    shuffled = np.random.default_rng(count).permutation(len(chosen))
+    cells = [list(chosen)[index] for index in shuffled]  # the first ones are of all tasks too
+    return [
+        Request(view.prompts[i], view.space[j], sample, stream_seed(view.keys[i][slot]), view.limit(j))
+        for i, slot in cells
+        for j, sample in [view.slots[slot]]
+    ]

@@ -1,0 +1,75 @@
+"""What a sweep is asked for, checked before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.store.cells import View
+from hagpolicy.data.store.loading import distinct
+from hagpolicy.engines.base import Engine
+from hagpolicy.errors import InvalidInput
+from hagpolicy.scorers.base import Scorer
+from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.sweeping.plan import check_references, check_settings
+from hagpolicy.sweeping.scoring import identity
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of `sweep` that say which cells there are, checked.
+
+    Attributes:
+        prompts: distinct.
+        scorers: one a prompt, (n_prompts,).
+        space: the configs, without the engine's default.
+        samples, max_tokens, seed: see `sweep`.
+    """
+
+    prompts: tuple[Prompt, ...]
+    scorers: tuple[Scorer, ...]
+    space: DecodingSpace
+    samples: int
+    max_tokens: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        prompts: Any,
+        space: DecodingSpace | Iterable[DecodingConfig],
+        scorer: Any,
+        samples: int,
+        max_tokens: int,
+        seed: int,
+    ) -> Asked:
+        """Check what was given.
+
+        Raises:
+            InvalidInput: bad prompts, space, scorer or numbers, references that a scorer cannot use.
+        """
+        for name, value in (("samples", samples), ("max_tokens", max_tokens)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInput(name, "a whole number of at least 1", value)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise InvalidInput("seed", "a whole number", seed)
+        chosen = distinct(as_prompts(prompts))
+        scorers = tuple(scorer_of(scorer, chosen))
+        check_references(chosen, scorers)
+        space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
+        return cls(chosen, scorers, space, samples, max_tokens, seed)
+
+    def view(self, engine: Engine) -> View:
+        """The cells, the engine's default among them.
+
+        Raises:
+            UnsupportedSetting: a config that the engine cannot run.
+        """
+        check_settings(engine, self.space)
+        space, default = self.space.with_config(engine.default_config())
+        names = tuple(identity(one) for one in self.scorers)
+        return View(self.prompts, space, self.samples, self.max_tokens, self.seed, default, names)

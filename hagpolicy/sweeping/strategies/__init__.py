@@ -1,0 +1,1 @@
+"""Which cells to generate next, where not all are wanted."""

@@ -1,0 +1,74 @@
+"""The interface of a strategy: which cells of a sweep are worth generating."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hagpolicy.data.store.cells import View
+from hagpolicy.data.table import SweepTable
+from hagpolicy.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a strategy sees after each round.
+
+    Attributes:
+        table: exactly the cells asked for so far; all others NaN, whatever the folder holds of them.
+        budget: generations that may be asked for in all, those of the earlier rounds included. A
+            budget of tokens or minutes comes to another number after every round.
+        final: nothing more is generated, whatever is asked: the outcome is wanted.
+    """
+
+    table: SweepTable
+    budget: int
+    final: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy leaves.
+
+    Attributes:
+        kept: indices of the configs that compete, in the order of the space.
+        common: the first so many samples of every kept config are there for every prompt (a
+            deterministic config has one); see `SweepTable.common`.
+        story: what each round did, JSON-able; stored with the plan.
+    """
+
+    kept: tuple[int, ...]
+    common: int
+    story: list[dict[str, Any]]
+
+
+Rounds = Generator[np.ndarray, Observed, Outcome]
+"""Yields masks, bool (n_prompts, n_configs, n_samples), of all cells wanted so far, earlier rounds
+included; receives what was observed. Deterministic: the masks follow from the arguments and from what
+was observed, so that a sweep that was killed repeats its rounds over what is stored."""
+
+Strategy = Callable[[View, int, int], Rounds]
+"""Makes the rounds from the view of everything, the generations allowed in all, and a seed."""
+
+STRATEGIES = {"racing": "hagpolicy.sweeping.strategies.racing", "hag": "hagpolicy.sweeping.strategies.hag_search"}
+# Of the generations of the full sweep, where no budget is given.
+DEFAULT_SHARE = 0.35
+
+
+def get_strategy(spec: str | Strategy) -> tuple[str, Strategy | None]:
+    """Name and rounds of a strategy, given by name or as a function; "full" has no rounds.
+
+    Raises:
+        InvalidInput: an unknown name.
+    """
+    if callable(spec):
+        return getattr(spec, "__name__", repr(spec)), spec
+    if spec == "full":
+        return spec, None
+    if spec not in STRATEGIES:
+        raise InvalidInput("strategy", f"full, {', '.join(STRATEGIES)}, or a function", spec)
+    return spec, importlib.import_module(STRATEGIES[spec]).rounds

@@ -2,7 +2,7 @@
 
     python benchmarks/http_concurrency.py [--quick]
 
-The server is a process of its own on a real socket (`tests/stub_server.py`), whose curve is known: it
+The server is a process of its own on a real socket (`tests/support/stub_server.py`), whose curve is known: it
 works on so many requests at a time, each for a fixed time, and on one of them every request beyond
 those slows all. The engine starts at 2 requests in flight and is told nothing. After a first part, in
 which it may look around, answers are counted by the server's own clock; the probing that goes on is
@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from record import Figure, arguments, bootstrap, figure, record
-from stub_server import StubProcess
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines.openai.engine import OpenAIEngine
+from tests.support.stub_server import StubProcess
 
 CLAIM = "Over HTTP, concurrency settles at no less than 90 % of the server's best rate."
 BLOCK = 40

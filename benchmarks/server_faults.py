@@ -17,16 +17,15 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/servers"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fault_proxy import FAULTS
-from faulty_sweep import CELLS_OF_A_PROMPT, PLAN, Swept, injected, questions, swept
-from launching import faulty, transformers_serve
-from model_folders import saved, tiny_folder
 from record import Figure, arguments, figure, not_run, record
 
 from hagpolicy import load_engine
+from tests.support.servers.fault_proxy import FAULTS
+from tests.support.servers.faulty_sweep import CELLS_OF_A_PROMPT, PLAN, Swept, injected, questions, swept
+from tests.support.servers.launching import faulty, transformers_serve
+from tests.support.servers.model_folders import saved, tiny_folder
 
 CLAIM = "With about 5 % of answers failing in each of seven ways, a sweep at a real server ends whole."
 CELLS, QUICK_CELLS, MAX_TOKENS = 500, 105, 6

@@ -4,10 +4,10 @@ import importlib.util
 from collections.abc import Iterator
 
 import pytest
-from drawing import SPACE, draw
 
 import hagpolicy as hag
 from hagpolicy.engines.base import Engine
+from tests.support.drawing import SPACE, draw
 
 
 @pytest.fixture(scope="session")

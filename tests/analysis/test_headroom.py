@@ -1,0 +1,176 @@
+"""Headroom on worlds of known truth, on coins, and on public data."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from tests.support.drawing import SPACE, drawn, table_of
+from tests.support.paths import BENCHMARKS, DATA
+
+
+def test_headroom_orders_the_oracles_and_says_it_plainly(strong: tuple) -> None:
+    world, table, _ = strong
+    h = hag.headroom(table)
+    truth = world.truth(table.prompts, SPACE)
+    assert h.split_oracle is not None
+    assert h.split_oracle_sampled is not None
+    assert h.per_task_best is not None
+    assert h.sbs.value < h.split_oracle_sampled.value < h.naive_oracle.value
+    assert h.naive_oracle.value > truth.max(axis=1).mean() + 0.03  # biased upward, and by how much
+    assert h.split_oracle_sampled.value < truth.max(axis=1).mean()
+    assert h.per_task_best.low > 0
+    assert h.sbs_over_default is not None
+    for words in ("engine's default", "knowing each prompt's best", "can prove a gain of"):
+        assert words in str(h)
+    assert json.loads(json.dumps(h.to_json()))["n_prompts"] == 250
+
+
+def test_sbs_over_default_covers_the_truth(null: tuple) -> None:
+    table, _ = null
+    truth = hag.SimulatedEngine(4, gap=0.0, config_effect=0.1).truth(table.prompts, SPACE).mean(axis=0)
+    gain = hag.headroom(table).sbs_over_default
+    assert gain is not None
+    assert table.default is not None
+    best = truth[int(table.means.mean(axis=0).argmax())] - truth[table.default]
+    assert gain.low <= best <= gain.high
+
+
+def test_copied_samples_are_named() -> None:
+    rng = np.random.default_rng(0)
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9, 1.1])
+    rewards = (rng.random((100, 4, 5)) < 0.5).astype(float)
+    rewards[:, 2] = rewards[:, 2, :1]
+    prompts = [f"prompt {i}" for i in range(100)]
+
+    def copied() -> list[str]:
+        found = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards)).warnings
+        return [warning for warning in found if "copied" in warning]
+
+    assert len(copied()) == 1
+    assert "config 2" in copied()[0]
+    rewards[:] = rewards[:, :, :1]
+    assert len(copied()) == 4
+
+
+def test_unequal_greedy_outcomes_are_used_and_named() -> None:
+    rewards = (np.random.default_rng(0).random((60, 10, 3)) < 0.5).astype(float)
+    h = hag.headroom(hag.SweepTable.from_arrays([f"p {i}" for i in range(60)], SPACE, rewards))
+    assert any("unequal outcomes" in warning for warning in h.warnings)
+
+
+def test_a_best_config_that_is_not_proven_better_than_the_default_is_named(strong: tuple) -> None:
+    noise = (np.random.default_rng(3).random((80, 10, 2)) < 0.5).astype(float)
+    prompts = hag.SimulatedEngine(0).prompts(80)
+    table = hag.SweepTable.from_arrays(prompts, SPACE, noise, default=3)
+    assert any("not proven better than the engine's default" in warning for warning in hag.headroom(table).warnings)
+    assert any("not proven better" in warning for warning in hag.fit(table, learner="knn").evaluation.warnings)
+    clear = noise * 0.2
+    clear[:, 5] = 0.9
+    table = hag.SweepTable.from_arrays(prompts, SPACE, clear, default=3)
+    assert not any("not proven better" in warning for warning in hag.headroom(table).warnings)
+    assert not hag.headroom(table).sbs_is_default
+
+
+def test_a_default_that_is_the_best_config_is_called_that() -> None:
+    prompts = hag.SimulatedEngine(0).prompts(120)
+    rewards = (np.random.default_rng(5).random((120, 10, 2)) < 0.5).astype(float)
+    best = int(rewards.mean(axis=(0, 2)).argmax())
+    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards, default=best)
+    found, evaluation = hag.headroom(table), hag.fit(table, learner="ridge").evaluation
+    assert found.sbs_is_default
+    assert "is the engine's default;" in found.sentence
+    # Ten configs that tie: choosing among them costs, and that much is what the default is ahead of the choice.
+    cost = -evaluation.sbs_over_default.value
+    assert cost > 0.0
+    for said in (found.warnings, evaluation.warnings):
+        assert any(f"choosing it among all costs {cost:.3f}" in warning for warning in said)
+    assert evaluation.row("engine_default").gain == pytest.approx(cost, abs=0.3 * cost)
+    one = hag.SweepTable.from_arrays([hag.Prompt(p.text, group="one") for p in prompts], SPACE, rewards, default=best)
+    assert not any("choosing" in warning for warning in hag.headroom(one).warnings)
+
+
+def test_deterministic_configs_alone_give_no_lower_end() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.0], repetition_penalty=[1.0, 1.1, 1.2])
+    h = hag.headroom(table_of(drawn(60, 3, 1), space))
+    assert h.split_oracle is None
+    assert h.could_win_low is None
+    assert "at least" not in h.sentence
+    assert "two sampled configurations" in h.sentence
+
+
+@pytest.mark.parametrize("configs", [1, 3])
+def test_nothing_to_choose_is_said(configs: int) -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9][:configs])
+    h = hag.headroom(table_of(np.repeat(drawn(40, 1, 3), configs, axis=1), space))
+    assert "nothing can be won per prompt" in h.sentence
+    assert "nan" not in str(h)
+    json.dumps(h.to_json(), allow_nan=False)
+
+
+def test_one_group_is_no_knowledge() -> None:
+    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
+    rewards = drawn(40, 3, 4)
+    rewards[:, 1] = np.maximum(rewards[:, 1], 0.5)
+    table = table_of(rewards, space, groups=["a"] * 40)
+    h = hag.headroom(table)
+    assert (h.naive_oracle.low, h.naive_oracle.high) == (-1.0, 1.0)
+    assert any("1 independent group: too few" in warning for warning in h.warnings)
+    assert "can prove nothing" in h.sentence
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy = hag.fit(table)
+    assert policy.evaluation.row("sbs").value == table.means.mean(axis=0).max()
+    assert "beat" not in policy.reason.replace("beats", "")  # nothing was tried, so nothing failed
+
+
+def test_copies_are_named_although_a_sample_failed() -> None:
+    rewards = drawn(100, 4, 5)
+    rewards[:, 2] = rewards[:, 2, :1]
+    rewards[7, 2, 1:] = rewards[9, :2, 1:] = np.nan
+    found = hag.headroom(table_of(rewards, hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9, 1.1])))
+    assert [warning for warning in found.warnings if "config 2" in warning]
+    assert found.n_samples == 5
+    assert found.could_win_low is not None
+
+
+@pytest.mark.skipif(not (DATA / "jhu-gpt35").exists(), reason="the public data is not here (HAGPOLICY_DATA)")
+def test_known_data_gives_the_known_headroom() -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    import jhu
+
+    h = hag.headroom(jhu.load(DATA))
+    assert h.naive_oracle.value == pytest.approx(0.755, abs=0.002)
+    assert h.split_oracle is not None
+    assert h.split_oracle_sampled is not None
+    assert 0.65 <= h.split_oracle.value <= 0.69
+    assert 0.595 <= h.split_oracle_sampled.value <= 0.63
+    assert h.sbs.value == pytest.approx(0.585, abs=0.01)
+
+
+def test_headroom_and_fit_say_the_same_of_the_same_line(null: tuple) -> None:
+    table, policy = null
+    found, row = hag.headroom(table), policy.evaluation.row
+    task, naive = row("best_per_task"), row("naive_vbs")
+    assert (found.per_task_best.low, found.per_task_best.high) == pytest.approx((task.gain_low, task.gain_high))
+    assert (found.could_win_high.low, found.could_win_high.high) == pytest.approx((naive.gain_low, naive.gain_high))
+    sbs = row("policy")  # it ships; over the default it pays for having been chosen
+    assert found.sbs_over_default.high - found.sbs_over_default.low < 1.3 * (
+        sbs.over_default.high - sbs.over_default.low
+    )
+
+
+def test_exact_ties_are_no_gain_of_a_rounding_error() -> None:
+    """Every config is worth .3 at this price, and floating point says so to the 16th digit only."""
+    space = hag.DecodingSpace.grid(temperature=[0.2, 0.5, 0.9])
+    tokens = np.random.default_rng(0).integers(1, 60, (80, 3, 4)).astype(float)
+    table = table_of(0.3 + 0.001 * tokens, space, tokens=tokens)
+    found = hag.headroom(table, objective="price/token@0.001")
+    assert found.could_win_high.value == found.could_win_low.value == 0.0
+    evaluation = hag.fit(table, learner="constant", objective="price/token@0.001").evaluation
+    assert all(row.gap_closed is None for row in evaluation.rows)

@@ -1,0 +1,76 @@
+"""The ladders of the benchmarks: studies are well formed, and a ladder is rendered as it was judged."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.analysis.objectives import get_objectives
+from tests.support.paths import BENCHMARKS
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+
+
+def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
+    pytest.importorskip("torch")
+    from studies import STUDIES
+
+    for study in STUDIES:
+        assert get_objectives(study.objective)
+    promised = {"mean reward", "reward minus token price", "seconds with drafting", "pass@k or best-of-n"}
+    assert {study.counts for study in STUDIES} - {""} == promised
+    assert len({study.name for study in STUDIES}) == len(STUDIES)
+
+
+def test_a_ladder_is_rendered_with_every_line_and_both_gains() -> None:
+    from render import ladder_lines
+
+    rng = np.random.default_rng(0)
+    space = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
+    rewards = rng.random((60, 3, 4))
+    rewards[:, 0, 1:] = np.nan
+    table = hag.SweepTable.from_arrays(
+        [f"prompt {n}" for n in range(60)], space, rewards, tokens=np.full(rewards.shape, 20.0), default=0
+    )
+    policy = hag.fit(table, learner="constant", rivals=["argmax"])
+    assert policy.evaluation is not None
+    lines = ladder_lines(json.loads(json.dumps(policy.evaluation.to_json())), first=True)
+    rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}
+    assert {"engine default", "random", "sbs", "argmax", "policy", "split vbs", "naive vbs"} <= rows.keys()
+    sbs = policy.evaluation.row("sbs")
+    assert sbs.over_default is not None
+    assert f"{sbs.over_default.value:+.3f}" in rows["sbs"]
+    assert "| tokens |" in lines[0]
+    assert " 20 " in rows["sbs"]
+
+
+@pytest.mark.parametrize("default_is_best", [True, False])
+def test_a_default_that_ships_gains_nothing_over_itself(default_is_best: bool) -> None:
+    pytest.importorskip("torch")
+    import quality
+
+    rewards = (np.random.default_rng(5).random((120, 6, 2)) < 0.5).astype(float)
+    order = np.argsort(rewards.mean(axis=(0, 2)))
+    default = int(order[-1] if default_is_best else order[0])
+    space = hag.DecodingSpace.grid(temperature=[0.2, 0.4, 0.7], repetition_penalty=[1.0, 1.1])
+    texts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(120)]
+    table = hag.SweepTable.from_arrays(texts, space, rewards, default=default)
+    policy = hag.fit(table, learner="ridge")
+    assert policy.ships_sbs
+    assert quality.single_bests(policy) == [policy.sbs_index]
+    assert (policy.sbs_index == default) is default_is_best
+    found = {
+        item.name: item
+        for item in quality.figures_of(policy.evaluation, targeted=False, default_is_best=default_is_best)
+    }
+    ships = found["reward: what ships over the engine's default"]
+    assert ((ships.value, ships.low, ships.high) == (0.0, 0.0, 0.0)) is default_is_best
+    assert found["reward: single best config over the engine's default"].value != 0.0

@@ -1,0 +1,73 @@
+"""The committed tables of the workload: prompts made again meet their cells, and the rewards are the scorers'."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.paths import BENCHMARKS
+
+sys.path.insert(0, str(BENCHMARKS))
+
+from workload import scoring, tables
+
+from hagpolicy.data.store import segments
+from hagpolicy.engines.base import Completion
+from hagpolicy.errors import StoreError
+from hagpolicy.scorers.registry import scorer_of
+
+DATA = os.environ.get("HAGPOLICY_DATA")
+pytestmark = pytest.mark.skipif(DATA is None, reason="HAGPOLICY_DATA names no folder of public data")
+
+
+@pytest.mark.parametrize("name", ["final", "budgets"])
+def test_every_stored_cell_has_its_prompt_and_its_place(name: str) -> None:
+    run = tables.runs(Path(str(DATA)))[name]
+    if not (run.folder / "cells").exists():
+        pytest.skip("not swept yet")
+    table = tables.stored(run)
+    rows = [row for path in sorted((run.folder / "cells").glob("*.parquet")) for row in _rows(path)]
+    assert int((~np.isnan(table.rewards)).sum()) == len(rows)
+    assert table.default is not None
+    assert table.space[table.default].deterministic
+    drawn_once = [column for column, config in enumerate(table.space) if config.deterministic]
+    assert table.counts[:, drawn_once].max() == 1
+    assert np.nanmin(table.rewards) >= 0.0
+    assert np.nanmax(table.rewards) <= 1.0
+    assert table.tokens is not None
+    assert np.nanmax(table.tokens) <= 64
+
+
+@pytest.mark.parametrize("name", ["final", "budgets"])
+def test_stored_rewards_are_what_the_scorers_say_of_the_stored_texts(name: str) -> None:
+    run = tables.runs(Path(str(DATA)))[name]
+    files = sorted((run.folder / "cells").glob("*.parquet"))
+    if not files:
+        pytest.skip("not swept yet")
+    owner = {prompt.digest: (prompt, one) for prompt, one in zip(run.prompts, _scorers(run), strict=True)}
+    for row in _rows(files[0]):
+        prompt, scorer = owner[row["prompt"]]
+        (score,) = scorer.score([(prompt, Completion(row["text"], tokens=row["tokens"]))])
+        assert score.value == row["reward"], (prompt.id, row["text"])
+
+
+def test_other_prompts_have_no_table() -> None:
+    known = tables.runs(Path(str(DATA)))
+    if not (known["final"].folder / "cells").exists():
+        pytest.skip("not swept yet")
+    strangers = tables.Run(known["final"].folder, known["pilot"].prompts, known["final"].space, 4)
+    with pytest.raises(StoreError, match="holds no cell"):
+        tables.stored(strangers)
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = segments.decode(path.read_bytes()).to_pylist()
+    return rows
+
+
+def _scorers(run: tables.Run) -> list[object]:
+    return list(scorer_of(scoring.SCORERS, run.prompts))

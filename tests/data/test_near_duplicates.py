@@ -1,0 +1,47 @@
+"""Prompts that are nearly equal: found, joined, warned about."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import hagpolicy as hag
+from hagpolicy.data.near_duplicates import join_groups, similar_pairs
+from tests.support.drawing import SPACE
+
+
+def test_common_instructions_do_not_hide_what_is_alike() -> None:
+    """Columns that stand in the same rows are counted together: the shares stay exact."""
+    head = "Answer politely and shortly. "
+    prompts = [hag.Prompt(head + text) for text in ("tell me of the sea", "tell me of the sky", "17 * 4 = ?", "x")]
+    prompts += [hag.Prompt("tell me of the sea")]
+    shingles = [{prompt.text.casefold()[at : at + 5] for at in range(len(prompt.text) - 4)} for prompt in prompts]
+    for threshold in (0.3, 0.6, 0.75):
+        wanted = {
+            (i, j)
+            for i in range(5)
+            for j in range(i + 1, 5)
+            if len(shingles[i] & shingles[j]) >= threshold * len(shingles[i] | shingles[j])
+        }
+        assert {tuple(pair) for pair in similar_pairs(prompts, threshold).tolist()} == wanted
+
+
+def test_joined_groups_are_numbered_by_first_appearance() -> None:
+    joined = join_groups(np.array([5, 3, 5, 9, 7]), np.array([[1, 4]]))
+    assert joined.tolist() == [0, 1, 0, 2, 1]
+    assert join_groups(np.array([2, 1]), np.empty((0, 2), dtype=np.int64)).tolist() == [0, 1]
+
+
+def test_near_duplicates_are_found_joined_and_warned_about() -> None:
+    base = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(40)]
+    prompts = [hag.Prompt(f"{text} {mark}") for text in base for mark in ("", "Please!")]
+    pairs = similar_pairs(prompts)
+    assert {(2 * i, 2 * i + 1) for i in range(40)} <= {tuple(pair) for pair in pairs.tolist()}
+    groups = join_groups(np.arange(80), pairs)
+    assert all(groups[2 * i] == groups[2 * i + 1] for i in range(40))
+    rewards = (np.random.default_rng(0).random((80, 10, 2)) < 0.5).astype(float)
+    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards)
+    loose = hag.fit(table, learner="knn")
+    assert any("nearly equal" in warning for warning in loose.evaluation.warnings)
+    joined = hag.fit(table, learner="knn", near_duplicates=0.8)
+    assert joined.evaluation.n_groups == len(np.unique(groups))
+    assert not any("nearly equal" in warning for warning in joined.evaluation.warnings)

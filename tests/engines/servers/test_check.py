@@ -1,0 +1,145 @@
+"""The check of an engine's promises: it catches each loss, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from hagpolicy import SimulatedEngine
+from hagpolicy.engines.base import Completion
+from hagpolicy.engines.check import check_contract
+from hagpolicy.engines.transformers.engine import TransformersEngine
+from hagpolicy.errors import EngineError
+from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+
+
+class Losing(TransformersEngine):
+    """A real engine behind which settings get lost, as a server may lose them."""
+
+    lost = ()
+
+    def generate(self, unit):
+        neutral = {name: 1.0 if name in ("temperature", "repetition_penalty") else 0.0 for name in self.lost}
+        return super().generate([replace(request, config=request.config.replace(**neutral)) for request in unit])
+
+
+class Greedy(TransformersEngine):
+    """A server that keeps its own greedy decoding whatever the temperature."""
+
+    def generate(self, unit):
+        return super().generate([replace(r, config=r.config.replace(temperature=0.0)) for r in unit])
+
+
+class OneStream(TransformersEngine):
+    """A server whose samples all come from one seed."""
+
+    def generate(self, unit):
+        return super().generate([replace(request, seed=1, sample=0) for request in unit])
+
+
+def made(kind, lost=()):
+    engine = kind(tiny_model(), tiny_tokenizer())
+    engine.lost = lost
+    return engine
+
+
+def test_a_real_engine_keeps_its_promises():
+    report = check_contract(made(TransformersEngine))
+    assert {finding.promise: finding.held for finding in report.findings} == {
+        "samples differ": True,
+        "greedy agrees": True,
+        "repetition_penalty changes the text": True,
+        "frequency_penalty changes the text": True,
+    }
+    assert 0 < report.tokens <= 200
+    assert "held" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost", "broken"),
+    [
+        (Greedy, [], "samples differ"),
+        (OneStream, [], "samples differ"),
+        (Losing, ["temperature"], "greedy agrees"),
+        (Losing, ["repetition_penalty"], "repetition_penalty changes the text"),
+        (Losing, ["frequency_penalty"], "frequency_penalty changes the text"),
+    ],
+    ids=["greedy", "one stream", "temperature", "repetition", "frequency"],
+)
+def test_a_loss_is_named_with_what_was_seen_and_what_to_do(kind, lost, broken):
+    with pytest.raises(EngineError, match="does not do what it is told") as caught:
+        check_contract(made(kind, lost))
+    words = str(caught.value)
+    assert f"{broken}: BROKEN" in words
+    assert "leave them out of the space" in words
+    if "penalty" in broken:
+        # Only this one is lost, and only this one is named.
+        assert words.count("BROKEN") == 1
+
+
+def test_what_an_engine_does_not_have_is_not_tried():
+    report = check_contract(SimulatedEngine(lacks=["repetition_penalty", "frequency_penalty", "presence_penalty"]))
+    assert [finding.held for finding in report.findings] == [True, True, None]
+    report = check_contract(SimulatedEngine(lacks=["temperature"]))
+    assert [finding.held for finding in report.findings] == [True, None, None]
+    # With one penalty only, that one.
+    report = check_contract(SimulatedEngine(lacks=["repetition_penalty", "frequency_penalty"]))
+    assert report.findings[-1].promise == "presence_penalty changes the text"
+
+
+class Jittery(SimulatedEngine):
+    """Greedy texts part late now and then, as on a server whose batches differ."""
+
+    flips = ()
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.asked = 0
+
+    def generate(self, unit):
+        done = super().generate(unit)
+        if unit[0].config.deterministic:
+            self.asked += 1
+            if self.asked in self.flips:
+                done = [replace(completion, text=completion.text + " else") for completion in done]
+        return done
+
+
+def test_one_greedy_text_that_parts_is_floating_point_and_not_a_loss():
+    engine = Jittery()
+    engine.flips = (2,)  # of the first prompt's three draws
+    report = check_contract(engine)
+    greedy = report.findings[1]
+    assert greedy.held
+    assert "texts to 1 of 2 prompts part" in greedy.seen
+    # Such an engine has to show the effect of a penalty twice.
+    assert "changed 2 of 2" in report.findings[2].seen
+
+
+def test_greedy_texts_of_all_prompts_that_part_are_a_loss():
+    engine = Jittery()
+    engine.flips = (2, 5)  # one draw of each prompt
+    with pytest.raises(EngineError, match="greedy agrees: BROKEN"):
+        check_contract(engine)
+
+
+class Silent(SimulatedEngine):
+    """All its tokens go into reasoning that is no part of the text."""
+
+    def generate(self, unit):
+        return [replace(completion, text="") for completion in super().generate(unit)]
+
+
+def test_an_engine_without_text_proves_nothing():
+    report = check_contract(Silent())
+    assert {finding.held for finding in report.findings} == {None}
+    assert "no text within" in str(report)
+
+
+class Failing(SimulatedEngine):
+    def generate(self, unit):
+        return [Completion("", finish="error", error="HTTP 500") for _ in unit]
+
+
+def test_an_engine_without_answers_is_an_error_with_its_reason():
+    with pytest.raises(EngineError, match="got no answer: HTTP 500"):
+        check_contract(Failing())

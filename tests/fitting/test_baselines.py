@@ -1,0 +1,256 @@
+"""Rivals on worlds whose best choice is known, and the door they come in by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
+from hagpolicy.errors import InvalidInput
+from hagpolicy.fitting.baselines import neighbours
+from hagpolicy.fitting.baselines.fixed import Fixed, GenerationConfig
+from hagpolicy.fitting.baselines.neighbours import Argmax, Nearest
+from hagpolicy.fitting.baselines.registry import (
+    RIVALS,
+    Chosen,
+    Rival,
+    crossfit_rival,
+    get_rival,
+    get_rivals,
+)
+from hagpolicy.fitting.baselines.tasks import TaskLookup
+from hagpolicy.fitting.baselines.turn import Turn
+from tests.support.making import LISTS, SPACE, SUMS
+
+N = 240
+SAMPLED = hag.DecodingSpace.grid(temperature=[0.3, 0.7, 1.0], repetition_penalty=[1.0, 1.1, 1.2])
+
+
+def simulated(seed: int = 0, *, samples: int = 8, **options: float | bool) -> tuple[hag.SweepTable, np.ndarray]:
+    """A table of drawn rewards of a simulated world with four tasks, and the truth behind it."""
+    engine = hag.SimulatedEngine(seed, gap=0.2, space=SAMPLED, **options)
+    prompts, (space, default) = engine.prompts(N), SAMPLED.with_config(engine.default_config())
+    truth = engine.truth(prompts, space)
+    rewards = np.random.default_rng(seed).random((*truth.shape, samples)) < truth[:, :, None]
+    return hag.SweepTable.from_arrays(prompts, space, rewards.astype(float), default=default), truth
+
+
+def halves(n: int = N) -> tuple[np.ndarray, np.ndarray]:
+    train = np.arange(n) % 2 == 0
+    return train, ~train
+
+
+def best_of_each_task(table: hag.SweepTable, truth: np.ndarray) -> np.ndarray:
+    best = {task: int(truth[table.tasks == task].mean(axis=0).argmax()) for task in set(table.tasks)}
+    return np.array([best[task] for task in table.tasks])
+
+
+def test_task_lookup_finds_the_best_config_of_each_task() -> None:
+    table, truth = simulated()
+    train, test = halves()
+    # The truth itself as values: what is left to get wrong is the task.
+    chosen = TaskLookup().choose(table, truth, train, test, 0).indices
+    assert (chosen == best_of_each_task(table, truth)[test]).mean() > 0.95
+    folds = fold_numbers(table.groups, 5, 0)
+    told = taken(truth, crossfit_sbs(table.means, folds, table.tasks)).mean()
+    sbs = taken(truth, crossfit_sbs(table.means, folds)).mean()
+    guessed = taken(truth, crossfit_rival(TaskLookup(), table, table.means, folds, 0).indices).mean()
+    assert told - sbs > 0.15
+    assert guessed - sbs > 0.9 * (told - sbs)
+
+
+def test_task_lookup_reads_no_task_of_a_test_prompt() -> None:
+    table, truth = simulated()
+    train, test = halves()
+    hidden = replace(
+        table, prompts=tuple(replace(p, task="?") if t else p for p, t in zip(table.prompts, test, strict=True))
+    )
+    found = [TaskLookup().choose(one, truth, train, test, 0).indices for one in (table, hidden)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_task_lookup_with_one_task_is_the_single_best_config() -> None:
+    table = hag.SweepTable.from_arrays(SUMS, SPACE, np.tile(np.linspace(0.2, 0.7, len(SPACE)), (len(SUMS), 1)))
+    train, test = halves(len(SUMS))
+    np.testing.assert_array_equal(TaskLookup().choose(table, table.means, train, test, 0).indices, len(SPACE) - 1)
+
+
+@pytest.mark.parametrize("rival", [Nearest(), Nearest(10), Argmax()], ids=["nearest", "nearest 10", "argmax"])
+def test_plain_rivals_find_what_the_prompts_show(rival: Rival) -> None:
+    prompts = [*SUMS, *LISTS]
+    rewards = np.full((len(prompts), len(SPACE)), 0.3)
+    rewards[: len(SUMS), 1] = rewards[len(SUMS) :, 4] = 0.8
+    table = hag.SweepTable.from_arrays(prompts, SPACE, rewards)
+    chosen = crossfit_rival(rival, table, table.means, fold_numbers(table.groups, 5, 0), 0).indices
+    np.testing.assert_array_equal(chosen, np.repeat([1, 4], [len(SUMS), len(LISTS)]))
+
+
+@pytest.mark.parametrize("rival", [Nearest(10), Argmax()], ids=["nearest", "argmax"])
+def test_plain_rivals_lose_where_prompts_are_hard_or_easy_and_nothing_more(rival: Rival) -> None:
+    """One config is the best for every prompt: without shrinkage noise is taken for skill."""
+    lost = []
+    for seed in range(4):
+        table, _ = simulated(seed)
+        level = {task: 0.2 + 0.15 * number for number, task in enumerate(sorted(set(table.tasks)))}
+        truth = np.tile([[level[task]] for task in table.tasks], (1, len(table.space)))
+        truth[:, 2] += 0.1
+        values = np.random.default_rng(seed).binomial(2, truth) / 2
+        folds = fold_numbers(table.groups, 5, seed)
+        chosen = crossfit_rival(rival, table, values, folds, 0).indices
+        lost.append(taken(truth, crossfit_sbs(values, folds)).mean() - taken(truth, chosen).mean())
+    assert np.mean(lost) > 0.02
+
+
+def test_one_neighbour_takes_the_nearest_prompts_best() -> None:
+    texts = ["Add 3 apples and 5 apples.", "Name six European rivers.", "Add 4 apples and 5 apples.", "Name rivers."]
+    values = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
+    table = hag.SweepTable.from_arrays(texts, SPACE[:2], values)
+    train = np.array([True, True, False, False])
+    assert Nearest(1).choose(table, values, train, ~train, 0).indices.tolist() == [1, 0]
+    # More neighbours than prompts are all of them, and a tie goes to the first config.
+    assert Nearest(9).choose(table, values, train, ~train, 0).indices.tolist() == [0, 0]
+    with pytest.raises(InvalidInput, match="k: expected a whole number, at least 1"):
+        Nearest(0)
+
+
+def test_neighbours_are_counted_with_whole_groups_left_out() -> None:
+    """Every prompt stands twice with equal rewards: alone, its copy would make one neighbour look perfect."""
+    texts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(N)]
+    values = (np.random.default_rng(0).random((N, 2)) < [0.7, 0.3]).astype(float)
+    table = hag.SweepTable.from_arrays(texts * 2, SPACE[:2], np.tile(values, (2, 1)))
+    train = table.groups % 5 > 0
+    chosen = Nearest().choose(table, table.means, train, ~train, 0).indices
+    alone = Nearest(1).choose(table, table.means, train, ~train, 0).indices
+    assert (chosen == 0).mean() > 0.95
+    assert (alone == 0).mean() < 0.9
+
+
+def test_neighbours_are_found_once_for_all_points_of_a_dial(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(N)]
+    tables = [hag.SweepTable.from_arrays(some, SPACE[:2], np.zeros((N, 2))) for some in (texts, texts[::-1])]
+    found: list[int] = []
+    plain, rival = neighbours._nearest, Nearest()
+    monkeypatch.setattr(neighbours, "_nearest", lambda *args: found.append(1) or plain(*args))
+    for table in tables:  # another table is another matter
+        train = np.arange(len(table.prompts)) % 5 > 0
+        for seed in range(3):
+            values = np.random.default_rng(seed).random((len(table.prompts), 2))
+            again = Nearest().choose(table, values, train, ~train, 0).indices
+            np.testing.assert_array_equal(rival.choose(table, values, train, ~train, 0).indices, again)
+    assert len(found) == 2 * (2 + 3 * 2)
+
+
+def test_fixed_and_generation_config() -> None:
+    table, truth = simulated()
+    train, test = halves()
+    config = hag.DecodingConfig(temperature=0.7, repetition_penalty=1.1)
+    index = table.space.index(config)
+    np.testing.assert_array_equal(Fixed(config).choose(table, truth, train, test, 0).indices, index)
+    np.testing.assert_array_equal(GenerationConfig().choose(table, truth, train, test, 0).indices, table.default)
+    np.testing.assert_array_equal(GenerationConfig(config).choose(table, truth, train, test, 0).indices, index)
+    greedy = hag.SweepTable.from_arrays(SUMS, SPACE, np.zeros((len(SUMS), len(SPACE))))
+    # At temperature 0 a top_p changes no text, so it is no other config.
+    same = Fixed(hag.DecodingConfig(temperature=0.0, top_p=0.9)).choose(greedy, greedy.means, *halves(len(SUMS)), 0)
+    np.testing.assert_array_equal(same.indices, SPACE.index(hag.DecodingConfig(temperature=0.0)))
+    with pytest.raises(InvalidInput, match=r"temperature=0\.2.*Sweep that config too"):
+        Fixed(hag.DecodingConfig(temperature=0.2)).choose(table, truth, train, test, 0)
+    with pytest.raises(InvalidInput, match=r"table\.default.*GenerationConfig\(DecodingConfig"):
+        GenerationConfig().choose(greedy, greedy.means, *halves(len(SUMS)), 0)
+
+
+class Recorder(Rival):
+    """Chooses the number of training prompts modulo the space, and remembers what it was shown."""
+
+    name = "recorder"
+
+    def __init__(self, silent: bool = False, wrong: np.ndarray | None = None) -> None:
+        self.silent, self.wrong, self.shown = silent, wrong, []
+
+    def choose(
+        self, table: hag.SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> Chosen:
+        self.shown.append((table, values, train, test, seed))
+        if self.wrong is not None:
+            return Chosen(self.wrong)
+        rows = np.flatnonzero(test)
+        seconds = None if self.silent and len(self.shown) == 2 else rows / 1000
+        return Chosen(np.where(rows % 7 == 0, -1, rows % 3), rows * 2.0, seconds)
+
+
+def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
+    table, _ = simulated(samples=3)
+    ones = np.ones(table.rewards.shape)
+    table = replace(table, tokens=ones, seconds=ones, answers=ones.astype(int))
+    folds, rival, rows = fold_numbers(table.groups, 5, 0), Recorder(), np.arange(N)
+    chosen = crossfit_rival(rival, table, table.means, folds, 11)
+    np.testing.assert_array_equal(chosen.indices, np.where(rows % 7 == 0, -1, rows % 3))
+    np.testing.assert_array_equal(chosen.tokens, rows * 2.0)
+    np.testing.assert_array_equal(chosen.seconds, rows / 1000)
+    assert len(rival.shown) == 5
+    for shown, values, train, test, seed in rival.shown:
+        assert seed == 11
+        assert (train == ~test).all()
+        for array in (values, shown.rewards, shown.tokens, shown.seconds, shown.means):
+            assert np.isnan(array[test]).all()
+            assert not np.isnan(array[train]).any()
+        np.testing.assert_array_equal(shown.answers[:, 0, 0], np.where(test, -1, 1))
+        np.testing.assert_array_equal(shown.groups, table.groups)
+    assert np.sum([shown[3] for shown in rival.shown], axis=0).tolist() == [1] * N
+    assert not np.isnan(table.means).any()
+
+
+def test_cross_fitting_with_a_cost_unknown_or_one_fold() -> None:
+    table, _ = simulated(samples=1)
+    chosen = crossfit_rival(Recorder(silent=True), table, table.means, fold_numbers(table.groups, 5, 0), 0)
+    assert chosen.seconds is None
+    assert chosen.tokens is not None
+    rival = Recorder()
+    crossfit_rival(rival, table, table.means, np.zeros(N, dtype=int), 0)
+    ((_, values, train, test, _),) = rival.shown
+    assert train.all()
+    assert test.all()
+    np.testing.assert_array_equal(values, table.means)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros(3, dtype=int), r"choices of recorder: expected whole numbers of shape \(48,\)"),
+        (np.zeros(48), "choices of recorder: expected whole numbers"),
+        (np.full(48, 10), r"numbers in \[-1, 8\], got 10"),
+        (np.full(48, -2), r"numbers in \[-1, 8\], got -2"),
+    ],
+)
+def test_cross_fitting_refuses_what_is_no_choice(wrong: np.ndarray, message: str) -> None:
+    table, _ = simulated(samples=1)
+    with pytest.raises(InvalidInput, match=message):
+        crossfit_rival(Recorder(wrong=wrong), table, table.means, fold_numbers(table.groups, 5, 0), 0)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_name_makes_a_rival_that_chooses_the_same_again(name: str) -> None:
+    table, _ = simulated()
+    folds = fold_numbers(table.groups, 5, 0)
+    rival = get_rival(name)
+    assert rival.name == name
+    first, second = (crossfit_rival(rival, table, table.means, folds, 0).indices for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert set(first.tolist()) <= set(range(len(table.space)))
+
+
+def test_rivals_by_name() -> None:
+    turn = Turn(0.7)
+    assert get_rival(turn) is turn
+    assert [rival.name for rival in get_rivals(["task_lookup", turn])] == ["task_lookup", "turn"]
+    with pytest.raises(InvalidInput, match=r"argmax, turn, self_report, got nearst\. Did you mean 'nearest'"):
+        get_rival("nearst")
+    for name in ("turn", "self_report"):
+        with pytest.raises(InvalidInput, match=rf"got {name}\. Make it: hagpolicy\.fitting\.baselines\.{name}\."):
+            get_rival(name)
+    with pytest.raises(InvalidInput, match="names that differ, got 'nearest' 2 times"):
+        get_rivals(["nearest", Nearest(5)])
+    with pytest.raises(InvalidInput, match="a list of rivals"):
+        get_rivals("nearest")

@@ -1,0 +1,340 @@
+"""The contract over all scorers, combinations, tasks, and what user functions may do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.engines.base import Completion
+from hagpolicy.errors import InvalidInput
+from hagpolicy.scorers.registry import (
+    SCORERS,
+    FunctionScorer,
+    Score,
+    Scorer,
+    Weighted,
+    checked_scores,
+    get_scorer,
+    scorer_of,
+)
+from tests.support.scoring import reason, score
+
+REFERENCES = {
+    "exact_match": "Paris",
+    "numeric_match": 12,
+    "multiple_choice": {"answer": "B", "choices": ["iron", "gold", "tin"]},
+    "contains_all": ["dog", "garden", ["USA", "United States"]],
+    "distinct_items": 5,
+    "chrf": "The cat sat on the mat.",
+    "json_valid": ["name", "age"],
+    "brevity": None,
+}
+
+
+# ------------------------------------------------------------------ the contract, over all
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_scorer_has_a_name_a_version_and_its_reference(name):
+    scorer = get_scorer(name)
+    assert scorer.name == name
+    assert scorer.version == "1"
+    assert scorer.check(Prompt("A question?", REFERENCES[name])) is None
+    if scorer.needs_reference:
+        assert name in scorer.check(Prompt("A question?"))
+        assert "needs a reference" in score(name, "text").reason
+
+
+@pytest.mark.parametrize("name", SCORERS)
+@settings(max_examples=60, deadline=None)
+@given(text=st.one_of(st.text(max_size=80), st.text("0123456789.,-$/ \n*()abcABC{}\\:;", max_size=60)))
+def test_any_text_gets_a_reward_in_range(name, text):
+    result = score(name, text, REFERENCES[name])
+    assert 0.0 <= result.value <= 1.0
+    assert result.reason is None
+
+
+RUNAWAYS = [" ", "\n", "*", "1,", "1,000", "1 ", "\\boxed{", "(", "a) ", "and ", "answer ", "the ", "- x\n", "```"]
+
+
+@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("head", ["", "answer", "The answer is", "1. "])
+def test_a_text_that_went_astray_is_scored_too(name, head):
+    for piece in RUNAWAYS:  # each would take minutes with a pattern that backtracks over its runs
+        assert 0.0 <= score(name, head + piece * 3000 + "!", REFERENCES[name]).value <= 1.0
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+@settings(max_examples=60, deadline=None)
+@given(reference=json_values)
+def test_any_reference_is_checked_before_it_is_used(name, reference):
+    scorer = get_scorer(name)
+    prompt = Prompt("A question?", reference)
+    (result,) = scorer.score([(prompt, Completion("The answer is 12.", tokens=6))])
+    assert (scorer.check(prompt) is None) == (not math.isnan(result.value))
+    assert result.reason == scorer.check(prompt)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_a_failed_completion_is_unscored_and_an_empty_one_is_not(name):
+    failed = score(name, "", REFERENCES[name], finish="error", error="out of memory")
+    assert math.isnan(failed.value)
+    assert failed.reason == "engine error: out of memory"
+    assert not math.isnan(score(name, "", REFERENCES[name]).value)
+    assert checked_scores(get_scorer(name), []) == []
+
+
+# ------------------------------------------------------------------ weighted combinations
+
+
+def test_weights_are_normalised_and_joined():
+    both = {"numeric_match": 3, "brevity": 1}
+    assert get_scorer(both).name == "0.75*numeric_match+0.25*brevity"
+    assert score(both, "5", 5, tokens=128).value == pytest.approx(0.75 + 0.25 * 0.5)
+    assert score(both, "5", 5, tokens=128).answer == "5"
+    assert "numeric_match" in reason(both, "five")
+
+
+def test_weighted_is_unscored_where_any_part_is():
+    result = score({"numeric_match": 1, "brevity": 1}, "5", 5, tokens=0)
+    assert math.isnan(result.value)
+    assert result.reason.startswith("brevity: ")
+
+    def broken(text):
+        raise KeyError("x")
+
+    scorer = Weighted([(get_scorer("exact_match"), 1.0), (FunctionScorer(broken), 1.0)])
+    assert score(scorer, "a", "a").reason == "broken: KeyError: 'x'"
+
+
+def test_weighted_parts_may_have_options():
+    parts = [{"scorer": {"name": "brevity", "budget": 10}, "weight": 1}, {"scorer": "exact_match", "weight": 1}]
+    scorer = get_scorer({"name": "weighted", "parts": parts})
+    assert score(scorer, "a", "a", tokens=5).value == 0.75
+    assert scorer.version != get_scorer({"brevity": 1, "exact_match": 1}).version
+
+
+@pytest.mark.parametrize("weight", [0, -1, math.inf, math.nan])
+def test_weights_must_be_positive(weight):
+    with pytest.raises(InvalidInput, match="weight of brevity"):
+        get_scorer({"brevity": weight})
+
+
+# ------------------------------------------------------------------ user functions
+
+
+class Judge:
+    def __call__(self, text, reference):
+        return text == reference
+
+
+async def slow(text, reference):
+    await asyncio.sleep(0)
+    return float(text == reference)
+
+
+def ratio(text, reference, scale=1.0):
+    return scale * (text == reference)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda text, reference: float(text == reference),
+        lambda text: text == "yes",
+        lambda text, reference=None: Score(float(text == reference)),
+        lambda *both: both[0] == both[1],
+        lambda text, threshold=0.5: float(text == "yes"),
+        lambda text: np.float32(text == "yes"),
+        lambda text: np.array(float(text == "yes")),
+        partial(ratio, scale=1.0),
+        ratio,
+        Judge(),
+        slow,
+        FunctionScorer(lambda items: [completion.text == prompt.reference for prompt, completion in items], batch=True),
+        FunctionScorer(lambda items: slow_batch(items), batch=True),
+    ],
+)
+def test_functions_of_every_kind(function):
+    scorer = get_scorer(function)
+    items = [(Prompt("?", "yes"), Completion("yes")), (Prompt("?", "yes"), Completion("no"))]
+    assert [result.value for result in checked_scores(scorer, items)] == [1.0, 0.0]
+    assert scorer.name
+    assert scorer.version == get_scorer(function).version
+
+
+async def slow_batch(items):
+    return [await slow(completion.text, prompt.reference) for prompt, completion in items]
+
+
+def wild(text):
+    if text == "raise":
+        raise RuntimeError("no\nidea")
+    return {"two": 2.0, "nan": math.nan, "text": "0.5", "none": None, "minus": -0.1, "list": [0.5]}.get(text, 0.5)
+
+
+async def wild_async(text):
+    return wild(text)
+
+
+WILD = {
+    "fine": None,
+    "raise": "RuntimeError: no idea",
+    "two": "returned 2, expected a number in [0, 1]",
+    "nan": "returned NaN",
+    "text": "returned str '0.5'",
+    "none": "returned None",
+    "minus": "returned -0.1",
+    "list": "returned list [0.5]",
+}
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        FunctionScorer(wild),
+        FunctionScorer(wild_async),
+        FunctionScorer(lambda items: [wild(completion.text) for _, completion in items], batch=True),
+    ],
+    ids=["sync", "async", "batch"],
+)
+def test_a_bad_reward_marks_its_own_cell_only(scorer):
+    results = checked_scores(scorer, [(Prompt("?"), Completion(text)) for text in WILD])
+    for result, expected in zip(results, WILD.values(), strict=True):
+        if expected is None:
+            assert result == Score(0.5)
+        else:
+            assert math.isnan(result.value)
+            assert expected in result.reason
+
+
+def test_a_scorer_that_raises_on_a_batch_is_asked_one_by_one():
+    class Fragile(Scorer):
+        name = "fragile"
+        version = "1"
+
+        def score(self, items):
+            if len(items) > 1:
+                raise MemoryError("too many")
+            return [0.25] if items[0][1].text == "fine" else []
+
+    results = checked_scores(Fragile(), [(Prompt("?"), Completion(text)) for text in ("fine", "bad", "fine")])
+    assert [results[0].value, results[2].value] == [0.25, 0.25]
+    assert "returned 0 scores for 1 completions" in results[1].reason
+
+
+def test_rounding_is_forgiven_and_nothing_more():
+    assert score(lambda text: 1.0 + 1e-12, "x").value == 1.0
+    assert score(lambda text: -1e-12, "x").value == 0.0
+    assert math.isnan(score(lambda text: 1.001, "x").value)
+
+
+def test_async_scorers_work_within_a_running_loop():
+    async def notebook():
+        return score(slow, "yes", "yes").value
+
+    assert asyncio.run(notebook()) == 1.0
+
+
+def test_async_calls_are_limited():
+    running, most = 0, 0
+
+    async def counted(text):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        return 1.0
+
+    checked_scores(FunctionScorer(counted, concurrency=3), [(Prompt("?"), Completion("x"))] * 10)
+    assert most == 3
+
+
+def test_function_versions_follow_the_source():
+    def one(text):
+        return 0.0
+
+    first = FunctionScorer(one).version
+
+    def one(text):
+        return 1.0
+
+    assert first.startswith("source:")
+    assert FunctionScorer(one).version != first
+    assert FunctionScorer(one, version="7", name="mine").version == "7"
+    assert FunctionScorer(partial(ratio, scale=0.5)).version != FunctionScorer(partial(ratio, scale=1.0)).version
+    made = {}
+    exec("def typed(text):\n    return 1.0", made)
+    assert FunctionScorer(made["typed"]).version == "name:typed"
+
+
+@pytest.mark.parametrize("function", [lambda: 1.0, lambda a, b, c: 1.0, lambda text, *, key: 1.0])
+def test_functions_with_other_parameters_are_refused(function):
+    with pytest.raises(InvalidInput, match=r"f\(text\)"):
+        get_scorer(function)
+
+
+# ------------------------------------------------------------------ names, options, tasks
+
+
+def test_unknown_names_and_options_get_help():
+    with pytest.raises(InvalidInput, match="Did you mean numeric_match"):
+        get_scorer("numeric_mach")
+    with pytest.raises(InvalidInput, match="unknown option 'tolerence'"):
+        get_scorer({"name": "numeric_match", "tolerence": 1})
+    with pytest.raises(InvalidInput, match="numbers"):
+        get_scorer({"name": "distinct_items", "numbers": "yes"})
+    with pytest.raises(InvalidInput, match="no options"):
+        get_scorer({"name": "exact_match", "case": True})
+    for bad in (5, None, {}, {"numeric_match": "x"}, {"name": "weighted", "parts": [{"scorer": "chrf"}]}):
+        with pytest.raises(InvalidInput):
+            get_scorer(bad)
+    for value in (-1, math.nan, "x", True):
+        with pytest.raises(InvalidInput, match="tolerance"):
+            get_scorer({"name": "numeric_match", "tolerance": value})
+
+
+def test_options_are_part_of_the_version():
+    assert get_scorer({"name": "numeric_match", "tolerance": 1e-6}).version == "1"
+    assert get_scorer({"name": "numeric_match", "tolerance": 0.5}).version == '1+{"tolerance":0.5}'
+
+
+def test_one_scorer_per_task():
+    prompts = [Prompt("a", 1, "math"), Prompt("b", 3, "lists"), Prompt("c", 2, "math")]
+    by_task = {"math": {"numeric_match": 1, "brevity": 1}, "lists": "distinct_items", "more": "chrf"}
+    scorers = scorer_of(by_task, prompts)
+    assert scorers[0] is scorers[2]
+    assert [scorer.name for scorer in scorers[:2]] == ["0.5*numeric_match+0.5*brevity", "distinct_items"]
+    assert len({id(scorer) for scorer in scorer_of("numeric_match", prompts)}) == 1
+    with pytest.raises(InvalidInput, match=r"none for \['lists'\].*Did you mean 'list'"):
+        scorer_of({"math": "numeric_match", "list": "distinct_items"}, prompts)
+
+
+def test_a_prompt_may_bring_its_own_scorer():
+    own = Prompt("a", "x", "math", metadata={"scorer": "exact_match"})
+    both = scorer_of("numeric_match", [own, Prompt("b", 1, "math")])
+    assert [scorer.name for scorer in both] == ["exact_match", "numeric_match"]
+    assert scorer_of(None, [own])[0].name == "exact_match"
+    with pytest.raises(InvalidInput, match="every prompt"):
+        scorer_of(None, [Prompt("b", 1)])
+
+
+@pytest.mark.parametrize("options", [{"budget": "many"}, {"budget": 0}, {"budget": 9, "free": 9}, {"free": -1}])
+def test_a_budget_out_of_range_is_refused(options):
+    with pytest.raises(InvalidInput, match=r"brevity\."):
+        get_scorer({"name": "brevity", **options})

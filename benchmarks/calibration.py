@@ -19,8 +19,7 @@ from threadpoolctl import threadpool_limits
 from hagpolicy import Estimate, SweepTable, load_table
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import comparable
-from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, taken
-from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.estimates import N_FOLDS, choices_of, crossfit_sbs, fold_numbers, taken
 from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import Training

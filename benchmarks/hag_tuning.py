@@ -34,7 +34,7 @@ from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Ladder, shared_ladder
 from hagpolicy.analysis.estimates import fold_numbers
 from hagpolicy.analysis.objectives import Frame, framed, get_objectives
-from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.fitting.baselines.self_report import SelfReport
 

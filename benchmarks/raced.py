@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 import hagpolicy as hag
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.store.cells import View, stream_seed
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.sweeping.strategies.base import Observed, get_strategy
 
 SHARE = 0.35

@@ -20,8 +20,7 @@ from workload.tables import workload_table
 from hagpolicy import SweepTable
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Ladder, ladder_of, shared_ladder
-from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers
-from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
 from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.fitting.crossfit import Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder

@@ -24,10 +24,9 @@ from workload.tables import budgets_table, workload_table
 from hagpolicy import SweepTable, fit
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import ladder_of
-from hagpolicy.analysis.estimates import fold_numbers
-from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.estimates import N_FOLDS, fold_numbers
 from hagpolicy.analysis.objectives import framed, get_objectives
-from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.data.tuning import SettingsText
 from hagpolicy.fitting.baselines.registry import crossfit_rival
 from hagpolicy.fitting.baselines.self_report import SelfReport
 

@@ -17,8 +17,9 @@ import numpy as np
 from hagpolicy._digest import digest
 from hagpolicy.config.config import NEUTRAL, DecodingConfig
 from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt, as_prompts
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 

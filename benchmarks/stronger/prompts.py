@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy import Prompt
-from hagpolicy.data.near_duplicates import similar_pairs
+from hagpolicy.data.groups import similar_pairs
 from stronger import made
 from stronger.facts import all_facts
 

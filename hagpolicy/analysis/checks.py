@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.analysis.objectives.base import Objective
+from hagpolicy.data.groups import SIMILAR, similar_pairs
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
 # Fewer independent groups than this cannot prove anything, and a bootstrap over them is too narrow.
 MIN_GROUPS = 20
+# A larger share of prompts that are nearly equal to one of another group is worth a warning.
+MANY_SIMILAR = 0.2
 
 
 def comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> SweepTable:
@@ -100,3 +103,16 @@ def table_warnings(table: SweepTable) -> list[str]:
 def counted(number: int, noun: str) -> str:
     """The number and its noun: "1 group", "2 groups"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def similar_warning(table: SweepTable) -> list[str]:
+    """The warning where more than a fifth of the prompts are nearly equal to one of another group."""
+    pairs = similar_pairs(table.prompts)
+    apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]
+    share = len(np.unique(apart)) / len(table.prompts)
+    if share <= MANY_SIMILAR:
+        return []
+    return [
+        f"{share:.0%} of the prompts are nearly equal to another one in a different group; if they are not "
+        f"independent, declare groups or fit with near_duplicates={SIMILAR}: intervals are too narrow otherwise"
+    ]

@@ -1,204 +1,23 @@
-"""`headroom`: is there anything to win? `evaluate`: how a policy does on another table."""
+"""`evaluate`: how a policy does on another table."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import (
-    MIN_GROUPS,
     checked,
     comparable,
-    counted,
-    default_doubt,
     few_groups,
+    similar_warning,
     table_warnings,
 )
-from hagpolicy.analysis.comparison import ladder_of, shared_ladder
-from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers
-from hagpolicy.analysis.objectives import ObjectiveSpec, framed, get_objectives
-from hagpolicy.analysis.selection import select
-from hagpolicy.analysis.sizing import Sizing, detectable_gain, size_up
-from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.near_duplicates import similar_warning
+from hagpolicy.analysis.comparison import shared_ladder
+from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.policy import Policy
-from hagpolicy.results import Estimate, Evaluation
-
-N_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Headroom:
-    """What the best single config gains and what a per-prompt policy could win beyond it.
-
-    All estimates are mean rewards (or differences of them) over prompts, with 95 % intervals over
-    groups. Gains of oracles are paired differences to SBS.
-
-    Attributes:
-        sbs_config: the single best config, chosen on all prompts.
-        sbs_index: its index in the space.
-        sbs: what a config that is chosen as the best of other prompts is worth (bootstrap draws without the prompt).
-        sbs_over_default: gain over the engine's default, paying for the choice among all configs;
-            None without a known default.
-        naive_oracle: chooses and scores on the same samples; biased upward.
-        split_oracle: chooses on half of the samples, scores on the other half; None where there are
-            too few samples, and for a quantile, which half of them estimate otherwise. Ties are broken at random.
-        split_oracle_sampled: the same without deterministic configs, whose frozen luck passes for
-            skill; None where there are fewer than two sampled configs.
-        per_task_best: best config of each task (cross-fitted), over SBS; None with fewer than two tasks.
-        could_win_low: lower end of what knowing each prompt's best config would gain over SBS, from
-            the split-sample oracle of sampled configs; None without it.
-        could_win_high: upper end: naive oracle over SBS (biased upward).
-        detectable: gain over SBS that this table can prove with probability 0.8, if a policy departed
-            from SBS for every prompt; the fewer departures, the smaller. NaN (null in JSON) for one
-            config or one group.
-        n_prompts: prompts compared.
-        n_groups: independent groups among them.
-        n_samples: samples of a sampled config, the usual number; the common ones of a raced table.
-        n_left_out: prompts left out because a config has no scored sample.
-        warnings: in plain words.
-        objective: what is maximised; "reward" is said where it is the mean reward.
-        sizing: how many prompts proofs would take; None with too few groups to tell.
-        sbs_is_default: the single best config is the engine's default.
-    """
-
-    sbs_config: DecodingConfig
-    sbs_index: int
-    sbs: Estimate
-    sbs_over_default: Estimate | None
-    naive_oracle: Estimate
-    split_oracle: Estimate | None
-    split_oracle_sampled: Estimate | None
-    per_task_best: Estimate | None
-    could_win_low: Estimate | None
-    could_win_high: Estimate
-    detectable: float
-    n_prompts: int
-    n_groups: int
-    n_samples: int
-    n_left_out: int
-    warnings: tuple[str, ...]
-    objective: str = "reward"
-    sizing: Sizing | None = None
-    sbs_is_default: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping of the attributes."""
-        values = {
-            name: value.to_json() if isinstance(value, (Estimate, Sizing)) else value
-            for name, value in self.__dict__.items()
-        }
-        detectable = self.detectable if np.isfinite(self.detectable) else None  # JSON has no NaN
-        more = {"sbs_config": self.sbs_config.to_dict(), "warnings": list(self.warnings), "detectable": detectable}
-        return {**values, **more}
-
-    @property
-    def sentence(self) -> str:
-        """The outcome in one plain sentence."""
-        default = f"The best single configuration ({self.sbs_config})"
-        if self.sbs_is_default:
-            default += " is the engine's default"
-        elif self.sbs_over_default is not None:
-            default += f" gains {self.sbs_over_default:+} over the engine's default"
-        else:
-            default += f" scores {self.sbs} (the engine's default is not in the table)"
-        if self.could_win_high.value <= 0.0:
-            return f"{default}; no other configuration did better on any prompt, so nothing can be won per prompt."
-        high = f"at most {self.could_win_high.value:.3f} more"
-        if self.could_win_low is None:
-            could = f"{high} (upper end: biased; a lower end takes two sampled configurations with samples to split)"
-        else:
-            low = f"at least {max(self.could_win_low.value, 0.0):.3f}"
-            could = f"{low} and {high} (lower end: split samples; upper end: biased)"
-        size = f"{counted(self.n_groups, 'independent prompt')} × {counted(self.n_samples, 'sample')}"
-        enough = self.n_groups >= MIN_GROUPS
-        proof = f"a gain of {self.detectable:.3f}" if enough else f"nothing (at least {MIN_GROUPS} prompts are needed)"
-        return f"{default}; knowing each prompt's best would win {could}; {size} can prove {proof}."
-
-    def __str__(self) -> str:
-        rows: list[tuple[str, Estimate | None, str]] = [
-            ("single best config (SBS)", self.sbs, str(self.sbs_config)),
-            ("naive oracle", self.naive_oracle, "biased upward: chosen and scored on the same samples"),
-            ("split-sample oracle", self.split_oracle, "ties at random; deterministic configs repeat their luck"),
-            ("  sampled configs only", self.split_oracle_sampled, "no frozen luck"),
-        ]
-        gains: list[tuple[str, Estimate | None, str]] = [
-            ("SBS over engine default", self.sbs_over_default, ""),
-            ("best per task over SBS", self.per_task_best, "task known"),
-            ("best per prompt, at least", self.could_win_low, "over SBS; split samples of the sampled configs"),
-            ("best per prompt, at most", self.could_win_high, "over SBS; biased upward"),
-        ]
-        lines = [f"{name:26} {value!s:24} {note}".rstrip() for name, value, note in rows if value is not None]
-        lines += [f"{name:26} {value:+}   {note}".rstrip() for name, value, note in gains if value is not None]
-        left = f", {self.n_left_out} prompts left out (a config without a scored sample)" if self.n_left_out else ""
-        lines.append(f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}")
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([*lines, self.sentence, *([self.sizing.sentence] if self.sizing is not None else [])])
-
-
-def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: int = 0) -> Headroom:
-    """What there is to win in a sweep, before any training.
-
-    Args:
-        table: a sweep; prompts that lack a config are left out and counted.
-        objective: what is maximised, one of `hagpolicy.analysis.objectives`.
-        seed: of folds, splits, ties and bootstrap.
-
-    Raises:
-        InvalidInput: fewer than two comparable prompts, an unknown objective or several, or a table that
-            lacks what the objective is made of.
-    """
-    objectives = get_objectives(objective)
-    if len(objectives) > 1:
-        raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
-    kept = comparable(table, objectives)
-    frame = framed(kept, objectives)
-    boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
-    ladder = ladder_of(kept, frame, 0, boot, seed)
-    Y, frozen = ladder.Y, ladder.frozen
-    sbs_index = int(Y.mean(axis=0).argmax())
-    split = ladder.split()
-    sampled = None
-    if (~frozen).sum() > 1:
-        free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = ladder_of(free, framed(free, objectives), 0, boot, seed).split()
-    counts = (~np.isnan(ladder.rewards)).sum(axis=2)
-    tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
-    default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
-    same = table.default == sbs_index
-    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
-    doubts += default_doubt(default, same=same)
-    by_task = None if tasks is None else ladder.chosen(tasks, learned=True).gain
-    could_win_low = None if sampled is None else ladder.fixed(sampled).gain
-    detectable = detectable_gain(Y, sbs_index, boot)
-    return Headroom(
-        sbs_config=kept.space[sbs_index],
-        sbs_index=sbs_index,
-        sbs=ladder.single_best().value,
-        sbs_over_default=default,
-        naive_oracle=boot.mean(Y.max(axis=1)),
-        split_oracle=None if split is None else boot.mean(split),
-        split_oracle_sampled=None if sampled is None else boot.mean(sampled),
-        per_task_best=by_task,
-        could_win_low=could_win_low,
-        could_win_high=ladder.fixed(Y.max(axis=1)).gain,
-        detectable=detectable,
-        n_prompts=len(kept.prompts),
-        n_groups=boot.n_groups,
-        n_samples=int(np.median(counts[:, ~frozen] if (~frozen).any() else counts)),
-        n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=tuple(doubts),
-        objective=objectives[0].name,
-        sizing=size_up(detectable, boot.n_groups, by_task, could_win_low),
-        sbs_is_default=same,
-    )
+from hagpolicy.results import Evaluation
 
 
 def evaluate(

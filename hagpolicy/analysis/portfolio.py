@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import comparable, counted, few_groups, table_warnings
-from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
-from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.checks import comparable, counted, few_groups, similar_warning, table_warnings
+from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers, taken
 from hagpolicy.analysis.maxima import Maxima, maxima_of
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.data.near_duplicates import similar_warning
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hagpolicy.analysis.evaluation import Headroom
+from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt

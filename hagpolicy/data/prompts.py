@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hagpolicy._digest import digest
 from hagpolicy.config.render import Message, PromptLike
 from hagpolicy.errors import InvalidInput
@@ -23,8 +21,6 @@ __all__ = [
     "as_prompt",
     "as_prompts",
     "check_content",
-    "group_ids",
-    "join_labels",
     "normalised",
     "prompt_text",
     "read_prompts",
@@ -229,37 +225,3 @@ def _collected(named: Iterable[tuple[str, Any]]) -> tuple[Prompt, ...]:
 def normalised(text: str) -> str:
     """Text after Unicode (NFKC) and whitespace normalisation: equal for exact duplicates."""
     return " ".join(unicodedata.normalize("NFKC", text).split())
-
-
-def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
-    """int64 (n_prompts,): a number for each set of prompts that stay together.
-
-    Prompts with the same declared group or the same normalised text are joined, transitively.
-    Numbers follow the order of first appearance.
-    """
-    labels: list[list[Any]] = []
-    for prompt in prompts:
-        keys: list[Any] = [("text", normalised(prompt.text))]
-        if prompt.group is not None:
-            keys.append(("group", prompt.group))
-        labels.append(keys)
-    return join_labels(labels)
-
-
-def join_labels(labels: Sequence[Sequence[Any]]) -> np.ndarray:
-    """int64 (n,): items that share a label, directly or through others, get one number."""
-    parent: list[int] = list(range(len(labels)))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    owner: dict[Any, int] = {}
-    for item, keys in enumerate(labels):
-        for key in keys:
-            first = root(owner.setdefault(key, item))
-            parent[max(first, root(item))] = min(first, root(item))
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(root(item), len(numbers)) for item in range(len(labels))], dtype=np.int64)

@@ -13,10 +13,10 @@ import numpy as np
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import as_codes, checked_codes, renumbered
+from hagpolicy.data.groups import group_ids
 from hagpolicy.data.outcomes import read_outcomes
-from hagpolicy.data.prompts import Prompt, as_prompts, group_ids
-from hagpolicy.data.tuning_labels import best_labels, write_labels
-from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.tuning import SettingsText, best_labels, write_labels
 from hagpolicy.errors import InvalidInput
 
 

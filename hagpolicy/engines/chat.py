@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hagpolicy.config.render import apply_hint
+from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import prompt_text
-from hagpolicy.engines.base import Request
 
 __all__ = ["encode", "encode_unit"]
 

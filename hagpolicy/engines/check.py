@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError
 
 __all__ = ["ContractReport", "Finding", "check_contract"]

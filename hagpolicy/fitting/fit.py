@@ -10,13 +10,12 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import MIN_GROUPS, comparable, default_doubt, few_groups, table_warnings
+from hagpolicy.analysis.checks import MIN_GROUPS, comparable, default_doubt, few_groups, similar_warning, table_warnings
 from hagpolicy.analysis.comparison import LINES, Entry, Ladder, ladder_of
-from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers
-from hagpolicy.analysis.evaluation import N_FOLDS
+from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
 from hagpolicy.analysis.objectives import Frame, ObjectiveSpec, framed, get_objectives
 from hagpolicy.analysis.selection import select
-from hagpolicy.data.near_duplicates import join_groups, similar_pairs, similar_warning
+from hagpolicy.data.groups import join_groups, similar_pairs
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.neighbours import Nearest

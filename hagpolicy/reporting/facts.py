@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hagpolicy.analysis.checks import comparable
-from hagpolicy.analysis.evaluation import Headroom
+from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
 from hagpolicy.reporting.plots import Line

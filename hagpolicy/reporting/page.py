@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy._extras import require
 from hagpolicy._files import write_text
-from hagpolicy.analysis.evaluation import Headroom
-from hagpolicy.analysis.evaluation import headroom as find_headroom
+from hagpolicy.analysis.headroom import Headroom
+from hagpolicy.analysis.headroom import headroom as find_headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.reporting import facts

@@ -7,8 +7,8 @@ import math
 import numbers
 from collections.abc import Sequence
 
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion
 from hagpolicy.scorers.base import Score, Scorer
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hagpolicy._digest import canonical_json, digest
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.checked import as_score, error_text

@@ -11,8 +11,8 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, cast
 
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import Plan, stream_seed
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.segments import CELL_COLUMNS
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, StoreError
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Purse

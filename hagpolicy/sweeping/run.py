@@ -12,9 +12,9 @@ from typing import Any
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.store.cells import Plan
-from hagpolicy.data.store.files import Place
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.loading import table_of
+from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput, StoreError

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import View, cell_key
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.segments import SCORE_COLUMNS
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.registry import checked_scores

@@ -8,10 +8,11 @@ import pytest
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
-from hagpolicy.data.tuning_text import SettingsText
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.tuning import SettingsText
+from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.fitting.baselines.self_report import SelfReport
 from tests.support.paths import BENCHMARKS

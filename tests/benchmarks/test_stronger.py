@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, sweep
-from hagpolicy.data.near_duplicates import similar_pairs
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
+from hagpolicy.data.groups import similar_pairs
 from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of

@@ -124,7 +124,7 @@ def test_prompts_are_the_same_in_every_run_and_the_parts_are_apart() -> None:
 
 @needs_data
 def test_every_reference_can_be_scored_and_the_wanted_answer_passes() -> None:
-    from hagpolicy.engines.base import Completion
+    from hagpolicy.data.completion import Completion
     from hagpolicy.scorers.registry import scorer_of
 
     prompts = tasks.workload_prompts(Path(str(DATA)))

@@ -15,8 +15,8 @@ sys.path.insert(0, str(BENCHMARKS))
 
 from workload import scoring, tables
 
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.store import segments
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
 

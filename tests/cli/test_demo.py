@@ -14,7 +14,8 @@ from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, demo_promp
 from hagpolicy.cli.demo_text import WIDTH
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.completion import Completion, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.simulated import SimulatedEngine
 

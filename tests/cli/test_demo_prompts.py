@@ -10,8 +10,8 @@ from importlib.resources import files
 
 import pytest
 
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import normalised, read_prompts
-from hagpolicy.engines.base import Completion
 from hagpolicy.scorers.registry import checked_scores, scorer_of
 
 SCORERS = {

@@ -11,8 +11,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
-from hagpolicy.data.tuning_labels import best_labels
-from hagpolicy.data.tuning_text import SettingsText
+from hagpolicy.data.tuning import SettingsText, best_labels
 from hagpolicy.errors import InvalidInput
 
 SPACE = DecodingSpace(

@@ -6,7 +6,7 @@ import pytest
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.engines.base import Request
+from hagpolicy.data.completion import Request
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.simulated import THEMES, SimulatedEngine
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_engine, load_table, sweep
+from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Request
 from hagpolicy.engines.vllm import VLLMEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra
 from hagpolicy.scorers.registry import get_scorer

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hagpolicy._files import json_text, write_text
-from hagpolicy.analysis.evaluation import headroom
+from hagpolicy.analysis.headroom import headroom
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from hagpolicy import Prompt
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.code import sandbox
 from hagpolicy.scorers.code.sandbox import Outcome, run_tests, seccomp_filter

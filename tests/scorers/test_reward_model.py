@@ -8,7 +8,7 @@ import math
 import pytest
 
 from hagpolicy import Prompt
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.registry import get_scorer, scorer_of
 from hagpolicy.scorers.reward_model import RewardModel, reward_quantiles

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 import hagpolicy as hag
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.store.cells import stream_seed
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import EngineError, ForeignSweep, InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.analysis.estimates import additive_fit
+from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Observed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget, Purse

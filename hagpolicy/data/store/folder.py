@@ -21,12 +21,13 @@ from typing import Any
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store import reading, segments, tidying
 from hagpolicy.data.store.cells import Plan, View
-from hagpolicy.data.store.files import Place, files_at
+from hagpolicy.data.store.files import files_at
 from hagpolicy.data.store.index import Index
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.store.place import Place
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 
 logger = logging.getLogger(__name__)

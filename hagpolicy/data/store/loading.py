@@ -14,9 +14,9 @@ from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import NONE, renumbered
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.store.cells import View, fill
-from hagpolicy.data.store.files import Place
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.index import score_records
+from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.scorers.registry import votes

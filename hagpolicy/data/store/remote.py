@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.data.store.files import INTACT, Files
 from hagpolicy.data.store.locks import LeasedLock, new_token
+from hagpolicy.data.store.place import INTACT, Files
 from hagpolicy.errors import InvalidInput, StoreError
 
 logger = logging.getLogger(__name__)

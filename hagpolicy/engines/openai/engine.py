@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.servers import SERVERS, server_lacks
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.completion import Completion, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official
 from hagpolicy.engines.openai.probe import probe
 from hagpolicy.engines.openai.request import Asking

@@ -9,8 +9,8 @@ from typing import Any
 
 from hagpolicy.config.render import apply_hint
 from hagpolicy.config.servers import Said, request_body
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text
-from hagpolicy.engines.base import Completion, Request
 from hagpolicy.engines.openai.client import Client
 from hagpolicy.engines.openai.concurrency import ConcurrencySeeker
 from hagpolicy.engines.openai.response import Answer, read_answers

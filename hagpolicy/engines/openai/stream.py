@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from hagpolicy.engines.base import Completion, Request
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.openai.concurrency import ConcurrencySeeker
 from hagpolicy.errors import EngineError
 

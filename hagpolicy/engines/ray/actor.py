@@ -11,7 +11,8 @@ from typing import Any
 
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.completion import Completion, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import EngineError, HagError
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hagpolicy.engines.base import Completion, Request
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.ray.actor import Answer
 from hagpolicy.engines.ray.workers import WAIT_SECONDS, Crew, Job, Worker, reason
 from hagpolicy.errors import EngineError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.engines.base import Request
+from hagpolicy.data.completion import Request
 from hagpolicy.engines.ray.actor import EngineHolder, Facts, Spec
 from hagpolicy.errors import EngineError, HagError
 

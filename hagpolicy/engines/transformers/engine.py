@@ -15,7 +15,8 @@ import transformers
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import NEUTRAL, DecodingConfig
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.completion import Completion, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import encode, encode_unit
 from hagpolicy.engines.transformers.decode import decode
 from hagpolicy.engines.transformers.generate import calls_of, generate_apart, goes_apart

@@ -13,11 +13,11 @@ import numpy as np
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Message, Prompt
 from hagpolicy.data.table import SweepTable
-from hagpolicy.data.tuning_labels import best_labels
-from hagpolicy.data.tuning_text import SettingsText
-from hagpolicy.engines.base import Engine, Request
+from hagpolicy.data.tuning import SettingsText, best_labels
+from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.fitting.baselines.base import Chosen, Rival
 

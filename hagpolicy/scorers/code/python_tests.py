@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.code.sandbox import Outcome, run_tests, seccomp_filter

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, interval
-from hagpolicy.data.prompts import Prompt, group_ids
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
+from hagpolicy.data.groups import group_ids
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 from hagpolicy.scorers.base import Scorer

@@ -11,8 +11,9 @@ from typing import Any
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.judge.prompts import Reading
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from typing import Any
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion, Engine
+from hagpolicy.engines.base import Engine
 from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import EngineError, InvalidInput, StoreError, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from hagpolicy._digest import canonical_json
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion
 from hagpolicy.scorers.base import Score, Scorer
 
 Wanted = TypeVar("Wanted")

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 from hagpolicy._extras import require
+from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Completion
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.text.base import ReadingScorer, changed_options

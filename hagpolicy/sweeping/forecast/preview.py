@@ -13,10 +13,12 @@ import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.store.cells import View, stream_seed
-from hagpolicy.data.store.files import Place, files_at
+from hagpolicy.data.store.files import files_at
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.engines.base import Completion, Engine, Request
+from hagpolicy.data.store.place import Place
+from hagpolicy.engines.base import Engine
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import Preview, Sample
 from hagpolicy.sweeping.forecast.outlook import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs

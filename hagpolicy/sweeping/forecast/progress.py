@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 
 SHOWN_KINDS = 3
 # Quoted parts and numbers, but not the status of an answer over HTTP, which is its kind.

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.estimates import additive_fit
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.prompts import group_ids
+from hagpolicy.data.additive import additive_fit
+from hagpolicy.data.groups import group_ids
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Outcome, Rounds

@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from hagpolicy.analysis.estimates import additive_fit
+from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.prompts import Prompt
 
 # Draws from the posterior, to value sets of configs.

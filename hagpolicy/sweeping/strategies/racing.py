@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.data.prompts import group_ids
+from hagpolicy.data.groups import group_ids
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput

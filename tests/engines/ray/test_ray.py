@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, SimulatedEngine, load_table, sweep
-from hagpolicy.engines.base import Request
+from hagpolicy.data.completion import Request
 from hagpolicy.engines.ray import workers as ray_crew
 from hagpolicy.engines.ray.engine import RayEngine
 from hagpolicy.errors import EngineError, InvalidInput

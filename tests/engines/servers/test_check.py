@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hagpolicy import SimulatedEngine
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.engines.check import check_contract
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.errors import EngineError

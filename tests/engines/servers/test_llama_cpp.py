@@ -3,8 +3,8 @@
 import pytest
 
 from hagpolicy import DecodingConfig, load_engine
+from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.engines.base import Request
 from hagpolicy.engines.check import check_contract
 from hagpolicy.engines.openai.probe import probe
 

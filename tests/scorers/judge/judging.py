@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from hagpolicy import DecodingConfig, Prompt
-from hagpolicy.engines.base import Completion, Engine
+from hagpolicy.data.completion import Completion
+from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.judge.judge import Judge
 from hagpolicy.scorers.registry import checked_scores
 

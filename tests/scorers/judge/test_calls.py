@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.scorers.judge.judge import Judge
 from tests.scorers.judge.judging import ASK, Scripted, by_length, texts_of
 

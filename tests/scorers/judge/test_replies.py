@@ -8,7 +8,7 @@ import re
 import pytest
 
 from hagpolicy import DecodingConfig, Prompt
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.scorers.judge.judge import Judge
 from hagpolicy.scorers.judge.prompts import grading, read_grade, read_verdict
 from tests.scorers.judge.judging import ASK, Scripted, by_length, compared, graded, longer, texts_of

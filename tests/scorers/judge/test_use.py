@@ -8,7 +8,7 @@ import math
 import pytest
 
 from hagpolicy import DecodingConfig, Prompt, SimulatedEngine
-from hagpolicy.engines.base import Completion
+from hagpolicy.data.completion import Completion
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.judge.agreement import judge_agreement
 from hagpolicy.scorers.judge.judge import Judge

@@ -1,18 +1,51 @@
-"""Prompts that are nearly equal: not independent, though no one declared it."""
+"""Groups: prompts that are not independent, declared, equal, or so nearly equal that no one declared it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.data.prompts import Prompt, normalised
-from hagpolicy.data.table import SweepTable
 
 SHINGLE = 5
 SIMILAR = 0.8
-MANY = 0.2
+
+
+def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
+    """int64 (n_prompts,): a number for each set of prompts that stay together.
+
+    Prompts with the same declared group or the same normalised text are joined, transitively.
+    Numbers follow the order of first appearance.
+    """
+    labels: list[list[Any]] = []
+    for prompt in prompts:
+        keys: list[Any] = [("text", normalised(prompt.text))]
+        if prompt.group is not None:
+            keys.append(("group", prompt.group))
+        labels.append(keys)
+    return join_labels(labels)
+
+
+def join_labels(labels: Sequence[Sequence[Any]]) -> np.ndarray:
+    """int64 (n,): items that share a label, directly or through others, get one number."""
+    parent: list[int] = list(range(len(labels)))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    owner: dict[Any, int] = {}
+    for item, keys in enumerate(labels):
+        for key in keys:
+            first = root(owner.setdefault(key, item))
+            parent[max(first, root(item))] = min(first, root(item))
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(root(item), len(numbers)) for item in range(len(labels))], dtype=np.int64)
 
 
 def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.ndarray:
@@ -69,16 +102,3 @@ def join_groups(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 def _shingles(text: str) -> set[str]:
     return {text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1))}
-
-
-def similar_warning(table: SweepTable) -> list[str]:
-    """The warning where more than a fifth of the prompts are nearly equal to one of another group."""
-    pairs = similar_pairs(table.prompts)
-    apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]
-    share = len(np.unique(apart)) / len(table.prompts)
-    if share <= MANY:
-        return []
-    return [
-        f"{share:.0%} of the prompts are nearly equal to another one in a different group; if they are not "
-        f"independent, declare groups or fit with near_duplicates={SIMILAR}: intervals are too narrow otherwise"
-    ]

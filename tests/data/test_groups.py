@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import hagpolicy as hag
-from hagpolicy.data.near_duplicates import join_groups, similar_pairs
+from hagpolicy.data.groups import join_groups, similar_pairs
 from tests.support.drawing import SPACE
 
 

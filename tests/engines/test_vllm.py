@@ -8,7 +8,8 @@ stand-in's rows are real `SamplingParams`.
 import dataclasses
 import importlib.util
 import json
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from tests.support.tiny_llama import tiny_tokenizer
 from tests.support.vllm_facts import PATH, PLAIN, RELIED_ON, SAID, configs, facts, rendering
 
 FACTS = json.loads(PATH.read_text("utf-8"))
-__version__ = FACTS["vllm"]  # the engine asks the package that its LLM comes from
+PACKAGE = ModuleType("vllm_stand_in")
+PACKAGE.__version__ = FACTS["vllm"]  # the engine asks the package that its LLM comes from
+sys.modules[PACKAGE.__name__] = PACKAGE
 INSTALLED = importlib.util.find_spec("vllm") is not None
 
 
@@ -38,6 +41,11 @@ def sampling_params():
 
 class StandIn:
     """Takes rows as `LLM` does and answers each with its seed's count of tokens."""
+
+    __module__ = PACKAGE.__name__
+
+    def __init_subclass__(cls):
+        cls.__module__ = PACKAGE.__name__
 
     def __init__(self, context=64, *, chat=True, said=None, finish="stop"):
         assert all(all(names.values()) for names in FACTS["relied_on"].values())

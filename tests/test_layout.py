@@ -23,6 +23,7 @@ ROOMS = [
     "_extras",
     "_digest",
     "_files",
+    "_names",
     "results",
     "config",
     "data",

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy._names import suggest
 from hagpolicy.config import render as dialects
 from hagpolicy.config.render import NEUTRAL
 from hagpolicy.errors import InvalidInput
@@ -194,10 +195,7 @@ def check_fields(values: Mapping[str, Any]) -> None:
     Raises:
         InvalidInput: naming the unknown field and the nearest known ones.
     """
-    import difflib
-
     for name in values:
         if name not in FIELDS:
-            near = difflib.get_close_matches(str(name), FIELDS, n=2)
-            do = f"Did you mean {' or '.join(near)}?" if near else ""
+            do = suggest(name, FIELDS, most=2)
             raise InvalidInput("DecodingConfig", f"only the fields {', '.join(FIELDS)}", f"unknown field {name!r}", do)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from hagpolicy._names import Registry
+
 NEUTRAL: Mapping[str, Any] = MappingProxyType(
     {
         "temperature": 1.0,
@@ -187,7 +189,8 @@ OLLAMA = Dialect(
     always={"repeat_last_n": -1},
 )
 
-DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+DIALECTS: Registry[Dialect] = Registry(
+    "engine",
     {
         "transformers": TRANSFORMERS,
         "vllm": VLLM,
@@ -195,5 +198,6 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
         "openai": OPENAI,
         "llama_cpp": LLAMA_CPP,
         "ollama": OLLAMA,
-    }
+    },
 )
+"""The dialects by the name of their engine."""

@@ -7,7 +7,6 @@ The engines themselves are tables (`hagpolicy.config.dialects`), so a new engine
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +106,7 @@ def capabilities(engine: str) -> frozenset[str]:
     Raises:
         InvalidInput: an unknown engine.
     """
-    dialect = _dialect(engine)
+    dialect = DIALECTS[engine]
     return frozenset(dialect.settings) | dialect.processors | {"hint"}
 
 
@@ -163,7 +162,7 @@ def render(
         UnsupportedSetting: with "error", naming field and engine.
         InvalidInput: an unknown engine, field or choice for `unsupported`.
     """
-    return render_as(_dialect(engine), fields, engine, prompt, unsupported=unsupported)
+    return render_as(DIALECTS[engine], fields, engine, prompt, unsupported=unsupported)
 
 
 def render_as(
@@ -247,11 +246,3 @@ def _complain(name: str, expected: str, value: Any, engine: str, unsupported: Un
     if unsupported == "error":
         raise error
     warnings.warn(str(error), stacklevel=3)
-
-
-def _dialect(engine: str) -> Dialect:
-    if engine not in DIALECTS:
-        near = difflib.get_close_matches(str(engine), DIALECTS, n=1)
-        do = f"Did you mean {near[0]!r}?" if near else ""
-        raise InvalidInput("engine", f"one of {', '.join(DIALECTS)}", engine, do)
-    return DIALECTS[engine]

@@ -7,13 +7,13 @@ The same tables as for the engines, under the names of the HTTP API. Read from t
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from hagpolicy._names import Registry
 from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
 from hagpolicy.config.render import NEUTRAL, Receipt, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
@@ -109,7 +109,8 @@ _MODELFILE = "the model's own (its Modelfile), else Ollama's; a /v1 request cann
 # repetition_penalty 1 + f.
 _TRANSFORMERS = replace(TRANSFORMERS, processors=frozenset())
 
-SERVERS: Mapping[str, Server] = MappingProxyType(
+SERVERS: Registry[Server] = Registry(
+    "server",
     {
         "vllm": Server("vLLM", _over_http(VLLM), n=True),
         # A seed counts only in a server started with --enable-deterministic-inference, where the answers
@@ -130,7 +131,7 @@ SERVERS: Mapping[str, Server] = MappingProxyType(
         "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True),
         # Any other: the names that all of them know.
         "compatible": Server("a plain OpenAI-compatible server", _over_http(OPENAI)),
-    }
+    },
 )
 """The servers by name."""
 
@@ -171,7 +172,7 @@ def request_body(
     """
     if max_tokens < 1:
         raise InvalidInput("max_tokens", "at least 1", max_tokens)
-    entry = _entry(server)
+    entry = SERVERS[server]
     rendering = render_as(entry.dialect, {**fields, "max_tokens": max_tokens}, entry.title, unsupported=unsupported)
     said = rendering.kwargs
     if entry.packed:
@@ -193,14 +194,6 @@ def server_lacks(server: str, fields: Mapping[str, Any]) -> list[str]:
     Raises:
         InvalidInput: an unknown server or field.
     """
-    entry = _entry(server)
+    entry = SERVERS[server]
     receipt = render_as(entry.dialect, fields, entry.title, unsupported="drop").receipt
     return [name for name in NEUTRAL if name in receipt.dropped or name in receipt.clamped]
-
-
-def _entry(server: str) -> Server:
-    if server not in SERVERS:
-        near = difflib.get_close_matches(str(server), SERVERS, n=1)
-        do = f"Did you mean {near[0]!r}?" if near else ""
-        raise InvalidInput("server", f"one of {', '.join(SERVERS)}", server, do)
-    return SERVERS[server]

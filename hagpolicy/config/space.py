@@ -13,6 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from hagpolicy._digest import digest
+from hagpolicy._names import Registry
 from hagpolicy.config.config import FIELDS, DecodingConfig, check_fields
 from hagpolicy.config.render import idle_fields
 from hagpolicy.errors import InvalidInput
@@ -33,7 +34,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
     def __init__(self, configs: Iterable[DecodingConfig]) -> None:
         given: object = configs
         if isinstance(given, str) or not isinstance(given, Iterable):
-            do = f"For the preset: DecodingSpace.preset({given!r})." if given in list(PRESETS) else ""
+            do = f"For the preset: DecodingSpace.preset({given!r})." if given in PRESETS else ""
             raise InvalidInput("DecodingSpace", "a list of configs", given, do)
         self._configs = tuple(configs)
         if not self._configs:
@@ -95,8 +96,6 @@ class DecodingSpace(Sequence[DecodingConfig]):
         Raises:
             InvalidInput: an unknown name.
         """
-        if name not in PRESETS:
-            raise InvalidInput("preset", f"one of {', '.join(PRESETS)}", name)
         space = cls(DecodingConfig(**values) for values in PRESETS[name])
         if engine is None:
             return space
@@ -203,21 +202,22 @@ class DecodingSpace(Sequence[DecodingConfig]):
 
 _STEP_BY_STEP = "Think step by step."
 
-PRESETS: dict[str, list[dict[str, Any]]] = {
-    "standard": [
-        {"temperature": 0.0},
-        {"temperature": 0.3},
-        {"temperature": 0.7},
-        {"temperature": 1.0},
-        {"temperature": 0.7, "top_p": 0.8},
-        {"temperature": 1.0, "top_p": 0.9},
-        {"temperature": 1.0, "min_p": 0.1},
-        {"temperature": 1.5, "min_p": 0.1},
-        {"temperature": 0.0, "repetition_penalty": 1.1},
-        {"temperature": 0.0, "no_repeat_ngram_size": 3},
-        {"temperature": 0.7, "frequency_penalty": 0.5},
-        {"temperature": 0.0, "num_beams": 4},
-        {"temperature": 0.0, "hint": _STEP_BY_STEP},
-        {"temperature": 0.0, "hint": "Answer briefly."},
-    ],
-}
+_STANDARD: list[dict[str, Any]] = [
+    {"temperature": 0.0},
+    {"temperature": 0.3},
+    {"temperature": 0.7},
+    {"temperature": 1.0},
+    {"temperature": 0.7, "top_p": 0.8},
+    {"temperature": 1.0, "top_p": 0.9},
+    {"temperature": 1.0, "min_p": 0.1},
+    {"temperature": 1.5, "min_p": 0.1},
+    {"temperature": 0.0, "repetition_penalty": 1.1},
+    {"temperature": 0.0, "no_repeat_ngram_size": 3},
+    {"temperature": 0.7, "frequency_penalty": 0.5},
+    {"temperature": 0.0, "num_beams": 4},
+    {"temperature": 0.0, "hint": _STEP_BY_STEP},
+    {"temperature": 0.0, "hint": "Answer briefly."},
+]
+
+PRESETS: Registry[list[dict[str, Any]]] = Registry("preset", {"standard": _STANDARD})
+"""The ready-made spaces by name: the fields of each config that are not neutral."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn, interval
 from hagpolicy.analysis.estimates import split_oracle, taken
-from hagpolicy.analysis.objectives.frame import Frame
+from hagpolicy.analysis.objectives.targets import Frame
 from hagpolicy.data.table import SweepTable
 from hagpolicy.results import Estimate, EvaluationRow
 

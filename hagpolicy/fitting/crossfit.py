@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hagpolicy.analysis.estimates import choices_of, taken
-from hagpolicy.analysis.objectives.frame import Frame
+from hagpolicy.analysis.objectives.targets import Frame
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.fitting.learners.base import FittedLearner, Learner

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.objectives.frame import Frame
+from hagpolicy.analysis.objectives.targets import Frame
 from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty

@@ -58,13 +58,13 @@ bench-quick: install
 CLAIMS := enlarged_demo sweep_throughput http_concurrency server_faults ray_overhead million_cells racing predict_speed fit_speed \
 	import_time light_install known_data demo_loop worlds
 
-# Every ladder, table and plot from the stored sweeps: no LLM, some minutes.
+# Every table of results and plot from the stored sweeps: no LLM, some minutes.
 bench-quality: install
 	$(call EACH,$(QUALITY))
 
 QUALITY := quality reference calibration learning_curve
 
-# What the ladders are made of: hours of the real LLMs, resumable; what is stored is not generated again.
+# What the comparisons are made of: hours of the real LLMs, resumable; what is stored is not generated again.
 bench-sweeps: install
 	$(BIN)/python benchmarks/workload_sweep.py --final $(WITH_DATA)
 	$(BIN)/python benchmarks/workload_sweep.py --budgets $(WITH_DATA)

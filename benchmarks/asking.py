@@ -14,7 +14,7 @@ from record import RESULTS, Figure, bootstrap, figure
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
 from hagpolicy._digest import digest
 from hagpolicy.analysis.checks import comparable
-from hagpolicy.analysis.comparison import Ladder
+from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.data.prompts import Message
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.errors import HagError
@@ -22,7 +22,7 @@ from hagpolicy.fitting.baselines.self_report import GREEDY, Answer, SelfReport
 
 FOLDER = RESULTS / "self_report"
 COSTS = FOLDER / "costs.json"
-# The rival of the ladders: the examples that a prompt is asked with.
+# The rival of the comparisons: the examples that a prompt is asked with.
 EXAMPLES = 4
 CALLS, PREDICTS, BATCH = 20, 200, 32
 
@@ -50,10 +50,10 @@ def file_of(rival: SelfReport) -> Path:
     return FOLDER / f"{rival.name}.jsonl"
 
 
-def worth(name: str, ladder: Ladder, choices: np.ndarray, *, learned: bool = False) -> list[Figure]:
+def worth(name: str, comparison: Comparison, choices: np.ndarray, *, learned: bool = False) -> list[Figure]:
     """Mean reward and paired gain over SBS of choices made for each prompt, int64 (n_prompts,), -1 falling back;
     `learned` on the other folds."""
-    entry = ladder.chosen(choices, learned=learned)
+    entry = comparison.chosen(choices, learned=learned)
     value, gain = entry.value, entry.gain
     return [
         figure(f"{name}: reward", value.value, value.low, value.high, unit="reward"),

@@ -31,7 +31,7 @@ from workload.tables import workload_table
 import hagpolicy as hag
 from hagpolicy._digest import digest_file
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.comparison import Ladder, shared_ladder
+from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import fold_numbers
 from hagpolicy.analysis.objectives import Frame, framed, get_objectives
 from hagpolicy.data.tuning import SettingsText
@@ -99,17 +99,17 @@ def compared(
     Y, held = table.common_means, table.take(test)
     boot = GroupBootstrap(held.groups, seed=SEED)
     best = int(Y[train].mean(axis=0).argmax())
-    ladder = over(best, held, framed(held, get_objectives("reward")), 0, boot)
+    comparison = over(best, held, framed(held, get_objectives("reward")), 0, boot)
     sbs = np.full(int(test.sum()), best)
     default = np.full_like(sbs, table.default if table.default is not None else best)
-    figures = worth("engine default", ladder, default) + worth("SBS", ladder, sbs)[:1]
+    figures = worth("engine default", comparison, default) + worth("SBS", comparison, sbs)[:1]
     policy = hag.fit(table.take(train))
     chosen = np.array([decision.index for decision in policy.decide_batch(held.prompts)])
-    figures += worth("policy", ladder, chosen)
+    figures += worth("policy", comparison, chosen)
     figures.append(figure("policy: a per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
     if policy.candidate is not None:
         held_back = np.array([decision.index for decision in policy.candidate.decide_batch(held.prompts)])
-        figures += worth("policy that is held back", ladder, held_back)
+        figures += worth("policy that is held back", comparison, held_back)
     named: dict[str, np.ndarray] = {}
     for rival in rivals(told, labels, store=store):
         questions = rival.questions(table, Y, train, test, SEED)
@@ -118,7 +118,7 @@ def compared(
         readings = [text.read(answer.text) for answer in answers]
         indices = np.array([-1 if reading is None else reading.index for reading in readings])
         named[rival.name] = indices
-        figures += worth(rival.name, ladder, indices) + said(rival.name, text, answers)
+        figures += worth(rival.name, comparison, indices) + said(rival.name, text, answers)
         if store:
             figures += cost(
                 rival.name, rival, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)
@@ -132,10 +132,10 @@ def compared(
     return figures
 
 
-def over(best: int, held: hag.SweepTable, frame: Frame, point: int, boot: GroupBootstrap) -> Ladder:
-    """The test half's ladder over the best config of the training half."""
+def over(best: int, held: hag.SweepTable, frame: Frame, point: int, boot: GroupBootstrap) -> Comparison:
+    """The test half's comparison over the best config of the training half."""
     fixed = np.tile(np.arange(len(held.space)) == best, (len(held.prompts), 1)).astype(np.float64)
-    return shared_ladder(held, frame, point, fixed, boot, SEED)
+    return compare(held, frame, point, boot, SEED, sbs=fixed)
 
 
 def priced(
@@ -149,13 +149,13 @@ def priced(
     figures = []
     for point, objective in enumerate(objectives):
         best = int(framed(known, objectives).Y(point).mean(axis=0).argmax())
-        ladder = over(best, held, frame, point, boot)
+        comparison = over(best, held, frame, point, boot)
         decisions = per_prompt(policy).decide_batch(held.prompts, price=objective.at)
         ships = policy.evaluations[point].candidate.shipped
         figures.append(figure(f"{objective.name}: policy ships", float(ships), unit="yes = 1"))
         choices = {"policy before the gate": np.array([decision.index for decision in decisions]), **named}
         for name, indices in choices.items():
-            figures += worth(f"{objective.name}: {name}", ladder, indices)[1:]
+            figures += worth(f"{objective.name}: {name}", comparison, indices)[1:]
     return figures
 
 

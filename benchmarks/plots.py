@@ -17,7 +17,7 @@ from hagpolicy.results import Estimate, Evaluation
 INK, MUTED, LINE = "#1f2430", "#6b7280", "#d4d7dd"
 SIDE, ROW, WIDTH = 3.1, 0.4, 7.4  # inches: a panel, a row, a whole plot
 _RC = {"svg.fonttype": "none", "svg.hashsalt": "hagpolicy", "font.size": 9.0, "font.family": "sans-serif"}
-# What a row of `gain_plot` compares: a line of the ladder or the candidate before the gate, in words, and its color.
+# What a row of `gain_plot` compares: a row of the comparison or the candidate before the gate, in words, and its color.
 COMPARED = {
     "best_per_task": ("best config of each task, told the task", MUTED),
     "": ("best per-prompt policy, before the gate", INK),
@@ -52,7 +52,7 @@ def gain_plot(evaluations: Sequence[tuple[str, Evaluation]]) -> str:
     """Gains over the single best config, a row for each objective from top to bottom.
 
     Args:
-        evaluations: a label and a ladder for each row, at least one.
+        evaluations: a label and a comparison for each row, at least one.
     """
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(WIDTH, ROW * len(evaluations) + 1.0), layout="constrained")
@@ -111,7 +111,7 @@ def learning_plot(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[Any]]]
 
 
 def _gain(evaluation: Evaluation, name: str) -> Estimate | None:
-    """Gain of a line of the ladder, "" for the candidate before the gate; None where there is no such line."""
+    """Gain of a row of the comparison, "" for the candidate before the gate; None where there is no such row."""
     if not name:
         return evaluation.candidate and evaluation.candidate.gain
     row = next((row for row in evaluation.rows if row.name == name), None)

@@ -1,9 +1,9 @@
-"""The ladders: what a per-prompt policy wins, on every stored sweep and under every objective.
+"""The comparisons: what a per-prompt policy wins, on every stored sweep and under every objective.
 
     python benchmarks/quality.py --data DIR [--only STUDY]
 
 Fits with the default encoder and `learner="auto"`, cross-fitted and gated as `fit` always does, and compares
-with every rival in the same ladder. Generates nothing.
+with every rival in the same table. Generates nothing.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def main() -> int:
 
 
 def prepared(study: Study, data: Path) -> tuple[hag.SweepTable, list[str | Rival]]:
-    """The stored sweep, and the rivals of its ladder with what was measured for them."""
+    """The stored sweep, and the rivals of its comparison with what was measured for them."""
     table = study.table(data)
     own = ["generation_config"] if table.default is not None else []
     return table, [*own, *PLAIN, *study.rivals(table)]
 
 
 def run(study: Study, args: argparse.Namespace) -> int:
-    """Fit one study and record its ladders."""
+    """Fit one study and record its comparisons."""
     claim = f"quality_{study.name}"
     found = stored(partial(prepared, study), claim, study.statement, args)
     if found is None:
@@ -62,22 +62,22 @@ def run(study: Study, args: argparse.Namespace) -> int:
         table = table.take(np.arange(len(table.prompts)) % 4 == 0)
     policy = hag.fit(table, objective=study.objective, rivals=rivals)
     seconds = time.perf_counter() - started
-    ladders = [evaluation for evaluation in policy.evaluations if evaluation is not None]
-    print("\n\n".join(str(evaluation) for evaluation in ladders))
+    comparisons = [evaluation for evaluation in policy.evaluations if evaluation is not None]
+    print("\n\n".join(str(evaluation) for evaluation in comparisons))
     figures: list[Figure] = []
-    for evaluation, best in zip(ladders, single_bests(policy), strict=True):
+    for evaluation, best in zip(comparisons, single_bests(policy), strict=True):
         figures += figures_of(evaluation, targeted=bool(study.counts), default_is_best=best == table.default)
     if not args.quick:
-        figures += folded_otherwise(table, study, ladders)
+        figures += folded_otherwise(table, study, comparisons)
     notes, plots = described(table, policy, seconds), []
     if study.counts:
         notes += f" {AFTERWARDS}"
-    if len(ladders) > 1 and not args.quick:
+    if len(comparisons) > 1 and not args.quick:
         plots = [f"plots/{study.name}.svg"]
         (RESULTS / plots[0]).parent.mkdir(parents=True, exist_ok=True)
-        drawn = gain_plot([(evaluation.objective, evaluation) for evaluation in ladders])
+        drawn = gain_plot([(evaluation.objective, evaluation) for evaluation in comparisons])
         (RESULTS / plots[0]).write_text(drawn, "utf-8")
-    return record(claim, study.statement, figures, args, notes, ladders=ladders, plots=plots)
+    return record(claim, study.statement, figures, args, notes, comparisons=comparisons, plots=plots)
 
 
 def figures_of(evaluation: Evaluation, *, targeted: bool, default_is_best: bool) -> list[Figure]:

@@ -107,7 +107,7 @@ def record(
     args: argparse.Namespace,
     notes: str = "",
     *,
-    ladders: Sequence[Evaluation] = (),
+    comparisons: Sequence[Evaluation] = (),
     plots: Sequence[str] = (),
 ) -> int:
     """Print the table and, unless `--quick`, write `results/<claim>.json`.
@@ -118,7 +118,7 @@ def record(
         figures: at least one.
         args: what `arguments` returned.
         notes: how it was measured, where that needs saying.
-        ladders: rendered below the figures.
+        comparisons: rendered below the figures.
         plots: SVG files under `results/`, shown below.
 
     Returns:
@@ -127,7 +127,7 @@ def record(
     print(f"\n{statement}\n{table(figures)}")
     if not args.quick:
         measured = [asdict(item) for item in figures]
-        shown = {"ladders": [ladder.to_json() for ladder in ladders], "plots": list(plots)}
+        shown = {"ladders": [comparison.to_json() for comparison in comparisons], "plots": list(plots)}
         more = {name: values for name, values in shown.items() if values}
         _write(claim, {"status": "run", "statement": statement, "figures": measured, "notes": notes, **more})
     return int(any(figure.met is False for figure in figures))

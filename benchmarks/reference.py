@@ -19,7 +19,7 @@ from workload.tables import workload_table
 
 from hagpolicy import SweepTable
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.comparison import Ladder, ladder_of, shared_ladder
+from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
 from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.fitting.crossfit import Training, cross_fit
@@ -33,14 +33,14 @@ STATEMENT = "What a policy and the engine's default gain over the single best co
 SEED = 0
 
 
-def ladders(table: SweepTable, training: Training) -> dict[str, Ladder]:
-    """The ladder of mean reward under both references."""
+def comparisons(table: SweepTable, training: Training) -> dict[str, Comparison]:
+    """The comparison of mean reward under both references."""
     boot = GroupBootstrap(training.groups, seed=SEED)
     choices = crossfit_sbs(training.frame.Y(0), training.folds)
     folded = np.eye(len(table.space))[choices]
     return {
-        "other folds": shared_ladder(table, training.frame, 0, folded, boot, SEED),
-        "every draw": ladder_of(table, training.frame, 0, boot, SEED),
+        "other folds": compare(table, training.frame, 0, boot, SEED, sbs=folded),
+        "every draw": compare(table, training.frame, 0, boot, SEED),
     }
 
 
@@ -52,11 +52,11 @@ def figures_of(table: SweepTable) -> list[Figure]:
     assert table.default is not None
     default = np.full(len(table.prompts), table.default)
     figures = [figure("engine's default", frame.Y(0)[:, table.default].mean(), unit="reward")]
-    for name, ladder in ladders(table, training).items():
-        contender = cross_fit(training, get_learner("blend"), MARGINS, [ladder.sbs])
-        _, [candidate], _ = gate([contender], [ladder])
-        figures.append(figure(f"{name}: single best config", ladder.reference.mean(), unit="reward"))
-        figures.append(_gain(f"{name}: engine's default over it", ladder.chosen(default).gain))
+    for name, comparison in comparisons(table, training).items():
+        contender = cross_fit(training, get_learner("blend"), MARGINS, [comparison.sbs])
+        _, [candidate], _ = gate([contender], [comparison])
+        figures.append(figure(f"{name}: single best config", comparison.reference.mean(), unit="reward"))
+        figures.append(_gain(f"{name}: engine's default over it", comparison.chosen(default).gain))
         figures.append(_gain(f"{name}: policy over it", candidate.gain))
     return figures
 

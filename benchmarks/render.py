@@ -25,10 +25,10 @@ One script a claim. Every table below is rendered by `python benchmarks/render.p
 the scripts write; a test fails where this file is stale. Intervals are 95 %. A target that was missed stays here,
 marked. Speed is given as ratios of two things measured in one run.
 
-- `make bench DATA=DIR` runs every claim; `make bench-quality DATA=DIR` the ladders, plots and curves from the stored
-  sweeps, without an LLM; `make bench-worlds DATA=DIR` the studies on simulated worlds and on permuted sweeps
-  (resumable); `make bench-sweeps DATA=DIR` generates what the ladders are made of (hours, resumable).
-- How to read a ladder: every gain is a paired difference on the same prompts. SBS, the single best configuration, is
+- `make bench DATA=DIR` runs every claim; `make bench-quality DATA=DIR` the comparisons, plots and curves from the
+  stored sweeps, without an LLM; `make bench-worlds DATA=DIR` the studies on simulated worlds and on permuted sweeps
+  (resumable); `make bench-sweeps DATA=DIR` generates what the comparisons are made of (hours, resumable).
+- How to read a table: every gain is a paired difference on the same prompts. SBS, the single best configuration, is
   chosen anew in each bootstrap draw, and gains over it pay for that choice. What learned its choices on the other
   folds (learners, policy, best per task, most rivals) is judged on the prompts that a draw leaves out, which makes its
   intervals 1.31 times as wide: choices learned on overlapping prompts err together. "Best per task" and "task lookup"
@@ -41,7 +41,7 @@ marked. Speed is given as ratios of two things measured in one run.
 """
 
 
-# The ladders first, in this order; then the rest by name.
+# The comparisons first, in this order; then the rest by name.
 FIRST = [f"quality_{name}" for name in (
     "workload", "workload_price", "drafting", "workload_pass_at_k", "workload_best_of_n", "pass_at_k", "best_of_n",
     "majority", "stronger_price", "jhu_gpt35", "single_tasks",
@@ -62,7 +62,7 @@ def benchmarks_page() -> str:
 
 
 def summary(found: list[dict[str, Any]]) -> list[str]:
-    """All ladders in one table: what the single best config and the policy gain, and whether it ships."""
+    """All comparisons in one table: what the single best config and the policy gain, and whether it ships."""
     head = [
         "objective",
         "SBS over the engine's default",
@@ -71,13 +71,13 @@ def summary(found: list[dict[str, Any]]) -> list[str]:
         "best per task, told, over SBS",
         "table",
     ]
-    lines = ["## All ladders at a glance", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = ["## All comparisons at a glance", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for result in found:
-        for ladder in result.get("ladders", ()):
-            candidate, default = ladder["candidate"], ladder["sbs_over_default"]
-            told = next((row for row in ladder["rows"] if row["name"] == "best_per_task"), None)
+        for comparison in result.get("ladders", ()):
+            candidate, default = comparison["candidate"], comparison["sbs_over_default"]
+            told = next((row for row in comparison["rows"] if row["name"] == "best_per_task"), None)
             cells = [
-                ladder["objective"],
+                comparison["objective"],
                 _gain(default),
                 _gain(candidate["gain"]),
                 "**yes**" if candidate["shipped"] else "no",
@@ -106,8 +106,8 @@ def section(result: dict[str, Any]) -> str:
         kept = {None: "", True: "met", False: "**missed**"}[item["met"]]
         target = (item["target"] or "").replace(">=", "≥").replace("<=", "≤")
         lines.append(f"| {item['name']} | {item['value']:.4g} | {interval} | {item['unit']} | {target} | {kept} |")
-    for number, ladder in enumerate(result.get("ladders", ())):
-        lines += ["", *ladder_lines(ladder, first=number == 0)]
+    for number, comparison in enumerate(result.get("ladders", ())):
+        lines += ["", *comparison_lines(comparison, first=number == 0)]
     for plot in result.get("plots", ()):
         lines += ["", f"![{result['claim']}](results/{plot})"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -115,12 +115,12 @@ def section(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *([result["notes"], ""] if result["notes"] else []), where, ""])
 
 
-def ladder_lines(ladder: dict[str, Any], *, first: bool) -> list[str]:
-    """One ladder as a table: value, paired gains, share of the gap that is closed, cost of an answer."""
-    unit = ladder["cost_unit"]
-    head = ["", ladder["objective"], "over the engine's default", "over SBS", "gap closed", unit, ""]
+def comparison_lines(comparison: dict[str, Any], *, first: bool) -> list[str]:
+    """One comparison as a table: value, paired gains, share of the gap that is closed, cost of an answer."""
+    unit = comparison["cost_unit"]
+    head = ["", comparison["objective"], "over the engine's default", "over SBS", "gap closed", unit, ""]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in ladder["rows"]:
+    for row in comparison["rows"]:
         over = row["over_default"]
         closed = "" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"
         cells = [
@@ -133,9 +133,10 @@ def ladder_lines(ladder: dict[str, Any], *, first: bool) -> list[str]:
             row["note"],
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Fell back to the single best config, being unlike the training prompts: {ladder['fallbacks']:.1%}."]
+    unlike = comparison["fallbacks"]
+    lines += ["", f"Fell back to the single best config, being unlike the training prompts: {unlike:.1%}."]
     # The same of every point of a dial: said once.
-    return lines + [f"\nWarning: {warning}." for warning in ladder["warnings"] if first]
+    return lines + [f"\nWarning: {warning}." for warning in comparison["warnings"] if first]
 
 
 def top_page(text: str) -> str:

@@ -3,7 +3,7 @@
     python benchmarks/self_report.py --data DIR
 
 Stores the answers (`benchmarks/results/self_report/`), from which `SelfReport.from_results` makes the rivals of
-the ladders without an LLM; asks only what is not stored. Examples come from the training part of each fold of
+the comparisons without an LLM; asks only what is not stored. Examples come from the training part of each fold of
 `fit`, labelled by mean reward. The prompts of the budgets table are asked too, and those of the drafting table, with
 the fastest configs as examples.
 """
@@ -23,7 +23,7 @@ from workload.tables import budgets_table, workload_table
 
 from hagpolicy import SweepTable, fit
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.comparison import ladder_of
+from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import N_FOLDS, fold_numbers
 from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.data.tuning import SettingsText
@@ -68,7 +68,7 @@ def fold_by_fold(rival: SelfReport, table: SweepTable, objective: str = "reward"
 
 
 def of_drafts(rival: SelfReport, table: SweepTable) -> list[Figure]:
-    """Which way of drafting the LLM names; what that is worth stands in the ladder of seconds."""
+    """Which way of drafting the LLM names; what that is worth stands in the table of seconds."""
     choices = fold_by_fold(rival, table, SECONDS)
     most = np.bincount(choices + 1).max() / len(choices)
     return [
@@ -81,8 +81,8 @@ def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure
     """Reward, how the answers could be read, and cost."""
     Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
     folds = fold_numbers(table.groups, N_FOLDS, SEED)
-    ladder = ladder_of(table, framed(table, get_objectives("reward")), 0, boot, SEED)
-    figures = worth(rival.name, ladder, fold_by_fold(rival, table), learned=rival.learns)
+    comparison = compare(table, framed(table, get_objectives("reward")), 0, boot, SEED)
+    figures = worth(rival.name, comparison, fold_by_fold(rival, table), learned=rival.learns)
     questions = [
         (row, question)
         for fold in np.unique(folds)

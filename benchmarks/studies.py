@@ -1,4 +1,4 @@
-"""What is fitted and compared: each study is a stored sweep and an objective, with the rivals of its ladder."""
+"""What is fitted and compared: each study is a stored sweep and an objective, with the rivals of its comparison."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Study:
         statement: what is asked, in a sentence.
         table: reads the sweep; takes the folder of public data.
         objective: as `get_objectives` reads it.
-        rivals: makes those that need a stored measurement; those without are in every ladder.
+        rivals: makes those that need a stored measurement; those without are in every table.
         counts: one of the four kinds of objective of which three are to be won on the mixed workload.
     """
 
@@ -59,7 +59,7 @@ def of_seconds(table: SweepTable) -> Sequence[Rival]:
 
 
 def reports(*, by_reward: bool = True) -> list[Rival]:
-    """The model's own reports that are stored; a kind that was not asked for yet is missing from the ladder."""
+    """The model's own reports that are stored; a kind that was not asked for yet is missing from it."""
     made: list[Rival] = []
     for examples in (0, EXAMPLES):
         try:

@@ -36,7 +36,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One line of the ladder: mean value and paired gain over SBS, each with its 95 % interval.
+    """One row of the comparison: mean value and paired gain over SBS, each with its 95 % interval.
 
     Attributes:
         name: of the line.
@@ -102,7 +102,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The ladder of baselines, all on prompts that were not trained on.
+    """A policy compared with baselines, all on prompts that were not trained on.
 
     Attributes:
         rows: from the engine's default to the (biased) naive VBS.

@@ -1,4 +1,4 @@
-"""The ladder: every table of results shows the same baselines, in the same order."""
+"""A comparison: every table of results shows the same baselines, in the same order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LINES = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vb
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A line before it is rendered: value, paired gains over SBS and over the engine's default, and what its
+class ComparisonRow:
+    """A row before it is rendered: value, paired gains over SBS and over the engine's default, and what its
     answers cost."""
 
     value: Estimate
@@ -32,8 +32,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """What all lines of one table share.
+class Comparison:
+    """What all rows of one table share.
 
     Attributes:
         Y: float64 (n_prompts, n_configs), what is maximised: mean rewards, or another objective.
@@ -79,22 +79,22 @@ class Ladder:
             return None
         return float(np.where(choices < 0, (self.sbs * self.costs).sum(axis=1), taken(self.costs, choices)).mean())
 
-    def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> Entry:
+    def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> ComparisonRow:
         """A line whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
         `learned`: on the other folds, whose errors hang together, so that its intervals are 1.31 times as wide."""
         silent, own = choices < 0, taken(self.Y, choices)
         entry = self._line(lambda sbs: np.where(silent, sbs, own), note, learned)
         return replace(entry, cost=self.cost(choices))
 
-    def single_best(self, note: str = "") -> Entry:
+    def single_best(self, note: str = "") -> ComparisonRow:
         """The line of SBS itself."""
         return replace(self.chosen(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
 
-    def fixed(self, values: np.ndarray, note: str = "") -> Entry:
+    def fixed(self, values: np.ndarray, note: str = "") -> ComparisonRow:
         """A line of values (n_prompts,) that no one choice of configs gives."""
         return self._line(lambda sbs: values, note)
 
-    def _line(self, worth: Worth, note: str, learned: bool = False) -> Entry:
+    def _line(self, worth: Worth, note: str, learned: bool = False) -> ComparisonRow:
         """A line by what it is worth where SBS is worth so much, both float64 (n_prompts,).
 
         Where each draw has an SBS of its own, the line departs from that one and is compared with it, so intervals
@@ -105,7 +105,7 @@ class Ladder:
         if default is not None:
             measures.append(lambda sbs: worth(sbs) - default)
         value, gain, *over = (self._estimate(measure, learned) for measure in measures)
-        return Entry(value, gain, over[0] if over else None, note)
+        return ComparisonRow(value, gain, over[0] if over else None, note)
 
     def _estimate(self, measure: Worth, learned: bool) -> Estimate:
         values, drawn, boot = measure(self.reference), self.redrawn, self.boot
@@ -121,14 +121,14 @@ class Ladder:
             return None
         return split_oracle(self.rewards, self.frozen, value=self.halves, needs=self.needs, seed=self.seed)
 
-    def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, Entry]) -> tuple[EvaluationRow, ...]:
+    def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, ComparisonRow]) -> tuple[EvaluationRow, ...]:
         """All lines: the baselines, the contenders between them, the oracles.
 
         Args:
             per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
             contenders: rivals, learners and policy, in their order.
         """
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ComparisonRow] = {}
         if self.default is not None:
             entries["engine_default"] = self.chosen(np.full(len(self.Y), self.default))
         anything = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
@@ -147,15 +147,17 @@ class Ladder:
         return tuple(_row(name, entry, gap) for name, entry in entries.items())
 
 
-def _row(name: str, entry: Entry, gap: float) -> EvaluationRow:
+def _row(name: str, entry: ComparisonRow, gap: float) -> EvaluationRow:
     value, gain = entry.value, entry.gain
     closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
     bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high
     return EvaluationRow(name, *bounds, closed, entry.note, entry.cost, entry.over_default)
 
 
-def ladder_of(table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap, seed: int) -> Ladder:
-    """The ladder of one objective on the comparable prompts of a table; SBS is chosen on draws without the prompt.
+def compare(
+    table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap, seed: int, *, sbs: np.ndarray | None = None
+) -> Comparison:
+    """The comparison of one objective on the comparable prompts of a table.
 
     Args:
         table: every prompt has a value of every config.
@@ -163,19 +165,17 @@ def ladder_of(table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap,
         point: of the dial.
         boot: draws over groups.
         seed: of the splits.
+        sbs: weights of the single best config, float64 (n_prompts, n_configs); None: it is chosen anew in each draw,
+            of the draws that leave the prompt out.
     """
-    drawn = Redrawn.of(frame.Y(point), boot)
-    return replace(shared_ladder(table, frame, point, drawn.weights, boot, seed), redrawn=drawn)
-
-
-def shared_ladder(
-    table: SweepTable, frame: Frame, point: int, sbs: np.ndarray, boot: GroupBootstrap, seed: int
-) -> Ladder:
-    """The same with given weights of the single best config, float64 (n_prompts, n_configs)."""
+    drawn = None
+    if sbs is None:
+        drawn = Redrawn.of(frame.Y(point), boot)
+        sbs = drawn.weights
     objective = frame.objectives[point]
     unit = objective.unit or ("token" if "token" in frame.cells.costs else "")
     known = frame.cells.mean_cost(unit)
-    return Ladder(
+    return Comparison(
         frame.Y(point),
         frame.cells.rewards,
         frame.cells.frozen,
@@ -189,4 +189,5 @@ def shared_ladder(
         splits=objective.splits,
         costs=known,
         cost_unit="" if known is None else f"{unit}s",
+        redrawn=drawn,
     )

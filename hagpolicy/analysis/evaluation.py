@@ -12,7 +12,7 @@ from hagpolicy.analysis.checks import (
     similar_warning,
     table_warnings,
 )
-from hagpolicy.analysis.comparison import shared_ladder
+from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
@@ -23,7 +23,7 @@ from hagpolicy.results import Evaluation
 def evaluate(
     policy: Policy, table: SweepTable, *, price: float | None = None, n: int | None = None, seed: int = 0
 ) -> Evaluation:
-    """The ladder of baselines for a policy on prompts it was not trained on.
+    """A policy compared with baselines on prompts it was not trained on.
 
     Nothing is chosen here: SBS and the best config of each task are those of the training prompts,
     so intervals are plain paired bootstraps over groups.
@@ -51,14 +51,14 @@ def evaluate(
     boot = GroupBootstrap(kept.groups, seed=seed)
     setting = policy.dial.setting(price, n)
     fixed = np.tile(np.arange(len(policy.space)) == setting.reference, (len(kept.prompts), 1)).astype(np.float64)
-    ladder = shared_ladder(kept, framed(kept, objectives), 0, fixed, boot, seed)
+    comparison = compare(kept, framed(kept, objectives), 0, boot, seed, sbs=fixed)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best = policy.task_best[point]
     per_task = np.array([best.get(task, setting.reference) for task in kept.tasks]) if len(best) > 1 else None
     note = policy.learner if setting.ships else "ships the single best config"
-    rows = ladder.rows(per_task, {"policy": ladder.chosen(chosen, note)})
-    default = None if view.default is None else boot.mean(ladder.reference - ladder.Y[:, view.default])
+    rows = comparison.rows(per_task, {"policy": comparison.chosen(chosen, note)})
+    default = None if view.default is None else boot.mean(comparison.reference - comparison.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
     return Evaluation(
@@ -71,7 +71,7 @@ def evaluate(
         fallbacks=float(np.mean(unlike)),
         warnings=tuple(doubts + _fingerprint_warnings(policy, table)),
         objective=objectives[0].name,
-        cost_unit=ladder.cost_unit,
+        cost_unit=comparison.cost_unit,
     )
 
 

@@ -17,7 +17,7 @@ from hagpolicy.analysis.checks import (
     similar_warning,
     table_warnings,
 )
-from hagpolicy.analysis.comparison import ladder_of
+from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
 from hagpolicy.analysis.objectives import ObjectiveSpec, framed, get_objectives
 from hagpolicy.analysis.selection import select
@@ -157,34 +157,34 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     frame = framed(kept, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
-    ladder = ladder_of(kept, frame, 0, boot, seed)
-    Y, frozen = ladder.Y, ladder.frozen
+    comparison = compare(kept, frame, 0, boot, seed)
+    Y, frozen = comparison.Y, comparison.frozen
     sbs_index = int(Y.mean(axis=0).argmax())
-    split = ladder.split()
+    split = comparison.split()
     sampled = None
     if (~frozen).sum() > 1:
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = ladder_of(free, framed(free, objectives), 0, boot, seed).split()
-    counts = (~np.isnan(ladder.rewards)).sum(axis=2)
+        sampled = compare(free, framed(free, objectives), 0, boot, seed).split()
+    counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     same = table.default == sbs_index
     doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
     doubts += default_doubt(default, same=same)
-    by_task = None if tasks is None else ladder.chosen(tasks, learned=True).gain
-    could_win_low = None if sampled is None else ladder.fixed(sampled).gain
+    by_task = None if tasks is None else comparison.chosen(tasks, learned=True).gain
+    could_win_low = None if sampled is None else comparison.fixed(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
-        sbs=ladder.single_best().value,
+        sbs=comparison.single_best().value,
         sbs_over_default=default,
         naive_oracle=boot.mean(Y.max(axis=1)),
         split_oracle=None if split is None else boot.mean(split),
         split_oracle_sampled=None if sampled is None else boot.mean(sampled),
         per_task_best=by_task,
         could_win_low=could_win_low,
-        could_win_high=ladder.fixed(Y.max(axis=1)).gain,
+        could_win_high=comparison.fixed(Y.max(axis=1)).gain,
         detectable=detectable,
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,

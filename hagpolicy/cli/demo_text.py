@@ -87,7 +87,7 @@ def headroom(found: Headroom) -> str:
 
 
 def fitted(policy: Policy, seconds: float) -> str:
-    """The ladder and what the gate decided."""
+    """The comparison and what the gate decided."""
     evaluation = policy.evaluation
     assert evaluation is not None  # `fit` always evaluates
     label = max(len(row_words(row.name)) for row in evaluation.rows)

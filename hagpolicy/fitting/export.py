@@ -105,5 +105,5 @@ def _reason(evaluation: Evaluation, ships: bool) -> str:
 
 
 def _task_best(table: SweepTable, Y: np.ndarray) -> dict[str, int]:
-    """Index of the best config of each task, for the ladder on another table."""
+    """Index of the best config of each task, for the comparison on another table."""
     return {str(task): int(Y[table.tasks == task].mean(axis=0).argmax()) for task in np.unique(table.tasks)}

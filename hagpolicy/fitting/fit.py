@@ -11,7 +11,7 @@ import numpy as np
 from hagpolicy._extras import require
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import MIN_GROUPS, comparable, default_doubt, few_groups, similar_warning, table_warnings
-from hagpolicy.analysis.comparison import LINES, Entry, Ladder, ladder_of
+from hagpolicy.analysis.comparison import LINES, Comparison, ComparisonRow, compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
 from hagpolicy.analysis.objectives import Frame, ObjectiveSpec, framed, get_objectives
 from hagpolicy.analysis.selection import select
@@ -67,7 +67,7 @@ def fit(
             one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.
         margins: a candidate departs from the single best config only for a larger predicted advantage; in
             units of the objective, under a price in standard deviations of the predicted advantages.
-        rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same ladder; they are
+        rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same table; they are
             compared and never shipped. None: nearest neighbours alone.
         near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
             share, in (0, 1]; None: exact duplicates and declared groups only.
@@ -104,13 +104,13 @@ def fit(
     threads = require("threadpoolctl", "fit", "fitting")
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with threads.threadpool_limits(1):
-        ladders = [ladder_of(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
+        comparisons = [compare(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
         if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
-            weights = [ladder.sbs for ladder in ladders]
+            weights = [comparison.sbs for comparison in comparisons]
             contenders = [cross_fit(training, item, steps, weights) for training in trainings for item in learners]
         warnings += few_groups(boot.n_groups)
         left_out = len(table.prompts) - len(kept.prompts)
-        outcome = _judged(kept, ladders, trainings[0], contenders, compared, left_out, warnings)
+        outcome = _judged(kept, comparisons, trainings[0], contenders, compared, left_out, warnings)
         return _shipped(kept, frame, trainings[0], outcome)
 
 
@@ -126,14 +126,14 @@ def _margins(given: Sequence[float]) -> tuple[float, ...]:
 
 
 def _compared(rivals: Sequence[str | Rival] | None, learners: list[Learner]) -> list[Rival]:
-    """The rivals. Raises InvalidInput for one whose name another line of the ladder bears."""
+    """The rivals. Raises InvalidInput for one whose name another row of the comparison bears."""
     others = {*LINES, *(learner.name for learner in learners)}
     if rivals is None:
         return get_rivals([Nearest.name] if Nearest.name not in others else [])
     found = get_rivals(rivals)
     for rival in found:
         if rival.name in others:
-            raise InvalidInput("rivals", "names that no other line of the ladder bears", rival.name, "Rename it.")
+            raise InvalidInput("rivals", "names that no other row of the comparison bears", rival.name, "Rename it.")
     return found
 
 
@@ -149,7 +149,7 @@ def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> 
 @dataclass(frozen=True)
 class _Outcome:
     """What selection and gate came to: the winner (None where nothing beats SBS anywhere), and at every
-    point of the dial its margin, whether it ships, and the ladder."""
+    point of the dial its margin, whether it ships, and the comparison."""
 
     winner: Contender | None
     margins: tuple[float, ...]
@@ -159,26 +159,26 @@ class _Outcome:
 
 def _judged(
     kept: SweepTable,
-    ladders: list[Ladder],
+    comparisons: list[Comparison],
     training: Training,
     contenders: list[Contender],
     rivals: Sequence[Rival],
     left_out: int,
     warnings: list[str],
 ) -> _Outcome:
-    """Select one contender for all points, gate it at each, and draw up the ladders."""
-    boot = ladders[0].boot
-    winner, candidates, entries = gate(contenders, ladders)
+    """Select one contender for all points, gate it at each, and draw up the comparisons."""
+    boot = comparisons[0].boot
+    winner, candidates, entries = gate(contenders, comparisons)
     unlike = (training if winner is None else winner.training).unlike.mean() if contenders else 0.0
     evaluations: list[Evaluation] = []
-    for candidate, lines, ladder in zip(candidates, entries, ladders, strict=True):
-        per_task = crossfit_sbs(ladder.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
-        Y, default = ladder.Y, kept.default
+    for candidate, lines, comparison in zip(candidates, entries, comparisons, strict=True):
+        per_task = crossfit_sbs(comparison.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
+        Y, default = comparison.Y, kept.default
         over_default = None if default is None else select(Y - Y[:, [default]], Y[:, default], boot).gain
-        others = {rival.name: _entry(rival, kept, ladder, training) for rival in rivals}
+        others = {rival.name: _entry(rival, kept, comparison, training) for rival in rivals}
         evaluations.append(
             Evaluation(
-                ladder.rows(per_task, {**others, **lines}),
+                comparison.rows(per_task, {**others, **lines}),
                 candidate,
                 over_default,
                 n_prompts=len(kept.prompts),
@@ -187,7 +187,7 @@ def _judged(
                 fallbacks=float(unlike),
                 warnings=(*warnings, *default_doubt(over_default, same=default == Y.mean(axis=0).argmax())),
                 objective=training.frame.objectives[len(evaluations)].name,
-                cost_unit=ladder.cost_unit,
+                cost_unit=comparison.cost_unit,
             )
         )
         logger.info("%s", candidate_sentence(candidate))
@@ -195,15 +195,15 @@ def _judged(
     return _Outcome(winner, margins, tuple(candidate.shipped for candidate in candidates), tuple(evaluations))
 
 
-def _entry(rival: Rival, kept: SweepTable, ladder: Ladder, training: Training) -> Entry:
+def _entry(rival: Rival, kept: SweepTable, comparison: Comparison, training: Training) -> ComparisonRow:
     """A rival's line: choices from the folds a prompt is not in; where it could not say, SBS."""
-    found = crossfit_rival(rival, kept, ladder.Y, training.folds, training.seed)
+    found = crossfit_rival(rival, kept, comparison.Y, training.folds, training.seed)
     silent = found.indices < 0
     notes = [rival.told] if rival.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
-    if rival.learns and ladder.boot.n_groups == 1:
+    if rival.learns and comparison.boot.n_groups == 1:
         notes.append("biased upward: chosen and scored on the same prompts")
-    return ladder.chosen(found.indices, ", ".join(notes), learned=rival.learns)
+    return comparison.chosen(found.indices, ", ".join(notes), learned=rival.learns)
 
 
 def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:

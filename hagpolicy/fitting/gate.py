@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hagpolicy.analysis.comparison import Entry, Ladder
+from hagpolicy.analysis.comparison import Comparison, ComparisonRow
 from hagpolicy.analysis.selection import Selection, Unseen, select_family
 from hagpolicy.fitting.crossfit import Contender
 from hagpolicy.results import Candidate
@@ -14,38 +14,39 @@ MIN_DEPARTING = 10
 
 
 def gate(
-    contenders: list[Contender], ladders: list[Ladder]
-) -> tuple[Contender | None, list[Candidate], list[dict[str, Entry]]]:
+    contenders: list[Contender], comparisons: list[Comparison]
+) -> tuple[Contender | None, list[Candidate], list[dict[str, ComparisonRow]]]:
     """The best contender (None where none beats SBS), what the gate made of it at each point, and the
-    lines of the learners and of the policy for each ladder."""
-    references = np.array([ladder.reference for ladder in ladders])
-    default, boot = ladders[0].default, ladders[0].boot
-    baselines = None if default is None else np.array([ladder.Y[:, default] for ladder in ladders])
+    lines of the learners and of the policy for each comparison."""
+    references = np.array([comparison.reference for comparison in comparisons])
+    default, boot = comparisons[0].default, comparisons[0].boot
+    baselines = None if default is None else np.array([comparison.Y[:, default] for comparison in comparisons])
 
-    unseen = _unseen(contenders, ladders)
+    unseen = _unseen(contenders, comparisons)
 
     def chosen_among(some: list[int]) -> tuple[int | None, tuple[Selection, ...]]:
         gains = np.array([contenders[number].gains for number in some])
         mine = None if unseen is None else Unseen(unseen.gains[:, some], unseen.references)
         return select_family(gains, references, boot, baselines, mine)
 
-    def line(contender: Contender, selected: Selection, point: int, note: str) -> Entry:
+    def line(contender: Contender, selected: Selection, point: int, note: str) -> ComparisonRow:
         choices = contender.choices[point, :, selected.index or 0]
         choices = np.full_like(choices, -1) if selected.index is None else choices
-        return Entry(selected.value, selected.gain, selected.over_baseline, note, ladders[point].cost(choices))
+        cost = comparisons[point].cost(choices)
+        return ComparisonRow(selected.value, selected.gain, selected.over_baseline, note, cost)
 
-    entries: list[dict[str, Entry]] = [{} for _ in ladders]
+    entries: list[dict[str, ComparisonRow]] = [{} for _ in comparisons]
     for name in dict.fromkeys(item.learner.name for item in contenders):
         mine = [number for number, item in enumerate(contenders) if item.learner.name == name]
         number, best = chosen_among(mine)
         for point, selection in enumerate(best):
             entries[point][name] = line(contenders[mine[number or 0]], selection, point, "before the gate")
     everyone = list(range(len(contenders)))
-    number, selections = chosen_among(everyone) if contenders else (None, (None,) * len(ladders))
+    number, selections = chosen_among(everyone) if contenders else (None, (None,) * len(comparisons))
     winner = None if number is None else contenders[number]
     candidates = []
-    for point, (ladder, selected) in enumerate(zip(ladders, selections, strict=True)):
-        sbs = ladder.single_best("ships the single best config")
+    for point, (comparison, selected) in enumerate(zip(comparisons, selections, strict=True)):
+        sbs = comparison.single_best("ships the single best config")
         gain = sbs.gain if selected is None else selected.gain
         candidate = Candidate("sbs", gain, 0.0, 0, False)
         entries[point]["policy"] = sbs
@@ -57,10 +58,11 @@ def gate(
     return winner, candidates, entries
 
 
-def _unseen(contenders: list[Contender], ladders: list[Ladder]) -> Unseen | None:
+def _unseen(contenders: list[Contender], comparisons: list[Comparison]) -> Unseen | None:
     """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
-    boot, drawn = ladders[0].boot, [ladder.redrawn for ladder in ladders if ladder.redrawn is not None]
-    if not contenders or len(drawn) < len(ladders) or not len(boot.leaving):
+    boot = comparisons[0].boot
+    drawn = [comparison.redrawn for comparison in comparisons if comparison.redrawn is not None]
+    if not contenders or len(drawn) < len(comparisons) or not len(boot.leaving):
         return None
     found = np.empty((len(boot.leaving), len(contenders), *contenders[0].margins.shape))
     for number, contender in enumerate(contenders):

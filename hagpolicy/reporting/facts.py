@@ -122,8 +122,8 @@ def headroom_lines(found: Headroom) -> list[Line]:
     return [*lines, Line("oracle, same samples: biased", found.naive_oracle, "biased")]
 
 
-def ladder_lines(evaluation: Evaluation) -> list[Line]:
-    """Paired gains over the SBS, in the ladder's order."""
+def comparison_lines(evaluation: Evaluation) -> list[Line]:
+    """Paired gains over the SBS, in the comparison's order."""
     lines = []
     for row in evaluation.rows:
         kind = {"policy": "accent", "sbs": "accent", "naive_vbs": "biased"}.get(row.name, "plain")
@@ -132,8 +132,8 @@ def ladder_lines(evaluation: Evaluation) -> list[Line]:
     return lines
 
 
-def ladder_rows(evaluation: Evaluation) -> list[dict[str, str]]:
-    """The ladder as a table."""
+def comparison_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """The comparison as a table."""
     rows = []
     for row in evaluation.rows:
         rows.append(

@@ -1,4 +1,4 @@
-"""Plain words for configs and for the rows of the ladder, the same in report, command line and demo."""
+"""Plain words for configs and for the rows of the comparison, the same in report, command line and demo."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def row_words(name: str) -> str:
-    """A row of the ladder for people; a learner keeps its own name."""
+    """A row of the comparison for people; a learner keeps its own name."""
     return ROW_WORDS.get(name, name)
 
 

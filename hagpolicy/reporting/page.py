@@ -76,8 +76,8 @@ def write_report(
         "headroom_plots": _plots(jinja2, facts.headroom_lines(found), "headroom", None, value_words(found.objective)),
         "objective": value_words(found.objective),
         "gains": _headroom_gains(found),
-        "ladder": facts.ladder_rows(shown) if shown else [],
-        "ladder_plots": _plots(jinja2, facts.ladder_lines(shown), "ladder", "SBS", "gain over the SBS")
+        "comparison": facts.comparison_rows(shown) if shown else [],
+        "comparison_plots": _plots(jinja2, facts.comparison_lines(shown), "comparison", "SBS", "gain over the SBS")
         if shown
         else [],
         "evaluation": shown,
@@ -128,7 +128,7 @@ def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[
         text = f"{words} (the upper end is biased). " + (
             "No policy is fitted yet."
             if evaluation is None
-            else "This is an evaluation on other prompts: see the ladder."
+            else "This is an evaluation on other prompts: see the comparison."
         )
         return {"figure": "open", "interval": "", "text": text, "state": "open"}
     candidate = evaluation.candidate

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn
-from hagpolicy.analysis.comparison import Ladder
+from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
 from hagpolicy.analysis.selection import select, select_family
 from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
@@ -154,8 +154,8 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
         reference = (drawn.weights * Y).sum(axis=1)
         bagged.append(Y[:, 0].mean() - reference.mean())
         folded.append((Y[:, 0] - taken(Y, crossfit_sbs(Y, fold_numbers(np.arange(200), 5, seed)))).mean())
-        ladder = Ladder(Y, Y[:, :, None], np.ones(2, dtype=bool), drawn.weights, boot, redrawn=drawn)
-        gain = ladder.chosen(np.zeros(200, dtype=np.int64)).gain
+        comparison = Comparison(Y, Y[:, :, None], np.ones(2, dtype=bool), drawn.weights, boot, redrawn=drawn)
+        gain = comparison.chosen(np.zeros(200, dtype=np.int64)).gain
         assert gain.value == pytest.approx(bagged[-1])
         proven += gain.low > 0.0
     assert 0.0 < np.mean(bagged) < 0.7 * np.mean(folded)

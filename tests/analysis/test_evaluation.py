@@ -43,7 +43,7 @@ def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> No
     assert gained >= 0.8 * (truth.max(axis=1) - truth[:, policy.sbs_index]).mean()
 
 
-def test_the_ladder_is_complete_and_in_order(strong: tuple) -> None:
+def test_the_comparison_is_complete_and_in_order(strong: tuple) -> None:
     names = [row.name for row in strong[2].evaluation.rows]
     assert names == [
         "engine_default", "random", "sbs", "best_per_task", "nearest", "blend", "policy", "split_vbs", "naive_vbs",
@@ -94,7 +94,7 @@ def test_space_order_and_extra_configs_do_not_matter_to_evaluate(strong: tuple) 
     assert hag.evaluate(policy, turned).row("policy").value == hag.evaluate(policy, other).row("policy").value
 
 
-def test_every_ladder_has_neighbours_unless_a_learner_bears_their_name() -> None:
+def test_every_comparison_has_neighbours_unless_a_learner_bears_their_name() -> None:
     table = table_of(drawn(60, 3, 2), hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0]))
 
     class Namesake(Ridge):
@@ -106,7 +106,7 @@ def test_every_ladder_has_neighbours_unless_a_learner_bears_their_name() -> None
     assert "nearest" in names(learner="ridge")
     assert "nearest" not in names(learner="ridge", rivals=())
     assert names(learner=Namesake()).count("nearest") == 1
-    with pytest.raises(InvalidInput, match="no other line of the ladder bears"):
+    with pytest.raises(InvalidInput, match="no other row of the comparison bears"):
         hag.fit(table, learner=Namesake(), rivals=["nearest"])
 
 

@@ -1,4 +1,4 @@
-"""The ladders of the benchmarks: studies are well formed, and a ladder is rendered as it was judged."""
+"""The comparisons of the benchmarks: studies are well formed, and a comparison is rendered as it was judged."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
     assert len({study.name for study in STUDIES}) == len(STUDIES)
 
 
-def test_a_ladder_is_rendered_with_every_line_and_both_gains() -> None:
-    from render import ladder_lines
+def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
+    from render import comparison_lines
 
     rng = np.random.default_rng(0)
     space = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
@@ -42,7 +42,7 @@ def test_a_ladder_is_rendered_with_every_line_and_both_gains() -> None:
     )
     policy = hag.fit(table, learner="constant", rivals=["argmax"])
     assert policy.evaluation is not None
-    lines = ladder_lines(json.loads(json.dumps(policy.evaluation.to_json())), first=True)
+    lines = comparison_lines(json.loads(json.dumps(policy.evaluation.to_json())), first=True)
     rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}
     assert {"engine default", "random", "sbs", "argmax", "policy", "split vbs", "naive vbs"} <= rows.keys()
     sbs = policy.evaluation.row("sbs")

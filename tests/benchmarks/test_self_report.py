@@ -234,7 +234,7 @@ def test_names_tell_the_kinds_apart():
     ]
 
 
-def test_it_stands_in_the_ladder_with_its_fallbacks():
+def test_it_stands_in_the_comparison_with_its_fallbacks():
     pytest.importorskip("sklearn")
     from hagpolicy import fit
 

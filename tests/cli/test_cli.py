@@ -66,7 +66,7 @@ def test_headroom_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixtu
     assert found["sbs_over_default"].keys() == {"value", "low", "high"}
 
 
-def test_fit_prints_the_ladder_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_prints_the_comparison_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "constant,ridge", "--json"]
     assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
@@ -136,7 +136,7 @@ def test_report_with_a_policy(folder: Path, tmp_path: Path, capsys: pytest.Captu
     out = tmp_path / "r.html"
     assert main(["report", str(folder / "sweep"), "--policy", str(folder / "policy"), "--out", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
-    assert "The ladder" in out.read_text("utf-8")
+    assert "The comparison" in out.read_text("utf-8")
 
 
 def test_rescore_changes_the_rewards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.comparison import ladder_of
+from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import framed, get_objectives
 from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
@@ -21,27 +21,27 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     rng = np.random.default_rng(4)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
     boot = GroupBootstrap(table.groups, n_boot=300)
-    ladder = ladder_of(table, framed(table, get_objectives("reward")), 0, boot, 0)
-    assert len(np.unique(ladder.redrawn.config)) > 1
-    silent = ladder.chosen(np.full(90, -1))
+    comparison = compare(table, framed(table, get_objectives("reward")), 0, boot, 0)
+    assert len(np.unique(comparison.redrawn.config)) > 1
+    silent = comparison.chosen(np.full(90, -1))
     assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
     choices = np.where(np.arange(90) < 30, -1, 2)
     gains, shares = [], []
-    for draw, sbs in zip(boot.leaving, ladder.redrawn.config, strict=True):
+    for draw, sbs in zip(boot.leaving, comparison.redrawn.config, strict=True):
         out = boot.counts[draw, boot.index] == 0.0
-        worth = np.where(choices < 0, ladder.Y[:, sbs], ladder.Y[:, 2])
-        gains.append((worth - ladder.Y[:, sbs])[out].mean())
+        worth = np.where(choices < 0, comparison.Y[:, sbs], comparison.Y[:, 2])
+        gains.append((worth - comparison.Y[:, sbs])[out].mean())
         shares.append((boot.counts[draw] == 0.0).mean())
-    wide = ladder.chosen(choices, learned=True).gain
+    wide = comparison.chosen(choices, learned=True).gain
     assert (wide.low, wide.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
     # Draws with the same SBS are drawn together, those with another one keep their distance.
     narrow = np.array(gains)
-    for sbs in set(ladder.redrawn.config):
-        same = ladder.redrawn.config == sbs
+    for sbs in set(comparison.redrawn.config):
+        same = comparison.redrawn.config == sbs
         off = narrow[same] - narrow[same].mean()
         share = np.array(shares)[same]
         narrow[same] = narrow[same].mean() + off * np.sqrt(share / (1 - share))
-    found = ladder.chosen(choices).gain
+    found = comparison.chosen(choices).gain
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(narrow, [0.025, 0.975])))
 
 
@@ -75,19 +75,19 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     n = 80
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[:4], rng.random((n, 4)))
     frame, boot = framed(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
-    ladder = ladder_of(table, frame, 0, boot, 0)
+    comparison = compare(table, frame, 0, boot, 0)
     encoder = get_encoder("static")
     training = Training(encoder, *encode(encoder, table.prompts), frame, boot.index, boot.index % 5, 0)
-    contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [ladder.sbs]) for name in ("ridge", "knn")]
+    contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [comparison.sbs]) for name in ("ridge", "knn")]
     for contender in contenders:
-        mixed = sum(ladder.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
+        mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
         np.testing.assert_allclose(contender.gains[0], mixed)
-        assert set(ladder.redrawn.config) <= set(contender.over[0])
-    unseen = _unseen(contenders, [ladder])
+        assert set(comparison.redrawn.config) <= set(contender.over[0])
+    unseen = _unseen(contenders, [comparison])
     for number, draw in enumerate(boot.leaving[:50]):
         out = boot.counts[draw, boot.index] == 0.0
         for which, contender in enumerate(contenders):
-            wanted = contender.over[0][ladder.redrawn.config[number]][out].mean(axis=0)
+            wanted = contender.over[0][comparison.redrawn.config[number]][out].mean(axis=0)
             np.testing.assert_allclose(unseen.gains[number, which, 0], wanted)
 
 
@@ -110,13 +110,13 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     groups = np.arange(n)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[1:3], np.full((n, 2), 0.4))
     frame = framed(table, get_objectives("reward"))
-    ladder = ladder_of(table, frame, 0, GroupBootstrap(groups), 0)
+    comparison = compare(table, frame, 0, GroupBootstrap(groups), 0)
     training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), frame, groups, groups % 5, 0)
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))
     over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference
     contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts, over)
-    winner, [candidate], [entries] = gate([contender], [ladder])
+    winner, [candidate], [entries] = gate([contender], [comparison])
     assert candidate.shipped is ships
     assert (winner is None) == (gain < 0.0)
     assert candidate.departing_groups == (departing if gain > 0.0 else 0)

@@ -127,7 +127,13 @@ def test_page_is_self_contained_and_well_formed(tmp_path: Path, proven: Policy) 
     assert not re.search(r"url\((?!#)", text)
     assert len(page.ids) == len(set(page.ids))
     assert "default-src 'none'" in text
-    for heading in ("What there is to win", "Reward by configuration", "The ladder", "What the policy chooses", "Cost"):
+    for heading in (
+        "What there is to win",
+        "Reward by configuration",
+        "The comparison",
+        "What the policy chooses",
+        "Cost",
+    ):
         assert heading in page.words
     assert "hagpolicy demo" in page.words
     assert SPACE.digest in page.words

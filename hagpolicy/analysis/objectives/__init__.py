@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.objectives.families import BestOf, Majority, PassAtK, Priced, Quantile, Reward
-from hagpolicy.analysis.objectives.targets import Frame, framed
 from hagpolicy.analysis.objectives.parse import ObjectiveSpec, get_objectives
+from hagpolicy.analysis.objectives.targets import Frame, framed
 
 __all__ = [
     "BestOf",

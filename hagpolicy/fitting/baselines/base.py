@@ -1,4 +1,4 @@
-"""The interface of a rival: another way to choose a config for each prompt, judged in the same ladder."""
+"""The interface of a rival: another way to choose a config for each prompt, judged in the same table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rival(ABC):
     """Chooses a config of the table's space for each test prompt.
 
     Attributes:
-        name: of its line in the ladder, such as "turn".
+        name: of its row in the comparison, such as "turn".
         told: what it is told that a policy is not, such as "told the task"; "" for nothing.
         learns: from the rewards of other prompts; its choices err together then, and intervals allow for it.
     """

@@ -16,7 +16,7 @@ class Fixed(Rival):
 
     Args:
         config: in the space of every table it is asked about, in this form or in another of the same text.
-        name: of its line in the ladder.
+        name: of its row in the comparison.
     """
 
     learns = False

@@ -1,4 +1,4 @@
-"""Rivals: other ways to choose a config for each prompt, behind one interface and in one ladder."""
+"""Rivals: other ways to choose a config for each prompt, behind one interface and in one table."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def get_rivals(specs: Sequence[str | Rival]) -> list[Rival]:
     """Rivals by their names or as they are, in their order.
 
     Raises:
-        InvalidInput: see `get_rival`; or two of one name, which one ladder could not tell apart.
+        InvalidInput: see `get_rival`; or two of one name, which one table could not tell apart.
     """
     if isinstance(specs, (str, Rival)):
         raise InvalidInput("rivals", "a list of rivals", specs, "Put it in a list.")

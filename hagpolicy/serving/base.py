@@ -1,4 +1,4 @@
-"""What every wrapper does: stand in front of its target and remember what was decided."""
+"""The base of the wrappers: passes attributes on to its target and keeps the last call's decisions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _OWN = frozenset({"target", "policy", "decisions", "price"})
 
 
-class Front:
-    """Base of the wrappers: attributes of the target are read and set through it.
+class Wrapper:
+    """Base of the wrappers; attributes it does not have itself are read from and set on its target.
 
     Attributes:
         target: what is wrapped.
-        policy: what decides.
+        policy: that decides.
         decisions: of the last call, one a prompt in their order; None for a prompt that the policy
             could not read (it was sent as it is).
         price: reward that a token (or second) costs from now on, for a policy fitted with prices; may be
@@ -36,7 +36,7 @@ class Front:
             policy.dial.setting(price)  # a policy without prices says so now, not at the first call
         vars(self).update(target=target, policy=policy, decisions=[], price=price)
 
-    def _remember(self, decisions: list[Decision | None]) -> None:
+    def _set_decisions(self, decisions: list[Decision | None]) -> None:
         # Assigned as a whole: a thread that reads it sees one call's decisions, never half of two.
         vars(self)["decisions"] = decisions
 

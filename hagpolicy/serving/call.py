@@ -1,8 +1,8 @@
-"""One call of transformers' `generate`: what its caller set, and what to send instead.
+"""One call of transformers' `generate`: what its caller set, and what is sent in its place.
 
 The caller always wins. What it sets explicitly (as keyword, in a `generation_config`, or when it
 built its pipeline; 0.0 included, None is "not set") becomes `fixed` for the policy, and whatever of
-it hagpolicy has no word for is passed on untouched.
+it is no field of a decoding configuration is passed on untouched.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hagpolicy.errors import InvalidInput
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Decision, Policy
 
-FIELD_OF = {setting.key: name for name, setting in DIALECTS["transformers"].settings.items()}
-"""Keyword of `generate` to field of a decoding configuration."""
+FIELD_OF_KEYWORD = {setting.key: name for name, setting in DIALECTS["transformers"].settings.items()}
+"""Field of a decoding configuration by keyword of `generate`."""
 
-_DECIDED = frozenset(FIELD_OF) | {"do_sample"}
+_DECIDED = frozenset(FIELD_OF_KEYWORD) | {"do_sample"}
 
 
 @dataclass(frozen=True)
-class Send:
-    """How one prompt is to be sent.
+class PreparedPrompt:
+    """One prompt with the keywords it is generated with.
 
     Attributes:
         prompt: with the hint in it.
@@ -56,51 +56,53 @@ class Send:
         return self.decision is not None and self.key != "" and bool(self.decision.config.hint)
 
 
-class Call:
-    """The keyword arguments of one call.
+class GenerateCall:
+    """The keyword arguments of one call of `generate`.
 
     Args:
         kwargs: what the caller passes now.
-        standing: what it passed when the pipeline was built; `kwargs` come before it.
-        own: the sampling temperature that applies where the caller only says `do_sample=True`.
+        defaults: what it passed when the pipeline was built; `kwargs` come before it.
+        default_temperature: the sampling temperature that applies where the caller only says `do_sample=True`.
 
     Raises:
         InvalidInput: `do_sample=True` together with a temperature of 0.
     """
 
-    def __init__(self, kwargs: Mapping[str, Any], standing: Mapping[str, Any] | None = None, own: float = 1.0) -> None:
+    def __init__(
+        self, kwargs: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, default_temperature: float = 1.0
+    ) -> None:
         self.kwargs = dict(kwargs)
         # transformers lets a generation_config of the call replace what the pipeline was built with.
-        self.standing = {} if self.kwargs.get("generation_config") is not None else dict(standing or {})
-        self.generation_config = self.kwargs.get("generation_config") or self.standing.pop("generation_config", None)
+        self.defaults = {} if self.kwargs.get("generation_config") is not None else dict(defaults or {})
+        self.generation_config = self.kwargs.get("generation_config") or self.defaults.pop("generation_config", None)
         inside = {} if self.generation_config is None else self.generation_config.to_diff_dict()
-        said = {**inside, **self.standing, **self.kwargs}
-        self.explicit = {name: value for name, value in said.items() if value is not None}
-        self.own = own
+        settings = {**inside, **self.defaults, **self.kwargs}
+        self.explicit = {name: value for name, value in settings.items() if value is not None}
+        self.default_temperature = default_temperature
 
     @cached_property
     def fixed(self) -> dict[str, Any] | None:
-        """The caller's settings as our fields; None where a value is beyond what our fields can say."""
-        fixed = {FIELD_OF[key]: value for key, value in self.explicit.items() if key in FIELD_OF}
+        """The caller's settings by field of a configuration; None where a value is outside a field's range."""
+        fixed = {FIELD_OF_KEYWORD[key]: value for key, value in self.explicit.items() if key in FIELD_OF_KEYWORD}
         sampling = self.explicit.get("do_sample")
         if sampling and fixed.get("temperature") == 0:
             raise InvalidInput("temperature", "above 0 together with do_sample=True", 0.0, "Pass one of them only.")
         if sampling is False:
             fixed["temperature"] = 0.0
         elif sampling:
-            fixed.setdefault("temperature", self.own)
+            fixed.setdefault("temperature", self.default_temperature)
         try:
             return {name: getattr(DecodingConfig.from_dict(fixed), name) for name in fixed}
         except InvalidInput:
             return None
 
-    def send(self, prompt: PromptLike, decision: Decision | None) -> Send:
-        """How to send a prompt under a decision; without one, or where no config agrees, unchanged."""
+    def prepare(self, prompt: PromptLike, decision: Decision | None) -> PreparedPrompt:
+        """The prompt and its keywords under a decision; unchanged without one, or where no config agrees."""
         if decision is None or decision.reason == "no_config_agrees":
-            return Send(prompt, self.kwargs, 1, decision, "")
+            return PreparedPrompt(prompt, self.kwargs, 1, decision, "")
         rendering = decision.config.render("transformers", prompt)
-        said = rendering.kwargs.items()
-        ours = {name: value for name, value in said if name in _DECIDED or name not in self.explicit}
+        settings = rendering.kwargs.items()
+        ours = {name: value for name, value in settings if name in _DECIDED or name not in self.explicit}
         if "max_length" in self.explicit and "max_new_tokens" not in self.explicit:
             ours.pop("max_new_tokens", None)  # it would win over the caller's limit
         copies = 1
@@ -110,40 +112,40 @@ class Call:
         elif wanted > 1 and "prompt_lookup_num_tokens" not in self.explicit:
             ours["prompt_lookup_num_tokens"] = None  # drafts are for one sequence; the others would be refused
         key = canonical_json([ours, rendering.processor_settings])
-        # What the caller wrote stands beside ours; ours already says what it set of our fields.
+        # Keywords that are no field of ours stay; for the fields, ours holds what the caller set.
         sent = {name: value for name, value in self.kwargs.items() if value is not None} | ours
         if rendering.processor_settings:
             sent["logits_processor"] = [*(self.kwargs.get("logits_processor") or ()), *rendering.processors]
         if self.generation_config is not None:
             # transformers deprecates settings beside a generation_config, so they go into a copy of it.
             merged = copy.deepcopy(self.generation_config)
-            left = merged.update(**{**self.standing, **sent})
+            left = merged.update(**{**self.defaults, **sent})
             sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
         penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
-        return Send(rendering.prompt, sent, copies, decision, key, penalised, drafted)
+        return PreparedPrompt(rendering.prompt, sent, copies, decision, key, penalised, drafted)
 
 
-def groups(sends: Sequence[Send], batch_size: int | None = None) -> list[list[int]]:
+def group_into_batches(prepared: Sequence[PreparedPrompt], batch_size: int | None = None) -> list[list[int]]:
     """Numbers of the prompts that can be sent in one call, in order of first appearance.
 
     Args:
-        sends: one a prompt.
+        prepared: one a prompt.
         batch_size: prompts that the receiver hands to one call of `generate`; None: all of them. A
             penalty of ours learns the prompt's length there, so it must not meet a second call.
     """
     found: dict[str, list[int]] = {}
-    for number, send in enumerate(sends):
-        found.setdefault(f"{send.key}|{send.copies}", []).append(number)
+    for number, item in enumerate(prepared):
+        found.setdefault(f"{item.key}|{item.copies}", []).append(number)
     divided = []
     for rows in found.values():
-        step = batch_size if batch_size is not None and sends[rows[0]].penalised else len(rows)
-        step = 1 if sends[rows[0]].drafted else step
+        step = batch_size if batch_size is not None and prepared[rows[0]].penalised else len(rows)
+        step = 1 if prepared[rows[0]].drafted else step
         divided += [rows[start : start + step] for start in range(0, len(rows), step)]
     return divided
 
 
-def readable(prompt: Any) -> PromptLike | None:
-    """A prompt as a policy reads it: text only; None where it has none.
+def extract_text(prompt: Any) -> PromptLike | None:
+    """The prompt with its text parts only, as a policy reads it; None where it has no text.
 
     Chat messages may hold more than a policy knows: lists of parts, tool calls without content.
     """
@@ -159,7 +161,11 @@ def readable(prompt: Any) -> PromptLike | None:
 
 
 def decide(
-    policy: Policy, prompts: Sequence[Any], call: Call, fixed: Mapping[str, Any] | None, price: float | None = None
+    policy: Policy,
+    prompts: Sequence[Any],
+    call: GenerateCall,
+    fixed: Mapping[str, Any] | None,
+    price: float | None = None,
 ) -> list[Decision | None]:
     """The policy's decision for each prompt that it can read; None for the others.
 
@@ -176,7 +182,7 @@ def decide(
     asked: dict[str, Any] = {} if price is None else {"price": price}
     if policy.dial.argument == "n":
         asked["n"] = call.explicit.get("num_return_sequences", 1)
-    texts = [readable(prompt) for prompt in prompts]
+    texts = [extract_text(prompt) for prompt in prompts]
     known = [number for number, text in enumerate(texts) if text is not None]
     if known:
         made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed), **asked)

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.base import Front
-from hagpolicy.serving.call import Call, Send, decide, groups
+from hagpolicy.serving.base import Wrapper
+from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
 
 # Arguments that belong to the whole batch: rows with different settings cannot share them.
-_WHOLE_BATCH = ("past_key_values", "streamer", "prefix_allowed_tokens_fn", "inputs_embeds")
+_SHARED_BY_ROWS = ("past_key_values", "streamer", "prefix_allowed_tokens_fn", "inputs_embeds")
 
 
-class WrappedModel(Front):
+class WrappedModel(Wrapper):
     """A model whose every prompt gets its own configuration.
 
-    `generate_text` takes strings or chats and is the better door: it applies chat template and hint
-    as the sweep did. `generate` takes token ids as the model's own does; there the prompt is already
-    written, so only configurations without a hint are considered.
+    Prefer `generate_text`: it takes strings or chats and applies chat template and hint as the sweep did.
+    `generate` takes token ids as the model's own does; there the prompt is already written, so only
+    configurations without a hint are considered.
     """
 
     def __init__(self, target: Any, policy: Policy, tokenizer: Any, price: float | None = None) -> None:
@@ -61,19 +61,19 @@ class WrappedModel(Front):
         if prompts is not None and len(prompts) != len(ids):
             raise InvalidInput("prompts", f"one a row, {len(ids)}", f"{len(prompts)}")
         kwargs["input_ids"] = ids
-        call = Call(kwargs, own=self._own_temperature())
-        texts = self._texts(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
+        call = GenerateCall(kwargs, default_temperature=self._default_temperature())
+        texts = self._decode(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
         fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
         decisions = decide(self.policy, texts, call, fixed, self.price)
-        sends = [call.send(text, decision) for text, decision in zip(texts, decisions, strict=True)]
-        together = groups(sends)
-        _check_divisible(call, sends, together)
-        if len(together) == 1 and sends[0].copies == 1:
-            out = self.target.generate(**sends[0].kwargs)
+        prepared = [call.prepare(text, decision) for text, decision in zip(texts, decisions, strict=True)]
+        together = group_into_batches(prepared)
+        _check_divisible(call, prepared, together)
+        if len(together) == 1 and prepared[0].copies == 1:
+            out = self.target.generate(**prepared[0].kwargs)
         else:
-            parts = [(rows, self._part(rows, len(ids), sends[rows[0]])) for rows in together]
-            out = _joined(parts, len(ids), self._pad_id(call))
-        self._remember(decisions)
+            parts = [(rows, self._generate_part(rows, len(ids), prepared[rows[0]])) for rows in together]
+            out = _join(parts, len(ids), self._pad_id(call))
+        self._set_decisions(decisions)
         return out
 
     def generate_text(self, prompts: Any, **kwargs: Any) -> Any:
@@ -93,37 +93,37 @@ class WrappedModel(Front):
         """
         single = isinstance(prompts, str) or (bool(prompts) and hasattr(prompts[0], "keys"))
         asked = [prompts] if single else list(prompts)
-        call = Call(kwargs, own=self._own_temperature())
+        call = GenerateCall(kwargs, default_temperature=self._default_temperature())
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
         decisions = decide(self.policy, asked, call, call.fixed, self.price)
-        sends = [call.send(prompt, decision) for prompt, decision in zip(asked, decisions, strict=True)]
+        prepared = [call.prepare(prompt, decision) for prompt, decision in zip(asked, decisions, strict=True)]
         answers = [""] * len(asked)
-        for rows in groups(sends):
-            ids, mask = self._padded([self._ids(sends[row].prompt) for row in rows])
-            out = self.target.generate(input_ids=ids, attention_mask=mask, **self._limited(sends[rows[0]].kwargs))
+        for rows in group_into_batches(prepared):
+            ids, mask = self._pad([self._tokenize(prepared[row].prompt) for row in rows])
+            out = self.target.generate(input_ids=ids, attention_mask=mask, **self._add_limit(prepared[rows[0]].kwargs))
             out = out if isinstance(out, torch.Tensor) else out.sequences
             texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text
-        self._remember(decisions)
+        self._set_decisions(decisions)
         return answers[0] if single else answers
 
-    def _part(self, rows: list[int], total: int, send: Send) -> torch.Tensor:
+    def _generate_part(self, rows: list[int], total: int, item: PreparedPrompt) -> torch.Tensor:
         """int64 (rows × sequences, tokens): the rows of one configuration."""
-        kwargs = dict(send.kwargs)
+        kwargs = dict(item.kwargs)
         for name, value in kwargs.items():
             if isinstance(value, torch.Tensor) and value.shape[:1] == (total,):
                 kwargs[name] = value[rows]
         out: torch.Tensor = self.target.generate(**kwargs)
-        return out.repeat_interleave(send.copies, dim=0)
+        return out.repeat_interleave(item.copies, dim=0)
 
-    def _texts(self, ids: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
+    def _decode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
         rows = [row if mask is None else row[mask[number].bool()] for number, row in enumerate(ids)]
         texts: list[str] = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
         return texts
 
-    def _ids(self, prompt: Any) -> list[int]:
+    def _tokenize(self, prompt: Any) -> list[int]:
         if getattr(self.tokenizer, "chat_template", None) is None:
             text = prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
             plain: list[int] = self.tokenizer(text)["input_ids"]
@@ -134,7 +134,7 @@ class WrappedModel(Front):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask, int64 (rows, tokens), padded on the left as decoders need it."""
         width = max(map(len, rows))
         pad = self._pad_id(None)
@@ -142,7 +142,7 @@ class WrappedModel(Front):
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.target.device)
         return ids, mask
 
-    def _limited(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _add_limit(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         config = kwargs.get("generation_config")
         names = ("max_new_tokens", "max_length", "max_time")
         places = (kwargs, *(vars(c) for c in (config, self.target.generation_config) if c is not None))
@@ -151,7 +151,7 @@ class WrappedModel(Front):
             return kwargs
         return {**kwargs, "max_new_tokens": limit}
 
-    def _pad_id(self, call: Call | None) -> int:
+    def _pad_id(self, call: GenerateCall | None) -> int:
         asked = {} if call is None else call.explicit
         own, tokenizer = vars(self.target.generation_config), {"pad_token_id": self.tokenizer.pad_token_id}
         for name in ("pad_token_id", "eos_token_id"):
@@ -160,15 +160,15 @@ class WrappedModel(Front):
                     return int(known[0] if isinstance(known, list | tuple) else known)
         return 0
 
-    def _own_temperature(self) -> float:
+    def _default_temperature(self) -> float:
         own = getattr(self.target.generation_config, "temperature", None)
         return 1.0 if own is None else float(own)
 
 
-def _check_divisible(call: Call, sends: list[Send], together: list[list[int]]) -> None:
-    if len(together) == 1 and sends[0].copies == 1:
+def _check_divisible(call: GenerateCall, prepared: list[PreparedPrompt], together: list[list[int]]) -> None:
+    if len(together) == 1 and prepared[0].copies == 1:
         return
-    held = [name for name in (*_WHOLE_BATCH, "return_dict_in_generate") if call.explicit.get(name)]
+    held = [name for name in (*_SHARED_BY_ROWS, "return_dict_in_generate") if call.explicit.get(name)]
     if held:
         raise InvalidInput(
             held[0],
@@ -178,7 +178,7 @@ def _check_divisible(call: Call, sends: list[Send], together: list[list[int]]) -
         )
 
 
-def _joined(parts: list[tuple[list[int], torch.Tensor]], total: int, pad: int) -> torch.Tensor:
+def _join(parts: list[tuple[list[int], torch.Tensor]], total: int, pad: int) -> torch.Tensor:
     """int64 (total × sequences, tokens): the parts' rows in the caller's order, padded on the right."""
     width = max(out.shape[1] for _, out in parts)
     each = parts[0][1].shape[0] // len(parts[0][0])

@@ -1,4 +1,4 @@
-"""A policy in front of a transformers text-generation pipeline, and `wrap`, the door to both wrappers."""
+"""`wrap`, and a policy in front of a transformers text-generation pipeline."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.base import Front, warn_of_another_engine
-from hagpolicy.serving.call import Call, Send, decide, groups
+from hagpolicy.serving.base import Wrapper, warn_of_another_engine
+from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
@@ -56,7 +56,7 @@ def wrap(
     return WrappedModel(target, policy, tokenizer, price)
 
 
-class WrappedPipeline(Front):
+class WrappedPipeline(Wrapper):
     """A text-generation pipeline whose every prompt gets its own configuration.
 
     Rows of one call may get different configurations: they are sent in groups, and come back in
@@ -74,43 +74,45 @@ class WrappedPipeline(Front):
         """
         # transformers' own Chat is a list of messages in an object.
         text_inputs = getattr(text_inputs, "messages", text_inputs)
-        if _is_one(text_inputs):
+        if _is_single_prompt(text_inputs):
             return self._answer([text_inputs], kwargs)[0]
         if isinstance(text_inputs, list | tuple):
             return self._answer(list(text_inputs), kwargs)
-        return self._lazily(text_inputs, kwargs)
+        return self._answer_lazily(text_inputs, kwargs)
 
-    def _lazily(self, prompts: Iterable[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
+    def _answer_lazily(self, prompts: Iterable[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
         for prompt in prompts:
             yield self(prompt, **kwargs)
 
     def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
-        call = Call(kwargs, self._standing(), self._own_temperature())
+        call = GenerateCall(kwargs, self._defaults(), self._default_temperature())
         decisions = decide(self.policy, prompts, call, call.fixed, self.price)
-        sends = [call.send(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
+        prepared = [call.prepare(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
         answers: list[Any] = [None] * len(prompts)
         batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
-        for rows in groups(sends, batch_size):
-            batch = [_as_pipelines_take_it(sends[row].prompt) for row in rows]
+        for rows in group_into_batches(prepared, batch_size):
+            batch = [_convert_for_pipeline(prepared[row].prompt) for row in rows]
             # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
-            got = self.target(batch[0] if len(batch) == 1 else batch, **sends[rows[0]].kwargs)
+            got = self.target(batch[0] if len(batch) == 1 else batch, **prepared[rows[0]].kwargs)
             for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
-                restored = self._restored(records, prompts[row], sends[row], kwargs)
-                answers[row] = [dict(record) for record in restored * sends[row].copies]
-        self._remember(decisions)
+                restored = self._restore_prompt(records, prompts[row], prepared[row], kwargs)
+                answers[row] = [dict(record) for record in restored * prepared[row].copies]
+        self._set_decisions(decisions)
         return answers
 
-    def _restored(self, records: list[Any], prompt: Any, send: Send, kwargs: dict[str, Any]) -> list[Any]:
+    def _restore_prompt(
+        self, records: list[Any], prompt: Any, item: PreparedPrompt, kwargs: dict[str, Any]
+    ) -> list[Any]:
         """Records with the caller's own prompt before the answer, in place of the hinted one."""
-        if not send.hinted or not self._returns_prompt(kwargs):
+        if not item.hinted or not self._returns_prompt(kwargs):
             return records
         restored = []
         for record in records:
             text = record.get("generated_text")
-            if isinstance(text, str) and text.startswith(send.prompt):
-                text = prompt + text[len(send.prompt) :]
+            if isinstance(text, str) and text.startswith(item.prompt):
+                text = prompt + text[len(item.prompt) :]
             elif isinstance(text, list):
-                sent = _as_pipelines_take_it(send.prompt)
+                sent = _convert_for_pipeline(item.prompt)
                 # An answer that continues the last message stands in that message: only whole ones are given back.
                 text = [prompt[i] if i < len(prompt) and turn == sent[i] else turn for i, turn in enumerate(text)]
                 text = [turn for i, turn in enumerate(text) if not len(prompt) <= i < len(sent)]
@@ -124,23 +126,23 @@ class WrappedPipeline(Front):
         standing = getattr(self.target, "_postprocess_params", {}).get("return_type")
         return getattr(standing, "name", "FULL_TEXT") == "FULL_TEXT"
 
-    def _standing(self) -> dict[str, Any]:
+    def _defaults(self) -> dict[str, Any]:
         """Generation settings that the pipeline was built with; transformers keeps them under private names."""
         kept = [getattr(self.target, name, None) or {} for name in ("_forward_params", "_generate_kwargs")]
         return {name: value for params in kept for name, value in params.items()}
 
-    def _own_temperature(self) -> float:
+    def _default_temperature(self) -> float:
         own = getattr(self.target.model.generation_config, "temperature", None)
         if own is None:
             own = (getattr(self.target, "_generation_defaults", None) or {}).get("temperature")
         return 1.0 if own is None else float(own)
 
 
-def _is_one(inputs: Any) -> bool:
+def _is_single_prompt(inputs: Any) -> bool:
     if isinstance(inputs, list | tuple):
         return bool(inputs) and isinstance(inputs[0], Mapping)
     return isinstance(inputs, str)
 
 
-def _as_pipelines_take_it(prompt: Any) -> Any:
+def _convert_for_pipeline(prompt: Any) -> Any:
     return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]

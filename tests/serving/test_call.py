@@ -12,12 +12,12 @@ from tests.serving.wrapping import SPACE, WordPolicy
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from hagpolicy.serving.call import FIELD_OF, Call  # noqa: E402
+from hagpolicy.serving.call import FIELD_OF_KEYWORD, GenerateCall  # noqa: E402
 
 
 def test_every_keyword_that_we_have_a_word_for_is_a_field():
-    assert set(FIELD_OF.values()) == set(FIELDS) - {"presence_penalty", "frequency_penalty", "hint"}
-    assert set(FIELD_OF) <= set(vars(transformers.GenerationConfig()))
+    assert set(FIELD_OF_KEYWORD.values()) == set(FIELDS) - {"presence_penalty", "frequency_penalty", "hint"}
+    assert set(FIELD_OF_KEYWORD) <= set(vars(transformers.GenerationConfig()))
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,31 @@ def test_every_keyword_that_we_have_a_word_for_is_a_field():
     ],
 )
 def test_what_the_caller_sets_becomes_our_fields(kwargs, fixed):
-    assert Call(kwargs, own=0.4).fixed == fixed
+    assert GenerateCall(kwargs, default_temperature=0.4).fixed == fixed
 
 
 def test_a_generation_config_counts_and_keywords_come_before_it():
     config = transformers.GenerationConfig(temperature=0.7, top_k=5, max_new_tokens=3)
-    assert Call({"generation_config": config}).fixed == {"temperature": 0.7, "top_k": 5, "max_tokens": 3}
-    assert Call({"generation_config": config, "top_k": 9}).fixed == {"temperature": 0.7, "top_k": 9, "max_tokens": 3}
-    assert Call({"max_new_tokens": 4}, {"top_p": 0.5, "max_new_tokens": 2}).fixed == {"top_p": 0.5, "max_tokens": 4}
-    assert Call({"generation_config": config}, {"top_p": 0.5}).fixed.keys() == {"temperature", "top_k", "max_tokens"}
+    assert GenerateCall({"generation_config": config}).fixed == {"temperature": 0.7, "top_k": 5, "max_tokens": 3}
+    assert GenerateCall({"generation_config": config, "top_k": 9}).fixed == {
+        "temperature": 0.7,
+        "top_k": 9,
+        "max_tokens": 3,
+    }
+    assert GenerateCall({"max_new_tokens": 4}, {"top_p": 0.5, "max_new_tokens": 2}).fixed == {
+        "top_p": 0.5,
+        "max_tokens": 4,
+    }
+    assert GenerateCall({"generation_config": config}, {"top_p": 0.5}).fixed.keys() == {
+        "temperature",
+        "top_k",
+        "max_tokens",
+    }
 
 
 def test_sampling_at_temperature_zero_is_a_contradiction():
     with pytest.raises(InvalidInput, match="do_sample"):
-        Call({"do_sample": True, "temperature": 0.0}).fixed  # noqa: B018
+        GenerateCall({"do_sample": True, "temperature": 0.0}).fixed  # noqa: B018
 
 
 SETTINGS = {
@@ -88,9 +99,9 @@ def test_whatever_the_caller_sets_arrives(kwargs, standing, number):
     space = DecodingSpace([*spaces, DecodingConfig(temperature=0.7, max_tokens=20), DecodingConfig(num_beams=2)])
     explicit = {**standing, **kwargs}
     assume(not (explicit.get("do_sample") and explicit.get("temperature") == 0))
-    call = Call(kwargs, standing)
+    call = GenerateCall(kwargs, standing)
     decision = WordPolicy(space, {"word": number}).decide("word", call.fixed)
-    sent = call.send("word", decision)
+    sent = call.prepare("word", decision)
     if decision.reason == "no_config_agrees":
         assert sent.kwargs == kwargs
         assert sent.prompt == "word"

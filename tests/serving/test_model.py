@@ -121,7 +121,7 @@ def test_text_without_a_template_is_plain(model, sent):
     assert torch.equal(wrapped(ids).logits, model(ids).logits)
 
 
-# The door
+# What is wrapped
 
 
 def test_only_what_can_generate_text_is_wrapped(model, tokenizer, pipe):

@@ -231,9 +231,9 @@ def test_the_policy_reads_text_only(pipe):
     policy = WordPolicy()
     parts = [{"role": "user", "content": [{"type": "text", "text": "name the sky"}]}]
     tools = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "name blue"}]
-    from hagpolicy.serving.call import Call, decide
+    from hagpolicy.serving.call import GenerateCall, decide
 
-    assert [d.index for d in decide(policy, [parts, tools], Call({}), {})] == [1, 1]
+    assert [d.index for d in decide(policy, [parts, tools], GenerateCall({}), {})] == [1, 1]
     assert policy.asked[0][0] == [{"role": "user", "content": "name the sky"}]
 
 
@@ -257,7 +257,7 @@ def test_a_policy_for_several_answers_reads_how_many_from_the_call(pipe):
     assert policy.turned == [{"n": 1}, {"n": 2}]
 
 
-def test_a_price_is_set_at_the_door_and_changed_between_calls(pipe):
+def test_a_price_is_set_when_wrapping_and_changed_between_calls(pipe):
     policy = WordPolicy(dial="price")
     wrapped = hag.wrap(pipe, policy, price=0.001)
     wrapped("say hello", max_new_tokens=3)

@@ -14,7 +14,7 @@ from hagpolicy import Completion, DecodingConfig, Prompt, Request
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.engines.transformers.generate import generate_apart
 from hagpolicy.policy.decision import Decision
-from hagpolicy.serving.call import Call, groups
+from hagpolicy.serving.call import GenerateCall, group_into_batches
 from tests.support.tiny_llama import tiny_model, tiny_tokenizer
 
 QUESTION = Prompt("say red green blue red green blue red green")
@@ -136,15 +136,15 @@ def test_a_model_that_cannot_go_back_cannot_draft(monkeypatch: pytest.MonkeyPatc
 def test_wrapped_models_draft_for_one_prompt_and_one_sequence_at_a_time() -> None:
     def sends(config: DecodingConfig, **kwargs: Any) -> list[Any]:
         decision = Decision(config, 0, 0.5, 0.0, "best_by_margin", None)
-        return [Call(kwargs).send(prompt, decision) for prompt in ("red", "blue")]
+        return [GenerateCall(kwargs).prepare(prompt, decision) for prompt in ("red", "blue")]
 
     greedy, sampled = DecodingConfig(temperature=0.0), DecodingConfig(temperature=0.7, prompt_lookup_num_tokens=5)
-    assert groups(sends(greedy)) == [[0, 1]]
-    assert groups(sends(greedy.replace(prompt_lookup_num_tokens=5))) == [[0], [1]]
-    assert groups(sends(sampled)) == [[0], [1]]
+    assert group_into_batches(sends(greedy)) == [[0, 1]]
+    assert group_into_batches(sends(greedy.replace(prompt_lookup_num_tokens=5))) == [[0], [1]]
+    assert group_into_batches(sends(sampled)) == [[0], [1]]
     # transformers refuses to draft for several sequences; what the caller itself asks for is its own to refuse.
     several = sends(sampled, num_return_sequences=2)
     assert several[0].kwargs["prompt_lookup_num_tokens"] is None
-    assert groups(several) == [[0, 1]]
+    assert group_into_batches(several) == [[0, 1]]
     own = sends(sampled, num_return_sequences=2, prompt_lookup_num_tokens=5)
     assert own[0].kwargs["prompt_lookup_num_tokens"] == 5

@@ -18,8 +18,8 @@ import httpx2
 import openai
 
 from hagpolicy.engines.openai.response import read_error, read_models
-from hagpolicy.engines.openai.retry import Trouble, of_status
-from hagpolicy.engines.openai.stream import LoopThread
+from hagpolicy.engines.openai.retry import RequestFailed, classify_status
+from hagpolicy.engines.openai.stream import EventLoopThread
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["OFFICIAL", "Client", "Key", "check_url", "is_official"]
@@ -131,7 +131,7 @@ class Client:
     def __init__(self, base_url: str, key: Key, *, timeout: float, connections: int) -> None:
         self.base_url, self.timeout, self.connections = base_url, timeout, connections
         self.proven = False
-        self.thread = LoopThread()
+        self.thread = EventLoopThread()
         self._key = key
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         phases = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
@@ -146,79 +146,79 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.base_url!r})"
 
-    async def ask(self, *, chat: bool, **arguments: Any) -> bytes:
+    async def complete(self, *, chat: bool, **arguments: Any) -> bytes:
         """Body of the answer of /chat/completions or /completions.
 
         Raises:
-            Trouble: there is none.
+            RequestFailed: there is none.
         """
         endpoint: Any = self._client.chat.completions if chat else self._client.completions
         turns = arguments["messages"] if chat else [{"content": arguments["prompt"]}]
-        return await self._asked(endpoint.with_raw_response.create, [turn["content"] for turn in turns], arguments)
+        return await self._send(endpoint.with_raw_response.create, [turn["content"] for turn in turns], arguments)
 
-    async def models(self) -> list[str]:
+    async def list_models(self) -> list[str]:
         """Names of the server's models.
 
         Raises:
-            Trouble: it does not say.
+            RequestFailed: it does not list them.
         """
-        return read_models(await self._asked(self._client.models.with_raw_response.list, [], {}))
+        return read_models(await self._send(self._client.models.with_raw_response.list, [], {}))
 
-    async def alive(self) -> bool:
-        """Whether the server answers anything sensible at all to a request that generates nothing."""
+    async def is_alive(self) -> bool:
+        """Whether the server answers a request that generates nothing."""
         try:
-            await asyncio.wait_for(self.models(), CONNECT_SECONDS)
+            await asyncio.wait_for(self.list_models(), CONNECT_SECONDS)
         except TimeoutError:
             return False
-        except Trouble as trouble:
-            return trouble.kind in ("cell", "fatal")  # it need not have a list of models
+        except RequestFailed as failure:
+            return failure.kind in ("cell", "fatal")  # it need not have a list of models
         return True
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def _asked(
+    async def _send(
         self, call: Callable[..., Awaitable[Any]], private: Sequence[Any], arguments: Mapping[str, Any]
     ) -> bytes:
-        """One attempt. Troubles are raised without their cause, which holds the request and its headers."""
+        """One attempt. Failures are raised without their cause, which holds the request and its headers."""
         try:
             async with asyncio.timeout(self.timeout):
                 body: bytes = (await call(**arguments)).content
         except TimeoutError:
-            trouble = Trouble("slow", f"no answer within {self.timeout:g} s")
+            failure = RequestFailed("slow", f"no answer within {self.timeout:g} s")
         except openai.APIError as error:
-            trouble = self._understood(error, private)
+            failure = self._classify(error, private)
         except openai.OpenAIError as error:
-            trouble = Trouble("cell", f"the client refused the request: {type(error).__name__}")
+            failure = RequestFailed("cell", f"the client refused the request: {type(error).__name__}")
         except (TypeError, ValueError) as error:
             # Half a character, say, which no JSON can hold.
-            trouble = Trouble("cell", f"the request cannot be sent: {type(error).__name__}")
+            failure = RequestFailed("cell", f"the request cannot be sent: {type(error).__name__}")
         else:
             self.proven = True
             return body
-        raise trouble from None
+        raise failure from None
 
-    def _understood(self, error: openai.APIError, private: Sequence[Any]) -> Trouble:
+    def _classify(self, error: openai.APIError, private: Sequence[Any]) -> RequestFailed:
         if isinstance(error, openai.APIStatusError):
             if error.status_code in (401, 407):
                 # Not in the server's words, which may repeat parts of the key.
                 have = "does not accept the key of" if self._key.headers else "wants a key, and none is in"
                 words = f"HTTP {error.status_code}: the server {have} the environment variable {self._key.variable}"
-                return Trouble("fatal", words)
+                return RequestFailed("fatal", words)
             message, code = read_error(error.response.content)
             headers = {name.lower(): value for name, value in error.response.headers.items()}
-            message = _without(self._key.scrub(message), private)
-            return of_status(error.status_code, message, code, headers, proven=self.proven)
+            message = _remove_prompt(self._key.scrub(message), private)
+            return classify_status(error.status_code, message, code, headers, proven=self.proven)
         if isinstance(error, openai.APITimeoutError):
             connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            return Trouble("unreachable" if connecting else "slow", "the connection timed out")
+            return RequestFailed("unreachable" if connecting else "slow", "the connection timed out")
         if isinstance(error.__cause__, httpx2.ConnectError):
-            return Trouble("unreachable", f"no connection: {self._key.scrub(str(error.__cause__))}")
-        return Trouble("faulty", f"the connection broke: {type(error.__cause__ or error).__name__}")
+            return RequestFailed("unreachable", f"no connection: {self._key.scrub(str(error.__cause__))}")
+        return RequestFailed("faulty", f"the connection broke: {type(error.__cause__ or error).__name__}")
 
 
-def _without(message: str, private: Sequence[Any]) -> str:
+def _remove_prompt(message: str, private: Sequence[Any]) -> str:
     """A server's message without the prompt, which some repeat in full."""
     for text in private:
         for form in {str(text), repr(text)[1:-1], json.dumps(text)[1:-1]}:

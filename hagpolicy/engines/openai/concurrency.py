@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ConcurrencySeeker", "Ticket"]
+__all__ = ["ConcurrencyLimiter", "Ticket"]
 
 START = 2
 # Requests to be measured before a number of slots is judged: this many, and this many a slot.
 LEAST_MEASURED, MEASURED_A_SLOT = 8, 2
-# A larger number of slots must gain more than this a step of the ladder (a factor of 1.4) to be kept;
+# A larger number of slots must gain more than this a step of the climb (a factor of 1.4) to be kept;
 # a smaller one may lose this much: it leaves the server's other users more, and answers sooner.
 GAIN, LOSS = 0.03, 0.01
 KEPT = 0.5
@@ -27,7 +27,7 @@ CHANGED = 0.3
 # Halved when at least so many requests of one round were refused, and more than this share of them. A server
 # that refuses one in twenty at random is not overloaded: it loses that share at any number of slots.
 REFUSALS, REFUSED_SHARE = 3, 0.3
-FIRST_PATIENCE, LONGEST_PATIENCE = 4, 64
+FIRST_COOLDOWN, LONGEST_COOLDOWN = 4, 64
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Ticket:
     full: bool
 
 
-def ladder(highest: int) -> tuple[int, ...]:
+def list_slot_counts(highest: int) -> tuple[int, ...]:
     """Numbers of slots that are tried: 1 to `highest`, each about √2 times the one before."""
     steps = [1]
     while steps[-1] < highest:
@@ -51,7 +51,7 @@ def ladder(highest: int) -> tuple[int, ...]:
     return tuple(steps)
 
 
-class ConcurrencySeeker:
+class ConcurrencyLimiter:
     """Finds the number of requests in flight at which the most work is done per second.
 
     It starts at 2, doubles while that pays, then stays at the best number and looks at its
@@ -66,16 +66,16 @@ class ConcurrencySeeker:
     """
 
     def __init__(self, highest: int) -> None:
-        self._steps = ladder(highest)
-        self._at = self._best = self._nearest(START)
+        self._steps = list_slot_counts(highest)
+        self._at = self._best = self._step_of(START)
         self._top = len(self._steps) - 1
         self._known: dict[int, tuple[float, float]] = {}  # step -> (work, slot seconds), faded
         self._climbing = True
         self._up, self._gap, self._quiet = True, 1, 0
-        self._patience, self._lift_in = FIRST_PATIENCE, 0
+        self._cooldown, self._raise_in = FIRST_COOLDOWN, 0
         self.in_flight = 0
         self._round = 0
-        self._new_round()
+        self._start_round()
 
     @property
     def limit(self) -> int:
@@ -87,25 +87,25 @@ class ConcurrencySeeker:
         """The best number of requests in flight known so far; `limit` departs from it while it looks around."""
         return self._steps[self._best]
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """A request takes a slot, which it keeps through all its attempts and the waits between them."""
         self.in_flight += 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """A request gives its slot back."""
         self.in_flight -= 1
 
-    def sent(self) -> Ticket:
+    def start_attempt(self) -> Ticket:
         """An attempt goes out."""
         self._sent += 1
         return Ticket(self._round, self.in_flight >= self.limit)
 
-    def answered(self, ticket: Ticket, seconds: float, work: float) -> None:
+    def record_success(self, ticket: Ticket, seconds: float, work: float) -> None:
         """An attempt was answered after `seconds`; `work` is what it brought, such as its tokens."""
         if ticket.round == self._round and ticket.full and self.in_flight >= self.limit:
-            self._measured(seconds, work)
+            self._measure(seconds, work)
 
-    def refused(self, ticket: Ticket, seconds: float) -> None:
+    def record_refusal(self, ticket: Ticket, seconds: float) -> None:
         """An attempt was turned away (429, 503) or timed out; `seconds` with the wait before the next one."""
         if ticket.round != self._round:
             return  # sent before the number was last changed: that change may already be the answer to it
@@ -114,9 +114,9 @@ class ConcurrencySeeker:
         if self._refusals >= REFUSALS and self._refusals > REFUSED_SHARE * self._sent:
             self._halve()
         elif ticket.full and self.in_flight >= self.limit:
-            self._measured(seconds, 0.0)
+            self._measure(seconds, 0.0)
 
-    def _measured(self, seconds: float, work: float) -> None:
+    def _measure(self, seconds: float, work: float) -> None:
         # The first requests after a change meet a server that is not yet as busy as it will be.
         if self._settling > 0:
             self._settling -= 1
@@ -125,26 +125,26 @@ class ConcurrencySeeker:
         self._seconds += seconds
         self._count += 1
         if self._count >= max(LEAST_MEASURED, MEASURED_A_SLOT * self.limit):
-            self._judge()
+            self._finish_round()
 
-    def _judge(self) -> None:
+    def _finish_round(self) -> None:
         """A round is measured: enter it, and choose the number of slots for the next one."""
         work, seconds = self._known.get(self._at, (0.0, 0.0))
         before = self._rate(self._at)
         self._known[self._at] = (KEPT * work + self._work, KEPT * seconds + self._seconds)
-        if self._lift_in > 0:
-            self._lift_in -= 1
-            if self._lift_in == 0 and self._top < len(self._steps) - 1:
+        if self._raise_in > 0:
+            self._raise_in -= 1
+            if self._raise_in == 0 and self._top < len(self._steps) - 1:
                 self._top += 1
-                self._patience = max(self._patience // 2, FIRST_PATIENCE)
-                self._lift_in = self._patience
+                self._cooldown = max(self._cooldown // 2, FIRST_COOLDOWN)
+                self._raise_in = self._cooldown
         if self._climbing:
             self._climb()
         elif self._at != self._best:
             self._compare()
         else:
             self._stay(before)
-        self._new_round()
+        self._start_round()
 
     def _climb(self) -> None:
         """Double while that pays."""
@@ -153,7 +153,7 @@ class ConcurrencySeeker:
             self._climbing, self._at = False, self._best
             return
         self._best = step
-        self._at = min(self._nearest(2 * self.limit), self._top)
+        self._at = min(self._step_of(2 * self.limit), self._top)
         self._climbing = self._at != step
 
     def _compare(self) -> None:
@@ -183,22 +183,22 @@ class ConcurrencySeeker:
     def _halve(self) -> None:
         self._top = max(self._at - 1, 0)
         self._known = {step: known for step, known in self._known.items() if step <= self._top}
-        self._at = self._best = self._nearest(max(self.limit // 2, 1))
+        self._at = self._best = self._step_of(max(self.limit // 2, 1))
         self._climbing, self._up, self._gap, self._quiet = False, True, 1, 0
-        self._lift_in = self._patience
-        self._patience = min(4 * self._patience, LONGEST_PATIENCE)
-        self._new_round()
+        self._raise_in = self._cooldown
+        self._cooldown = min(4 * self._cooldown, LONGEST_COOLDOWN)
+        self._start_round()
 
     def _rate(self, step: int) -> float:
         """Work per second with the slots of a step; 0 where it is not known."""
         work, seconds = self._known.get(step, (0.0, 0.0))
         return self._steps[step] * work / max(seconds, 1e-9)
 
-    def _nearest(self, slots: int) -> int:
+    def _step_of(self, slots: int) -> int:
         """The highest step of at most `slots`."""
         return max(step for step, many in enumerate(self._steps) if many <= max(slots, 1))
 
-    def _new_round(self) -> None:
+    def _start_round(self) -> None:
         self._round += 1
         self._settling = self.limit
         self._work = self._seconds = 0.0

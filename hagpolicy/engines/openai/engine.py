@@ -20,9 +20,9 @@ from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official
 from hagpolicy.engines.openai.probe import probe
-from hagpolicy.engines.openai.request import Asking
-from hagpolicy.engines.openai.retry import Patience
-from hagpolicy.engines.openai.stream import flow
+from hagpolicy.engines.openai.request import CellRequester
+from hagpolicy.engines.openai.retry import RetryPolicy
+from hagpolicy.engines.openai.stream import stream_units
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["OpenAIEngine"]
@@ -41,7 +41,7 @@ class OpenAIEngine(Engine):
     """A model of a server that speaks the OpenAI-compatible API.
 
     Requests of several units are in flight at once, as many as the server does the most work with
-    (`http_rate.ConcurrencySeeker`). What fails for the moment is tried again (`http_retry`); a request
+    (`concurrency.ConcurrencyLimiter`). What fails for the moment is tried again (`retry`); a request
     that fails for good marks its cells. The seconds of a completion are its request's, divided by how
     many were in flight beside it: its share of the time the server was busy.
 
@@ -52,13 +52,13 @@ class OpenAIEngine(Engine):
     Args:
         client: towards the server; closed with the engine.
         model: the server's name of the model.
-        server: what it runs, a name in `dialects.servers.SERVERS`.
+        server: what it runs, a name in `config.servers.SERVERS`.
         version: of the server; "" where it is not known.
         default: what the server does when nothing is sent; None: every field neutral.
         api: "chat", or "completions": the plain text goes to the model without a chat template.
         max_concurrency: most requests in flight; None: 256, and 1 for a server that works them off
             one after the other.
-        patience: how long a request is tried.
+        retry_policy: how long a request is tried.
 
     Raises:
         InvalidInput: an unknown server or api, or a bound below 1.
@@ -74,7 +74,7 @@ class OpenAIEngine(Engine):
         default: DecodingConfig | None = None,
         api: Api = "chat",
         max_concurrency: int | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         server_lacks(server, {})  # refuses an unknown name
         if api not in ("chat", "completions"):
@@ -86,8 +86,13 @@ class OpenAIEngine(Engine):
         self._together = SERVERS[server].n and SERVERS[server].seeds != "per_request"
         self.unit_cells = TOGETHER_CELLS if self._together else UNIT_CELLS
         highest = max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
-        self._asking = Asking(
-            client, model, server=server, chat=api == "chat", highest=highest, patience=patience or Patience()
+        self._requester = CellRequester(
+            client,
+            model,
+            server=server,
+            chat=api == "chat",
+            highest=highest,
+            retry_policy=retry_policy or RetryPolicy(),
         )
         # Also when the interpreter ends, or nobody holds the engine any more.
         self._closing = weakref.finalize(self, client.thread.stop, client.close)
@@ -111,7 +116,7 @@ class OpenAIEngine(Engine):
                 or a model alone.
             base_url: of the server, where `source` is a model; None: the environment variable
                 OPENAI_BASE_URL, else the official one.
-            server: what it runs, a name in `dialects.servers.SERVERS`; "auto": found out by asking it.
+            server: what it runs, a name in `config.servers.SERVERS`; "auto": found out by asking it.
             api: "chat" or "completions".
             key_env: environment variable with the key, which is sent to this server whichever it is;
                 where it is not set a placeholder is sent, except to the official server, which needs it.
@@ -122,7 +127,7 @@ class OpenAIEngine(Engine):
             InvalidInput: an address, model, server or option that does not fit.
             EngineError: no server there, or it refuses the key.
         """
-        address, model = _parted(source, base_url)
+        address, model = _split_source(source, base_url)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.0 < timeout < float("inf"):
             raise InvalidInput("timeout", "seconds above 0", timeout)
         _check_bound(max_concurrency)
@@ -138,8 +143,8 @@ class OpenAIEngine(Engine):
             models = probed.facts["models"]
             server = probed.server if server == "auto" else server
             if probed.server == server:
-                version, default = probed.version, _told(probed.facts["defaults"])
-        model = _chosen(model, models, server, address)
+                version, default = probed.version, _read_default(probed.facts["defaults"])
+        model = _choose_model(model, models, server, address)
         if default is None and server != "openai":
             words = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
             words += " stands in for it"
@@ -168,7 +173,7 @@ class OpenAIEngine(Engine):
     @property
     def concurrency(self) -> int:
         """The number of requests in flight at which the server did the most work so far."""
-        return self._asking.seeker.settled
+        return self._requester.limiter.settled
 
     def default_config(self) -> DecodingConfig:
         """What the server does when nothing is sent, where it tells; else every field neutral."""
@@ -179,7 +184,7 @@ class OpenAIEngine(Engine):
         return server_lacks(self.server, config.fields())
 
     def check(self) -> None:
-        """See `Engine.check` and `contract.check_contract`."""
+        """See `Engine.check` and `engines.check.check_contract`."""
         from hagpolicy.engines.check import check_contract
 
         logger.info("%s", check_contract(self))
@@ -199,21 +204,21 @@ class OpenAIEngine(Engine):
         self, units: Iterable[Sequence[Request]]
     ) -> Generator[tuple[int, list[Completion] | Exception], None, None]:
         """See `Engine.stream`."""
-        return flow(self._client.thread, units, self._unit, lambda: self._asking.seeker.limit)
+        return stream_units(self._client.thread, units, self._fill_unit, lambda: self._requester.limiter.limit)
 
     def close(self) -> None:
         """Cancel what is in flight, close the connections and join the thread; a second call does nothing."""
         self._closing()
 
-    async def _unit(self, unit: list[Request], begun: Callable[[int], None]) -> list[Completion]:
+    async def _fill_unit(self, unit: list[Request], begun: Callable[[int], None]) -> list[Completion]:
         """Fill one unit. Where the server is given up in its midst, what was answered before is kept."""
-        jobs = self._jobs(unit)
+        jobs = self._group_requests(unit)
         tasks: list[asyncio.Task[list[Completion]]] = []
         filled: dict[int, Completion] = {}
         failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                tasks += [group.create_task(self._asking.cells([unit[row] for row in rows], begun)) for rows in jobs]
+                tasks += [group.create_task(self._requester.fill([unit[row] for row in rows], begun)) for rows in jobs]
         except ExceptionGroup as several:  # a task group raises nothing else; the first failure stopped the others
             failure = several.exceptions[0]
         for rows, task in zip(jobs, tasks, strict=True):
@@ -224,7 +229,7 @@ class OpenAIEngine(Engine):
         lost = Completion("", finish="error", error=str(failure))
         return [filled.get(row, lost) for row in range(len(unit))]
 
-    def _jobs(self, unit: Sequence[Request]) -> list[list[int]]:
+    def _group_requests(self, unit: Sequence[Request]) -> list[list[int]]:
         """Numbers of the requests that are asked for together; see the module."""
         jobs: dict[Any, list[int]] = {}
         for row, request in enumerate(unit):
@@ -239,7 +244,7 @@ def _check_bound(bound: Any) -> None:
         raise InvalidInput("max_concurrency", "a whole number of at least 1", bound)
 
 
-def _parted(source: str, base_url: str | None) -> tuple[str, str]:
+def _split_source(source: str, base_url: str | None) -> tuple[str, str]:
     """(address, model) of a spec; the model "" where it names none."""
     address, mark, model = source.partition("#")
     if not address.startswith(("http://", "https://")):
@@ -253,7 +258,7 @@ def _parted(source: str, base_url: str | None) -> tuple[str, str]:
     return check_url(address), model
 
 
-def _chosen(model: str, models: Sequence[str], server: str, address: str) -> str:
+def _choose_model(model: str, models: Sequence[str], server: str, address: str) -> str:
     """The model to ask for: the one named, else the only one that the server has."""
     if not model and len(models) != 1:
         raise InvalidInput("model", "a name, unless the server has one model", models or "none", f"Name it: {_FORM}.")
@@ -264,7 +269,7 @@ def _chosen(model: str, models: Sequence[str], server: str, address: str) -> str
     return model or models[0]
 
 
-def _told(defaults: Mapping[str, Any]) -> DecodingConfig | None:
+def _read_default(defaults: Mapping[str, Any]) -> DecodingConfig | None:
     """A server's own settings as a config; None where it tells none that we have a word for."""
     config = None
     for name, value in defaults.items():

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["Probed", "probe"]
+__all__ = ["ServerProbe", "probe"]
 
 SECONDS = 5.0
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama_cpp"}
@@ -34,11 +34,11 @@ TRIES, PAUSE = 4, 0.2
 AGAIN = {408, 429, 500, 502, 503, 504}
 
 
-class Probed(NamedTuple):
+class ServerProbe(NamedTuple):
     """A server that answered.
 
     Attributes:
-        server: a name in `dialects.servers.SERVERS`.
+        server: a name in `config.servers.SERVERS`.
         version: as the server tells it; "" where it does not.
         facts: "models", names that requests may use; "context", the greatest number of tokens of
             prompt and answer, or None; "defaults", our fields as the server sets them where a
@@ -50,7 +50,7 @@ class Probed(NamedTuple):
     facts: dict[str, Any]
 
 
-def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: float = SECONDS) -> Probed:
+def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: float = SECONDS) -> ServerProbe:
     """Ask a server what it is.
 
     Args:
@@ -80,33 +80,33 @@ def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: f
     }
     named = next((OWNERS[owner] for owner in owners if owner in OWNERS), None)
     if named == "vllm":
-        return Probed(named, _text(ask("/version"), "version"), facts)
+        return ServerProbe(named, _text(ask("/version"), "version"), facts)
     if named == "sglang":
-        return Probed(named, _text(ask("/server_info") or ask("/get_server_info"), "version"), facts)
+        return ServerProbe(named, _text(ask("/server_info") or ask("/get_server_info"), "version"), facts)
     props = ask("/props")
     if named == "llama_cpp" or "default_generation_settings" in props:
         return _llama_cpp(props, cards, facts)
     if version := _text(ask("/api/version"), "version"):
-        return Probed("ollama", version, facts)
+        return ServerProbe("ollama", version, facts)
     schema = ask("/openapi.json")
     if LLAMA_CPP_PYTHON in _text(_inner(schema, "info"), "title"):
         fields = _inner(schema, "components", "schemas", "CreateChatCompletionRequest", "properties")
         defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
         facts["defaults"] = _in_our_words("llama_cpp_python", defaults)
-        return Probed("llama_cpp_python", _text(_inner(schema, "info"), "version"), facts)
+        return ServerProbe("llama_cpp_python", _text(_inner(schema, "info"), "version"), facts)
     if set(_inner(schema, "paths")) >= TRANSFORMERS_SERVE:
         # Its list is of the hub's cache, not of the folder it was started with.
         facts["models"] = _pinned(ask) or facts["models"]
-        return Probed("transformers_serve", "", facts)
-    return Probed("compatible", "", facts)
+        return ServerProbe("transformers_serve", "", facts)
+    return ServerProbe("compatible", "", facts)
 
 
-def _llama_cpp(props: dict[str, Any], cards: list[dict[str, Any]], facts: dict[str, Any]) -> Probed:
+def _llama_cpp(props: dict[str, Any], cards: list[dict[str, Any]], facts: dict[str, Any]) -> ServerProbe:
     settings = _inner(props, "default_generation_settings")
     meta = _inner(cards[0], "meta") if cards else {}
     facts["context"] = settings.get("n_ctx") or meta.get("n_ctx")
     facts["defaults"] = _in_our_words("llama_cpp", _inner(settings, "params") or settings)
-    return Probed("llama_cpp", _text(props, "build_info"), facts)
+    return ServerProbe("llama_cpp", _text(props, "build_info"), facts)
 
 
 def _in_our_words(server: str, told: Mapping[str, Any]) -> dict[str, Any]:

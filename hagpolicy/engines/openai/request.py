@@ -12,46 +12,46 @@ from hagpolicy.config.servers import Said, request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text
 from hagpolicy.engines.openai.client import Client
-from hagpolicy.engines.openai.concurrency import ConcurrencySeeker
-from hagpolicy.engines.openai.response import Answer, read_answers
-from hagpolicy.engines.openai.retry import Backoff, Patience, Trouble
+from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
+from hagpolicy.engines.openai.response import Choice, read_choices
+from hagpolicy.engines.openai.retry import Backoff, RequestFailed, RetryPolicy
 from hagpolicy.engines.openai.stream import Slots
 from hagpolicy.errors import EngineError
 
-__all__ = ["Asking"]
+__all__ = ["CellRequester"]
 
 logger = logging.getLogger(__name__)
 # After so many requests given up without one answer in between, the server is.
-LOST_IN_A_ROW = 20
+FAILURES_IN_A_ROW = 20
 
 
-class Asking:
+class CellRequester:
     """Fills cells through requests to one model of one server; its coroutines run in one event loop.
 
     Attributes:
-        seeker: finds how many requests to have in flight.
+        limiter: finds how many requests to have in flight.
 
     Args:
         client: towards the server.
         model: the server's name of the model.
-        server: what it runs, a name in `dialects.servers.SERVERS`.
+        server: what it runs, a name in `config.servers.SERVERS`.
         chat: chat completions, else plain ones.
         highest: most requests in flight.
-        patience: how long a request is tried.
+        retry_policy: how long a request is tried.
     """
 
     def __init__(
-        self, client: Client, model: str, *, server: str, chat: bool, highest: int, patience: Patience
+        self, client: Client, model: str, *, server: str, chat: bool, highest: int, retry_policy: RetryPolicy
     ) -> None:
         self.model, self.server, self.chat = model, server, chat
-        self.seeker = ConcurrencySeeker(highest)
-        self.slots = Slots(self.seeker)
+        self.limiter = ConcurrencyLimiter(highest)
+        self.slots = Slots(self.limiter)
         self._client = client
-        self._backoff = Backoff(patience)
-        self._answered = -1.0  # when the last answer came, by the loop's clock
-        self._lost = 0  # requests given up since
+        self._backoff = Backoff(retry_policy)
+        self._last_answer = -1.0  # when the last answer came, by the loop's clock
+        self._failed_since = 0  # requests given up since
 
-    async def cells(self, requests: Sequence[Request], begun: Callable[[int], None]) -> list[Completion]:
+    async def fill(self, requests: Sequence[Request], begun: Callable[[int], None]) -> list[Completion]:
         """One request to the server for one cell, or for several that differ by their sample only.
 
         Args:
@@ -71,18 +71,19 @@ class Asking:
             # A server may draw fewer answers than asked for: the others are asked for again.
             while wanted := len(requests) - len(done):
                 try:
-                    answers, seconds = await self._tried(self._arguments(first, said, wanted), wanted, first, since)
-                except Trouble as trouble:
-                    if trouble.kind == "fatal":
+                    arguments = self._build_arguments(first, said, wanted)
+                    choices, seconds = await self._request_with_retries(arguments, wanted, first, since)
+                except RequestFailed as failure:
+                    if failure.kind == "fatal":
                         where = f"the server at {self._client.base_url} was given up"
-                        raise EngineError(f"openai:{self.model}: {trouble.reason}; {where}") from None
-                    done += [Completion("", finish="error", error=trouble.reason)] * wanted
+                        raise EngineError(f"openai:{self.model}: {failure.reason}; {where}") from None
+                    done += [Completion("", finish="error", error=failure.reason)] * wanted
                 else:
-                    done += [_completion(answer, said, seconds / len(answers)) for answer in answers]
+                    done += [_make_completion(choice, said, seconds / len(choices)) for choice in choices]
                     since = asyncio.get_running_loop().time()
         return done
 
-    def _arguments(self, request: Request, said: Said, count: int) -> dict[str, Any]:
+    def _build_arguments(self, request: Request, said: Said, count: int) -> dict[str, Any]:
         prompt = apply_hint(request.prompt.content, request.config.hint)
         arguments: dict[str, Any] = {"model": self.model, **said.body}
         if not self.chat:
@@ -94,61 +95,61 @@ class Asking:
             arguments["n"] = count
         return {**arguments, "extra_body": said.extra_body} if said.extra_body else arguments
 
-    async def _tried(
+    async def _request_with_retries(
         self, arguments: dict[str, Any], wanted: int, request: Request, since: float
-    ) -> tuple[list[Answer], float]:
-        """Answers, 1 to `wanted`, and the seconds that are their share, after as many attempts as patience allows.
+    ) -> tuple[list[Choice], float]:
+        """Choices, 1 to `wanted`, and the seconds that are their share, after as many attempts as the policy allows.
 
         Raises:
-            Trouble: "cell" for a request that is given up, "fatal" for the server.
+            RequestFailed: "cell" for a request that is given up, "fatal" for the server.
         """
         now = asyncio.get_running_loop().time
         begun, attempt = since, 0
         while True:
             attempt += 1
-            ticket, sent, beside = self.seeker.sent(), now(), self.seeker.in_flight
+            ticket, sent, beside = self.limiter.start_attempt(), now(), self.limiter.in_flight
             since = begun if attempt == 1 else sent
             try:
-                body = await self._client.ask(chat=self.chat, **arguments)
-                answers = read_answers(body, wanted, request.max_tokens)
-            except Trouble as found:
-                trouble = found
+                body = await self._client.complete(chat=self.chat, **arguments)
+                choices = read_choices(body, wanted, request.max_tokens)
+            except RequestFailed as found:
+                failure = found
             else:
-                self._answered, self._lost = now(), 0
-                work = sum(answer.tokens or 1 + len(answer.text) // 4 for answer in answers)
-                self.seeker.answered(ticket, now() - since, work)
-                return answers, 2.0 * (now() - sent) / (beside + self.seeker.in_flight)
-            wait = self._backoff.wait(attempt, trouble, now() - begun)
-            if trouble.kind in ("refused", "slow"):
-                self.seeker.refused(ticket, now() - since + (wait or 0.0))
+                self._last_answer, self._failed_since = now(), 0
+                work = sum(choice.tokens or 1 + len(choice.text) // 4 for choice in choices)
+                self.limiter.record_success(ticket, now() - since, work)
+                return choices, 2.0 * (now() - sent) / (beside + self.limiter.in_flight)
+            wait = self._backoff.choose_delay(attempt, failure, now() - begun)
+            if failure.kind in ("refused", "slow"):
+                self.limiter.record_refusal(ticket, now() - since + (wait or 0.0))
             if wait is None:
-                raise await self._last(trouble, attempt, begun)
-            logger.debug("openai:%s: attempt %d failed, again in %.1f s: %s", self.model, attempt, wait, trouble.reason)
+                raise await self._conclude(failure, attempt, begun)
+            logger.debug("openai:%s: attempt %d failed, again in %.1f s: %s", self.model, attempt, wait, failure.reason)
             # The slot is kept: while some are told to wait, fewer are sent.
             await asyncio.sleep(wait)
 
-    async def _last(self, trouble: Trouble, attempts: int, begun: float) -> Trouble:
+    async def _conclude(self, failure: RequestFailed, attempts: int, begun: float) -> RequestFailed:
         """What the end of all attempts means: a request that never works, or a server that is gone.
 
         It is gone where no request at all was answered since this one was begun, and it could not be
         reached, turned everyone away, does not answer a simple question either, or lost many in a row.
         """
-        if trouble.kind in ("cell", "fatal"):
-            return trouble
-        reason = trouble.reason + (f" ({attempts} attempts)" if attempts > 1 else "")
-        reason += f"; it asks to wait {trouble.wait:.0f} s" if trouble.wait > self._backoff.patience.longest else ""
-        self._lost += 1
-        if self._answered >= begun:
-            return Trouble("cell", reason)
-        gone = trouble.kind in ("refused", "unreachable") or self._lost >= LOST_IN_A_ROW
-        return Trouble("fatal" if gone or not await self._client.alive() else "cell", reason)
+        if failure.kind in ("cell", "fatal"):
+            return failure
+        reason = failure.reason + (f" ({attempts} attempts)" if attempts > 1 else "")
+        reason += f"; it asks to wait {failure.wait:.0f} s" if failure.wait > self._backoff.policy.max_delay else ""
+        self._failed_since += 1
+        if self._last_answer >= begun:
+            return RequestFailed("cell", reason)
+        gone = failure.kind in ("refused", "unreachable") or self._failed_since >= FAILURES_IN_A_ROW
+        return RequestFailed("fatal" if gone or not await self._client.is_alive() else "cell", reason)
 
 
-def _completion(answer: Answer, said: Said, seconds: float) -> Completion:
-    """An answer as a completion, with what of the configuration was not honoured as sent."""
+def _make_completion(choice: Choice, said: Said, seconds: float) -> Completion:
+    """A choice as a completion, with what of the configuration was not honoured as sent."""
     receipt = said.receipt
     unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
     return Completion(
-        answer.text, answer.tokens, answer.prompt_tokens, seconds, answer.finish, answer.error,
-        {**receipt.notes, **unlike, **answer.notes},
+        choice.text, choice.tokens, choice.prompt_tokens, seconds, choice.finish, choice.error,
+        {**receipt.notes, **unlike, **choice.notes},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reading the body of an answer of /v1/chat/completions or /v1/completions.
+"""Reading the body of a response of /v1/chat/completions or /v1/completions.
 
 The JSON is read here and not through the client's models, which let half an answer pass: what is
 missing or of another type must be seen, because it is tried again.
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hagpolicy.engines.openai.retry import Trouble
+from hagpolicy.engines.openai.retry import RequestFailed
 
-__all__ = ["Answer", "read_answers", "read_error", "read_models"]
+__all__ = ["Choice", "read_choices", "read_error", "read_models"]
 
 LENGTH = {"length", "max_tokens", "max_new_tokens"}
 FILTERED = {"content_filter", "safety"}
@@ -21,8 +21,8 @@ BROKEN = {"abort", "error", "cancelled"}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One text that came back.
+class Choice:
+    """One choice of a response: a text that came back.
 
     Attributes:
         text: without reasoning.
@@ -41,7 +41,7 @@ class Answer:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def read_answers(data: bytes, count: int, limit: int) -> list[Answer]:
+def read_choices(data: bytes, count: int, limit: int) -> list[Choice]:
     """The answers in a body: at least one, and at most `count`.
 
     A usage that is missing gives 0 tokens and a note, because 0 is otherwise not a count that occurs.
@@ -54,25 +54,25 @@ def read_answers(data: bytes, count: int, limit: int) -> list[Answer]:
         limit: on new tokens.
 
     Raises:
-        Trouble: "faulty": the body is cut, no JSON, or holds something else, or no answer.
+        RequestFailed: "faulty": the body is cut, no JSON, or holds something else, or no answer.
     """
-    body = _loaded(data)
+    body = _load_object(data)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
-        raise Trouble("faulty", "the answer holds no choices")
+        raise RequestFailed("faulty", "the answer holds no choices")
     choices = sorted(choices, key=lambda one: one["index"] if isinstance(one.get("index"), int) else 0)
     said = body.get("usage")
     used: dict[str, Any] = said if isinstance(said, dict) else {}
-    prompt_tokens, tokens = _whole(used.get("prompt_tokens")), _whole(used.get("completion_tokens"))
-    texts = [_text(choice) for choice in choices]
+    prompt_tokens, tokens = _read_count(used.get("prompt_tokens")), _read_count(used.get("completion_tokens"))
+    texts = [_read_text(choice) for choice in choices]
     notes: dict[str, Any] = {}
     if tokens is None:
         notes["tokens"] = "not counted by the server"
     elif len(choices) > 1:
         notes["tokens"] = f"share of {tokens} of {len(choices)} answers, by length"
-    shares = _shared(tokens or 0, [max(len(text), 1) for text, _ in texts])
+    shares = _share_out(tokens or 0, [max(len(text), 1) for text, _ in texts])
     return [
-        _answer(choice, text, share, prompt_tokens or 0, limit, {**notes, **more})
+        _read_choice(choice, text, share, prompt_tokens or 0, limit, {**notes, **more})
         for choice, (text, more), share in list(zip(choices, texts, shares, strict=True))[:count]
     ]
 
@@ -99,35 +99,35 @@ def read_models(data: bytes) -> list[str]:
     """Names in the body of an answer of /v1/models.
 
     Raises:
-        Trouble: "faulty": it holds something else.
+        RequestFailed: "faulty": it holds something else.
     """
-    models = _loaded(data).get("data")
+    models = _load_object(data).get("data")
     if not isinstance(models, list):
-        raise Trouble("faulty", "the list of models holds none")
+        raise RequestFailed("faulty", "the list of models holds none")
     return [str(one["id"]) for one in models if isinstance(one, dict) and "id" in one]
 
 
-def _loaded(data: bytes) -> dict[str, Any]:
+def _load_object(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):  # of Unicode, of JSON, of its depth
-        raise Trouble("faulty", f"the answer of {len(data)} bytes is cut or no JSON") from None
+        raise RequestFailed("faulty", f"the answer of {len(data)} bytes is cut or no JSON") from None
     if not isinstance(body, dict):
-        raise Trouble("faulty", "the answer is no JSON object")
+        raise RequestFailed("faulty", "the answer is no JSON object")
     if body.get("error"):
         # Some gateways report what their upstream said with a status of 200.
         message, _ = read_error(data)
-        raise Trouble("faulty", f"an error in place of an answer: {message[:200]}")
+        raise RequestFailed("faulty", f"an error in place of an answer: {message[:200]}")
     return body
 
 
-def _text(choice: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _read_text(choice: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The text of a choice, and notes."""
     message = choice.get("message")
     if message is None and isinstance(choice.get("text"), str):
         return choice["text"], {}
     if not isinstance(message, dict):
-        raise Trouble("faulty", "a choice without message and text")
+        raise RequestFailed("faulty", "a choice without message and text")
     notes: dict[str, Any] = {}
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
@@ -140,17 +140,17 @@ def _text(choice: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         parts: Sequence[Any] = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str))
     if content is not None and not isinstance(content, str):
-        raise Trouble("faulty", f"a message whose content is of the type {type(content).__name__}")
+        raise RequestFailed("faulty", f"a message whose content is of the type {type(content).__name__}")
     return content or "", notes  # None: the model ended at once, or the limit ended its reasoning
 
 
-def _answer(
+def _read_choice(
     choice: dict[str, Any], text: str, tokens: int, prompt_tokens: int, limit: int, notes: dict[str, Any]
-) -> Answer:
+) -> Choice:
     reason = choice.get("finish_reason")
     finish, error = "stop", None
     if reason in BROKEN:
-        raise Trouble("faulty", f"the server broke the answer off: {reason}")
+        raise RequestFailed("faulty", f"the server broke the answer off: {reason}")
     if reason in FILTERED:
         finish, error = "error", f"the server's filter removed the answer: {reason}"
     elif reason in ("tool_calls", "function_call") and not text:
@@ -159,10 +159,10 @@ def _answer(
         finish = "length"
     # Half of a character, which JSON can escape, would be "?" when stored: scorers are to see the same.
     whole = text.encode("utf-8", "replace").decode("utf-8")
-    return Answer(whole, tokens, prompt_tokens, finish, error, notes)
+    return Choice(whole, tokens, prompt_tokens, finish, error, notes)
 
 
-def _shared(total: int, weights: Sequence[int]) -> list[int]:
+def _share_out(total: int, weights: Sequence[int]) -> list[int]:
     """`total` in whole parts, in proportion to `weights`; the parts sum to it."""
     shares, before, through = [], 0, 0
     for weight in weights:
@@ -173,5 +173,5 @@ def _shared(total: int, weights: Sequence[int]) -> list[int]:
     return shares
 
 
-def _whole(value: Any) -> int | None:
+def _read_count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

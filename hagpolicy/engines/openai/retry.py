@@ -18,12 +18,12 @@ from typing import Literal
 
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["Backoff", "Patience", "Trouble", "of_status", "retry_after"]
+__all__ = ["Backoff", "RequestFailed", "RetryPolicy", "classify_status", "read_retry_after"]
 
 Kind = Literal["refused", "slow", "faulty", "unreachable", "cell", "fatal"]
 
 # 408 timeout, 409 lock conflict, 425 too early; 5xx but 501 and 505, which no second try changes.
-AGAIN = {408, 409, 425}
+RETRIED = {408, 409, 425}
 REFUSED = {429, 503, 529}
 FATAL = {401, 402, 404, 405, 407, 501, 505}
 # Of a 429 these are no wave that passes: the account is empty.
@@ -31,7 +31,7 @@ EMPTY = {"insufficient_quota", "billing_hard_limit_reached"}
 SHOWN = 300
 
 
-class Trouble(Exception):
+class RequestFailed(Exception):
     """A request that was not answered as it should be.
 
     Attributes:
@@ -47,54 +47,58 @@ class Trouble(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a request is tried.
+class RetryPolicy:
+    """How often and how long a request is tried.
 
     Attributes:
-        attempts: at most so many, at least 1.
-        first: cap of the wait before the second attempt, in seconds; doubled each time.
-        longest: highest cap of a wait, in seconds; a server may ask for more.
-        total: no attempt begins later than this after the first, in seconds.
+        max_attempts: at least 1.
+        initial_delay: cap of the wait before the second attempt, in seconds; doubled each time.
+        max_delay: highest cap of a wait, in seconds; a server may ask for more.
+        max_elapsed: no attempt begins later than this after the first, in seconds.
     """
 
-    attempts: int = 8
-    first: float = 0.5
-    longest: float = 30.0
-    total: float = 600.0
+    max_attempts: int = 8
+    initial_delay: float = 0.5
+    max_delay: float = 30.0
+    max_elapsed: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or not 0.0 <= self.first <= self.longest or not 0.0 <= self.total < math.inf:
-            raise InvalidInput("patience", "attempts of at least 1 and finite seconds of at least 0", self)
+        if (
+            self.max_attempts < 1
+            or not 0.0 <= self.initial_delay <= self.max_delay
+            or not 0.0 <= self.max_elapsed < math.inf
+        ):
+            raise InvalidInput("retry_policy", "attempts of at least 1 and finite seconds of at least 0", self)
 
 
 class Backoff:
     """Waits between the attempts of requests.
 
     Args:
-        patience: how long a request is tried.
+        retry_policy: how long a request is tried.
         seed: of the jitter, which is no part of any result; None: from the system's entropy, so that
             several processes do not wait in step.
     """
 
-    def __init__(self, patience: Patience, seed: int | None = None) -> None:
-        self.patience = patience
+    def __init__(self, retry_policy: RetryPolicy, seed: int | None = None) -> None:
+        self.policy = retry_policy
         self._random = random.Random(seed)
 
-    def wait(self, attempt: int, trouble: Trouble, elapsed: float) -> float | None:
+    def choose_delay(self, attempt: int, failure: RequestFailed, elapsed: float) -> float | None:
         """Seconds to wait after a failed attempt, at least what the server asked for; None: give up.
 
         Args:
             attempt: number of the attempt that failed, from 1.
-            trouble: how it failed.
+            failure: how it failed.
             elapsed: seconds since the first attempt began.
         """
-        cap = min(self.patience.longest, self.patience.first * 2.0 ** min(attempt - 1, 60))
-        wait = trouble.wait + self._random.uniform(0.0, cap)
-        last = attempt >= self.patience.attempts or elapsed + wait > self.patience.total
-        return None if last or trouble.kind in ("cell", "fatal") else wait
+        cap = min(self.policy.max_delay, self.policy.initial_delay * 2.0 ** min(attempt - 1, 60))
+        wait = failure.wait + self._random.uniform(0.0, cap)
+        last = attempt >= self.policy.max_attempts or elapsed + wait > self.policy.max_elapsed
+        return None if last or failure.kind in ("cell", "fatal") else wait
 
 
-def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
+def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
     """Seconds that a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as HTTP date
     (RFC 9110, 10.2.3); 0 where it does not ask, or not in a way that can be read.
 
@@ -119,7 +123,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
     return 0.0
 
 
-def of_status(status: int, message: str, code: str, headers: Mapping[str, str], *, proven: bool) -> Trouble:
+def classify_status(status: int, message: str, code: str, headers: Mapping[str, str], *, proven: bool) -> RequestFailed:
     """The meaning of an HTTP status.
 
     Args:
@@ -132,10 +136,10 @@ def of_status(status: int, message: str, code: str, headers: Mapping[str, str], 
     reason = f"HTTP {status}" + (f": {message[:SHOWN]}" if message else "")
     reason += " (is the address the root of the API, and the model one that it serves?)" if status == 404 else ""
     if status in FATAL or code in EMPTY or (status == 403 and not proven):
-        return Trouble("fatal", reason)
+        return RequestFailed("fatal", reason)
     # Not a standard, but OpenAI's own word on whether to come back.
     wanted = headers.get("x-should-retry")
-    again = wanted == "true" or (wanted != "false" and (status in AGAIN or status in REFUSED or status >= 500))
+    again = wanted == "true" or (wanted != "false" and (status in RETRIED or status in REFUSED or status >= 500))
     if not again:
-        return Trouble("cell", reason)
-    return Trouble("refused" if status in REFUSED else "faulty", reason, retry_after(headers))
+        return RequestFailed("cell", reason)
+    return RequestFailed("refused" if status in REFUSED else "faulty", reason, read_retry_after(headers))

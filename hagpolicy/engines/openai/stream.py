@@ -11,17 +11,17 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.engines.openai.concurrency import ConcurrencySeeker
+from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
 from hagpolicy.errors import EngineError
 
-__all__ = ["LoopThread", "Slots", "flow"]
+__all__ = ["EventLoopThread", "Slots", "stream_units"]
 
 T = TypeVar("T")
 END_SECONDS = 10.0
-Finished = tuple[int, "list[Completion] | Exception"]
+UnitOutcome = tuple[int, "list[Completion] | Exception"]
 
 
-class LoopThread:
+class EventLoopThread:
     """An event loop in a thread of its own, started with the first coroutine given to it."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class LoopThread:
             loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        ending = asyncio.run_coroutine_threadsafe(_ended(last), loop)
+        ending = asyncio.run_coroutine_threadsafe(_shut_down(last), loop)
         if self.inside:
             ending.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
             return
@@ -81,7 +81,7 @@ class LoopThread:
         loop.close()
 
 
-async def _ended(last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+async def _shut_down(last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -91,17 +91,17 @@ async def _ended(last: Callable[[], Coroutine[Any, Any, Any]]) -> None:
 
 
 class Slots:
-    """As many requests at a time as the seeker allows, first come, first served; used inside the loop."""
+    """As many requests at a time as the limiter allows, first come, first served; used inside the loop."""
 
-    def __init__(self, seeker: ConcurrencySeeker) -> None:
-        self.seeker = seeker
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self.limiter = limiter
         self._waiting: deque[asyncio.Future[float]] = deque()
 
     async def __aenter__(self) -> float:
         """Wait for a slot; by the loop's clock, since when it is taken (the task may be woken later)."""
         loop = asyncio.get_running_loop()
-        if not self._waiting and self.seeker.in_flight < self.seeker.limit:
-            self.seeker.enter()
+        if not self._waiting and self.limiter.in_flight < self.limiter.limit:
+            self.limiter.acquire()
             return loop.time()
         place: asyncio.Future[float] = loop.create_future()
         self._waiting.append(place)
@@ -109,21 +109,21 @@ class Slots:
             return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self._left()  # it was handed over just as its receiver was cancelled
+                self._release()  # it was handed over just as its receiver was cancelled
             elif place in self._waiting:
                 self._waiting.remove(place)  # else those who come next would queue behind nobody
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._left()
+        self._release()
 
-    def _left(self) -> None:
-        self.seeker.leave()
+    def _release(self) -> None:
+        self.limiter.release()
         # Handed over at once, so that slots do not stand empty until the next task is woken.
-        while self._waiting and self.seeker.in_flight < self.seeker.limit:
+        while self._waiting and self.limiter.in_flight < self.limiter.limit:
             place = self._waiting.popleft()
             if not place.done():
-                self.seeker.enter()
+                self.limiter.acquire()
                 place.set_result(place.get_loop().time())
 
 
@@ -133,30 +133,30 @@ class _Backlog:
     def __init__(self, limit: Callable[[], int], wake: Callable[[], None]) -> None:
         self._limit, self._wake = limit, wake
         self.drawn = self.begun = 0
-        self._asked = False
+        self._woken = False
 
-    def low(self) -> bool:
+    def is_low(self) -> bool:
         """Whether more should be drawn: fewer cells wait than twice as many as are in flight."""
-        self._asked = False
-        return self._is_low()
+        self._woken = False
+        return self._needs_more()
 
-    def begin(self, cells: int) -> None:
+    def record_begun(self, cells: int) -> None:
         """So many cells have begun; wakes the consumer where it should draw more."""
         self.begun += cells
-        if self._is_low() and not self._asked:
-            self._asked = True
+        if self._needs_more() and not self._woken:
+            self._woken = True
             self._wake()
 
-    def _is_low(self) -> bool:
+    def _needs_more(self) -> bool:
         return self.drawn - self.begun < 2 * self._limit()
 
 
-def flow(
-    thread: LoopThread,
+def stream_units(
+    thread: EventLoopThread,
     units: Iterable[Sequence[Request]],
     work: Callable[[list[Request], Callable[[int], None]], Coroutine[Any, Any, list[Completion]]],
     limit: Callable[[], int],
-) -> Generator[Finished, None, None]:
+) -> Generator[UnitOutcome, None, None]:
     """Run units through `work`, several at a time; see `Engine.stream`.
 
     Units are drawn in the caller's thread, and only as many as keep the server busy. Closing the
@@ -168,17 +168,17 @@ def flow(
         work: fills one unit; calls its second argument with the number of cells that have begun.
         limit: how many requests may be in flight now.
     """
-    finished: SimpleQueue[Finished | None] = SimpleQueue()
+    finished: SimpleQueue[UnitOutcome | None] = SimpleQueue()
     backlog = _Backlog(limit, lambda: finished.put(None))
     running: dict[int, Future[None]] = {}
 
-    async def one(number: int, unit: list[Request]) -> None:
+    async def run_unit(number: int, unit: list[Request]) -> None:
         left = len(unit)
 
         def begin(cells: int) -> None:
             nonlocal left
             left -= cells
-            backlog.begin(cells)
+            backlog.record_begun(cells)
 
         outcome: list[Completion] | Exception = EngineError("the engine was closed")
         try:
@@ -187,29 +187,29 @@ def flow(
             outcome = error
         finally:
             # Of a unit that failed as a whole, some cells never began; none of them waits any more.
-            backlog.begin(left)
+            backlog.record_begun(left)
             finished.put((number, outcome))
 
     source = enumerate(units)
     more = True
     try:
         while more or running:
-            while more and (backlog.low() or not running):
+            while more and (backlog.is_low() or not running):
                 number, unit = next(source, (0, None))
                 if unit is None:
                     more = False
                     break
                 cells = list(unit)
                 backlog.drawn += len(cells)
-                running[number] = thread.submit(one(number, cells))
+                running[number] = thread.submit(run_unit(number, cells))
             if running and (done := finished.get()) is not None:
                 running.pop(done[0])
                 yield done
     finally:
-        _cancelled(thread, list(running.values()))
+        _cancel(thread, list(running.values()))
 
 
-def _cancelled(thread: LoopThread, futures: list[Future[None]]) -> None:
+def _cancel(thread: EventLoopThread, futures: list[Future[None]]) -> None:
     """Cancel what runs in the loop, and wait until it has let go of its connections."""
     for future in futures:
         future.cancel()

@@ -21,7 +21,7 @@ Spec = str | Callable[..., Engine]
 
 
 @dataclass(frozen=True)
-class Facts:
+class WorkerFacts:
     """What a worker says of itself once its engine is loaded.
 
     Attributes:
@@ -40,7 +40,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Answer:
+class UnitResult:
     """What a worker gives back for a unit.
 
     An exception comes as its type's name and its words: the exceptions of many clients cannot be
@@ -57,7 +57,7 @@ class Answer:
     failure: tuple[str, str] | None = None
 
 
-class EngineHolder:
+class EngineActor:
     """The actor: holds one engine, loaded with the first question.
 
     Args:
@@ -73,53 +73,53 @@ class EngineHolder:
         self._spec, self._options = spec, dict(options)
         self._engine: Engine | None = None
 
-    def about(self) -> Facts:
+    def describe(self) -> WorkerFacts:
         """Load the engine and describe it.
 
         Raises:
             HagError: as the engine raised it; any other exception as an EngineError.
         """
         try:
-            engine = self._loaded()
+            engine = self._load()
             fingerprint = dict(engine.fingerprint)
         except HagError:
             raise
         except Exception as error:  # loaders raise what they like, and not all of it can be pickled
             raise EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}") from None
         node = require("ray", "cluster", "sweeping on Ray").get_runtime_context().get_node_id()
-        return Facts(engine.name, engine.unit_cells, fingerprint, node, platform.node(), os.getpid())
+        return WorkerFacts(engine.name, engine.unit_cells, fingerprint, node, platform.node(), os.getpid())
 
-    def generate(self, unit: Sequence[Request]) -> Answer:
+    def generate(self, unit: Sequence[Request]) -> UnitResult:
         """The completions of a unit, or what the engine failed with."""
         begin = time.perf_counter()
         try:
-            completions = list(self._loaded().generate(unit))
+            completions = list(self._load().generate(unit))
         except Exception as error:  # the unit's failure, not the worker's
-            return Answer(time.perf_counter() - begin, [], (type(error).__name__, str(error)))
-        return Answer(time.perf_counter() - begin, completions)
+            return UnitResult(time.perf_counter() - begin, [], (type(error).__name__, str(error)))
+        return UnitResult(time.perf_counter() - begin, completions)
 
     def default_config(self) -> DecodingConfig:
         """See `Engine.default_config`."""
-        return self._loaded().default_config()
+        return self._load().default_config()
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`."""
-        return self._loaded().unsupported(config)
+        return self._load().unsupported(config)
 
     def scorer(self) -> Any:
         """The scorer that the engine brings, as simulated ones do; None where it has none."""
-        return getattr(self._loaded(), "scorer", None)
+        return getattr(self._load(), "scorer", None)
 
     def check(self) -> None:
         """See `Engine.check`."""
-        self._loaded().check()
+        self._load().check()
 
     def close(self) -> None:
         """See `Engine.close`."""
         if self._engine is not None:
             self._engine.close()
 
-    def _loaded(self) -> Engine:
+    def _load(self) -> Engine:
         if self._engine is None:
             made = self._spec(**self._options) if callable(self._spec) else load_engine(self._spec, **self._options)
             if not isinstance(made, Engine):

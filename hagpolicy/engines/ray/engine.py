@@ -13,9 +13,9 @@ from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.ray.actor import Facts, Spec
-from hagpolicy.engines.ray.run import Outcome, Run
-from hagpolicy.engines.ray.workers import WAIT_SECONDS, Crew, reason
+from hagpolicy.engines.ray.actor import Spec, WorkerFacts
+from hagpolicy.engines.ray.run import Dispatcher, UnitOutcome
+from hagpolicy.engines.ray.workers import WAIT_SECONDS, WorkerPool, shorten_error
 from hagpolicy.errors import EngineError, HagError, InvalidInput
 
 __all__ = ["RayEngine"]
@@ -81,16 +81,16 @@ class RayEngine(Engine):
         if not num_gpus and not num_cpus:
             raise InvalidInput("num_cpus", "above 0 where num_gpus is 0", num_cpus)
         self._ray: Any = require("ray", "cluster", "sweeping on Ray")
-        self._ours = not self._ray.is_initialized()
-        if self._ours:
+        self._connected_here = not self._ray.is_initialized()
+        if self._connected_here:
             _connect(self._ray, address)
-        self._crew = Crew(spec, options, workers, num_cpus, num_gpus)
+        self._pool = WorkerPool(spec, options, workers, num_cpus, num_gpus)
         try:
-            about = self._first()
+            facts = self._wait_for_first()
         except BaseException:
             self.close()
             raise
-        self.name, self.unit_cells, self._fingerprint = about.name, about.unit_cells, about.fingerprint
+        self.name, self.unit_cells, self._fingerprint = facts.name, facts.unit_cells, facts.fingerprint
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -100,21 +100,21 @@ class RayEngine(Engine):
     @cached_property
     def scorer(self) -> Any:
         """The scorer that the engine brings, as simulated ones do; None where it has none."""
-        return self._ask("scorer")
+        return self._call("scorer")
 
     def default_config(self) -> DecodingConfig:
         """A worker's; see `Engine.default_config`."""
-        config: DecodingConfig = self._ask("default_config")
+        config: DecodingConfig = self._call("default_config")
         return config
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """A worker's; see `Engine.unsupported`."""
-        fields: list[str] = self._ask("unsupported", config)
+        fields: list[str] = self._call("unsupported", config)
         return fields
 
     def check(self) -> None:
         """A worker's; see `Engine.check`."""
-        self._ask("check")
+        self._call("check")
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate one unit on some worker; see `Engine.generate`."""
@@ -123,7 +123,7 @@ class RayEngine(Engine):
             raise outcome
         return outcome
 
-    def stream(self, units: Iterable[Sequence[Request]]) -> Iterator[Outcome]:
+    def stream(self, units: Iterable[Sequence[Request]]) -> Iterator[UnitOutcome]:
         """Generate units on all workers; see `Engine.stream`.
 
         Units are drawn as workers have room: one or two each. Closing the iterator kills the workers
@@ -132,52 +132,52 @@ class RayEngine(Engine):
         Raises:
             EngineError: no worker is left and none can be started.
         """
-        crew, run = self._crew, Run(self._ray, self._crew, units)
-        done: list[Outcome] = []
+        pool, dispatcher = self._pool, Dispatcher(self._ray, self._pool, units)
+        done: list[UnitOutcome] = []
         try:
             while True:
-                crew.tend()
-                run.feed()
+                pool.maintain()
+                dispatcher.dispatch()
                 # What is done is handed on only after the workers have got more to do.
                 yield from done
-                if run.finished:
+                if dispatcher.finished:
                     return
-                done = run.collect()
+                done = dispatcher.collect()
         finally:
-            crew.stop([worker for worker in crew.ready if worker.jobs])
+            pool.stop([worker for worker in pool.ready if worker.jobs])
 
     def close(self) -> None:
         """Let the workers release their engines, and go; leave the cluster if this object joined it."""
         if not self._ray.is_initialized():
             return
-        refs = [worker.actor.close.remote() for worker in self._crew.ready]
+        refs = [worker.actor.close.remote() for worker in self._pool.ready]
         if refs:
             self._ray.wait(refs, num_returns=len(refs), timeout=CLOSE_SECONDS)
-        self._crew.stop([*self._crew.ready, *self._crew.starting])
-        if self._ours:
+        self._pool.stop([*self._pool.ready, *self._pool.starting])
+        if self._connected_here:
             self._ray.shutdown()
 
-    def _first(self) -> Facts:
-        """Facts of the first worker, once there is one."""
-        while not self._crew.ready:
-            self._crew.tend()
-            self._wait([worker.arrival for worker in self._crew.starting])
-        facts = self._crew.ready[0].facts
+    def _wait_for_first(self) -> WorkerFacts:
+        """What the first worker says of itself, once there is one."""
+        while not self._pool.ready:
+            self._pool.maintain()
+            self._wait([worker.loading for worker in self._pool.starting])
+        facts = self._pool.ready[0].facts
         assert facts is not None
         return facts
 
-    def _ask(self, question: str, *values: Any) -> Any:
+    def _call(self, question: str, *values: Any) -> Any:
         """What some worker's engine says."""
         while True:
-            self._first()
-            worker = self._crew.ready[0]
+            self._wait_for_first()
+            worker = self._pool.ready[0]
             try:
                 return self._ray.get(getattr(worker.actor, question).remote(*values))
             except self._ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, HagError) else EngineError(str(error.cause))) from None
             except self._ray.exceptions.RayError as error:
-                logger.warning("lost %s (%s)", worker, reason(error))
-                self._crew.lost(worker)
+                logger.warning("lost %s (%s)", worker, shorten_error(error))
+                self._pool.discard(worker)
 
     def _wait(self, refs: list[Any]) -> None:
         if refs:

@@ -1,4 +1,4 @@
-"""Cells, patience and names for the tests of the engine over HTTP."""
+"""Cells, a retry policy and names for the tests of the engine over HTTP."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 import pytest
 
 from hagpolicy import DecodingConfig, Prompt, Request
-from hagpolicy.engines.openai.retry import Patience
+from hagpolicy.engines.openai.retry import RetryPolicy
 
 pytest.importorskip("openai")
 KEY = "sk-proj-4f9aQ7zLmXw2"
 
 
-SHORT = Patience(attempts=3, first=0.02, longest=0.05, total=5.0)
+SHORT = RetryPolicy(max_attempts=3, initial_delay=0.02, max_delay=0.05, max_elapsed=5.0)
 
 
 WARM = DecodingConfig(temperature=0.7)

@@ -1,4 +1,4 @@
-"""A stub server in a process of its own, and engines that have little patience with it."""
+"""A stub server in a process of its own, and engines that give up on it soon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from hagpolicy.engines.openai.client import Client, Key
 from hagpolicy.engines.openai.engine import OpenAIEngine
-from hagpolicy.engines.openai.retry import Patience
+from hagpolicy.engines.openai.retry import RetryPolicy
 from tests.support.stub_server import StubProcess
 
 pytest.importorskip("openai")
@@ -30,13 +30,13 @@ def stub(server: StubProcess) -> StubProcess:
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes engines with little patience, and closes them."""
+    """Makes engines that give up soon, and closes them."""
     monkeypatch.setenv("HAG_TEST_KEY", KEY)
     made: list[OpenAIEngine] = []
 
-    def connect(url: str, timeout: float = 20.0, patience: Patience = SHORT, **options: Any) -> OpenAIEngine:
+    def connect(url: str, timeout: float = 20.0, retry_policy: RetryPolicy = SHORT, **options: Any) -> OpenAIEngine:
         client = Client(url, Key("HAG_TEST_KEY", needed=False), timeout=timeout, connections=64)
-        made.append(OpenAIEngine(client, "stub", patience=patience, **options))
+        made.append(OpenAIEngine(client, "stub", retry_policy=retry_policy, **options))
         return made[-1]
 
     yield connect

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hagpolicy.engines.openai.concurrency import ConcurrencySeeker, Ticket, ladder
+from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter, Ticket, list_slot_counts
 
 Curve = Callable[[int], float]
 
@@ -45,26 +45,26 @@ class Simulated:
         self.draw = random.Random(self.seed)
         self.wobble = 1.0
 
-    def run(self, seeker: ConcurrencySeeker, answers: int) -> float:
-        """Tokens per second over so many answers, with as many requests in flight as the seeker allows."""
+    def run(self, limiter: ConcurrencyLimiter, answers: int) -> float:
+        """Tokens per second over so many answers, with as many requests in flight as the limiter allows."""
         begun, tokens, done = self.now, 0.0, 0
         while done < answers:
-            while seeker.in_flight < seeker.limit:
-                self._send(seeker)
-            size = self._next(seeker)
+            while limiter.in_flight < limiter.limit:
+                self._send(limiter)
+            size = self._next(limiter)
             done, tokens = done + (size > 0.0), tokens + size
         return tokens / (self.now - begun)
 
-    def _send(self, seeker: ConcurrencySeeker) -> None:
-        seeker.enter()
+    def _send(self, limiter: ConcurrencyLimiter) -> None:
+        limiter.acquire()
         working = sum(not one.refused for one in self.flying)
         refused = working >= self.most or self.draw.random() < self.fails
         # A refused request waits a little before it comes back; it keeps its slot.
         size = 0.0 if refused else self.draw.uniform(20.0, 200.0)
         left = self.draw.uniform(0.2, 0.4) if refused else size
-        self.flying.append(_Attempt(seeker.sent(), self.now, size, left, refused))
+        self.flying.append(_Attempt(limiter.start_attempt(), self.now, size, left, refused))
 
-    def _next(self, seeker: ConcurrencySeeker) -> float:
+    def _next(self, limiter: ConcurrencyLimiter) -> float:
         """The next event: the tokens of an answer, 0 for a refusal."""
         working = sum(not one.refused for one in self.flying)
         speed = self.wobble * self.curve(working) / max(working, 1)
@@ -76,25 +76,25 @@ class Simulated:
         self.flying.remove(first)
         self.wobble = max(0.3, 1.0 + self.noise * self.draw.gauss(0.0, 1.0)) if self.noise else 1.0
         if first.refused:
-            seeker.refused(first.ticket, self.now - first.sent)
+            limiter.record_refusal(first.ticket, self.now - first.sent)
         else:
-            seeker.answered(first.ticket, self.now - first.sent, first.size)
-        seeker.leave()
+            limiter.record_success(first.ticket, self.now - first.sent, first.size)
+        limiter.release()
         return first.size
 
 
-class Fixed(ConcurrencySeeker):
+class Fixed(ConcurrencyLimiter):
     """Always the same number in flight: what the search is compared with."""
 
     def __init__(self, many: int) -> None:
         super().__init__(many)
         self._at = self._best = len(self._steps) - 1
 
-    def _judge(self) -> None:
-        self._new_round()
+    def _finish_round(self) -> None:
+        self._start_round()
 
     def _halve(self) -> None:
-        self._new_round()
+        self._start_round()
 
 
 CURVES: dict[str, Curve] = {
@@ -110,84 +110,84 @@ CURVES: dict[str, Curve] = {
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize("name", CURVES)
 def test_settles_at_nine_tenths_of_the_best_rate(name: str, noise: float) -> None:
-    best = max(Simulated(CURVES[name], noise, seed=1).run(Fixed(many), 600) for many in ladder(128))
+    best = max(Simulated(CURVES[name], noise, seed=1).run(Fixed(many), 600) for many in list_slot_counts(128))
     rates = []
     for seed in range(3):
-        server, seeker = Simulated(CURVES[name], noise, seed=seed), ConcurrencySeeker(128)
-        server.run(seeker, 1500)
-        rates.append(server.run(seeker, 1000))
+        server, limiter = Simulated(CURVES[name], noise, seed=seed), ConcurrencyLimiter(128)
+        server.run(limiter, 1500)
+        rates.append(server.run(limiter, 1000))
     assert sum(rates) / len(rates) >= 0.9 * best
 
 
 def test_starts_low_and_stays_within_its_bounds() -> None:
-    assert ConcurrencySeeker(256).limit == 2
-    assert ConcurrencySeeker(1).limit == 1
-    assert (ladder(1), ladder(2), ladder(10)) == ((1,), (1, 2), (1, 2, 3, 4, 6, 8, 10))
+    assert ConcurrencyLimiter(256).limit == 2
+    assert ConcurrencyLimiter(1).limit == 1
+    assert (list_slot_counts(1), list_slot_counts(2), list_slot_counts(10)) == ((1,), (1, 2), (1, 2, 3, 4, 6, 8, 10))
     for seed in range(20):
-        draw, seeker = random.Random(seed), ConcurrencySeeker(12)
+        draw, limiter = random.Random(seed), ConcurrencyLimiter(12)
         flying: list[Ticket] = []
         for _ in range(2000):
-            assert 1 <= seeker.limit <= 12
-            if seeker.in_flight < seeker.limit and draw.random() < 0.7:
-                seeker.enter()
-                flying.append(seeker.sent())
+            assert 1 <= limiter.limit <= 12
+            if limiter.in_flight < limiter.limit and draw.random() < 0.7:
+                limiter.acquire()
+                flying.append(limiter.start_attempt())
             elif flying:
                 ticket = flying.pop(draw.randrange(len(flying)))
                 if draw.random() < 0.2:
-                    seeker.refused(ticket, draw.random())
+                    limiter.record_refusal(ticket, draw.random())
                 else:
-                    seeker.answered(ticket, draw.random(), draw.random())
-                seeker.leave()
+                    limiter.record_success(ticket, draw.random(), draw.random())
+                limiter.release()
 
 
 def test_a_server_that_takes_only_so_many_is_not_pressed() -> None:
-    server, seeker = Simulated(CURVES["saturates at 48"], most=8), ConcurrencySeeker(128)
-    server.run(seeker, 500)
-    assert server.run(seeker, 1000) >= 0.9 * 80.0
-    assert seeker.settled <= 11
+    server, limiter = Simulated(CURVES["saturates at 48"], most=8), ConcurrencyLimiter(128)
+    server.run(limiter, 500)
+    assert server.run(limiter, 1000) >= 0.9 * 80.0
+    assert limiter.settled <= 11
 
 
 def test_chance_refusals_do_not_stop_the_climb() -> None:
-    server, seeker = Simulated(CURVES["saturates at 48"], fails=0.05), ConcurrencySeeker(128)
-    server.run(seeker, 1500)
-    assert server.run(seeker, 1500) >= 0.9 * 480.0
+    server, limiter = Simulated(CURVES["saturates at 48"], fails=0.05), ConcurrencyLimiter(128)
+    server.run(limiter, 1500)
+    assert server.run(limiter, 1500) >= 0.9 * 480.0
 
 
 def test_a_wave_of_refusals_halves_once_a_round_and_passes() -> None:
-    server, seeker = Simulated(CURVES["saturates at 48"]), ConcurrencySeeker(128)
-    server.run(seeker, 1500)
-    limit = seeker.limit
+    server, limiter = Simulated(CURVES["saturates at 48"]), ConcurrencyLimiter(128)
+    server.run(limiter, 1500)
+    limit = limiter.limit
     assert limit >= 33
     tickets = []
-    while seeker.in_flight < limit:
-        seeker.enter()
-        tickets.append(seeker.sent())
+    while limiter.in_flight < limit:
+        limiter.acquire()
+        tickets.append(limiter.start_attempt())
     for ticket in tickets:
-        seeker.refused(ticket, 0.1)
-        seeker.leave()
+        limiter.record_refusal(ticket, 0.1)
+        limiter.release()
     in_flight = [one.ticket for one in server.flying]
     for ticket in in_flight:  # sent before the halving: they may not halve it again
-        seeker.refused(ticket, 0.1)
-    assert limit / 3 <= seeker.limit <= limit / 2
-    server.run(seeker, 3000)
-    assert server.run(seeker, 1000) >= 0.9 * 480.0
+        limiter.record_refusal(ticket, 0.1)
+    assert limit / 3 <= limiter.limit <= limit / 2
+    server.run(limiter, 3000)
+    assert server.run(limiter, 1000) >= 0.9 * 480.0
 
 
 def test_follows_a_server_that_changes() -> None:
-    server, seeker = Simulated(CURVES["saturates at 8"]), ConcurrencySeeker(128)
-    server.run(seeker, 1000)
+    server, limiter = Simulated(CURVES["saturates at 8"]), ConcurrencyLimiter(128)
+    server.run(limiter, 1000)
     server.curve = CURVES["saturates at 48"]
-    server.run(seeker, 4000)
-    assert server.run(seeker, 1000) >= 0.9 * 480.0
+    server.run(limiter, 4000)
+    assert server.run(limiter, 1000) >= 0.9 * 480.0
     server.curve = CURVES["collapses beyond 8"]
-    server.run(seeker, 4000)
-    assert server.run(seeker, 1000) >= 0.9 * 80.0
+    server.run(limiter, 4000)
+    assert server.run(limiter, 1000) >= 0.9 * 80.0
 
 
 def test_a_load_that_does_not_fill_the_slots_teaches_nothing() -> None:
-    seeker = ConcurrencySeeker(64)
+    limiter = ConcurrencyLimiter(64)
     for _ in range(500):
-        seeker.enter()
-        seeker.answered(seeker.sent(), 1.0, 10.0)
-        seeker.leave()
-    assert seeker.limit == 2
+        limiter.acquire()
+        limiter.record_success(limiter.start_attempt(), 1.0, 10.0)
+        limiter.release()
+    assert limiter.limit == 2

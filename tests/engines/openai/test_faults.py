@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hagpolicy import Prompt, load_engine
-from hagpolicy.engines.openai.retry import Backoff, Patience, Trouble, retry_after
+from hagpolicy.engines.openai.retry import Backoff, RequestFailed, RetryPolicy, read_retry_after
 from hagpolicy.errors import EngineError
 from tests.support.stub_server import StubProcess
 
@@ -54,19 +54,19 @@ def test_the_server_says_when_to_come_back(stub, engines, header) -> None:
     ],
 )
 def test_waits_are_read_in_every_form(headers, seconds) -> None:
-    assert retry_after(headers, now=10.0) == seconds
+    assert read_retry_after(headers, now=10.0) == seconds
 
 
 def test_waits_are_jittered_in_full_double_and_end() -> None:
-    backoff = Backoff(Patience(attempts=6, first=1.0, longest=4.0, total=100.0), seed=0)
-    asked = Trouble("refused", "busy", 2.0)
+    backoff = Backoff(RetryPolicy(max_attempts=6, initial_delay=1.0, max_delay=4.0, max_elapsed=100.0), seed=0)
+    asked = RequestFailed("refused", "busy", 2.0)
     for attempt, cap in ((1, 1.0), (2, 2.0), (3, 4.0), (5, 4.0)):
-        waits = [backoff.wait(attempt, asked, 0.0) or 0.0 for _ in range(300)]
+        waits = [backoff.choose_delay(attempt, asked, 0.0) or 0.0 for _ in range(300)]
         assert 2.0 <= min(waits) < 2.0 + 0.05 * cap
         assert 2.0 + 0.95 * cap < max(waits) <= 2.0 + cap
-    assert backoff.wait(6, asked, 0.0) is None
-    assert backoff.wait(1, asked, 99.0) is None
-    assert backoff.wait(1, Trouble("cell", "wrong"), 0.0) is None
+    assert backoff.choose_delay(6, asked, 0.0) is None
+    assert backoff.choose_delay(1, asked, 99.0) is None
+    assert backoff.choose_delay(1, RequestFailed("cell", "wrong"), 0.0) is None
 
 
 def test_a_wait_beyond_all_patience_is_not_begun(stub, engines) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.engines.openai.client import is_official
-from hagpolicy.engines.openai.response import read_answers
+from hagpolicy.engines.openai.response import read_choices
 from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
 
 pytest.importorskip("openai")
@@ -82,7 +82,7 @@ def test_answers_in_all_their_forms(stub, engines) -> None:
 
 def test_half_a_character_of_an_answer_is_the_same_now_and_when_it_is_read_from_the_store() -> None:
     body = rb'{"choices": [{"message": {"content": "half \ud800, whole \ud83d\ude00"}, "finish_reason": "stop"}]}'
-    [answer] = read_answers(body, 1, 16)
+    [answer] = read_choices(body, 1, 16)
     assert answer.text == "half ?, whole \U0001f600"
 
 

@@ -59,7 +59,7 @@ def test_closing_a_stream_ends_what_is_in_flight(engines) -> None:
         stream = engine.stream([cell("quick")] if not at else [cell(f"[[hang]] {at}")] for at in range(50))
         next(stream)
         stream.close()
-        assert engine._asking.seeker.in_flight == 0
+        assert engine._requester.limiter.in_flight == 0
         until = time.monotonic() + 10
         while not all(note["gone"] for note in stub.record()[1:]) and time.monotonic() < until:
             time.sleep(0.01)

@@ -16,7 +16,7 @@ import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, SimulatedEngine, load_table, sweep
 from hagpolicy.data.completion import Request
-from hagpolicy.engines.ray import workers as ray_crew
+from hagpolicy.engines.ray import workers as ray_workers
 from hagpolicy.engines.ray.engine import RayEngine
 from hagpolicy.errors import EngineError, InvalidInput
 from tests.support.paths import ROOT
@@ -387,7 +387,7 @@ def test_a_process_that_had_joined_stays(cluster):
 
 @pytest.mark.servers
 def test_workers_that_wait_for_room_are_spoken_of(cluster, caplog, monkeypatch):
-    monkeypatch.setattr(ray_crew, "SAY_SECONDS", 1.0)
+    monkeypatch.setattr(ray_workers, "WARN_SECONDS", 1.0)
     ray.init(address=cluster.address, log_to_driver=False)
     guest = ray.remote(num_cpus=1)(SimulatedEngine).remote()
     ray.get(guest.close.remote())

@@ -20,7 +20,7 @@ from hagpolicy import Estimate, SweepTable, load_table
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import comparable
 from hagpolicy.analysis.estimates import N_FOLDS, choices_of, crossfit_sbs, fold_numbers, taken
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import Training
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
@@ -64,7 +64,9 @@ def study(table: SweepTable, learners: tuple[str, ...] = LEARNERS, seed: int = 0
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     encoder = get_encoder("static")
     features, unknown = encode(encoder, kept.prompts)
-    training = Training(encoder, features, unknown, framed(kept, get_objectives("reward")), kept.groups, folds, seed)
+    training = Training(
+        encoder, features, unknown, targets_of(kept, get_objectives("reward")), kept.groups, folds, seed
+    )
     with threadpool_limits(1):
         return [studied(name, training, kept.common_means, boot) for name in learners]
 

@@ -33,7 +33,7 @@ from hagpolicy._digest import digest_file
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import fold_numbers
-from hagpolicy.analysis.objectives import Frame, framed, get_objectives
+from hagpolicy.analysis.objectives import Targets, get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.fitting.baselines.self_report import SelfReport
@@ -99,7 +99,7 @@ def compared(
     Y, held = table.common_means, table.take(test)
     boot = GroupBootstrap(held.groups, seed=SEED)
     best = int(Y[train].mean(axis=0).argmax())
-    comparison = over(best, held, framed(held, get_objectives("reward")), 0, boot)
+    comparison = over(best, held, targets_of(held, get_objectives("reward")), 0, boot)
     sbs = np.full(int(test.sum()), best)
     default = np.full_like(sbs, table.default if table.default is not None else best)
     figures = worth("engine default", comparison, default) + worth("SBS", comparison, sbs)[:1]
@@ -132,10 +132,10 @@ def compared(
     return figures
 
 
-def over(best: int, held: hag.SweepTable, frame: Frame, point: int, boot: GroupBootstrap) -> Comparison:
+def over(best: int, held: hag.SweepTable, targets: Targets, point: int, boot: GroupBootstrap) -> Comparison:
     """The test half's comparison over the best config of the training half."""
     fixed = np.tile(np.arange(len(held.space)) == best, (len(held.prompts), 1)).astype(np.float64)
-    return compare(held, frame, point, boot, SEED, sbs=fixed)
+    return compare(held, targets, point, boot, SEED, sbs=fixed)
 
 
 def priced(
@@ -145,11 +145,11 @@ def priced(
     before its gate, which at each price ships it or does not."""
     objectives = get_objectives(f"price/token@{PRICES}")
     known, held = table.take(train), table.take(~train)
-    frame, policy = framed(held, objectives), hag.fit(known, objective=objectives)
+    targets, policy = targets_of(held, objectives), hag.fit(known, objective=objectives)
     figures = []
     for point, objective in enumerate(objectives):
-        best = int(framed(known, objectives).Y(point).mean(axis=0).argmax())
-        comparison = over(best, held, frame, point, boot)
+        best = int(targets_of(known, objectives).Y(point).mean(axis=0).argmax())
+        comparison = over(best, held, targets, point, boot)
         decisions = per_prompt(policy).decide_batch(held.prompts, price=objective.at)
         ships = policy.evaluations[point].candidate.shipped
         figures.append(figure(f"{objective.name}: policy ships", float(ships), unit="yes = 1"))

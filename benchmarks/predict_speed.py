@@ -27,7 +27,7 @@ from record import arguments, bootstrap, figure, record
 from tokenizers import Tokenizer
 
 from hagpolicy import DecodingSpace, Policy, SweepTable
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.prompts import as_prompts
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
 from hagpolicy.fitting.export import export_policy, points_of
@@ -72,12 +72,12 @@ def fitted_policy(name: str | Learner, texts: list[str]) -> Policy:
     chances = 0.4 + 0.3 * np.tanh(leaning)
     rewards = rng.random((*chances.shape, 4)) < chances[:, :, None]
     table = SweepTable.from_arrays(texts, space, rewards.astype(np.float64))
-    frame = framed(table, get_objectives("reward"))
-    fitted = {frame.names[0]: learner.fit(features, table.means, table.groups, 0)}
+    targets = targets_of(table, get_objectives("reward"))
+    fitted = {targets.names[0]: learner.fit(features, table.means, table.groups, 0)}
     novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
     nothing = Evaluation((), None, None, n_prompts=0, n_groups=0)
-    points = points_of(frame, (nothing,), (0.03,), (True,))
-    return export_policy(table, frame, encoder, learner, fitted, novelty, points, features)
+    points = points_of(targets, (nothing,), (0.03,), (True,))
+    return export_policy(table, targets, encoder, learner, fitted, novelty, points, features)
 
 
 def measure(policy: Policy, tokenizer: Tokenizer, texts: list[str], rounds: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from hagpolicy import SweepTable
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.fitting.crossfit import Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
 from hagpolicy.fitting.fit import MARGINS
@@ -36,22 +36,22 @@ SEED = 0
 def comparisons(table: SweepTable, training: Training) -> dict[str, Comparison]:
     """The comparison of mean reward under both references."""
     boot = GroupBootstrap(training.groups, seed=SEED)
-    choices = crossfit_sbs(training.frame.Y(0), training.folds)
+    choices = crossfit_sbs(training.targets.Y(0), training.folds)
     folded = np.eye(len(table.space))[choices]
     return {
-        "other folds": compare(table, training.frame, 0, boot, SEED, sbs=folded),
-        "every draw": compare(table, training.frame, 0, boot, SEED),
+        "other folds": compare(table, training.targets, 0, boot, SEED, sbs=folded),
+        "every draw": compare(table, training.targets, 0, boot, SEED),
     }
 
 
 def figures_of(table: SweepTable) -> list[Figure]:
     """Value of the reference, and gains over it, under both."""
-    frame, encoder = framed(table, get_objectives("reward")), get_encoder("static")
+    targets, encoder = targets_of(table, get_objectives("reward")), get_encoder("static")
     folds = fold_numbers(table.groups, N_FOLDS, SEED)
-    training = Training(encoder, *encode(encoder, table.prompts), frame, table.groups, folds, SEED)
+    training = Training(encoder, *encode(encoder, table.prompts), targets, table.groups, folds, SEED)
     assert table.default is not None
     default = np.full(len(table.prompts), table.default)
-    figures = [figure("engine's default", frame.Y(0)[:, table.default].mean(), unit="reward")]
+    figures = [figure("engine's default", targets.Y(0)[:, table.default].mean(), unit="reward")]
     for name, comparison in comparisons(table, training).items():
         contender = cross_fit(training, get_learner("blend"), MARGINS, [comparison.sbs])
         _, [candidate], _ = gate([contender], [comparison])

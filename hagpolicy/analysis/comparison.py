@@ -9,7 +9,7 @@ import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn, interval
 from hagpolicy.analysis.estimates import split_oracle, taken
-from hagpolicy.analysis.objectives.targets import Frame
+from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.results import Estimate, EvaluationRow
 
@@ -155,13 +155,13 @@ def _row(name: str, entry: ComparisonRow, gap: float) -> EvaluationRow:
 
 
 def compare(
-    table: SweepTable, frame: Frame, point: int, boot: GroupBootstrap, seed: int, *, sbs: np.ndarray | None = None
+    table: SweepTable, targets: Targets, point: int, boot: GroupBootstrap, seed: int, *, sbs: np.ndarray | None = None
 ) -> Comparison:
     """The comparison of one objective on the comparable prompts of a table.
 
     Args:
         table: every prompt has a value of every config.
-        frame: of the table.
+        targets: of the table.
         point: of the dial.
         boot: draws over groups.
         seed: of the splits.
@@ -170,21 +170,21 @@ def compare(
     """
     drawn = None
     if sbs is None:
-        drawn = Redrawn.of(frame.Y(point), boot)
+        drawn = Redrawn.of(targets.Y(point), boot)
         sbs = drawn.weights
-    objective = frame.objectives[point]
-    unit = objective.unit or ("token" if "token" in frame.cells.costs else "")
-    known = frame.cells.mean_cost(unit)
+    objective = targets.objectives[point]
+    unit = objective.unit or ("token" if "token" in targets.cells.costs else "")
+    known = targets.cells.mean_cost(unit)
     return Comparison(
-        frame.Y(point),
-        frame.cells.rewards,
-        frame.cells.frozen,
+        targets.Y(point),
+        targets.cells.rewards,
+        targets.cells.frozen,
         sbs,
         boot,
         table.default,
         seed,
         raced=table.common is not None,
-        halves=None if objective.name == "reward" else frame.halves(point),
+        halves=None if objective.name == "reward" else targets.halves(point),
         needs=objective.needs,
         splits=objective.splits,
         costs=known,

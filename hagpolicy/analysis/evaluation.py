@@ -13,7 +13,7 @@ from hagpolicy.analysis.checks import (
     table_warnings,
 )
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.policy import Policy
@@ -51,7 +51,7 @@ def evaluate(
     boot = GroupBootstrap(kept.groups, seed=seed)
     setting = policy.dial.setting(price, n)
     fixed = np.tile(np.arange(len(policy.space)) == setting.reference, (len(kept.prompts), 1)).astype(np.float64)
-    comparison = compare(kept, framed(kept, objectives), 0, boot, seed, sbs=fixed)
+    comparison = compare(kept, targets_of(kept, objectives), 0, boot, seed, sbs=fixed)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best = policy.task_best[point]

@@ -19,7 +19,7 @@ from hagpolicy.analysis.checks import (
 )
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
-from hagpolicy.analysis.objectives import ObjectiveSpec, framed, get_objectives
+from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
 from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import Sizing, detectable_gain, size_up
 from hagpolicy.config.config import DecodingConfig
@@ -154,17 +154,17 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     if len(objectives) > 1:
         raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
     kept = comparable(table, objectives)
-    frame = framed(kept, objectives)
+    targets = targets_of(kept, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
-    comparison = compare(kept, frame, 0, boot, seed)
+    comparison = compare(kept, targets, 0, boot, seed)
     Y, frozen = comparison.Y, comparison.frozen
     sbs_index = int(Y.mean(axis=0).argmax())
     split = comparison.split()
     sampled = None
     if (~frozen).sum() > 1:
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = compare(free, framed(free, objectives), 0, boot, seed).split()
+        sampled = compare(free, targets_of(free, objectives), 0, boot, seed).split()
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain

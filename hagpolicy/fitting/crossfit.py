@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hagpolicy.analysis.estimates import choices_of, taken
-from hagpolicy.analysis.objectives.targets import Frame
+from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
@@ -24,7 +24,7 @@ class Training:
         encoder: of the prompts.
         features: float32 (n_prompts, n_features), from the encoder's graph.
         unknown: float32 (n_prompts,), share of unknown tokens.
-        frame: what candidates are compared by and what learners learn from, which are the common samples and
+        targets: what candidates are compared by and what learners learn from, which are the common samples and
             those that were added where the choice was uncertain.
         groups: int64 (n_prompts,).
         folds: int64 (n_prompts,).
@@ -34,7 +34,7 @@ class Training:
     encoder: Encoder
     features: np.ndarray
     unknown: np.ndarray
-    frame: Frame
+    targets: Targets
     groups: np.ndarray
     folds: np.ndarray
     seed: int
@@ -51,18 +51,18 @@ class Training:
     def fitted(self, learner: Learner, rows: np.ndarray) -> dict[str, FittedLearner]:
         """The learner fitted on the prompts in `rows`, bool (n_prompts,), once for each head."""
         heads = {}
-        for name, judged, taught in zip(self.frame.names, self.frame.judged, self.frame.taught, strict=True):
-            targets, Y = taught[rows], judged[rows]
-            if not np.array_equal(targets, Y):
+        for name, common, full in zip(self.targets.names, self.targets.common, self.targets.full, strict=True):
+            shifted, Y = full[rows], common[rows]
+            if not np.array_equal(shifted, Y):
                 # Added samples went where the choice was uncertain, so what they say of a config's mean is
                 # skewed: they teach how prompts differ, the common samples say how good a config is.
-                targets = targets - targets.mean(axis=0) + Y.mean(axis=0)
-            heads[name] = learner.fit(self.features[rows], targets, self.groups[rows], self.seed)
+                shifted = shifted - shifted.mean(axis=0) + Y.mean(axis=0)
+            heads[name] = learner.fit(self.features[rows], shifted, self.groups[rows], self.seed)
         return heads
 
     def predicted(self, learner: Learner) -> np.ndarray:
         """float32 (n_heads, n_prompts, n_configs): every prompt by a learner that has not seen its fold."""
-        found = np.empty(self.frame.judged.shape, dtype=np.float32)
+        found = np.empty(self.targets.common.shape, dtype=np.float32)
         for train, test in self.parts():
             for number, head in enumerate(self.fitted(learner, train).values()):
                 found[number, test] = head.predict(self.features[test])
@@ -117,15 +117,15 @@ def cross_fit(
             predicted advantages over SBS.
         references: float64 (n_prompts, n_configs) a point: the weights of SBS, see `bootstrap.Redrawn`.
     """
-    frame = training.frame
+    targets = training.targets
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
     predicted = training.predicted(learner)
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
-    for point, (weights, reference) in enumerate(zip(frame.weights, references, strict=True)):
-        Y, values = frame.Y(point), weighted(weights, predicted)
+    for point, (weights, reference) in enumerate(zip(targets.weights, references, strict=True)):
+        Y, values = targets.Y(point), weighted(weights, predicted)
         best = int(Y.mean(axis=0).argmax())
-        scale = _spread(values, best) if frame.spread_margins else 1.0
+        scale = _spread(values, best) if targets.spread_margins else 1.0
         steps = [float(np.float32(margin * scale)) for margin in margins]
         over.append({})
         for sbs in np.flatnonzero(reference.any(axis=0)).tolist():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.objectives.targets import Frame
+from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty
@@ -22,7 +22,7 @@ from hagpolicy.results import Evaluation, candidate_sentence
 
 def export_policy(
     table: SweepTable,
-    frame: Frame,
+    targets: Targets,
     encoder: Encoder,
     learner: Learner,
     fitted: Mapping[str, FittedLearner],
@@ -34,7 +34,7 @@ def export_policy(
 
     Args:
         table: the comparable part of the sweep it was fitted on.
-        frame: its heads and the dial's weights.
+        targets: its heads and the dial's weights.
         encoder: of the prompts.
         learner: what was fitted.
         fitted: what it became, by head.
@@ -45,9 +45,9 @@ def export_policy(
     Raises:
         HagError: the graph does not equal the learner.
     """
-    objective = frame.objectives[0]
-    means = frame.judged.mean(axis=1)
-    dial = Dial(objective.dial, objective.unit, frame.names, frame.scales, means, points)
+    objective = targets.objectives[0]
+    means = targets.common.mean(axis=1)
+    dial = Dial(objective.dial, objective.unit, targets.names, targets.scales, means, points)
     first, departs = dial.setting(), any(point.ships for point in points)
     # A constant policy has no use for novelty, and must not pay for it.
     newness = novelty if departs else None
@@ -59,7 +59,7 @@ def export_policy(
         "space": table.space.to_json(),
         "default": table.default,
         "dial": dial.to_json(),
-        "task_best": [_task_best(table, frame.Y(number)) for number in range(len(points))],
+        "task_best": [_task_best(table, targets.Y(number)) for number in range(len(points))],
         "encoder": encoder.spec(),
         "learner": learner.name,
         "carries_vectors": learner.carries_vectors,
@@ -76,10 +76,10 @@ def export_policy(
 
 
 def points_of(
-    frame: Frame, evaluations: tuple[Evaluation, ...], margins: tuple[float, ...], ships: tuple[bool, ...]
+    targets: Targets, evaluations: tuple[Evaluation, ...], margins: tuple[float, ...], ships: tuple[bool, ...]
 ) -> tuple[Point, ...]:
     """The dial's points, with what the gate said at each one of them."""
-    parts = zip(frame.objectives, frame.weights, evaluations, margins, ships, strict=True)
+    parts = zip(targets.objectives, targets.weights, evaluations, margins, ships, strict=True)
     return tuple(
         Point(
             at=objective.at,

@@ -13,7 +13,7 @@ from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import MIN_GROUPS, comparable, default_doubt, few_groups, similar_warning, table_warnings
 from hagpolicy.analysis.comparison import LINES, Comparison, ComparisonRow, compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
-from hagpolicy.analysis.objectives import Frame, ObjectiveSpec, framed, get_objectives
+from hagpolicy.analysis.objectives import ObjectiveSpec, Targets, get_objectives, targets_of
 from hagpolicy.analysis.selection import select
 from hagpolicy.data.groups import join_groups, similar_pairs
 from hagpolicy.data.table import SweepTable
@@ -93,25 +93,25 @@ def fit(
     groups = _groups(kept, near_duplicates, warnings)
     boot = GroupBootstrap(groups, seed=seed)
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
-    frame = framed(kept, objectives)
-    steps = given if given is not None else SPREADS if frame.spread_margins else MARGINS
+    targets = targets_of(kept, objectives)
+    steps = given if given is not None else SPREADS if targets.spread_margins else MARGINS
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
         features, unknown = encode(chosen, kept.prompts)
-        trainings.append(Training(chosen, features, unknown, frame, groups, folds, seed))
+        trainings.append(Training(chosen, features, unknown, targets, groups, folds, seed))
     contenders: list[Contender] = []
     threads = require("threadpoolctl", "fit", "fitting")
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with threads.threadpool_limits(1):
-        comparisons = [compare(kept, frame, point, boot, seed) for point in range(len(frame.weights))]
+        comparisons = [compare(kept, targets, point, boot, seed) for point in range(len(targets.weights))]
         if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
             weights = [comparison.sbs for comparison in comparisons]
             contenders = [cross_fit(training, item, steps, weights) for training in trainings for item in learners]
         warnings += few_groups(boot.n_groups)
         left_out = len(table.prompts) - len(kept.prompts)
         outcome = _judged(kept, comparisons, trainings[0], contenders, compared, left_out, warnings)
-        return _shipped(kept, frame, trainings[0], outcome)
+        return _shipped(kept, targets, trainings[0], outcome)
 
 
 def _margins(given: Sequence[float]) -> tuple[float, ...]:
@@ -186,7 +186,7 @@ def _judged(
                 n_left_out=left_out,
                 fallbacks=float(unlike),
                 warnings=(*warnings, *default_doubt(over_default, same=default == Y.mean(axis=0).argmax())),
-                objective=training.frame.objectives[len(evaluations)].name,
+                objective=training.targets.objectives[len(evaluations)].name,
                 cost_unit=comparison.cost_unit,
             )
         )
@@ -206,29 +206,29 @@ def _entry(rival: Rival, kept: SweepTable, comparison: Comparison, training: Tra
     return comparison.chosen(found.indices, ", ".join(notes), learned=rival.learns)
 
 
-def _shipped(kept: SweepTable, frame: Frame, first: Training, outcome: _Outcome) -> Policy:
+def _shipped(kept: SweepTable, targets: Targets, first: Training, outcome: _Outcome) -> Policy:
     """The policy that the gate lets through, refitted on everything, with the held-back one beside it."""
     if outcome.winner is None:
-        return _refitted(kept, frame, first, get_learner("constant"), outcome)(outcome.ships)
-    winner = _refitted(kept, frame, outcome.winner.training, outcome.winner.learner, outcome)
+        return _refitted(kept, targets, first, get_learner("constant"), outcome)(outcome.ships)
+    winner = _refitted(kept, targets, outcome.winner.training, outcome.winner.learner, outcome)
     everywhere = winner(tuple(True for _ in outcome.ships))
     if all(outcome.ships):
         return everywhere
-    made = winner if any(outcome.ships) else _refitted(kept, frame, first, get_learner("constant"), outcome)
+    made = winner if any(outcome.ships) else _refitted(kept, targets, first, get_learner("constant"), outcome)
     policy = made(outcome.ships)
     policy.candidate = everywhere
     return policy
 
 
 def _refitted(
-    kept: SweepTable, frame: Frame, training: Training, learner: Learner, outcome: _Outcome
+    kept: SweepTable, targets: Targets, training: Training, learner: Learner, outcome: _Outcome
 ) -> Callable[[tuple[bool, ...]], Policy]:
     """A learner refitted on all prompts: what makes a policy of it that ships at some points of the dial."""
     everything = np.ones(len(kept.prompts), dtype=bool)
     fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
 
     def made(ships: tuple[bool, ...]) -> Policy:
-        points = points_of(frame, outcome.evaluations, outcome.margins, ships)
-        return export_policy(kept, frame, training.encoder, learner, fitted, novelty, points, training.features)
+        points = points_of(targets, outcome.evaluations, outcome.margins, ships)
+        return export_policy(kept, targets, training.encoder, learner, fitted, novelty, points, training.features)
 
     return made

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.errors import InvalidInput
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
@@ -145,11 +145,11 @@ def test_a_price_is_paid_for_scored_answers_only(graded: np.ndarray) -> None:
 def test_heads_of_a_price_dial_are_within_one_and_weigh_up_to_the_objective(graded: np.ndarray) -> None:
     tokens = np.random.default_rng(1).integers(1, 300, graded.shape).astype(float)
     made = table(graded, tokens=tokens)
-    frame = framed(made, get_objectives("price/token@0,0.002"))
-    assert frame.names == ("values", "costs")
-    assert frame.judged[1].max() == 1.0
+    targets = targets_of(made, get_objectives("price/token@0,0.002"))
+    assert targets.names == ("values", "costs")
+    assert targets.common[1].max() == 1.0
     for point, price in enumerate((0.0, 0.002)):
-        assert np.allclose(frame.Y(point), hag.Priced(price).values(made))
+        assert np.allclose(targets.Y(point), hag.Priced(price).values(made))
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,10 @@ def test_a_raced_table_is_judged_by_its_common_samples_alone(graded: np.ndarray,
     alone = table(graded[:, :, :2], **{name: values[:, :, :2] for name, values in more.items()})
     (one,) = get_objectives(objective)
     assert np.array_equal(one.values(whole), one.values(alone))
-    raced, plain = framed(whole, (one,)), framed(alone, (one,))
-    assert np.array_equal(raced.judged, plain.judged)
+    raced, plain = targets_of(whole, (one,)), targets_of(alone, (one,))
+    assert np.array_equal(raced.common, plain.common)
     assert np.array_equal(raced.Y(0), plain.Y(0))
-    assert not np.array_equal(raced.taught, plain.taught)
+    assert not np.array_equal(raced.full, plain.full)
     every = np.ones((5, 3, 2), dtype=bool)
     assert np.array_equal(raced.halves(0)(every), plain.halves(0)(every))
     assert np.isnan(hag.BestOf(3).values(whole)[:, 1:]).all()  # six samples, but two in common

@@ -8,7 +8,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
 from hagpolicy.fitting.gate import _unseen, gate
@@ -21,7 +21,7 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     rng = np.random.default_rng(4)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
     boot = GroupBootstrap(table.groups, n_boot=300)
-    comparison = compare(table, framed(table, get_objectives("reward")), 0, boot, 0)
+    comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, 0)
     assert len(np.unique(comparison.redrawn.config)) > 1
     silent = comparison.chosen(np.full(90, -1))
     assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
@@ -74,10 +74,10 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     rng = np.random.default_rng(5)
     n = 80
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[:4], rng.random((n, 4)))
-    frame, boot = framed(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
-    comparison = compare(table, frame, 0, boot, 0)
+    targets, boot = targets_of(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
+    comparison = compare(table, targets, 0, boot, 0)
     encoder = get_encoder("static")
-    training = Training(encoder, *encode(encoder, table.prompts), frame, boot.index, boot.index % 5, 0)
+    training = Training(encoder, *encode(encoder, table.prompts), targets, boot.index, boot.index % 5, 0)
     contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [comparison.sbs]) for name in ("ridge", "knn")]
     for contender in contenders:
         mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
@@ -109,9 +109,9 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     gains = np.where(departs, gain + noise * np.tile([1.0, -1.0], n // 2), 0.0)
     groups = np.arange(n)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[1:3], np.full((n, 2), 0.4))
-    frame = framed(table, get_objectives("reward"))
-    comparison = compare(table, frame, 0, GroupBootstrap(groups), 0)
-    training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), frame, groups, groups % 5, 0)
+    targets = targets_of(table, get_objectives("reward"))
+    comparison = compare(table, targets, 0, GroupBootstrap(groups), 0)
+    training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), targets, groups, groups % 5, 0)
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))
     over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from hagpolicy.analysis.objectives import framed, get_objectives
+from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.table import SweepTable
@@ -85,9 +85,9 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
     row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
     evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
-    frame = framed(table, get_objectives("reward"))
-    points = points_of(frame, (evaluation,), (margin,), (not ships_sbs,))
-    return export_policy(table, frame, encoder, learner, {"values": fitted}, novelty, points, features)
+    targets = targets_of(table, get_objectives("reward"))
+    points = points_of(targets, (evaluation,), (margin,), (not ships_sbs,))
+    return export_policy(table, targets, encoder, learner, {"values": fitted}, novelty, points, features)
 
 
 def vector(side: float) -> np.ndarray:

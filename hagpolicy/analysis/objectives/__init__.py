@@ -18,11 +18,10 @@ from __future__ import annotations
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.objectives.families import BestOf, Majority, PassAtK, Priced, Quantile, Reward
 from hagpolicy.analysis.objectives.parse import ObjectiveSpec, get_objectives
-from hagpolicy.analysis.objectives.targets import Frame, framed
+from hagpolicy.analysis.objectives.targets import Targets, targets_of
 
 __all__ = [
     "BestOf",
-    "Frame",
     "Majority",
     "Objective",
     "ObjectiveSpec",
@@ -30,6 +29,7 @@ __all__ = [
     "Priced",
     "Quantile",
     "Reward",
-    "framed",
+    "Targets",
     "get_objectives",
+    "targets_of",
 ]

@@ -1,4 +1,4 @@
-"""A table seen by objectives: the arrays that learners learn from and that choices are judged by."""
+"""A table seen by objectives: the arrays that learners learn from and that choices are compared by."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ VALUES, COSTS = "values", "costs"
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """Heads of a table and the points of a dial as weights over them.
+class Targets:
+    """What is to be learned and compared on a table: its heads, and the points of a dial as weights over them.
 
     Attributes:
         objectives: n_points of them, one family, in rising order on their dial.
@@ -25,8 +25,9 @@ class Frame:
         scales: float64 (n_heads,): a head times its scale is in its own unit. Costs are divided by the largest
             one, so that a graph's outputs are all within [0, 1].
         weights: float64 (n_points, n_heads) over the scaled heads.
-        judged: float64 (n_heads, n_prompts, n_configs), from the common samples.
-        taught: float64 (n_heads, n_prompts, n_configs), from all samples.
+        common: float64 (n_heads, n_prompts, n_configs), from the common samples: choices are compared by
+            these.
+        full: the same from all samples: learners learn from these.
         cells: the common samples.
     """
 
@@ -34,13 +35,13 @@ class Frame:
     names: tuple[str, ...]
     scales: np.ndarray
     weights: np.ndarray
-    judged: np.ndarray
-    taught: np.ndarray
+    common: np.ndarray
+    full: np.ndarray
     cells: Cells
 
     def Y(self, point: int) -> np.ndarray:
         """float64 (n_prompts, n_configs): the objective at a point, from the common samples."""
-        return weighted(self.weights[point], self.judged)
+        return weighted(self.weights[point], self.common)
 
     def halves(self, point: int) -> Callable[[np.ndarray], np.ndarray]:
         """The objective at a point from some samples: bool (n_prompts, n_configs, n_samples) to float64
@@ -54,8 +55,8 @@ class Frame:
         return self.objectives[0].dial == "price"
 
 
-def framed(table: SweepTable, objectives: tuple[Objective, ...]) -> Frame:
-    """The heads of a table that some objectives need.
+def targets_of(table: SweepTable, objectives: tuple[Objective, ...]) -> Targets:
+    """The targets of a table under some objectives.
 
     Args:
         table: prompts that lack a config may be in it: their values are NaN.
@@ -65,18 +66,19 @@ def framed(table: SweepTable, objectives: tuple[Objective, ...]) -> Frame:
         InvalidInput: the table lacks what an objective is made of.
     """
     heads: list[Head] = list(dict.fromkeys(head for item in objectives for head, _ in item.terms))
-    common, everything = Cells.of(table, common=True), Cells.of(table, common=False)
-    judged = np.stack([head.estimate(common) for head in heads])
-    taught = judged if table.common is None else np.stack([head.estimate(everything) for head in heads])
+    cells = Cells.of(table, common=True)
+    every = Cells.of(table, common=False)
+    common = np.stack([head.estimate(cells) for head in heads])
+    full = common if table.common is None else np.stack([head.estimate(every) for head in heads])
     priced = [isinstance(head, MeanCost) for head in heads]
-    scales = np.array([_largest(judged[i]) if cost else 1.0 for i, cost in enumerate(priced)])
-    judged, taught = judged / scales[:, None, None], taught / scales[:, None, None]
+    scales = np.array([_largest(common[i]) if cost else 1.0 for i, cost in enumerate(priced)])
+    common, full = common / scales[:, None, None], full / scales[:, None, None]
     weights = np.array([[dict(item.terms).get(head, 0.0) for head in heads] for item in objectives]) * scales
     names, several = [], 0
     for number, cost in enumerate(priced):
         several += not cost
         names.append(COSTS if cost else VALUES if number == 0 else f"{VALUES}_{objectives[several - 1].at:g}")
-    return Frame(objectives, tuple(names), scales, weights, judged, taught, common)
+    return Targets(objectives, tuple(names), scales, weights, common, full, cells)
 
 
 def _largest(values: np.ndarray) -> float:

@@ -112,7 +112,7 @@ def interval(value: float, draws: np.ndarray) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class ResampledBest:
     """The single best config (SBS), chosen anew in each draw: the reference of all gains on a table.
 
     Where configs nearly tie, a choice on the other folds takes, for each fold, the one that this fold speaks against;
@@ -137,7 +137,7 @@ class Redrawn:
     weights: np.ndarray
 
     @classmethod
-    def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> Redrawn:
+    def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> ResampledBest:
         """Of values, float64 (n_prompts, n_configs)."""
         # Rounded: what ties must not be decided by the order in which a machine adds.
         best = np.round(boot.means(Y)[boot.leaving], 9).argmax(axis=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn, interval
+from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, interval
 from hagpolicy.analysis.estimates import split_oracle, taken
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
@@ -40,8 +40,8 @@ class Comparison:
         rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
         frozen: bool (n_configs,): deterministic configs.
         sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
-            (`bootstrap.Redrawn`), or all on a fixed one.
-        redrawn: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
+            (`bootstrap.ResampledBest`), or all on a fixed one.
+        resampled: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
         boot: draws over groups.
         default: index of the engine's default; None where unknown.
         seed: of the splits.
@@ -66,7 +66,7 @@ class Comparison:
     splits: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
-    redrawn: Redrawn | None = None
+    resampled: ResampledBest | None = None
 
     @property
     def reference(self) -> np.ndarray:
@@ -108,7 +108,7 @@ class Comparison:
         return ComparisonRow(value, gain, over[0] if over else None, note)
 
     def _estimate(self, measure: Worth, learned: bool) -> Estimate:
-        values, drawn, boot = measure(self.reference), self.redrawn, self.boot
+        values, drawn, boot = measure(self.reference), self.resampled, self.boot
         if drawn is None or not len(drawn.value):
             return boot.mean(values)
         draws = drawn.left_out(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
@@ -170,7 +170,7 @@ def compare(
     """
     drawn = None
     if sbs is None:
-        drawn = Redrawn.of(targets.Y(point), boot)
+        drawn = ResampledBest.of(targets.Y(point), boot)
         sbs = drawn.weights
     objective = targets.objectives[point]
     unit = objective.unit or ("token" if "token" in targets.cells.costs else "")
@@ -189,5 +189,5 @@ def compare(
         splits=objective.splits,
         costs=known,
         cost_unit="" if known is None else f"{unit}s",
-        redrawn=drawn,
+        resampled=drawn,
     )

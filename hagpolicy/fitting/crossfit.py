@@ -115,7 +115,7 @@ def cross_fit(
         learner: to be fitted.
         margins: in units of the objective; under a price, multiples of the standard deviation of the
             predicted advantages over SBS.
-        references: float64 (n_prompts, n_configs) a point: the weights of SBS, see `bootstrap.Redrawn`.
+        references: float64 (n_prompts, n_configs) a point: the weights of SBS, see `bootstrap.ResampledBest`.
     """
     targets = training.targets
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.

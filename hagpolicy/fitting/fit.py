@@ -53,7 +53,7 @@ def fit(
 
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
     and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over
-    a single best config that each draw chooses for itself (`bootstrap.Redrawn`). It ships, refitted on
+    a single best config that each draw chooses for itself (`bootstrap.ResampledBest`). It ships, refitted on
     everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best
     config. With several objectives (a dial) one encoder and learner serve all of them, and margin and gate
     are each point's own.

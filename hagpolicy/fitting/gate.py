@@ -61,14 +61,14 @@ def gate(
 def _unseen(contenders: list[Contender], comparisons: list[Comparison]) -> Unseen | None:
     """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
     boot = comparisons[0].boot
-    drawn = [comparison.redrawn for comparison in comparisons if comparison.redrawn is not None]
+    drawn = [comparison.resampled for comparison in comparisons if comparison.resampled is not None]
     if not contenders or len(drawn) < len(comparisons) or not len(boot.leaving):
         return None
     found = np.empty((len(boot.leaving), len(contenders), *contenders[0].margins.shape))
     for number, contender in enumerate(contenders):
-        for point, (redrawn, over) in enumerate(zip(drawn, contender.over, strict=True)):
-            found[:, number, point] = redrawn.left_out(boot, over.__getitem__)
-    return Unseen(found, np.column_stack([redrawn.value for redrawn in drawn]))
+        for point, (resampled, over) in enumerate(zip(drawn, contender.over, strict=True)):
+            found[:, number, point] = resampled.left_out(boot, over.__getitem__)
+    return Unseen(found, np.column_stack([resampled.value for resampled in drawn]))
 
 
 def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, Redrawn
+from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest
 from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
 from hagpolicy.analysis.selection import select, select_family
@@ -149,12 +149,12 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
         gap = int(Y[:, 0].sum() - Y[:, 1].sum())
         Y[np.flatnonzero(Y[:, int(gap < 0)] == 1)[: abs(gap)], int(gap < 0)] = 0.0  # an exact tie
         boot = GroupBootstrap(np.arange(200), n_boot=400, seed=seed)
-        drawn = Redrawn.of(Y, boot)
+        drawn = ResampledBest.of(Y, boot)
         np.testing.assert_allclose(drawn.weights.sum(axis=1), 1.0)
         reference = (drawn.weights * Y).sum(axis=1)
         bagged.append(Y[:, 0].mean() - reference.mean())
         folded.append((Y[:, 0] - taken(Y, crossfit_sbs(Y, fold_numbers(np.arange(200), 5, seed)))).mean())
-        comparison = Comparison(Y, Y[:, :, None], np.ones(2, dtype=bool), drawn.weights, boot, redrawn=drawn)
+        comparison = Comparison(Y, Y[:, :, None], np.ones(2, dtype=bool), drawn.weights, boot, resampled=drawn)
         gain = comparison.chosen(np.zeros(200, dtype=np.int64)).gain
         assert gain.value == pytest.approx(bagged[-1])
         proven += gain.low > 0.0
@@ -165,11 +165,11 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
 def test_a_clear_winner_is_the_reference_of_every_prompt() -> None:
     Y = np.column_stack([np.full(50, 0.2), np.full(50, 0.9)])
     boot = GroupBootstrap(np.arange(50) // 2)
-    assert (Redrawn.of(Y, boot).weights == [0.0, 1.0]).all()
-    assert np.allclose(Redrawn.of(Y, boot).value, 0.9)
+    assert (ResampledBest.of(Y, boot).weights == [0.0, 1.0]).all()
+    assert np.allclose(ResampledBest.of(Y, boot).value, 0.9)
     alone = GroupBootstrap(np.zeros(50, dtype=int))  # nothing can be left out
-    assert (Redrawn.of(Y, alone).weights == [0.0, 1.0]).all()
-    assert len(Redrawn.of(Y, alone).value) == 0
+    assert (ResampledBest.of(Y, alone).weights == [0.0, 1.0]).all()
+    assert len(ResampledBest.of(Y, alone).value) == 0
 
 
 def test_crossfit_sbs_never_sees_its_own_fold() -> None:

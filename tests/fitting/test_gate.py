@@ -22,12 +22,12 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
     boot = GroupBootstrap(table.groups, n_boot=300)
     comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, 0)
-    assert len(np.unique(comparison.redrawn.config)) > 1
+    assert len(np.unique(comparison.resampled.config)) > 1
     silent = comparison.chosen(np.full(90, -1))
     assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
     choices = np.where(np.arange(90) < 30, -1, 2)
     gains, shares = [], []
-    for draw, sbs in zip(boot.leaving, comparison.redrawn.config, strict=True):
+    for draw, sbs in zip(boot.leaving, comparison.resampled.config, strict=True):
         out = boot.counts[draw, boot.index] == 0.0
         worth = np.where(choices < 0, comparison.Y[:, sbs], comparison.Y[:, 2])
         gains.append((worth - comparison.Y[:, sbs])[out].mean())
@@ -36,8 +36,8 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     assert (wide.low, wide.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
     # Draws with the same SBS are drawn together, those with another one keep their distance.
     narrow = np.array(gains)
-    for sbs in set(comparison.redrawn.config):
-        same = comparison.redrawn.config == sbs
+    for sbs in set(comparison.resampled.config):
+        same = comparison.resampled.config == sbs
         off = narrow[same] - narrow[same].mean()
         share = np.array(shares)[same]
         narrow[same] = narrow[same].mean() + off * np.sqrt(share / (1 - share))
@@ -82,12 +82,12 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     for contender in contenders:
         mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
         np.testing.assert_allclose(contender.gains[0], mixed)
-        assert set(comparison.redrawn.config) <= set(contender.over[0])
+        assert set(comparison.resampled.config) <= set(contender.over[0])
     unseen = _unseen(contenders, [comparison])
     for number, draw in enumerate(boot.leaving[:50]):
         out = boot.counts[draw, boot.index] == 0.0
         for which, contender in enumerate(contenders):
-            wanted = contender.over[0][comparison.redrawn.config[number]][out].mean(axis=0)
+            wanted = contender.over[0][comparison.resampled.config[number]][out].mean(axis=0)
             np.testing.assert_allclose(unseen.gains[number, which, 0], wanted)
 
 

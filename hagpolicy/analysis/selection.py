@@ -28,7 +28,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Unseen:
+class OutOfBag:
     """What candidates gain in each draw over a reference that the draw chose for itself, on left-out prompts.
 
     Attributes:
@@ -57,7 +57,7 @@ def select_family(
     references: np.ndarray,
     boot: GroupBootstrap,
     baselines: np.ndarray | None = None,
-    unseen: Unseen | None = None,
+    out_of_bag: OutOfBag | None = None,
 ) -> tuple[int | None, tuple[Selection, ...]]:
     """Choose one family of candidates for all points of a dial, and the best of the family at each point.
 
@@ -74,7 +74,7 @@ def select_family(
         boot: draws over the groups of the prompts.
         baselines: float64 (n_points, n_prompts): of something else to compare with, such as the engine's
             default.
-        unseen: where the reference is itself chosen, the same with its choice made anew in each draw.
+        out_of_bag: where the reference is itself chosen, the same with its choice made anew in each draw.
 
     Returns:
         The family's number, None when none gains anywhere, and one `Selection` a point; its index is the
@@ -91,17 +91,17 @@ def select_family(
         known = zip(references, beyond, strict=True)
         return None, tuple(Selection(None, nothing, unknown(reference), ours) for reference, ours in known)
     seen = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
-    if unseen is None:
-        unseen = Unseen(boot.left_out(columns).reshape(seen.shape), boot.left_out(references.T))
-    ahead_unseen = unseen.references - (0.0 if baselines is None else boot.left_out(baselines.T))
+    if out_of_bag is None:
+        out_of_bag = OutOfBag(boot.left_out(columns).reshape(seen.shape), boot.left_out(references.T))
+    ahead_out_of_bag = out_of_bag.references - (0.0 if baselines is None else boot.left_out(baselines.T))
     rows = np.arange(len(seen))
     drawn = _floored(seen).sum(axis=2).argmax(axis=1)
     selections = []
     for point in range(points):
-        mine, theirs = seen[rows, drawn, point], unseen.gains[rows, drawn, point]
+        mine, theirs = seen[rows, drawn, point], out_of_bag.gains[rows, drawn, point]
         chosen = mine.argmax(axis=1)
         draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
-        values, over = unseen.references[:, point] + draws, ahead_unseen[:, point] + draws
+        values, over = out_of_bag.references[:, point] + draws, ahead_out_of_bag[:, point] + draws
         best = int(mean[family, point].argmax())
         selections.append(
             Selection(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.analysis.comparison import Comparison, ComparisonRow
-from hagpolicy.analysis.selection import Selection, Unseen, select_family
+from hagpolicy.analysis.selection import OutOfBag, Selection, select_family
 from hagpolicy.fitting.crossfit import Contender
 from hagpolicy.results import Candidate
 
@@ -22,11 +22,11 @@ def gate(
     default, boot = comparisons[0].default, comparisons[0].boot
     baselines = None if default is None else np.array([comparison.Y[:, default] for comparison in comparisons])
 
-    unseen = _unseen(contenders, comparisons)
+    out_of_bag = _out_of_bag(contenders, comparisons)
 
     def chosen_among(some: list[int]) -> tuple[int | None, tuple[Selection, ...]]:
         gains = np.array([contenders[number].gains for number in some])
-        mine = None if unseen is None else Unseen(unseen.gains[:, some], unseen.references)
+        mine = None if out_of_bag is None else OutOfBag(out_of_bag.gains[:, some], out_of_bag.references)
         return select_family(gains, references, boot, baselines, mine)
 
     def line(contender: Contender, selected: Selection, point: int, note: str) -> ComparisonRow:
@@ -58,7 +58,7 @@ def gate(
     return winner, candidates, entries
 
 
-def _unseen(contenders: list[Contender], comparisons: list[Comparison]) -> Unseen | None:
+def _out_of_bag(contenders: list[Contender], comparisons: list[Comparison]) -> OutOfBag | None:
     """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
     boot = comparisons[0].boot
     drawn = [comparison.resampled for comparison in comparisons if comparison.resampled is not None]
@@ -68,7 +68,7 @@ def _unseen(contenders: list[Contender], comparisons: list[Comparison]) -> Unsee
     for number, contender in enumerate(contenders):
         for point, (resampled, over) in enumerate(zip(drawn, contender.over, strict=True)):
             found[:, number, point] = resampled.left_out(boot, over.__getitem__)
-    return Unseen(found, np.column_stack([resampled.value for resampled in drawn]))
+    return OutOfBag(found, np.column_stack([resampled.value for resampled in drawn]))
 
 
 def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:

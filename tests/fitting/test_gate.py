@@ -11,7 +11,7 @@ from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
-from hagpolicy.fitting.gate import _unseen, gate
+from hagpolicy.fitting.gate import _out_of_bag, gate
 from hagpolicy.fitting.learners.registry import get_learner
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0])
@@ -83,12 +83,12 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
         mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
         np.testing.assert_allclose(contender.gains[0], mixed)
         assert set(comparison.resampled.config) <= set(contender.over[0])
-    unseen = _unseen(contenders, [comparison])
+    out_of_bag = _out_of_bag(contenders, [comparison])
     for number, draw in enumerate(boot.leaving[:50]):
         out = boot.counts[draw, boot.index] == 0.0
         for which, contender in enumerate(contenders):
             wanted = contender.over[0][comparison.resampled.config[number]][out].mean(axis=0)
-            np.testing.assert_allclose(unseen.gains[number, which, 0], wanted)
+            np.testing.assert_allclose(out_of_bag.gains[number, which, 0], wanted)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
 
     features, _ = encode(get_encoder("static"), table.prompts)
     plain = [config for config in table.space if not set(config.to_dict()) - SAMPLING]
-    frozen = [config for config in table.space if config.deterministic]
+    deterministic = [config for config in table.space if config.deterministic]
     found: dict[str, Callable[[], hag.Policy]] = {
         "default: static embedding, ridge, mlp and lightgbm blended": lambda: fitted(table),
         "best of the four learners, competing": lambda: fitted(table, learner=list(FOUR)),
@@ -141,7 +141,7 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
         "sampling settings alone: no hints, beams or repetition control": lambda: fitted(
             table.in_space(hag.DecodingSpace(plain))
         ),
-        "deterministic configs only": lambda: fitted(table.in_space(hag.DecodingSpace(frozen))),
+        "deterministic configs only": lambda: fitted(table.in_space(hag.DecodingSpace(deterministic))),
         "sentence encoder MiniLM": lambda: fitted(
             on(sentence_vectors([prompt.text for prompt in table.prompts])), encoder="precomputed"
         ),

@@ -37,7 +37,7 @@ STORE = Path(__file__).parent / "results" / "worlds"
 N_NEW = 1000
 # Of each kind with something to be won, and of each of the five without.
 REAL_WORLDS, NULL_WORLDS = 200, 100
-# Sampled configs and one greedy, so that every world has its frozen luck.
+# Sampled configs and one greedy, so that every world has one whose luck repeats.
 SPACE = hag.DecodingSpace(
     [
         hag.DecodingConfig(),

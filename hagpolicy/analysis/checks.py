@@ -77,18 +77,18 @@ def default_doubt(gain: Estimate | None, *, same: bool) -> list[str]:
 
 def table_warnings(table: SweepTable) -> list[str]:
     """What a reader of any result on this table must know: copied samples, unequal greedy outcomes."""
-    rewards, frozen = table.rewards, table.space.deterministic
+    rewards, deterministic = table.rewards, table.space.deterministic
     found = []
     # Over the cells with several samples: one sample that failed must not switch the check off.
     repeated = table.counts > 1
     several = repeated.mean(axis=0) > 0.5
     spread = np.where(repeated, np.nanvar(rewards, axis=2), 0.0).sum(axis=0) / np.maximum(repeated.sum(axis=0), 1)
-    uneven = frozen & several & (spread > 0.0)
+    uneven = deterministic & several & (spread > 0.0)
     if uneven.any():
         found.append(
             f"{int(uneven.sum())} deterministic config(s) have several, unequal outcomes in one cell; used as they are"
         )
-    sampled = np.flatnonzero(~frozen & several)
+    sampled = np.flatnonzero(~deterministic & several)
     between = np.nanvar(table.means) if len(sampled) else 0.0
     usual = float(np.median(spread[sampled])) if len(sampled) else 0.0
     for j in sampled:

@@ -38,7 +38,7 @@ class Comparison:
     Attributes:
         Y: float64 (n_prompts, n_configs), what is maximised: mean rewards, or another objective.
         rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
-        frozen: bool (n_configs,): deterministic configs.
+        deterministic: bool (n_configs,): deterministic configs.
         sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
             (`bootstrap.ResampledBest`), or all on a fixed one.
         resampled: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
@@ -55,7 +55,7 @@ class Comparison:
 
     Y: np.ndarray
     rewards: np.ndarray
-    frozen: np.ndarray
+    deterministic: np.ndarray
     sbs: np.ndarray
     boot: GroupBootstrap
     default: int | None = None
@@ -119,7 +119,7 @@ class Comparison:
         something else than the whole."""
         if not self.splits:
             return None
-        return split_oracle(self.rewards, self.frozen, value=self.halves, needs=self.needs, seed=self.seed)
+        return split_oracle(self.rewards, self.deterministic, value=self.halves, needs=self.needs, seed=self.seed)
 
     def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, ComparisonRow]) -> tuple[EvaluationRow, ...]:
         """All lines: the baselines, the contenders between them, the oracles.
@@ -178,7 +178,7 @@ def compare(
     return Comparison(
         targets.Y(point),
         targets.cells.rewards,
-        targets.cells.frozen,
+        targets.cells.deterministic,
         sbs,
         boot,
         table.default,

@@ -75,7 +75,7 @@ def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = N
 
 def split_oracle(
     rewards: np.ndarray,
-    frozen: np.ndarray,
+    deterministic: np.ndarray,
     *,
     value: Callable[[np.ndarray], np.ndarray] | None = None,
     needs: int = 1,
@@ -85,14 +85,14 @@ def split_oracle(
     """float64 (n_prompts,): value of the best config of each prompt, chosen on one half of the
     samples and scored on the other, both ways, over random halves; a lower bound of the VBS.
 
-    Ties on the choosing half are broken at random. A frozen config's outcomes stand in both
+    Ties on the choosing half are broken at random. A deterministic config's outcomes stand in both
     halves, whatever their number. A sampled cell with too few samples for two halves is not chosen,
     which keeps the bound low. None where a prompt has no other sampled cell, and without sampled
-    configs: there the frozen outcomes would be chosen and scored on themselves.
+    configs: there the outcomes would be chosen and scored on themselves.
 
     Args:
         rewards: float64 (n_prompts, n_configs, n_samples), NaN = missing.
-        frozen: bool (n_configs,): deterministic configs.
+        deterministic: bool (n_configs,): deterministic configs.
         value: what the samples in a mask, bool (n_prompts, n_configs, n_samples), are worth, float64
             (n_prompts, n_configs); None: their mean reward.
         needs: samples that each half must hold.
@@ -101,8 +101,8 @@ def split_oracle(
     """
     present = ~np.isnan(rewards)
     counts = present.sum(axis=2)
-    usable = frozen | (counts >= 2 * needs)
-    if not len(rewards) or not (usable & ~frozen).any(axis=1).all() or (counts < 1).any():
+    usable = deterministic | (counts >= 2 * needs)
+    if not len(rewards) or not (usable & ~deterministic).any(axis=1).all() or (counts < 1).any():
         return None
     worth = value if value is not None else lambda kept: _mean_of_kept(rewards, kept)
     rng = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def split_oracle(
         key = np.where(present, rng.random(rewards.shape), 2.0)
         rank = key.argsort(axis=2).argsort(axis=2)
         first = rank < (counts // 2)[:, :, None]
-        halves = [np.where(frozen, whole, worth(half)) for half in (first & present, ~first & present)]
+        halves = [np.where(deterministic, whole, worth(half)) for half in (first & present, ~first & present)]
         for chooser, judge in (halves, halves[::-1]):
             # Ties at random: equal means must not be decided by the space's order.
             noise = rng.random(chooser.shape)

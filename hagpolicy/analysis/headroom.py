@@ -45,8 +45,8 @@ class Headroom:
         naive_oracle: chooses and scores on the same samples; biased upward.
         split_oracle: chooses on half of the samples, scores on the other half; None where there are
             too few samples, and for a quantile, which half of them estimate otherwise. Ties are broken at random.
-        split_oracle_sampled: the same without deterministic configs, whose frozen luck passes for
-            skill; None where there are fewer than two sampled configs.
+        split_oracle_sampled: the same without deterministic configs, whose one outcome is chosen and
+            scored on itself; None where there are fewer than two sampled configs.
         per_task_best: best config of each task (cross-fitted), over SBS; None with fewer than two tasks.
         could_win_low: lower end of what knowing each prompt's best config would gain over SBS, from
             the split-sample oracle of sampled configs; None without it.
@@ -122,7 +122,7 @@ class Headroom:
             ("single best config (SBS)", self.sbs, str(self.sbs_config)),
             ("naive oracle", self.naive_oracle, "biased upward: chosen and scored on the same samples"),
             ("split-sample oracle", self.split_oracle, "ties at random; deterministic configs repeat their luck"),
-            ("  sampled configs only", self.split_oracle_sampled, "no frozen luck"),
+            ("  sampled configs only", self.split_oracle_sampled, "no outcome is chosen and scored on itself"),
         ]
         gains: list[tuple[str, Estimate | None, str]] = [
             ("SBS over engine default", self.sbs_over_default, ""),
@@ -158,11 +158,11 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     comparison = compare(kept, targets, 0, boot, seed)
-    Y, frozen = comparison.Y, comparison.frozen
+    Y, deterministic = comparison.Y, comparison.deterministic
     sbs_index = int(Y.mean(axis=0).argmax())
     split = comparison.split()
     sampled = None
-    if (~frozen).sum() > 1:
+    if (~deterministic).sum() > 1:
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
         sampled = compare(free, targets_of(free, objectives), 0, boot, seed).split()
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
@@ -188,7 +188,7 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         detectable=detectable,
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,
-        n_samples=int(np.median(counts[:, ~frozen] if (~frozen).any() else counts)),
+        n_samples=int(np.median(counts[:, ~deterministic] if (~deterministic).any() else counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
         warnings=tuple(doubts),
         objective=objectives[0].name,

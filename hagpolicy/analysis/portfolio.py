@@ -116,11 +116,11 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
         raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
     n = int(n)
     kept, most = _usable(comparable(table), n)
-    frozen = kept.space.deterministic
+    deterministic = kept.space.deterministic
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     maxima = maxima_of(kept.common_rewards)
-    every = bool((frozen | (most == n)).all())
+    every = bool((deterministic | (most == n)).all())
     one = np.eye(len(most), dtype=np.int64)
     Y = np.column_stack([maxima.values(row) for row in one])  # mean rewards, rounded as all values here are
     alone = np.column_stack([maxima.values(row) for row in one * most])

@@ -40,8 +40,8 @@ def engine_loaded(engine: Engine, seconds: float) -> str:
 def sweep_begins(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine, samples: int, max_tokens: int) -> str:
     """How much there is to generate at most."""
     every, _ = space.with_config(engine.default_config())
-    frozen = int(every.deterministic.sum())
-    cells = len(prompts) * (frozen + samples * (len(every) - frozen))
+    deterministic = int(every.deterministic.sum())
+    cells = len(prompts) * (deterministic + samples * (len(every) - deterministic))
     kinds = len({prompt.task for prompt in prompts})
     return (
         f"\n2  Sweep\n   {len(prompts)} prompts of {kinds} kinds × {len(every)} configurations: {cells:,} answers, "

@@ -208,7 +208,7 @@ class Labels:
 
 
 def best_labels(
-    values: np.ndarray, counts: np.ndarray, frozen: np.ndarray, *, strength: float = 2.0, near: float = 0.05
+    values: np.ndarray, counts: np.ndarray, deterministic: np.ndarray, *, strength: float = 2.0, near: float = 0.05
 ) -> Labels:
     """The best config of each prompt, shrunk towards what prompt and config alone explain.
 
@@ -220,7 +220,7 @@ def best_labels(
     Args:
         values: float64 (n_prompts, n_configs), mean rewards or another objective; NaN = not observed.
         counts: int (n_prompts, n_configs), scored samples. One of a deterministic config stands for all.
-        frozen: bool (n_configs,): deterministic configs.
+        deterministic: bool (n_configs,): deterministic configs.
         strength: how many samples the expectation is worth, at least 0.
         near: in units of `values`, at least 0.
 
@@ -232,7 +232,7 @@ def best_labels(
             raise InvalidInput(name, "a number, at least 0", number)
     level, effect = additive_fit(values)
     seen = ~np.isnan(values)
-    samples = np.where(frozen & seen, np.maximum(counts, counts.max(initial=1)), counts).astype(np.float64)
+    samples = np.where(deterministic & seen, np.maximum(counts, counts.max(initial=1)), counts).astype(np.float64)
     expected = level[:, None] + effect
     shrunk = (samples * np.where(seen, values, 0.0) + strength * expected) / np.maximum(samples + strength, 1e-12)
     shrunk = np.where(seen, shrunk, -np.inf)

@@ -200,8 +200,8 @@ def _means(values: np.ndarray | None) -> np.ndarray | None:
 def left_out(table: SweepTable, found: Headroom) -> list[str]:
     """What does not stand in the figures, and why, one sentence each."""
     sentences = [f"{count} cells were not scored: {reason}" for reason, count in sorted(table.failures.items())]
-    frozen = table.space.deterministic
-    drawn = table.counts[:, ~frozen]
+    deterministic = table.space.deterministic
+    drawn = table.counts[:, ~deterministic]
     missing = int((drawn < drawn.max()).sum()) if drawn.size else 0
     if missing:
         sentences.append(f"{missing} pairs of prompt and configuration have fewer samples than the others")

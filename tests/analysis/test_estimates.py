@@ -189,8 +189,8 @@ def test_crossfit_by_label_falls_back_to_all() -> None:
 
 def test_split_oracle_has_no_luck_where_the_naive_one_has() -> None:
     rewards = (np.random.default_rng(3).random((400, 6, 8)) < 0.5).astype(float)
-    frozen = np.zeros(6, dtype=bool)
-    split = split_oracle(rewards, frozen)
+    deterministic = np.zeros(6, dtype=bool)
+    split = split_oracle(rewards, deterministic)
     assert split is not None
     assert split.mean() == pytest.approx(0.5, abs=0.02)
     assert rewards.mean(axis=2).max(axis=1).mean() > 0.68
@@ -200,8 +200,8 @@ def test_frozen_luck_stays_in_the_split_oracle_and_goes_without_the_config() -> 
     rng = np.random.default_rng(4)
     rewards = (rng.random((400, 4, 8)) < 0.5).astype(float)
     rewards[:, 0, 1:] = np.nan
-    frozen = np.array([True, False, False, False])
-    split, sampled = split_oracle(rewards, frozen), split_oracle(rewards[:, 1:], frozen[1:])
+    deterministic = np.array([True, False, False, False])
+    split, sampled = split_oracle(rewards, deterministic), split_oracle(rewards[:, 1:], deterministic[1:])
     assert split is not None
     assert sampled is not None
     assert split.mean() > 0.6
@@ -217,13 +217,13 @@ def test_split_oracle_needs_two_samples() -> None:
 def test_one_failed_sample_does_not_take_the_split_oracle_away() -> None:
     rewards = 0.5 * (np.random.default_rng(5).random((300, 4, 4)) < 0.5)
     rewards[:, 0] = 1.0
-    frozen = np.zeros(4, dtype=bool)
+    deterministic = np.zeros(4, dtype=bool)
     rewards[3, 1, 1:] = np.nan
-    split = split_oracle(rewards, frozen)
+    split = split_oracle(rewards, deterministic)
     assert split is not None
     assert split.mean() == 1.0
     rewards[:, 0, 1:] = np.nan  # the best config has one sample everywhere: it cannot be split, nor chosen
-    split = split_oracle(rewards, frozen)
+    split = split_oracle(rewards, deterministic)
     assert split is not None
     assert split.mean() == pytest.approx(0.25, abs=0.03)
 

@@ -106,10 +106,10 @@ def test_a_subset_takes_whole_groups_and_some_samples() -> None:
     assert len(part.prompts) == 21  # seven groups of three
     assert len(rest.prompts) == 39
     assert not {prompt.group for prompt in part.prompts} & {prompt.group for prompt in rest.prompts}
-    frozen = part.space.deterministic
-    assert (part.counts[:, ~frozen] == 2).all()
-    assert (part.counts[:, frozen] == 1).all()
-    assert (rest.counts[:, ~frozen] == 4).all()
+    deterministic = part.space.deterministic
+    assert (part.counts[:, ~deterministic] == 2).all()
+    assert (part.counts[:, deterministic] == 1).all()
+    assert (rest.counts[:, ~deterministic] == 4).all()
     everything, nothing = learning_curve.subset(table, 0, 4, 0)
     assert (len(everything.prompts), len(nothing.prompts)) == (60, 0)
 

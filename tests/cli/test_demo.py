@@ -126,9 +126,9 @@ def test_its_own_prompts_fit_the_budget() -> None:
     assert min(kinds.values()) >= 15
     assert len(fresh) == 6
     assert not {prompt.text for prompt in prompts} & {prompt.text for prompt in fresh}
-    frozen = int(SPACE.deterministic.sum())
-    assert frozen >= 2
-    assert len(prompts) * (frozen + SAMPLES * (len(SPACE) - frozen)) * MAX_TOKENS <= 45_000
+    deterministic = int(SPACE.deterministic.sum())
+    assert deterministic >= 2
+    assert len(prompts) * (deterministic + SAMPLES * (len(SPACE) - deterministic)) * MAX_TOKENS <= 45_000
     for prompt, scorer in zip([*prompts, *fresh], scorer_of(SCORERS, [*prompts, *fresh]), strict=True):
         assert scorer.check(prompt) is None
 

@@ -149,7 +149,9 @@ def test_a_lucky_sample_makes_no_label_and_many_samples_do():
 def test_one_sample_of_a_deterministic_config_stands_for_all():
     values = np.vstack([np.tile([0.9, 0.1], (20, 1)), [[0.5, 0.75]]])
     counts = np.tile([400, 1], (21, 1))
-    sampled, greedy = (best_labels(values, counts, np.array([False, frozen])).index[-1] for frozen in (False, True))
+    sampled, greedy = (
+        best_labels(values, counts, np.array([False, deterministic])).index[-1] for deterministic in (False, True)
+    )
     assert (sampled, greedy) == (0, 1)
 
 

@@ -24,13 +24,13 @@ class Cells:
         rewards: float64 (n_prompts, n_configs, n_samples).
         costs: tokens or seconds of the same shape, by name; without those the table lacks.
         answers: int (n_prompts, n_configs, n_samples), see `SweepTable.answers`; None where unknown.
-        frozen: bool (n_configs,): deterministic configs.
+        deterministic: bool (n_configs,): deterministic configs.
     """
 
     rewards: np.ndarray
     costs: dict[str, np.ndarray]
     answers: np.ndarray | None
-    frozen: np.ndarray
+    deterministic: np.ndarray
 
     @classmethod
     def of(cls, table: SweepTable, *, common: bool) -> Cells:
@@ -74,7 +74,7 @@ class Cells:
     def where_enough(self, values: np.ndarray, needed: int) -> np.ndarray:
         """`values` (n_prompts, n_configs) of cells with the needed number of samples; a deterministic config
         always gives its one outcome, so its value is its mean reward; the rest is NaN."""
-        return np.where(self.frozen, self.means, np.where(self.counts >= needed, values, np.nan))
+        return np.where(self.deterministic, self.means, np.where(self.counts >= needed, values, np.nan))
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Low(Head):
         ordered = np.sort(cells.rewards, axis=2)
         rank = np.clip(np.ceil(self.q * cells.counts - 1e-9).astype(np.int64), 1, np.maximum(cells.counts, 1)) - 1
         low = np.take_along_axis(ordered, rank[:, :, None], axis=2)[:, :, 0]
-        return np.where(cells.frozen | (cells.counts >= self.needs), low, np.nan)
+        return np.where(cells.deterministic | (cells.counts >= self.needs), low, np.nan)
 
 
 def _choose(n: np.ndarray, k: int) -> np.ndarray:

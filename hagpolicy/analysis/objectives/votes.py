@@ -46,8 +46,8 @@ class Vote(Head):
         if cells.answers is None:
             raise InvalidInput("table.answers", "the answers that the scorer extracted", "none", _EXTRACT)
         values = np.full(cells.counts.shape, np.nan)
-        for count in np.unique(cells.counts[:, ~cells.frozen]):
-            rows = (cells.counts == count) & ~cells.frozen
+        for count in np.unique(cells.counts[:, ~cells.deterministic]):
+            rows = (cells.counts == count) & ~cells.deterministic
             if count >= self.n and rows.any():
                 # Scored samples first, then the same subsets serve every cell.
                 first = np.argsort(~cells.present[rows], axis=1, kind="stable")[:, :count]

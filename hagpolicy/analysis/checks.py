@@ -1,4 +1,4 @@
-"""What a reader of results must know of a table: what can be compared, and what to doubt."""
+"""Checks of a table: which of its prompts can be compared, and the warnings that go with its results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def checked(table: object) -> SweepTable:
     return table
 
 
-def few_groups(count: int) -> list[str]:
+def check_groups(count: int) -> list[str]:
     """The warning for too few independent groups, none for enough of them."""
     if count >= MIN_GROUPS:
         return []
@@ -58,7 +58,7 @@ def few_groups(count: int) -> list[str]:
     return [f"{found}; intervals over so few are too narrow"]
 
 
-def default_doubt(gain: Estimate | None, *, same: bool) -> list[str]:
+def check_default(gain: Estimate | None, *, same: bool) -> list[str]:
     """The warning where the single best config is not proven to beat the engine's default; `same`: it is the one."""
     if gain is None or gain.low > 0.0 or gain.low == gain.high == 0.0:
         return []
@@ -75,7 +75,7 @@ def default_doubt(gain: Estimate | None, *, same: bool) -> list[str]:
     ]
 
 
-def table_warnings(table: SweepTable) -> list[str]:
+def check_samples(table: SweepTable) -> list[str]:
     """What a reader of any result on this table must know: copied samples, unequal greedy outcomes."""
     rewards, deterministic = table.rewards, table.space.deterministic
     found = []
@@ -105,7 +105,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def similar_warning(table: SweepTable) -> list[str]:
+def check_similar(table: SweepTable) -> list[str]:
     """The warning where more than a fifth of the prompts are nearly equal to one of another group."""
     pairs = similar_pairs(table.prompts)
     apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]

@@ -6,11 +6,11 @@ import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import (
+    check_groups,
+    check_samples,
+    check_similar,
     checked,
     comparable,
-    few_groups,
-    similar_warning,
-    table_warnings,
 )
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import get_objectives, targets_of
@@ -60,7 +60,7 @@ def evaluate(
     rows = comparison.rows(per_task, {"policy": comparison.chosen(chosen, note)})
     default = None if view.default is None else boot.mean(comparison.reference - comparison.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
-    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
+    warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups)
     return Evaluation(
         rows,
         None,
@@ -69,7 +69,7 @@ def evaluate(
         n_groups=boot.n_groups,
         n_left_out=len(table.prompts) - len(kept.prompts),
         fallbacks=float(np.mean(unlike)),
-        warnings=tuple(doubts + _fingerprint_warnings(policy, table)),
+        warnings=tuple(warnings + _fingerprint_warnings(policy, table)),
         objective=objectives[0].name,
         cost_unit=comparison.cost_unit,
     )

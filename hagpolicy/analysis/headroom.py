@@ -10,12 +10,12 @@ import numpy as np
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import (
     MIN_GROUPS,
+    check_default,
+    check_groups,
+    check_samples,
+    check_similar,
     comparable,
     counted,
-    default_doubt,
-    few_groups,
-    similar_warning,
-    table_warnings,
 )
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
@@ -169,8 +169,8 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     same = table.default == sbs_index
-    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups)
-    doubts += default_doubt(default, same=same)
+    warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups)
+    warnings += check_default(default, same=same)
     by_task = None if tasks is None else comparison.chosen(tasks, learned=True).gain
     could_win_low = None if sampled is None else comparison.fixed(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
@@ -190,7 +190,7 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         n_groups=boot.n_groups,
         n_samples=int(np.median(counts[:, ~deterministic] if (~deterministic).any() else counts)),
         n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=tuple(doubts),
+        warnings=tuple(warnings),
         objective=objectives[0].name,
         sizing=size_up(detectable, boot.n_groups, by_task, could_win_low),
         sbs_is_default=same,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import comparable, counted, few_groups, similar_warning, table_warnings
+from hagpolicy.analysis.checks import check_groups, check_samples, check_similar, comparable, counted
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers, taken
 from hagpolicy.analysis.maxima import Maxima, maxima_of
 from hagpolicy.config.config import DecodingConfig
@@ -133,7 +133,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     chosen = _chosen(maxima, Y.mean(axis=0), n, most)
     order = np.argsort(-chosen, kind="stable")
     left_out = len(table.prompts) - len(kept.prompts)
-    doubts = table_warnings(kept) + similar_warning(kept) + few_groups(boot.n_groups) + _short(n, chosen, most, every)
+    warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups) + _short(n, chosen, most, every)
     return Portfolio(
         n=n,
         configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
@@ -145,7 +145,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
         n_prompts=len(Y),
         n_groups=boot.n_groups,
         n_left_out=left_out,
-        warnings=tuple(doubts),
+        warnings=tuple(warnings),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import MIN_GROUPS, comparable, default_doubt, few_groups, similar_warning, table_warnings
+from hagpolicy.analysis.checks import MIN_GROUPS, check_default, check_groups, check_samples, check_similar, comparable
 from hagpolicy.analysis.comparison import LINES, Comparison, ComparisonRow, compare
 from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
 from hagpolicy.analysis.objectives import ObjectiveSpec, Targets, get_objectives, targets_of
@@ -89,7 +89,7 @@ def fit(
             raise InvalidInput(name, "at least one", "none")
     compared = _compared(rivals, learners)
     kept = comparable(table, objectives)
-    warnings = table_warnings(kept)
+    warnings = check_samples(kept)
     groups = _groups(kept, near_duplicates, warnings)
     boot = GroupBootstrap(groups, seed=seed)
     folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
@@ -108,7 +108,7 @@ def fit(
         if boot.n_groups >= MIN_GROUPS:  # else SBS ships without a search
             weights = [comparison.sbs for comparison in comparisons]
             contenders = [cross_fit(training, item, steps, weights) for training in trainings for item in learners]
-        warnings += few_groups(boot.n_groups)
+        warnings += check_groups(boot.n_groups)
         left_out = len(table.prompts) - len(kept.prompts)
         outcome = _judged(kept, comparisons, trainings[0], contenders, compared, left_out, warnings)
         return _shipped(kept, targets, trainings[0], outcome)
@@ -140,7 +140,7 @@ def _compared(rivals: Sequence[str | Rival] | None, learners: list[Learner]) -> 
 def _groups(table: SweepTable, threshold: float | None, warnings: list[str]) -> np.ndarray:
     """Groups of the prompts, near-duplicates joined on request and warned about otherwise."""
     if threshold is None:
-        warnings += similar_warning(table)
+        warnings += check_similar(table)
         return table.groups
     pairs = similar_pairs(table.prompts, threshold)
     return join_groups(table.groups, pairs)
@@ -185,7 +185,7 @@ def _judged(
                 n_groups=boot.n_groups,
                 n_left_out=left_out,
                 fallbacks=float(unlike),
-                warnings=(*warnings, *default_doubt(over_default, same=default == Y.mean(axis=0).argmax())),
+                warnings=(*warnings, *check_default(over_default, same=default == Y.mean(axis=0).argmax())),
                 objective=training.targets.objectives[len(evaluations)].name,
                 cost_unit=comparison.cost_unit,
             )

@@ -50,7 +50,7 @@ _HOMES = {
     "reward_quantiles": "hagpolicy.scorers.reward_model",
     "sweep": "hagpolicy.sweeping.run",
     "wrap": "hagpolicy.serving.pipeline",
-    "write_report": "hagpolicy.reporting",
+    "write_report": "hagpolicy.reporting.page",
 }
 
 __version__ = "0.1.0"

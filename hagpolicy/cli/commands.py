@@ -15,7 +15,7 @@ import hagpolicy as hag
 from hagpolicy._files import json_text
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.bundle import check_target
-from hagpolicy.reporting.labels import config_words, signed
+from hagpolicy.reporting.text import config_words, signed
 
 DONE, PARTLY = 0, 1
 # Names of options that carry secrets; key_env only names the variable that holds one.

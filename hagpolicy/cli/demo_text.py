@@ -14,8 +14,8 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.policy.policy import Policy
-from hagpolicy.reporting.facts import reward_grid
-from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
+from hagpolicy.reporting.rows import reward_grid
+from hagpolicy.reporting.text import config_words, row_note, row_words, signed
 from hagpolicy.results import Estimate
 
 WIDTH = 100

@@ -11,9 +11,9 @@ from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.analysis.headroom import headroom as find_headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.reporting import facts
-from hagpolicy.reporting.labels import config_words, signed, value_words
+from hagpolicy.reporting import rows
 from hagpolicy.reporting.plots import Line, interval_plot
+from hagpolicy.reporting.text import config_words, signed, value_words
 from hagpolicy.results import Estimate, Evaluation
 
 if TYPE_CHECKING:
@@ -72,21 +72,21 @@ def write_report(
         "sbs_words": config_words(found.sbs_config),
         "default": _default_verdict(table, found, shown),
         "per_prompt": _per_prompt_verdict(found, shown),
-        "rewards": facts.reward_grid(table, found.sbs_index),
-        "headroom_plots": _plots(jinja2, facts.headroom_lines(found), "headroom", None, value_words(found.objective)),
+        "rewards": rows.reward_grid(table, found.sbs_index),
+        "headroom_plots": _plots(jinja2, rows.headroom_lines(found), "headroom", None, value_words(found.objective)),
         "objective": value_words(found.objective),
         "gains": _headroom_gains(found),
-        "comparison": facts.comparison_rows(shown) if shown else [],
-        "comparison_plots": _plots(jinja2, facts.comparison_lines(shown), "comparison", "SBS", "gain over the SBS")
+        "comparison": rows.comparison_rows(shown) if shown else [],
+        "comparison_plots": _plots(jinja2, rows.comparison_lines(shown), "comparison", "SBS", "gain over the SBS")
         if shown
         else [],
         "evaluation": shown,
-        "dial": facts.dial_rows(policy) if policy is not None else [],
+        "dial": rows.dial_rows(policy) if policy is not None else [],
         "choices": _choices(policy, table, found) if policy is not None else [],
-        "costs": facts.cost_rows(table),
-        "left_out": facts.left_out(table, found),
-        "warnings": facts.warnings_of(found, shown),
-        "provenance": facts.provenance(table, policy, command),
+        "costs": rows.cost_rows(table),
+        "left_out": rows.left_out(table, found),
+        "warnings": rows.warnings_of(found, shown),
+        "provenance": rows.provenance(table, policy, command),
     }
     return write_text(path, environment.get_template("report.html").render(context))
 
@@ -177,13 +177,13 @@ def _choices(policy: Policy, table: SweepTable, found: Headroom) -> list[dict[st
     for proven, chooser in ((True, policy), (False, policy.candidate)):
         if chooser is None:
             continue
-        choices = facts.choices_of(chooser, table)
+        choices = rows.choices_of(chooser, table)
         sections.append(
             {
                 "proven": proven,
                 "single": config_words(table.space[int(choices[0])]) if len(set(choices.tolist())) == 1 else "",
-                "grid": facts.choice_grid(table, choices, found.sbs_index),
-                "examples": facts.departures(chooser, table, choices, found.sbs_index),
+                "grid": rows.choice_grid(table, choices, found.sbs_index),
+                "examples": rows.departures(chooser, table, choices, found.sbs_index),
             }
         )
     return sections

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.reporting.labels import signed
+from hagpolicy.reporting.text import signed
 from hagpolicy.results import Estimate
 
 # Colours that occur nowhere else stand for CSS variables, so that one drawing serves light, dark and print.

@@ -14,7 +14,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.registry import get_rival
 from hagpolicy.fitting.encoders.precomputed import with_vectors
 from hagpolicy.fitting.learners.linear import Ridge
-from hagpolicy.reporting.labels import row_words
+from hagpolicy.reporting.text import row_words
 from tests.support.drawing import SPACE, draw, drawn, table_of
 
 

@@ -20,10 +20,10 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.fit import fit
 from hagpolicy.policy.policy import Policy
-from hagpolicy.reporting import write_report
-from hagpolicy.reporting.facts import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
-from hagpolicy.reporting.labels import config_words, signed
+from hagpolicy.reporting.page import write_report
 from hagpolicy.reporting.plots import Line, interval_plot
+from hagpolicy.reporting.rows import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
+from hagpolicy.reporting.text import config_words, signed
 from hagpolicy.results import Estimate
 
 SPACE = DecodingSpace(

@@ -14,8 +14,8 @@ import numpy as np
 from hagpolicy.analysis.checks import comparable
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.data.table import SweepTable
-from hagpolicy.reporting.labels import config_words, row_note, row_words, signed
 from hagpolicy.reporting.plots import Line
+from hagpolicy.reporting.text import config_words, row_note, row_words, signed
 from hagpolicy.results import Estimate, Evaluation
 
 if TYPE_CHECKING:

@@ -144,7 +144,7 @@ def described(table: hag.SweepTable, policy: hag.Policy, seconds: float) -> str:
 
 def single_bests(policy: hag.Policy) -> list[int]:
     """Index of the single best config at each point of the dial."""
-    return [policy.dial.setting(**_turned(policy, point.at)).reference for point in policy.dial.points]
+    return [policy.dial.rule_at(**_turned(policy, point.at)).reference for point in policy.dial.points]
 
 
 def _turned(policy: hag.Policy, at: float) -> dict[str, float]:

@@ -50,7 +50,7 @@ NOT_YET = {
     "data.store.loading", "fitting.baselines.entropy", "fitting.baselines.self_report",  # imports
     "fitting.baselines.turn",
     "data.store.folder", "data.store.reading", "data.store.tidying", "policy.card", "policy.policy",  # circles
-    "Setting", "Reading", "Outcome",  # names that stand twice
+    "Outcome",  # names that stand twice
 }  # fmt: skip
 # Inside these rooms the order of files is held too.
 INSIDE = {

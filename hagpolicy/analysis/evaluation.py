@@ -49,14 +49,14 @@ def evaluate(
         raise InvalidInput("table", "at least two prompts that were not trained on", got, "Sweep new prompts.")
     kept = comparable(fresh, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
-    setting = policy.dial.setting(price, n)
-    fixed = np.tile(np.arange(len(policy.space)) == setting.reference, (len(kept.prompts), 1)).astype(np.float64)
+    rule = policy.dial.rule_at(price, n)
+    fixed = np.tile(np.arange(len(policy.space)) == rule.reference, (len(kept.prompts), 1)).astype(np.float64)
     comparison = compare(kept, targets_of(kept, objectives), 0, boot, seed, sbs=fixed)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best = policy.task_best[point]
-    per_task = np.array([best.get(task, setting.reference) for task in kept.tasks]) if len(best) > 1 else None
-    note = policy.learner if setting.ships else "ships the single best config"
+    per_task = np.array([best.get(task, rule.reference) for task in kept.tasks]) if len(best) > 1 else None
+    note = policy.learner if rule.ships else "ships the single best config"
     rows = comparison.rows(per_task, {"policy": comparison.chosen(chosen, note)})
     default = None if view.default is None else boot.mean(comparison.reference - comparison.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]

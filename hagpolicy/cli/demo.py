@@ -16,7 +16,7 @@ from hagpolicy.cli import demo_text as words
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, read_prompts
-from hagpolicy.data.store.loading import SweepStore, chosen_view
+from hagpolicy.data.store.loading import SweepStore, choose_view
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.policy.policy import Policy
@@ -208,7 +208,7 @@ def stored_texts(
 ) -> dict[tuple[Prompt, DecodingConfig], str]:
     """The first stored text of each prompt under each config."""
     with SweepStore(folder) as store:
-        view = chosen_view(store, prompts, space, samples=1)
+        view = choose_view(store, prompts, space, samples=1)
         owner = {
             key: (prompt, space[config])
             for prompt, keys in zip(view.prompts, view.keys, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._digest import DIGEST_BYTES, digest_bytes
-from hagpolicy.data.prompts import normalised
+from hagpolicy.data.prompts import normalise
 from hagpolicy.errors import InvalidInput
 
 NONE = -1
@@ -27,7 +27,7 @@ def answer_key(answer: str) -> str:
     and white space only. A long answer is represented by its digest.
     """
     # Folding may undo the form: twice, as Unicode's own caseless matching does.
-    text = normalised(normalised(answer).casefold())
+    text = normalise(normalise(answer).casefold())
     if _NUMBER.fullmatch(text):
         try:
             sign, digits, exponent = Decimal(text.replace(",", "")).as_tuple()
@@ -95,7 +95,7 @@ def as_codes(values: Any) -> np.ndarray:
     return _from_none(np.array(codes, dtype=np.int64).reshape(array.shape))
 
 
-def checked_codes(values: Any, rewards: np.ndarray) -> np.ndarray:
+def check_codes(values: Any, rewards: np.ndarray) -> np.ndarray:
     """Codes of answers as a table holds them: int32, read-only, -1 where the reward is missing.
 
     Args:
@@ -116,7 +116,7 @@ def checked_codes(values: Any, rewards: np.ndarray) -> np.ndarray:
     return codes
 
 
-def renumbered(codes: np.ndarray) -> np.ndarray | None:
+def renumber(codes: np.ndarray) -> np.ndarray | None:
     """Codes counted anew within each prompt, in order of first appearance: equal tables have equal ones.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.data.prompts import Prompt, normalised
+from hagpolicy.data.prompts import Prompt, normalise
 
 SHINGLE = 5
 SIMILAR = 0.8
@@ -22,7 +22,7 @@ def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
     """
     labels: list[list[Any]] = []
     for prompt in prompts:
-        keys: list[Any] = [("text", normalised(prompt.text))]
+        keys: list[Any] = [("text", normalise(prompt.text))]
         if prompt.group is not None:
             keys.append(("group", prompt.group))
         labels.append(keys)
@@ -54,7 +54,7 @@ def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.n
     sparse = require("scipy.sparse", "fit", "finding near-duplicates")
     columns: dict[str, int] = {}
     rows = [
-        [columns.setdefault(shingle, len(columns)) for shingle in _shingles(normalised(prompt.text).casefold())]
+        [columns.setdefault(shingle, len(columns)) for shingle in _shingles(normalise(prompt.text).casefold())]
         for prompt in prompts
     ]
     sizes = np.array([len(row) for row in rows])

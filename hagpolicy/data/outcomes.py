@@ -19,7 +19,7 @@ _EXPECTED = "an object with prompt (or messages), config and reward"
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class ImportedOutcomes:
     """What a file of outcomes holds.
 
     Attributes:
@@ -35,7 +35,7 @@ class Outcomes:
     answers: np.ndarray
 
 
-def read_outcomes(path: str | Path) -> Outcomes:
+def read_outcomes(path: str | Path) -> ImportedOutcomes:
     """Read a file; see `SweepTable.from_jsonl` for its keys.
 
     Two lines are of one prompt where content, task, group, reference and id agree. What else a
@@ -62,7 +62,7 @@ def read_outcomes(path: str | Path) -> Outcomes:
         if not line.strip():
             continue
         try:
-            prompt, config, values, answer = _outcome(line)
+            prompt, config, values, answer = _read_outcome(line)
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidInput(f"{path}, line {number}", _EXPECTED, f"{line[:80]} ({error})") from error
         bare = replace(prompt, metadata={})
@@ -83,10 +83,10 @@ def read_outcomes(path: str | Path) -> Outcomes:
         full[:, i, j, : len(outcomes)] = np.array(outcomes).T
         answers[i, j, : len(outcomes)] = said[i, j]
     known = (replace(prompt, metadata=extra) for prompt, extra in zip(prompts, metadata, strict=True))
-    return Outcomes(tuple(known), tuple(configs), full, answers)
+    return ImportedOutcomes(tuple(known), tuple(configs), full, answers)
 
 
-def _outcome(line: str) -> tuple[Prompt, DecodingConfig, tuple[float, float, float], str | None]:
+def _read_outcome(line: str) -> tuple[Prompt, DecodingConfig, tuple[float, float, float], str | None]:
     """Prompt, config, (reward, tokens, seconds) and answer of a line.
 
     Raises:

@@ -21,7 +21,7 @@ __all__ = [
     "as_prompt",
     "as_prompts",
     "check_content",
-    "normalised",
+    "normalise",
     "prompt_text",
     "read_prompts",
 ]
@@ -222,6 +222,6 @@ def _collected(named: Iterable[tuple[str, Any]]) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """Text after Unicode (NFKC) and whitespace normalisation: equal for exact duplicates."""
     return " ".join(unicodedata.normalize("NFKC", text).split())

@@ -12,7 +12,7 @@ import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.answers import as_codes, checked_codes, renumbered
+from hagpolicy.data.answers import as_codes, check_codes, renumber
 from hagpolicy.data.groups import group_ids
 from hagpolicy.data.outcomes import read_outcomes
 from hagpolicy.data.prompts import Prompt, as_prompts
@@ -77,7 +77,7 @@ class SweepTable:
                 values.flags.writeable = False
                 object.__setattr__(self, name, values)
         if self.answers is not None:
-            object.__setattr__(self, "answers", checked_codes(self.answers, rewards))
+            object.__setattr__(self, "answers", check_codes(self.answers, rewards))
         if self.default is not None:
             whole = isinstance(self.default, (int, np.integer)) and not isinstance(self.default, bool)
             if not whole or not 0 <= self.default < len(self.space):
@@ -136,7 +136,7 @@ class SweepTable:
             None if values is None else _numbers(name, values)
             for name, values in (("tokens", tokens), ("seconds", seconds))
         ]
-        rest.append(None if answers is None else renumbered(as_codes(answers)))
+        rest.append(None if answers is None else renumber(as_codes(answers)))
         if rewards.ndim == 2:  # one sample
             rewards = rewards[:, :, None]
             rest = [values if values is None or values.ndim != 2 else values[:, :, None] for values in rest]
@@ -157,7 +157,7 @@ class SweepTable:
         """
         found = read_outcomes(path)
         tokens, seconds = (None if np.isnan(part).all() else part for part in found.values[1:])
-        answers = renumbered(found.answers)
+        answers = renumber(found.answers)
         space = DecodingSpace(found.configs)
         if default is not None and default not in space:
             raise InvalidInput("default", f"a config that {path} has outcomes of", default)

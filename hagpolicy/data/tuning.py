@@ -22,14 +22,14 @@ from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["Labels", "Reading", "SettingsText", "best_labels", "write_labels"]
+__all__ = ["Labels", "ParsedSettings", "SettingsText", "best_labels", "write_labels"]
 
 MOST_CHARACTERS = 800
 _LINE = re.compile(r"(?:[-*] )?\"?([a-z_]+)\"?\s*[:=]\s*(.+?),?")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedSettings:
     """An answer that could be read.
 
     Attributes:
@@ -87,7 +87,7 @@ class SettingsText:
                 said[name] = self._hint_word(value) if name == "hint" else _plain(value)
         return json.dumps(said)
 
-    def read(self, answer: str) -> Reading | None:
+    def read(self, answer: str) -> ParsedSettings | None:
         """The config that an answer names; None where it is not well formed.
 
         An answer is a JSON object (what follows it is not read), or lines `name: value` up to the first empty
@@ -105,8 +105,8 @@ class SettingsText:
         except InvalidInput:
             return None
         if config in self._canonical:
-            return Reading(self._canonical.index(config), True)
-        return Reading(int(np.argmin([self._distance(config, known) for known in self._canonical])), False)
+            return ParsedSettings(self._canonical.index(config), True)
+        return ParsedSettings(int(np.argmin([self._distance(config, known) for known in self._canonical])), False)
 
     def _choices(self, name: str) -> str:
         """The values of a setting within the space; of a hint what it adds."""

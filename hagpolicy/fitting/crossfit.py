@@ -13,7 +13,7 @@ from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty, fit_novelty
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
-from hagpolicy.policy.dial import weighted
+from hagpolicy.policy.dial import weighted_sum
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def cross_fit(
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
     for point, (weights, reference) in enumerate(zip(targets.weights, references, strict=True)):
-        Y, values = targets.Y(point), weighted(weights, predicted)
+        Y, values = targets.Y(point), weighted_sum(weights, predicted)
         best = int(Y.mean(axis=0).argmax())
         scale = _spread(values, best) if targets.spread_margins else 1.0
         steps = [float(np.float32(margin * scale)) for margin in margins]

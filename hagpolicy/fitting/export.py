@@ -14,8 +14,8 @@ from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty
 from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
-from hagpolicy.policy.bundle import salted
-from hagpolicy.policy.dial import Dial, Point
+from hagpolicy.policy.bundle import digest_salted
+from hagpolicy.policy.dial import Dial, OperatingPoint
 from hagpolicy.policy.policy import Policy
 from hagpolicy.results import Evaluation, candidate_sentence
 
@@ -27,7 +27,7 @@ def export_policy(
     learner: Learner,
     fitted: Mapping[str, FittedLearner],
     novelty: Novelty,
-    points: tuple[Point, ...],
+    points: tuple[OperatingPoint, ...],
     features: np.ndarray,
 ) -> Policy:
     """The policy of a fitted learner, after its graph was compared with it on the training prompts.
@@ -48,7 +48,7 @@ def export_policy(
     objective = targets.objectives[0]
     means = targets.common.mean(axis=1)
     dial = Dial(objective.dial, objective.unit, targets.names, targets.scales, means, points)
-    first, departs = dial.setting(), any(point.ships for point in points)
+    first, departs = dial.rule_at(), any(point.ships for point in points)
     # A constant policy has no use for novelty, and must not pay for it.
     newness = novelty if departs else None
     rule = Rule(first.reference, first.margin if first.ships else None, points[0].weights)
@@ -68,8 +68,8 @@ def export_policy(
         "scorers": dict(table.scorers),
         "trained_on": {
             "salt": salt,
-            "digests": sorted(salted((prompt.text for prompt in table.prompts), salt)),
-            "groups": sorted(set(salted((p.group for p in table.prompts if p.group is not None), salt))),
+            "digests": sorted(digest_salted((prompt.text for prompt in table.prompts), salt)),
+            "groups": sorted(set(digest_salted((p.group for p in table.prompts if p.group is not None), salt))),
         },
     }
     return Policy(manifest, model.SerializeToString(), encoder.files())
@@ -77,11 +77,11 @@ def export_policy(
 
 def points_of(
     targets: Targets, evaluations: tuple[Evaluation, ...], margins: tuple[float, ...], ships: tuple[bool, ...]
-) -> tuple[Point, ...]:
+) -> tuple[OperatingPoint, ...]:
     """The dial's points, with what the gate said at each one of them."""
     parts = zip(targets.objectives, targets.weights, evaluations, margins, ships, strict=True)
     return tuple(
-        Point(
+        OperatingPoint(
             at=objective.at,
             name=objective.name,
             objective=objective.written,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import DIGEST_BYTES, digest, digest_bytes
-from hagpolicy.data.prompts import normalised
+from hagpolicy.data.prompts import normalise
 from hagpolicy.errors import BundleError
 from hagpolicy.policy.onnx_scan import scan
 
@@ -146,14 +146,14 @@ def read_bundle(folder: str | Path) -> Bundle:
     return Bundle(manifest, contents.pop(MODEL), contents)
 
 
-def salted(texts: Iterable[str], salt: str) -> list[str]:
+def digest_salted(texts: Iterable[str], salt: str) -> list[str]:
     """Digests of normalised texts under a salt of 32 hex digits, 32 hex digits each, in order.
 
     They tell that a prompt or a group was trained on without holding it; the salt keeps one bundle's
     digests from being looked up in another's.
     """
     key = bytes.fromhex(salt)
-    data = (normalised(text).encode("utf-8", "surrogatepass") for text in texts)
+    data = (normalise(text).encode("utf-8", "surrogatepass") for text in texts)
     return [hashlib.blake2b(part, digest_size=DIGEST_BYTES, key=key).hexdigest() for part in data]
 
 

@@ -30,16 +30,16 @@ def policy_card(policy: Policy) -> str:
         "| number | configuration | " + " | ".join(f"{point.name}, in training" for point in policy.dial.points) + " |",
         "|---|---|" + "---|" * len(policy.dial.points),
     ]
-    settings = [policy.dial.setting_of(number) for number in range(len(policy.dial.points))]
+    rules = [policy.dial.rule_of_point(number) for number in range(len(policy.dial.points))]
     for number, config in enumerate(policy.space):
         name = str(config).replace("|", "\\|").replace("\n", " ")
-        best = (" (the best single one)" * (setting.reference == number) for setting in settings)
-        cells = [f"{setting.means[number]:.3f}{mark}" for setting, mark in zip(settings, best, strict=True)]
+        best = (" (the best single one)" * (rule.reference == number) for rule in rules)
+        cells = [f"{rule.means[number]:.3f}{mark}" for rule, mark in zip(rules, best, strict=True)]
         lines.append(f"| {number} | {name} | {' | '.join(cells)} |")
     for point, evaluation in zip(policy.dial.points, policy.evaluations, strict=True):
         if evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
-            lines += [point.reason, ""] * (len(settings) > 1) + ["```", str(evaluation), "```"]
+            lines += [point.reason, ""] * (len(rules) > 1) + ["```", str(evaluation), "```"]
     lines += [
         "",
         "## Use",

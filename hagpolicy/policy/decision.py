@@ -13,7 +13,7 @@ from hagpolicy.config.render import PromptLike, Rendering, Unsupported
 
 if TYPE_CHECKING:
     from hagpolicy.config.space import DecodingSpace
-    from hagpolicy.policy.dial import Setting
+    from hagpolicy.policy.dial import DecisionRule
 
 Reason = Literal[
     "best_by_margin", "reference_best", "within_margin", "unlike_training", "no_config_agrees", "sbs_shipped"
@@ -68,40 +68,40 @@ class Decision:
         return f"{self.config} (expected value {self.value:.3f}, {self.advantage:+.3f}): {self.explanation}"
 
 
-def picked(
-    setting: Setting, values: np.ndarray, novelty: float, allowed: np.ndarray | None = None
+def choose_index(
+    rule: DecisionRule, values: np.ndarray, ood_score: float, allowed: np.ndarray | None = None
 ) -> tuple[int, int, Reason]:
     """The one decision rule; with everything allowed, the same as the graph's `choice`.
 
     Args:
-        setting: means, margin and gate at the dial's position.
+        rule: means, margin and gate at the dial's position.
         values: float32 (n_configs,), the setting's.
-        novelty: from the graph.
+        ood_score: out-of-distribution score, from the graph: above 1 for a prompt unlike the training prompts.
         allowed: bool (n_configs,), at least one of them; None: all.
 
     Returns:
         The chosen config's index, the reference's, and the reason.
     """
-    reference, best = setting.reference, int(values.argmax())
+    reference, best = rule.reference, int(values.argmax())
     if allowed is not None:
-        reference = int(np.where(allowed, setting.means, -np.inf).argmax())
+        reference = int(np.where(allowed, rule.means, -np.inf).argmax())
         best = int(np.where(allowed, values, np.float32(-np.inf)).argmax())
-    if not setting.ships:
+    if not rule.ships:
         return reference, reference, "sbs_shipped"
-    if not novelty <= 1.0:
+    if not ood_score <= 1.0:
         return reference, reference, "unlike_training"
     # In float32, as in the graph: float64 would decide otherwise at the margin itself.
     gain = values[best] - values[reference]
-    if gain > np.float32(setting.margin):
+    if gain > np.float32(rule.margin):
         return best, reference, "best_by_margin"
     return reference, reference, "within_margin" if gain > 0 else "reference_best"
 
 
-def choose(
+def decide(
     space: DecodingSpace,
-    setting: Setting,
+    rule: DecisionRule,
     heads: Sequence[np.ndarray] | np.ndarray,
-    novelty: float,
+    ood_score: float,
     fixed: Mapping[str, Any] | None,
     prompt: PromptLike | None,
     costs: np.ndarray | None = None,
@@ -110,9 +110,9 @@ def choose(
 
     Args:
         space: the configs.
-        setting: weights, means, margin and gate at the dial's position.
+        rule: weights, means, margin and gate at the dial's position.
         heads: n_heads of float32 (n_configs,), from the graph.
-        novelty: from the graph.
+        ood_score: out-of-distribution score, from the graph: above 1 for a prompt unlike the training prompts.
         fixed: fields the caller has set; agreement is asked for fields that differ within the space,
             a field equal in all configs is replaced.
         prompt: the prompt's content.
@@ -124,8 +124,8 @@ def choose(
     allowed = space.agreeing(fixed) if fixed else None
     if fixed and allowed is not None and not allowed.any():
         return Decision(DecodingConfig.from_dict(fixed), None, None, None, "no_config_agrees", prompt)
-    values = setting.values(heads)
-    index, reference, reason = picked(setting, values, novelty, allowed)
+    values = rule.values(heads)
+    index, reference, reason = choose_index(rule, values, ood_score, allowed)
     config = space[index].replace(**fixed) if fixed else space[index]
     advantage = float(values[index] - values[reference])
     cost = None if costs is None else float(costs[index])

@@ -1,4 +1,4 @@
-"""`Dial`: what a caller may turn when it asks for a config, and what the gate decided at its settings.
+"""`Dial`: what a caller may turn when it asks for a config, and what the gate decided at its operating points.
 
 A policy's graph puts out heads, such as expected reward and expected cost; an objective is a
 weighted sum of them, and the dial moves the weights. Where nothing can be turned there is one point.
@@ -54,8 +54,8 @@ def _number(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A setting of the dial at which the gate decided.
+class OperatingPoint:
+    """A position of the dial at which the gate decided.
 
     Attributes:
         at: the price, or the number of answers; 0 where there is nothing to turn.
@@ -82,13 +82,13 @@ class Point:
         return {**self.__dict__, "weights": list(self.weights)}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Point:
+    def from_json(cls, values: Mapping[str, Any]) -> OperatingPoint:
         """What `to_json` wrote."""
         return cls(**{**values, "weights": tuple(float(weight) for weight in values["weights"])})
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class DecisionRule:
     """The decision rule at one position of the dial.
 
     Attributes:
@@ -107,10 +107,10 @@ class Setting:
 
     def values(self, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """float32 (…): the weighted sum of heads, n_heads of float32 (…), rounded as the graph rounds it."""
-        return weighted(self.weights, heads)
+        return weighted_sum(self.weights, heads)
 
 
-def weighted(weights: Sequence[float] | np.ndarray, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def weighted_sum(weights: Sequence[float] | np.ndarray, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Weighted sum of heads, n_heads of one shape, one after the other and in their own precision; a head of
     weight 0 is not looked at, so that it may be missing (NaN) there."""
     total: np.ndarray | None = None
@@ -122,7 +122,7 @@ def weighted(weights: Sequence[float] | np.ndarray, heads: Sequence[np.ndarray] 
 
 
 class Dial:
-    """The points at which the gate decided, and every setting between them.
+    """The points at which the gate decided, and the rule at every position between them.
 
     Args:
         argument: "price" or "n", the argument of `Policy.predict` that turns it; "" for none.
@@ -143,7 +143,7 @@ class Dial:
         heads: tuple[str, ...],
         scales: np.ndarray,
         means: np.ndarray,
-        points: tuple[Point, ...],
+        points: tuple[OperatingPoint, ...],
     ) -> None:
         self.argument, self.unit, self.heads, self.points = argument, unit, heads, points
         self.scales = np.array(scales, dtype=np.float64)
@@ -159,7 +159,7 @@ class Dial:
             raise ValueError("a dial needs finite numbers")
         if any(low.at >= high.at for low, high in pairwise(points)) or any(point.margin < 0.0 for point in points):
             raise ValueError("a dial needs points in rising order and margins of at least 0")
-        self._settings = lru_cache(maxsize=256)(self._between)
+        self._rules = lru_cache(maxsize=256)(self._between)
 
     @property
     def reason(self) -> str:
@@ -190,19 +190,19 @@ class Dial:
             raise InvalidInput(self.argument, f"one of {', '.join(f'{place:g}' for place in places)}", at)
         return places.index(at)
 
-    def setting(self, price: float | None = None, n: int | None = None) -> Setting:
+    def rule_at(self, price: float | None = None, n: int | None = None) -> DecisionRule:
         """The decision rule for what a caller asked for; None and None: the first point.
 
         Raises:
             InvalidInput: a dial that this policy does not have, or a value out of range.
         """
-        return self._settings(self._position(price, n))
+        return self._rules(self._position(price, n))
 
-    def setting_of(self, number: int) -> Setting:
+    def rule_of_point(self, number: int) -> DecisionRule:
         """The decision rule at a point, by its number."""
-        return self._settings(self.points[number].at)
+        return self._rules(self.points[number].at)
 
-    def _between(self, at: float) -> Setting:
+    def _between(self, at: float) -> DecisionRule:
         """The decision rule at any position.
 
         Between two points it departs from the reference only if both ship, and then past the larger
@@ -219,10 +219,10 @@ class Dial:
         if self.argument == "price" and self.cost_head is not None:  # beyond the last point too
             weights[self.cost_head] = -at * self.scales[self.cost_head]
         # Not by a matrix product, which may round equal configs differently: ties go by the space's order.
-        means, rounded = weighted(weights, self.means), weights.astype(np.float32)
-        means.flags.writeable = rounded.flags.writeable = False  # settings are shared by all calls
+        means, rounded = weighted_sum(weights, self.means), weights.astype(np.float32)
+        means.flags.writeable = rounded.flags.writeable = False  # rules are shared by all calls
         margin = max(point.margin for point in near)
-        return Setting(rounded, means, int(means.argmax()), margin, inside and all(point.ships for point in near))
+        return DecisionRule(rounded, means, int(means.argmax()), margin, inside and all(point.ships for point in near))
 
     def _position(self, price: float | None, n: int | None) -> float:
         for name, value in (("price", price), ("n", n)):
@@ -254,5 +254,5 @@ class Dial:
             tuple(str(name) for name in values["heads"]),
             np.array(values["scales"], dtype=np.float64),
             np.array(values["means"], dtype=np.float64),
-            tuple(Point.from_json(point) for point in values["points"]),
+            tuple(OperatingPoint.from_json(point) for point in values["points"]),
         )

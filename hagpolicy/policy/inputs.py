@@ -29,28 +29,28 @@ _CHUNK_CELLS = 8192
 
 _ONES = np.ones((1, 4096), dtype=np.uint8)
 
-Feed = dict[str, np.ndarray]
+InputArrays = dict[str, np.ndarray]
 
 
-class Feeds(Protocol):
+class Inputs(Protocol):
     """Makes graph inputs. A prompt's content is None where it is a bare vector.
 
     Attributes:
-        inputs: names of the graph's inputs.
+        names: of the graph's inputs.
     """
 
-    inputs: tuple[str, ...]
+    names: tuple[str, ...]
 
-    def one(self, prompt: Any) -> tuple[Feed, PromptLike | None]:
+    def one(self, prompt: Any) -> tuple[InputArrays, PromptLike | None]:
         """Graph inputs of one prompt, with batch size 1, and the prompt's content."""
 
     def content(self, prompt: Any) -> PromptLike | None:
         """The prompt's content, checked."""
 
-    def probe(self) -> Feed:
-        """Graph inputs that every graph for these feeds must take."""
+    def probe(self) -> InputArrays:
+        """Graph inputs that every graph of these inputs must take."""
 
-    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
+    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, InputArrays]]:
         """Chunks: int64 (rows,) the numbers of the prompts, and the graph inputs for them."""
 
 
@@ -68,7 +68,7 @@ def cut(text: str) -> str:
     return f"{head} {tail}"
 
 
-class TokenFeeds:
+class TokenInputs:
     """`ids` int64 (batch, tokens) and `mask` uint8 (batch, tokens) from text.
 
     Args:
@@ -78,7 +78,7 @@ class TokenFeeds:
         BundleError: it cannot be read, or it pads, truncates or adds tokens.
     """
 
-    inputs: tuple[str, ...] = ("ids", "mask")
+    names: tuple[str, ...] = ("ids", "mask")
 
     def __init__(self, tokenizer: bytes) -> None:
         try:
@@ -89,7 +89,7 @@ class TokenFeeds:
             raise BundleError(f"{TOKENIZER_FILE}: expected no padding and no truncation, got one of them")
         self._encode = self._tokenizer.encode_batch_fast
 
-    def one(self, prompt: Any) -> tuple[Feed, PromptLike]:
+    def one(self, prompt: Any) -> tuple[InputArrays, PromptLike]:
         """Graph inputs of one prompt (string, chat messages or `Prompt`) and its content."""
         content = prompt if type(prompt) is str and not prompt.isspace() else _content(prompt)
         text = content if type(content) is str else prompt_text(content)
@@ -106,21 +106,21 @@ class TokenFeeds:
         return {"ids": np.array(ids, dtype=np.int64).reshape(1, -1), "mask": mask}, content
 
     def content(self, prompt: Any) -> PromptLike:
-        """See `Feeds.content`."""
+        """See `Inputs.content`."""
         return _content(prompt)
 
-    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
-        """Chunks of prompts of like length; see `Feeds.many`."""
+    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, InputArrays]]:
+        """Chunks of prompts of like length; see `Inputs.many`."""
         rows = self._ids([cut(prompt_text(_content(prompt))) for prompt in prompts])
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        for numbers in chunks(lengths):
+        for numbers in split_by_length(lengths):
             width = max(1, int(lengths[numbers].max()))
             mask = (np.arange(width) < lengths[numbers, None]).astype(np.uint8)
             ids = np.zeros(mask.shape, dtype=np.int64)
             ids[mask.astype(bool)] = [token for number in numbers for token in rows[number]]
             yield numbers, {"ids": ids, "mask": mask}
 
-    def probe(self) -> Feed:
+    def probe(self) -> InputArrays:
         """Graph inputs that hold the tokenizer's highest id: a graph that takes them knows all its tokens."""
         highest = max(self._tokenizer.get_vocab_size() - 1, 0)
         return {"ids": np.array([[highest]], dtype=np.int64), "mask": np.ones((1, 1), dtype=np.uint8)}
@@ -134,38 +134,38 @@ class TokenFeeds:
             return [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
 
 
-class VectorFeeds:
+class VectorInputs:
     """`vectors` float32 (batch, dim) from the caller's own vectors.
 
     Args:
         dim: length of a vector.
     """
 
-    inputs: tuple[str, ...] = ("vectors",)
+    names: tuple[str, ...] = ("vectors",)
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def probe(self) -> Feed:
+    def probe(self) -> InputArrays:
         """Graph inputs of a vector of zeros."""
         return {"vectors": np.zeros((1, self.dim), dtype=np.float32)}
 
-    def one(self, prompt: Any) -> tuple[Feed, PromptLike | None]:
+    def one(self, prompt: Any) -> tuple[InputArrays, PromptLike | None]:
         """Graph inputs of one vector, or of a `Prompt` with the list `metadata["vector"]`."""
-        return {"vectors": vector_of(prompt, self.dim)[None]}, self.content(prompt)
+        return {"vectors": read_vector(prompt, self.dim)[None]}, self.content(prompt)
 
     def content(self, prompt: Any) -> PromptLike | None:
-        """See `Feeds.content`."""
+        """See `Inputs.content`."""
         return prompt.content if isinstance(prompt, Prompt) else None
 
-    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, Feed]]:
-        """Chunks of 1024 in the given order; see `Feeds.many`."""
+    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, InputArrays]]:
+        """Chunks of 1024 in the given order; see `Inputs.many`."""
         for start in range(0, len(prompts), 1024):
             numbers = np.arange(start, min(start + 1024, len(prompts)))
-            yield numbers, {"vectors": np.stack([vector_of(prompts[int(number)], self.dim) for number in numbers])}
+            yield numbers, {"vectors": np.stack([read_vector(prompts[int(number)], self.dim) for number in numbers])}
 
 
-def vector_of(prompt: Any, dim: int | None = None) -> np.ndarray:
+def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
     """float32 (dim,): a vector itself, or that of a `Prompt` under `metadata["vector"]`.
 
     Raises:
@@ -187,7 +187,7 @@ def vector_of(prompt: Any, dim: int | None = None) -> np.ndarray:
     return vector
 
 
-def feeds_of(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Feeds:
+def make_inputs(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Inputs:
     """What makes the graph inputs, by an encoder's `spec()` and `files()`.
 
     Raises:
@@ -197,13 +197,13 @@ def feeds_of(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Feeds:
     if kind == "tokens":
         if TOKENIZER_FILE not in files:
             raise BundleError(f"expected the file {TOKENIZER_FILE}, got {sorted(files)}")
-        return TokenFeeds(files[TOKENIZER_FILE])
+        return TokenInputs(files[TOKENIZER_FILE])
     if kind == "vectors" and isinstance(spec.get("dim"), int):
-        return VectorFeeds(spec["dim"])
+        return VectorInputs(spec["dim"])
     raise BundleError(f"encoder: expected inputs 'tokens' or 'vectors', got {dict(spec)!r}")
 
 
-def chunks(lengths: np.ndarray) -> Iterator[np.ndarray]:
+def split_by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
     """Numbers of the rows, shortest first, in chunks of at most 8,192 padded cells (one row at least).
 
     Args:

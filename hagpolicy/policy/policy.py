@@ -12,11 +12,11 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import PromptLike, as_prompt
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.policy.bundle import Bundle, read_bundle, salted, write_bundle
+from hagpolicy.policy.bundle import Bundle, digest_salted, read_bundle, write_bundle
 from hagpolicy.policy.card import policy_card
-from hagpolicy.policy.decision import Decision, choose, picked
+from hagpolicy.policy.decision import Decision, choose_index, decide
 from hagpolicy.policy.dial import Dial
-from hagpolicy.policy.inputs import feeds_of
+from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.session import open_session
 from hagpolicy.results import Evaluation
 
@@ -84,14 +84,14 @@ class Policy:
         numbers = {number for best in self.task_best for number in best.values()}
         if len(self.task_best) != len(stored) or not numbers <= set(range(len(self.space))):
             raise BundleError("policy.json: the best configs of the tasks fit neither the dial nor the space")
-        first = self.dial.setting()
+        first = self.dial.rule_at()
         self.training_means, self.sbs_index = first.means, first.reference
         self.margin, self.reason = self.dial.points[0].margin, self.dial.reason
         self.ships_sbs = not any(point.ships for point in self.dial.points)
-        self._feeds = feeds_of(self.encoder, files)
+        self._inputs = make_inputs(self.encoder, files)
         self._session = open_session(model)
         named = (self._session.get_inputs(), self._session.get_outputs())
-        wanted = (set(self._feeds.inputs), {*self.dial.heads, "novelty", "choice"})
+        wanted = (set(self._inputs.names), {*self.dial.heads, "novelty", "choice"})
         for what, found, expected in zip(("inputs", "outputs"), named, wanted, strict=True):
             names = {item.name for item in found}
             if names != expected:
@@ -104,7 +104,7 @@ class Policy:
         fail on some prompt later."""
         names = [*self.dial.heads, "novelty", "choice"]
         try:
-            found = self._session.run(names, self._feeds.probe())
+            found = self._session.run(names, self._inputs.probe())
         except Exception as error:  # onnxruntime's exception types have no stable public name
             raise BundleError(f"policy.onnx: it does not take the inputs of this bundle: {error}") from error
         for name, values in zip(names, found, strict=True):
@@ -168,11 +168,11 @@ class Policy:
         if fixed:
             return self.decide(prompt, fixed, price=price, n=n).config
         if price is None and n is None:
-            feed, _ = self._feeds.one(prompt)
-            return self._configs[int(self._session.run(["choice"], feed)[0][0])]
-        setting = self.dial.setting(price, n)
-        heads, novelty, _ = self._read(prompt)
-        return self._configs[picked(setting, setting.values(heads), novelty)[0]]
+            arrays, _ = self._inputs.one(prompt)
+            return self._configs[int(self._session.run(["choice"], arrays)[0][0])]
+        rule = self.dial.rule_at(price, n)
+        heads, ood_score, _ = self._read(prompt)
+        return self._configs[choose_index(rule, rule.values(heads), ood_score)[0]]
 
     def predict_batch(
         self,
@@ -191,9 +191,9 @@ class Policy:
         self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
     ) -> Decision:
         """The config for a prompt with its expected value and the reason; see `predict`."""
-        setting = self.dial.setting(price, n)
-        heads, novelty, content = self._read(prompt)
-        return choose(self.space, setting, heads, novelty, fixed, content, self.dial.costs(heads))
+        rule = self.dial.rule_at(price, n)
+        heads, ood_score, content = self._read(prompt)
+        return decide(self.space, rule, heads, ood_score, fixed, content, self.dial.costs(heads))
 
     def decide_batch(
         self,
@@ -204,27 +204,27 @@ class Policy:
         n: int | None = None,
     ) -> list[Decision]:
         """The decision for each prompt, the same as `decide` gives."""
-        setting = self.dial.setting(price, n)
-        *heads, novelty = self._run(prompts, *self.dial.heads, "novelty")
-        contents = (self._feeds.content(prompt) for prompt in prompts)
-        rows = zip(np.stack(heads, axis=1), novelty, contents, strict=True)
+        rule = self.dial.rule_at(price, n)
+        *heads, ood_scores = self._run(prompts, *self.dial.heads, "novelty")
+        contents = (self._inputs.content(prompt) for prompt in prompts)
+        rows = zip(np.stack(heads, axis=1), ood_scores, contents, strict=True)
         return [
-            choose(self.space, setting, row, float(newness), fixed, content, self.dial.costs(row))
-            for row, newness, content in rows
+            decide(self.space, rule, row, float(score), fixed, content, self.dial.costs(row))
+            for row, score, content in rows
         ]
 
     def _read(self, prompt: Any) -> tuple[list[np.ndarray], float, PromptLike | None]:
-        """Of one prompt, from the graph: its heads, each float32 (n_configs,), and novelty; and its content."""
-        feed, content = self._feeds.one(prompt)
-        *heads, novelty = self._session.run([*self.dial.heads, "novelty"], feed)
-        return [head[0] for head in heads], float(novelty[0]), content
+        """Heads, each float32 (n_configs,), and out-of-distribution score of a prompt, from the graph; its content."""
+        arrays, content = self._inputs.one(prompt)
+        *heads, ood_score = self._session.run([*self.dial.heads, "novelty"], arrays)
+        return [head[0] for head in heads], float(ood_score[0]), content
 
     def values(self, prompts: Sequence[Any], *, price: float | None = None, n: int | None = None) -> np.ndarray:
         """float32 (n_prompts, n_configs): expected value of every config, which is its reward unless the
         policy was fitted for something else. Where `ships_sbs`, the configs' training means; where only some
         points of the dial ship, what the learner expects at the others too."""
-        setting = self.dial.setting(price, n)
-        return setting.values(self._run(prompts, *self.dial.heads))
+        rule = self.dial.rule_at(price, n)
+        return rule.values(self._run(prompts, *self.dial.heads))
 
     def costs(self, prompts: Sequence[Any]) -> np.ndarray:
         """float32 (n_prompts, n_configs): expected new tokens, or seconds, of one answer.
@@ -236,7 +236,7 @@ class Policy:
             raise InvalidInput("costs", "a policy fitted with prices", "one without", "Fit with objective=[Priced(…)].")
         return np.asarray(self.dial.costs(self._run(prompts, *self.dial.heads)))
 
-    def novelty(self, prompts: Sequence[Any]) -> np.ndarray:
+    def ood_scores(self, prompts: Sequence[Any]) -> np.ndarray:
         """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training."""
         return self._run(prompts, "novelty")[0]
 
@@ -248,8 +248,8 @@ class Policy:
             return np.zeros(len(prompts), dtype=bool)
         known = [as_prompt(prompt) for prompt in prompts]
         texts, groups = set(stored["digests"]), set(stored.get("groups", ()))
-        by_text = salted((prompt.text for prompt in known), stored["salt"])
-        by_group = salted((prompt.group or "" for prompt in known), stored["salt"])
+        by_text = digest_salted((prompt.text for prompt in known), stored["salt"])
+        by_group = digest_salted((prompt.group or "" for prompt in known), stored["salt"])
         marks = zip(known, by_text, by_group, strict=True)
         return np.array([t in texts or (p.group is not None and g in groups) for p, t, g in marks], dtype=bool)
 
@@ -272,8 +272,8 @@ class Policy:
             )
             for name in names
         ]
-        for numbers, feed in self._feeds.many(prompts):
-            for result, part in zip(results, self._session.run(list(names), feed), strict=True):
+        for numbers, arrays in self._inputs.many(prompts):
+            for result, part in zip(results, self._session.run(list(names), arrays), strict=True):
                 result[numbers] = part
         return results
 

@@ -33,7 +33,7 @@ class Wrapper:
 
     def __init__(self, target: Any, policy: Policy, price: float | None = None) -> None:
         if price is not None:
-            policy.dial.setting(price)  # a policy without prices says so now, not at the first call
+            policy.dial.rule_at(price)  # a policy without prices says so now, not at the first call
         vars(self).update(target=target, policy=policy, decisions=[], price=price)
 
     def _set_decisions(self, decisions: list[Decision | None]) -> None:

@@ -10,7 +10,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.store.cells import View
-from hagpolicy.data.store.loading import distinct
+from hagpolicy.data.store.loading import drop_repeated
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
@@ -57,7 +57,7 @@ class Asked:
                 raise InvalidInput(name, "a whole number of at least 1", value)
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise InvalidInput("seed", "a whole number", seed)
-        chosen = distinct(as_prompts(prompts))
+        chosen = drop_repeated(as_prompts(prompts))
         scorers = tuple(scorer_of(scorer, chosen))
         check_references(chosen, scorers)
         space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)

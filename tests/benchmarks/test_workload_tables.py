@@ -65,7 +65,7 @@ def test_other_prompts_have_no_table() -> None:
 
 
 def _rows(path: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = segments.decode(path.read_bytes()).to_pylist()
+    rows: list[dict[str, object]] = segments.decode_segment(path.read_bytes()).to_pylist()
     return rows
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 import pytest
 
 from hagpolicy.data.completion import Completion
-from hagpolicy.data.prompts import normalised, read_prompts
+from hagpolicy.data.prompts import normalise, read_prompts
 from hagpolicy.scorers.registry import checked_scores, scorer_of
 
 SCORERS = {
@@ -60,7 +60,7 @@ def test_no_prompt_repeats_another():
     assert len({prompt.id for prompt in BOTH}) == len(BOTH)
 
     def pieces(prompt):
-        words = re.findall(r"\w+", normalised(prompt.text).casefold())
+        words = re.findall(r"\w+", normalise(prompt.text).casefold())
         return {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
 
     cut = {prompt.id: pieces(prompt) for prompt in BOTH}

@@ -20,7 +20,7 @@ from hagpolicy import (
     rescore,
     sweep,
 )
-from hagpolicy.data.answers import AnswerCodes, answer_key, renumbered
+from hagpolicy.data.answers import AnswerCodes, answer_key, renumber
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.registry import votes
 from hagpolicy.sweeping import drive
@@ -72,14 +72,14 @@ def test_numbers_are_equal_as_numbers(one, other):
 
 def test_codes_count_anew_within_each_prompt_in_order_of_appearance():
     codes = np.array([[7, -1, 7, 3], [3, 9, 7, 3], [-1, -1, -1, -1]])
-    assert renumbered(codes).tolist() == [[0, -1, 0, 1], [0, 1, 2, 0], [-1, -1, -1, -1]]
-    assert renumbered(codes[2:]) is None
-    assert renumbered(np.empty((0, 3), dtype=int)) is None
+    assert renumber(codes).tolist() == [[0, -1, 0, 1], [0, 1, 2, 0], [-1, -1, -1, -1]]
+    assert renumber(codes[2:]) is None
+    assert renumber(np.empty((0, 3), dtype=int)) is None
 
 
 @given(st.lists(st.lists(st.integers(-1, 4), min_size=6, max_size=6), min_size=1, max_size=5))
 def test_new_codes_are_equal_where_the_old_ones_are(rows):
-    found = renumbered(np.array(rows))
+    found = renumber(np.array(rows))
     for i, row in enumerate(rows):
         firsts = list(dict.fromkeys(code for code in row if code >= 0))
         expected = [firsts.index(code) if code >= 0 else -1 for code in row]

@@ -11,7 +11,7 @@ from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
 from hagpolicy.fitting.encoders.static import StaticEncoder, _asset
-from hagpolicy.policy.inputs import HEAD_CHARS, TAIL_CHARS, TokenFeeds, chunks, cut, feeds_of
+from hagpolicy.policy.inputs import HEAD_CHARS, TAIL_CHARS, TokenInputs, cut, make_inputs, split_by_length
 from tests.support import making
 
 STATIC = StaticEncoder()
@@ -76,8 +76,8 @@ def test_features_do_not_depend_on_the_batch():
 def test_features_of_real_prompts_do_not_depend_on_the_batch():
     prompts = making.real_prompts(1200)
     whole, _ = encode(STATIC, prompts)
-    feeds = feeds_of(STATIC.spec(), STATIC.files())
-    sizes = {len(numbers) for numbers, _ in feeds.many(prompts)}
+    inputs = make_inputs(STATIC.spec(), STATIC.files())
+    sizes = {len(numbers) for numbers, _ in inputs.many(prompts)}
     assert max(sizes) > 64
     alone = np.concatenate([encode(STATIC, prompts[start : start + 1])[0] for start in range(0, 1200, 40)])
     assert np.array_equal(alone, whole[::40])
@@ -108,7 +108,7 @@ def test_a_messages_prompt_reads_as_its_texts():
 
 def test_chunks_hold_every_row_once_and_bounded():
     lengths = np.random.default_rng(0).integers(0, 3000, 500)
-    parts = list(chunks(lengths))
+    parts = list(split_by_length(lengths))
     assert sorted(np.concatenate(parts).tolist()) == list(range(500))
     assert all(len(part) == 1 or len(part) * lengths[part].max() <= 8192 for part in parts)
 
@@ -119,7 +119,7 @@ def test_a_tokenizer_that_pads_or_truncates_is_refused(tokenizer, setting):
     other = Tokenizer.from_str(json.dumps(changed))
     _ = other.enable_padding() if setting == "padding" else other.enable_truncation(128)
     with pytest.raises(BundleError, match="no padding and no truncation"):
-        TokenFeeds(other.to_str().encode())
+        TokenInputs(other.to_str().encode())
 
 
 def test_precomputed_features_are_the_vectors():

@@ -15,9 +15,9 @@ from hagpolicy.fitting.graphs.novelty import fit_novelty
 from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.linear import Affine
 from hagpolicy.fitting.learners.registry import LEARNERS, get_learner
-from hagpolicy.policy.decision import picked
-from hagpolicy.policy.dial import Dial, Point
-from hagpolicy.policy.inputs import feeds_of
+from hagpolicy.policy.decision import choose_index
+from hagpolicy.policy.dial import Dial, OperatingPoint
+from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.session import open_session
 from tests.support import making
 
@@ -25,10 +25,10 @@ STATIC = StaticEncoder()
 OUTPUTS = ["values", "novelty", "choice"]
 
 
-def run(model, feeds, prompts):
+def run(model, inputs, prompts):
     """values, novelty, choice of all prompts at once."""
     session = open_session(model.SerializeToString())
-    parts = [session.run(OUTPUTS, feed) for feed in feeds(prompts)]
+    parts = [session.run(OUTPUTS, arrays) for arrays in inputs(prompts)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
@@ -53,7 +53,7 @@ def test_every_learner_has_one_graph_that_equals_it_on_real_prompts(name, traine
     real, _ = encode(STATIC, prompts)
     assert check_parity(model, STATIC, heads, prompts, real, rule) <= 1e-6
     expected = fitted.predict(real)
-    values, novelty, choice = run(model, STATIC.feeds, prompts)
+    values, novelty, choice = run(model, STATIC.inputs, prompts)
     assert np.array_equal(choice, rule.decide(values[None], novelty))
     # The learner's own decision in float64 differs only where float32 cannot tell the margin.
     gain = expected.max(axis=1) - expected[:, reference]
@@ -72,13 +72,13 @@ def test_outputs_are_equal_bit_for_bit_at_every_batch_size(name, trained):
     newness = fit_novelty(features, unknown, groups, 0, STATIC.length)
     model = policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), newness)
     session = open_session(model.SerializeToString())
-    feeds = feeds_of(STATIC.spec(), STATIC.files())
-    alone = [session.run(OUTPUTS, feeds.one(prompt)[0]) for prompt in prompts]
+    inputs = make_inputs(STATIC.spec(), STATIC.files())
+    alone = [session.run(OUTPUTS, inputs.one(prompt)[0]) for prompt in prompts]
     for size in (2, 17, len(prompts)):
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
-            for numbers, feed in feeds.many(part):
-                for output, values in enumerate(session.run(OUTPUTS, feed)):
+            for numbers, arrays in inputs.many(part):
+                for output, values in enumerate(session.run(OUTPUTS, arrays)):
                     single = np.concatenate([alone[start + number][output] for number in numbers])
                     assert np.array_equal(values, single), (OUTPUTS[output], size)
 
@@ -93,7 +93,7 @@ def test_ties_and_margins_are_decided_in_the_graph_as_in_numpy():
     for reference in range(3):
         rule = Rule(reference, margin)
         model = policy_graph(encoder, {"values": Affine(np.eye(3), np.zeros(3))}, rule)
-        values, novelty, choice = run(model, encoder.feeds, prompts)
+        values, novelty, choice = run(model, encoder.inputs, prompts)
         assert np.array_equal(values, rows)
         assert np.array_equal(choice, rule.decide(values[None], novelty))
         for row, index in zip(rows, choice, strict=True):
@@ -110,14 +110,14 @@ def test_weighted_heads_are_decided_in_the_graph_as_in_python(weights):
     encoder, margin = PrecomputedEncoder(6), np.float32(0.1)
     halves = np.split(np.eye(6), 2, axis=1)
     heads = {name: Affine(half, np.zeros(3)) for name, half in zip(("values", "costs"), halves, strict=True)}
-    points = (Point(0.5, "", "", weights, float(margin), True),)
+    points = (OperatingPoint(0.5, "", "", weights, float(margin), True),)
     dial = Dial("", "", tuple(heads), np.ones(2), rng.random((2, 3)), points)
-    setting = dial.setting()
+    setting = dial.rule_at()
     model = policy_graph(encoder, heads, Rule(setting.reference, float(margin), weights))
     session = open_session(model.SerializeToString())
     values, costs, novelty, choice = session.run(["values", "costs", "novelty", "choice"], {"vectors": rows})
     total = setting.values([values, costs])
-    assert choice.tolist() == [picked(setting, total[i], novelty[i])[0] for i in range(len(rows))]
+    assert choice.tolist() == [choose_index(setting, total[i], novelty[i])[0] for i in range(len(rows))]
     assert len(set(choice.tolist())) == 3
 
 
@@ -127,7 +127,7 @@ def test_a_new_prompt_falls_back_in_the_graph():
     novelty = fit_novelty(training, np.zeros(200, np.float32), np.arange(200), 0)
     model = policy_graph(encoder, {"values": Affine(np.eye(2), np.zeros(2))}, Rule(1, 0.0), novelty)
     near, far = np.array([[0.5, 0.0], [-0.5, 0.0]], np.float32), np.array([[90.0, 0.0], [50.0, -50.0]], np.float32)
-    _, newness, choice = run(model, encoder.feeds, with_vectors("abcd", np.concatenate([near, far])))
+    _, newness, choice = run(model, encoder.inputs, with_vectors("abcd", np.concatenate([near, far])))
     assert (newness > 1).tolist() == [False, False, True, True]
     assert choice.tolist() == [0, 1, 1, 1]
 
@@ -138,7 +138,7 @@ def test_novelty_is_the_same_in_the_graph_and_in_numpy(trained):
     prompts = as_prompts([*making.SUMS, making.CHINESE, "x = [\n    1,\n]\n" * 20, "Hello", "\x00"])
     own, share = encode(STATIC, prompts)
     model = policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), novelty)
-    _, newness, _ = run(model, STATIC.feeds, prompts)
+    _, newness, _ = run(model, STATIC.inputs, prompts)
     np.testing.assert_allclose(newness, novelty.score(own, share), rtol=1e-5)
 
 

@@ -15,7 +15,7 @@ from hagpolicy import load
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.errors import BundleError
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
-from hagpolicy.policy.bundle import FORMAT_VERSION, Bundle, read_bundle, salted, write_bundle
+from hagpolicy.policy.bundle import FORMAT_VERSION, Bundle, digest_salted, read_bundle, write_bundle
 from hagpolicy.policy.onnx_scan import scan
 from tests.support import making
 from tests.support.paths import FIXTURES
@@ -386,9 +386,9 @@ def test_odd_file_names_are_not_written(small, tmp_path, name):
 
 def test_salted_digests_know_equal_texts_and_differ_between_salts():
     salt = "00" * 16
-    first, same, other = salted(["What  is 2?", "What is\n2?", "What is 3?"], salt)
+    first, same, other = digest_salted(["What  is 2?", "What is\n2?", "What is 3?"], salt)
     assert first == same != other
-    assert salted(["What is 2?"], "01" * 16) != [first]
+    assert digest_salted(["What is 2?"], "01" * 16) != [first]
 
 
 def test_a_read_bundle_has_the_manifest_and_the_other_files(saved):

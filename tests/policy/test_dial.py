@@ -11,14 +11,14 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.cli import main
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.policy.dial import Dial, Point
+from hagpolicy.policy.dial import Dial, OperatingPoint
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.2])
 PRICES = "price/token@0,0.001,0.004"
 
 
-def point(at: float, weights: tuple[float, ...], margin: float, ships: bool) -> Point:
-    return Point(at, f"at {at}", "reward", weights, margin, ships)
+def point(at: float, weights: tuple[float, ...], margin: float, ships: bool) -> OperatingPoint:
+    return OperatingPoint(at, f"at {at}", "reward", weights, margin, ships)
 
 
 def priced(*ships: bool) -> Dial:
@@ -29,54 +29,54 @@ def priced(*ships: bool) -> Dial:
 
 def test_between_two_points_both_must_ship_and_the_larger_margin_holds() -> None:
     dial = priced(True, True, False)
-    assert dial.setting(0.004).ships
-    assert dial.setting(0.004).margin == 0.3
-    assert dial.setting(0.01).ships
-    assert dial.setting(0.01).margin == 0.3
+    assert dial.rule_at(0.004).ships
+    assert dial.rule_at(0.004).margin == 0.3
+    assert dial.rule_at(0.01).ships
+    assert dial.rule_at(0.01).margin == 0.3
     for price in (0.0101, 0.019, 0.02, 0.05):
-        assert not dial.setting(price).ships
-    assert dial.setting().margin == 0.1
+        assert not dial.rule_at(price).ships
+    assert dial.rule_at().margin == 0.1
 
 
 def test_the_reference_is_the_best_config_at_the_price_itself() -> None:
     dial = priced(True, True, True)
     # 0.6 - 100 p × 1.0 against 0.5 - 100 p × 0.2: equal at p = 0.00125
-    assert [dial.setting(price).reference for price in (0.0, 0.0012, 0.0013, 5.0)] == [0, 0, 1, 1]
-    assert dial.setting(5.0).means.tolist() == pytest.approx([0.6 - 500, 0.5 - 100])
+    assert [dial.rule_at(price).reference for price in (0.0, 0.0012, 0.0013, 5.0)] == [0, 0, 1, 1]
+    assert dial.rule_at(5.0).means.tolist() == pytest.approx([0.6 - 500, 0.5 - 100])
 
 
 def test_numbers_of_answers_between_points_are_interpolated_and_clamped() -> None:
     points = (point(1.0, (1.0, 0.0), 0.0, True), point(4.0, (0.0, 1.0), 0.1, True))
     dial = Dial("n", "", ("values", "values_4"), [1.0, 1.0], [[0.2, 0.4], [0.8, 0.5]], points)
-    assert dial.setting(n=2).means.tolist() == pytest.approx([0.4, 0.4 + 0.1 / 3])
-    assert dial.setting(n=4).means.tolist() == [0.8, 0.5]
-    assert dial.setting(n=9).means.tolist() == [0.8, 0.5]
-    assert not dial.setting(n=9).ships
+    assert dial.rule_at(n=2).means.tolist() == pytest.approx([0.4, 0.4 + 0.1 / 3])
+    assert dial.rule_at(n=4).means.tolist() == [0.8, 0.5]
+    assert dial.rule_at(n=9).means.tolist() == [0.8, 0.5]
+    assert not dial.rule_at(n=9).ships
     for wrong in (0, 1.5, True, "2"):
         with pytest.raises(InvalidInput, match=r"^n: expected"):
-            dial.setting(n=wrong)  # type: ignore[arg-type]
+            dial.rule_at(n=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.int64(0), 0])
 def test_a_price_may_be_any_kind_of_number(number: float) -> None:
-    assert priced(True, True, True).setting(number).weights[1] == -100 * float(number)
+    assert priced(True, True, True).rule_at(number).weights[1] == -100 * float(number)
 
 
 @pytest.mark.parametrize("price", [True, np.True_, "0.01", [0.01], np.array(0.01), {}, -0.001, float("nan"), 1e300])
 def test_what_is_no_price_is_refused_and_named(price: object) -> None:
     dial = priced(True, True, True)
-    dial.setting(1.0)  # equal to True: what is kept for one must not pass the other
+    dial.rule_at(1.0)  # equal to True: what is kept for one must not pass the other
     with pytest.raises(InvalidInput, match=r"^price: expected reward a token, in \[0, 1e\+06\]"):
-        dial.setting(price)  # type: ignore[arg-type]
+        dial.rule_at(price)  # type: ignore[arg-type]
 
 
 def test_numbers_of_answers_may_be_any_kind_of_whole_number() -> None:
     points = (point(1.0, (1.0, 0.0), 0.0, True), point(4.0, (0.0, 1.0), 0.1, True))
     dial = Dial("n", "", ("values", "values_4"), [1.0, 1.0], [[0.2, 0.4], [0.8, 0.5]], points)
     for four in (4, 4.0, np.int64(4), np.float32(4.0)):
-        assert dial.setting(n=four).margin == 0.1  # type: ignore[arg-type]
+        assert dial.rule_at(n=four).margin == 0.1  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"^n: expected a whole number"):
-        dial.setting(n=10**400)
+        dial.rule_at(n=10**400)
 
 
 def test_configs_with_equal_means_tie_to_the_first_at_every_price() -> None:
@@ -86,14 +86,14 @@ def test_configs_with_equal_means_tie_to_the_first_at_every_price() -> None:
         places = [point(at, (1.0, -100 * at), 0.0, True) for at in (0.0, 1.0)]
         dial = Dial("price", "token", ("values", "costs"), [1.0, 100.0], means, tuple(places))
         for price in rng.random(10):
-            setting = dial.setting(price)
-            assert (setting.reference, len(set(setting.means.tolist()))) == (0, 1)
+            rule = dial.rule_at(price)
+            assert (rule.reference, len(set(rule.means.tolist()))) == (0, 1)
 
 
 def test_a_setting_is_shared_and_cannot_be_changed() -> None:
-    setting = priced(True, True, True).setting(0.01)
-    assert type(setting.ships) is bool
-    for array in (setting.means, setting.weights):
+    rule = priced(True, True, True).rule_at(0.01)
+    assert type(rule.ships) is bool
+    for array in (rule.means, rule.weights):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 9.0
 

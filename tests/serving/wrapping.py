@@ -4,8 +4,8 @@ import numpy as np
 
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.data.prompts import prompt_text
-from hagpolicy.policy.decision import choose
-from hagpolicy.policy.dial import Dial, Point, Setting
+from hagpolicy.policy.decision import decide
+from hagpolicy.policy.dial import DecisionRule, Dial, OperatingPoint
 
 SPACE = DecodingSpace(
     [
@@ -26,9 +26,9 @@ class WordPolicy:
     def __init__(self, space=SPACE, words=None, fingerprint=None, max_tokens=None, dial=""):
         self.space, self.words = space, WORDS if words is None else words
         self.training_means = np.linspace(0.6, 0.5, len(space))
-        self.setting = Setting(np.ones(1, np.float32), self.training_means, 0, 0.0, True)
+        self.rule = DecisionRule(np.ones(1, np.float32), self.training_means, 0, 0.0, True)
         self.fingerprint, self.max_tokens = fingerprint or {}, max_tokens
-        points = [Point(at, "", "", (1.0,), 0.0, True) for at in ((1.0, 4.0) if dial else (0.0,))]
+        points = [OperatingPoint(at, "", "", (1.0,), 0.0, True) for at in ((1.0, 4.0) if dial else (0.0,))]
         self.dial = Dial(dial, "token", ("values",), [1.0], [self.training_means], tuple(points))
         self.asked, self.turned = [], []
 
@@ -44,7 +44,7 @@ class WordPolicy:
             if word in text.split():
                 values = values.copy()
                 values[index] = 1.0
-        return choose(self.space, self.setting, values[None], 0.0, fixed, prompt)
+        return decide(self.space, self.rule, values[None], 0.0, fixed, prompt)
 
 
 def chat(text):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_table, sweep
-from hagpolicy.data.store.segments import decode
+from hagpolicy.data.store.segments import decode_segment
 
 N_PROMPTS, SAMPLES, N_KILLS = 80, 3, 10
 
@@ -57,7 +57,7 @@ def stored(out, *, killed=False):
     """The rows of all segments by cell. A cell is stored once, or after a kill in a merge twice and equal."""
     rows = {}
     for path in sorted((out / "cells").glob("*.parquet")):
-        table = decode(path.read_bytes())
+        table = decode_segment(path.read_bytes())
         assert table is not None, path
         for row in table.to_pylist():
             assert row["cell"] not in rows or (killed and rows[row["cell"]] == row)

@@ -237,7 +237,7 @@ class SweepStore:
 
     def put_segment(self, name: str, table: Any) -> None:
         """Write a segment and nothing else."""
-        self._put(name, segments.encode(table, self.engine_digest))
+        self._put(name, segments.encode_segment(table, self.engine_digest))
 
     def completions(self, wanted: Collection[str]) -> Iterator[list[tuple[str, Completion]]]:
         """Stored completions of some cells, one list a segment: (key, completion)."""

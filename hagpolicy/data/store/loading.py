@@ -11,7 +11,7 @@ import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.answers import NONE, renumbered
+from hagpolicy.data.answers import NONE, renumber
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.store.cells import View, fill
 from hagpolicy.data.store.folder import SweepStore
@@ -21,7 +21,7 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.scorers.registry import votes
 
-__all__ = ["SweepStore", "chosen_view", "distinct", "load_table", "table_of"]
+__all__ = ["SweepStore", "choose_view", "drop_repeated", "load_table", "table_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def load_table(
         InvalidInput: a scorer that never scored a cell here, or a bad choice.
     """
     with SweepStore(path) as store:
-        view = chosen_view(store, prompts, space, samples, max_tokens, scorer)
+        view = choose_view(store, prompts, space, samples, max_tokens, scorer)
         promised = view.promised
         wanted = len(view.prompts) * len(promised)
         stored = int((store.cells.find(view.keys)[:, promised] >= 0).sum())
@@ -65,7 +65,7 @@ def load_table(
         return table_of(store, view)
 
 
-def chosen_view(
+def choose_view(
     store: SweepStore,
     prompts: Any = None,
     space: DecodingSpace | Iterable[DecodingConfig] | None = None,
@@ -82,7 +82,7 @@ def chosen_view(
     if not store.plans:
         raise StoreError(f"{store.path} holds no plan: the sweep ended before it began. Run it again.")
     latest = store.plans[-1].view
-    chosen = latest.prompts if prompts is None else distinct(as_prompts(prompts))
+    chosen = latest.prompts if prompts is None else drop_repeated(as_prompts(prompts))
     if space is not None and not isinstance(space, DecodingSpace):
         space = DecodingSpace(space)
     default = latest.default
@@ -141,7 +141,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         failures=dict(failures.most_common()),
         # Without a config that is sampled so often there is no sample beyond the common ones.
         common=None if view.common is None else min(view.common, rewards.shape[2]),
-        answers=renumbered(answers),
+        answers=renumber(answers),
     )
 
 
@@ -152,7 +152,7 @@ def _reason(store: SweepStore, scorer: str, row: int, cell: int) -> str:
     return f"not scored by {scorer}" if row < 0 else store.scores[scorer].value("reason", row) or "no reason given"
 
 
-def distinct(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+def drop_repeated(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
     """The prompts without exact repetitions: a prompt given twice would have the same cells twice."""
     kept = tuple(dict.fromkeys(prompts))
     if len(kept) < len(prompts):

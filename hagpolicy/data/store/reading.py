@@ -61,7 +61,7 @@ def read_segment(store: SweepStore, name: str) -> Any:
     wanted = segments.CELL_COLUMNS if is_cells else segments.SCORE_COLUMNS
     loss = "its cells will be generated again" if is_cells else "its rewards must be computed again (rescore)"
     try:
-        table = segments.decode(store.files.read(name))
+        table = segments.decode_segment(store.files.read(name))
     except OSError as error:
         # A bad block is damage; a lack of rights or of a network is not.
         if error.errno != errno.EIO:

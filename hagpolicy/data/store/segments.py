@@ -42,7 +42,7 @@ def to_table(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> 
     return arrow.table({name: arrow.array(columns[name], type=getattr(arrow, kind)()) for name, kind in types.items()})
 
 
-def encode(table: Any, engine: str) -> bytes:
+def encode_segment(table: Any, engine: str) -> bytes:
     """A segment as the bytes of a Parquet file.
 
     Args:
@@ -57,7 +57,7 @@ def encode(table: Any, engine: str) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> Any:
+def decode_segment(data: bytes) -> Any:
     """The segment as an Arrow table, every page checked; None when it is damaged."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
     parquet = require("pyarrow.parquet", "sweep", "a sweep folder")

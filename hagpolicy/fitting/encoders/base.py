@@ -34,12 +34,12 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def feeds(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
+    def inputs(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
         """Graph inputs for some prompts, in their order, in chunks along the first axis."""
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What a bundle's policy.json stores of it, so that `Policy` can make the same feeds."""
+        """What a bundle's policy.json stores of it, so that `Policy` can make the same inputs."""
 
     def files(self) -> dict[str, bytes]:
         """Files a bundle must carry for it, by name (such as tokenizer.json)."""

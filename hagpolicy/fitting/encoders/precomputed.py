@@ -11,7 +11,7 @@ import numpy as np
 from hagpolicy.data.prompts import Prompt, as_prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.policy.inputs import VECTOR_KEY, VectorFeeds, vector_of
+from hagpolicy.policy.inputs import VECTOR_KEY, VectorInputs, read_vector
 
 if TYPE_CHECKING:
     from hagpolicy.fitting.graphs.builder import GraphBuilder
@@ -40,15 +40,15 @@ class PrecomputedEncoder(Encoder):
         rows = graph.node("Shape", [vectors], start=0, end=1)
         return vectors, graph.node("ConstantOfShape", [rows], value=zero)
 
-    def feeds(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
-        """`vectors`, in the prompts' order; see `Encoder.feeds`.
+    def inputs(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
+        """`vectors`, in the prompts' order; see `Encoder.inputs`.
 
         Raises:
             InvalidInput: a prompt without a vector, or with one of another length.
         """
         if self.dim is None and len(prompts):
-            self.dim = len(vector_of(prompts[0]))
-        return [feed for _, feed in VectorFeeds(self._known_dim()).many(prompts)]
+            self.dim = len(read_vector(prompts[0]))
+        return [arrays for _, arrays in VectorInputs(self._known_dim()).many(prompts)]
 
     def spec(self) -> dict[str, Any]:
         """Name, kind of inputs and the length of a vector."""
@@ -74,6 +74,6 @@ def with_vectors(prompts: Iterable[Any], vectors: Any) -> tuple[Prompt, ...]:
     if len(known) != len(vectors):
         raise InvalidInput("vectors", f"one a prompt, {len(known)}", len(vectors))
     return tuple(
-        replace(prompt, metadata={**prompt.metadata, VECTOR_KEY: vector_of(vector).tolist()})
+        replace(prompt, metadata={**prompt.metadata, VECTOR_KEY: read_vector(vector).tolist()})
         for prompt, vector in zip(known, vectors, strict=True)
     )

@@ -55,12 +55,12 @@ def encode(encoder: Encoder, prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.
 
     if not len(prompts):
         raise InvalidInput("prompts", "at least one", "none")
-    # Feeds first: a precomputed encoder learns the length of its vectors from them.
-    feeds = encoder.feeds(prompts)
+    # Inputs first: a precomputed encoder learns the length of its vectors from them.
+    inputs = encoder.inputs(prompts)
     graph = GraphBuilder()
     features, unknown = encoder.export(graph)
     graph.output(features, "features", FLOAT, ["batch", "n_features"])
     graph.output(unknown, "unknown", FLOAT, ["batch"])
     session = open_session(graph.model("encoder").SerializeToString())
-    parts = [session.run(["features", "unknown"], feed) for feed in feeds]
+    parts = [session.run(["features", "unknown"], arrays) for arrays in inputs]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])

@@ -12,13 +12,13 @@ import numpy as np
 
 from hagpolicy._digest import digest_bytes
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.policy.inputs import TOKENIZER_FILE, TokenFeeds
+from hagpolicy.policy.inputs import TOKENIZER_FILE, TokenInputs
 
 if TYPE_CHECKING:
     from hagpolicy.data.prompts import Prompt
     from hagpolicy.fitting.graphs.builder import GraphBuilder
 
-# Token counts below this have their logarithm in a table. Cut prompts stay far below (`feeds.cut`).
+# Token counts below this have their logarithm in a table. Cut prompts stay far below (`inputs.cut`).
 _LOGS = 32768
 # Ridge on 3,000 grade-school problems predicts their number of steps with R² 0.23 at factor 1, 0.27
 # here: the length spreads over prompts of one kind about as far as a column of meaning does.
@@ -72,17 +72,17 @@ class StaticEncoder(Encoder):
         column = graph.constant(np.array(self.origin["columns"]["unknown"]), "unknown_column")
         return graph.node("Concat", [means, length], axis=1), graph.node("Gather", [means, column], axis=1)
 
-    def feeds(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
-        """`ids` and `mask`, in the prompts' order; see `Encoder.feeds`."""
+    def inputs(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
+        """`ids` and `mask`, in the prompts' order; see `Encoder.inputs`."""
         ordered = []
-        # `many` sorts by length; this method promises the order, so it feeds runs of 64.
+        # `many` sorts by length; this method promises the order, so it gives runs of 64.
         for start in range(0, len(prompts), 64):
-            part = list(self._feeds.many(prompts[start : start + 64]))
-            width = max(feed["ids"].shape[1] for _, feed in part)
+            part = list(self._inputs.many(prompts[start : start + 64]))
+            width = max(arrays["ids"].shape[1] for _, arrays in part)
             rows = sum(len(numbers) for numbers, _ in part)
             joined = {"ids": np.zeros((rows, width), np.int64), "mask": np.zeros((rows, width), np.uint8)}
-            for numbers, feed in part:
-                for name, values in feed.items():
+            for numbers, arrays in part:
+                for name, values in arrays.items():
                     joined[name][numbers, : values.shape[1]] = values
             ordered.append(joined)
         return ordered
@@ -96,8 +96,8 @@ class StaticEncoder(Encoder):
         return {TOKENIZER_FILE: (_asset() / TOKENIZER_FILE).read_bytes()}
 
     @cached_property
-    def _feeds(self) -> TokenFeeds:
-        return TokenFeeds(self.files()[TOKENIZER_FILE])
+    def _inputs(self) -> TokenInputs:
+        return TokenInputs(self.files()[TOKENIZER_FILE])
 
 
 def _asset() -> Any:

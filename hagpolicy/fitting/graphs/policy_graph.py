@@ -11,7 +11,7 @@ import onnx
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
 from hagpolicy.fitting.graphs.novelty import LENGTH_POWER, Novelty
-from hagpolicy.policy.dial import weighted
+from hagpolicy.policy.dial import weighted_sum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ class Rule:
             heads: float32 (n_heads, n, n_configs).
             novelty: float32 (n,).
         """
-        values = weighted(self.weights, heads)
+        values = weighted_sum(self.weights, heads)
         best = values.argmax(axis=1)
         gain = values.max(axis=1) - values[:, self.reference]
         return np.where((novelty <= np.float32(1.0)) & (gain > self.threshold), best, self.reference).astype(np.int64)
@@ -139,7 +139,7 @@ def check_parity(
 
     expected = np.stack([head.predict(features) for head in heads.values()])
     session = open_session(model.SerializeToString())
-    parts = [session.run([*heads, "novelty", "choice"], feed) for feed in encoder.feeds(prompts)]
+    parts = [session.run([*heads, "novelty", "choice"], arrays) for arrays in encoder.inputs(prompts)]
     *found, newness, choice = (np.concatenate(part) for part in zip(*parts, strict=True))
     values = np.stack(found)
     scale = max(1.0, float(np.abs(expected).max()))

@@ -15,7 +15,7 @@ FULL_DISK = """
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, SimulatedEngine, load_table, sweep
     from hagpolicy.errors import StoreError
-    from hagpolicy.data.store.segments import decode
+    from hagpolicy.data.store.segments import decode_segment
 
     drive.FLUSH_SECONDS = 0.0
     out, other = Path(sys.argv[1]), Path(sys.argv[2])
@@ -32,14 +32,14 @@ FULL_DISK = """
         assert "No space left" in str(error) and "intact" in str(error), error
     else:
         raise AssertionError("the disk did not fill up")
-    stored = [decode(path.read_bytes()) for path in sorted((out / "cells").glob("*.parquet"))]
+    stored = [decode_segment(path.read_bytes()) for path in sorted((out / "cells").glob("*.parquet"))]
     assert stored and None not in stored
     rows = [row for table in stored for row in table.to_pylist()]
     filler.unlink()
     table = run(out)
     np.testing.assert_array_equal(table.rewards, run(other).rewards)
     # What was stored before the disk was full was kept as it was.
-    again = [decode(path.read_bytes()) for path in sorted((out / "cells").glob("*.parquet"))]
+    again = [decode_segment(path.read_bytes()) for path in sorted((out / "cells").glob("*.parquet"))]
     assert [row for table in again[: len(stored)] for row in table.to_pylist()] == rows
     assert len({row["cell"] for table in again for row in table.to_pylist()}) == sum(map(len, again))
 """

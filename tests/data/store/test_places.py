@@ -19,7 +19,7 @@ import hagpolicy.sweeping.drive as drive
 from hagpolicy import load_table, rescore
 from hagpolicy.data.store.files import LocalFiles, files_at
 from hagpolicy.data.store.loading import SweepStore
-from hagpolicy.data.store.segments import decode
+from hagpolicy.data.store.segments import decode_segment
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError, SweepLocked
 from tests.support.paths import ROOT
 from tests.support.sweeping_world import Counting, run, same
@@ -196,7 +196,7 @@ def test_an_owner_that_was_stopped_and_lost_its_lock_stores_nothing_more(tmp_pat
         # A write that was under way when it was stopped may have ended.
         after = {path.name for path in (tmp_path / "sweep" / "cells").iterdir() if path.suffix == ".parquet"}
         assert len(after - held) <= 1
-        assert all(decode((tmp_path / "sweep" / "cells" / name).read_bytes()) is not None for name in after)
+        assert all(decode_segment((tmp_path / "sweep" / "cells" / name).read_bytes()) is not None for name in after)
     assert ends_as_undisturbed(tmp_path)
 
 
@@ -204,6 +204,6 @@ def test_two_writers_never_choose_the_same_name(tmp_path):
     run(Counting(seed=1, unit_cells=7), in_directory(tmp_path))
     one, two = (files_at(in_directory(tmp_path)) for _ in range(2))
     assert one.mark != two.mark
-    rows = [len(decode(path.read_bytes())) for path in (tmp_path / "cells").iterdir()]
+    rows = [len(decode_segment(path.read_bytes())) for path in (tmp_path / "cells").iterdir()]
     assert np.sum(rows) == 42
     assert json.loads((tmp_path / "sweep.json").read_text())["format_version"] == 1

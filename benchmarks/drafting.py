@@ -42,7 +42,7 @@ from transformers import DynamicCache
 
 from hagpolicy import Prompt, load_engine
 from hagpolicy.engines.transformers.engine import TransformersEngine
-from hagpolicy.engines.transformers.generate import Alone, generate_apart
+from hagpolicy.engines.transformers.generate import Generated, run_generate
 
 STATEMENT = "What drafting by prompt lookup saves and costs, by task, on SmolLM2-135M-Instruct at batch 1 on a CPU."
 SEED = 20261123
@@ -54,7 +54,7 @@ KNOWN = "the best for all"
 class Measured:
     """One answer: what was generated, and the seconds it took of the process's CPU clock and of the wall's."""
 
-    done: Alone
+    done: Generated
     cpu: float
     wall: float
 
@@ -87,7 +87,7 @@ def timed(engine: TransformersEngine, prompt: Prompt, index: int) -> Measured:
     """Generate one answer under config `index`, alone."""
     ids = engine.encode(prompt.content)
     cpu, wall = time.process_time(), time.perf_counter()
-    (done,) = generate_apart(engine.model, [ids], SPACE[index], 0, MAX_TOKENS, engine.end_tokens)
+    (done,) = run_generate(engine.model, [ids], SPACE[index], 0, MAX_TOKENS, engine.end_tokens)
     return Measured(done, time.process_time() - cpu, time.perf_counter() - wall)
 
 

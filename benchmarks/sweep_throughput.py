@@ -27,7 +27,7 @@ from record import Figure, arguments, bootstrap, figure, not_run, record
 from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
 
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
-from hagpolicy.engines.transformers import engine as hf
+from hagpolicy.engines.transformers import engine as transformers_engine
 from hagpolicy.engines.transformers.cache import roomy_cache
 from hagpolicy.engines.transformers.forward import Pass, forward
 
@@ -93,18 +93,18 @@ class Ways:
 
     def learn_passes(self, unit: Sequence[Request]) -> None:
         """Run the unit once and note its forward passes."""
-        original = hf.decode
+        original = transformers_engine.decode
 
         def watched(*args: Any) -> Any:
             done = original(*args)
             self.passes = done.passes
             return done
 
-        hf.decode = watched
+        transformers_engine.decode = watched
         try:
             self.mixed(unit)
         finally:
-            hf.decode = original
+            transformers_engine.decode = original
 
     def generate(self, settings: Sequence[dict[str, Any]], samples: int) -> int:
         """One call of `generate` a config of one prompt, greedy ones for one sequence."""

@@ -151,8 +151,8 @@ class DecodingConfig:
         return dialects.keywords(self.fields(), "ollama")
 
     def __str__(self) -> str:
-        said = self.to_dict().items()
-        parts = [f"{name}={value!r}" if name == "hint" else f"{name}={value:g}" for name, value in said]
+        values = self.to_dict().items()
+        parts = [f"{name}={value!r}" if isinstance(value, str) else f"{name}={value:g}" for name, value in values]
         return " ".join(parts) or "temperature=1"
 
     def __repr__(self) -> str:

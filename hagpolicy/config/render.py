@@ -187,11 +187,11 @@ def render_as(
         if name in idle:
             value = NEUTRAL[name]
         if name in dialect.settings:
-            kwargs |= _said(name, value, dialect.settings[name], engine, receipt, unsupported)
+            kwargs |= _translate(name, value, dialect.settings[name], engine, receipt, unsupported)
         elif name in dialect.processors or name == "hint":
             receipt.applied[name] = value
         elif value != NEUTRAL[name]:
-            _complain(name, "a setting that the engine has", value, engine, unsupported)
+            _refuse(name, "a setting that the engine has", value, engine, unsupported)
             receipt.dropped[name] = value
     kwargs |= dialect.greedy if asked["temperature"] == 0.0 else dialect.sampling
     settings = {name: asked[name] for name in sorted(dialect.processors) if asked[name] != NEUTRAL[name]}
@@ -217,7 +217,7 @@ def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:
     return rendering.kwargs
 
 
-def _said(
+def _translate(
     name: str, value: Any, setting: Setting, engine: str, receipt: Receipt, unsupported: Unsupported
 ) -> dict[str, Any]:
     """One field as the engine's key and value, entered in the receipt; nothing where it is not set."""
@@ -225,7 +225,7 @@ def _said(
         return {}
     sent = min(max(value, setting.low), setting.high)
     if sent != value:
-        _complain(name, f"a value in its range, [{setting.low:g}, {setting.high:g}]", value, engine, unsupported)
+        _refuse(name, f"a value in its range, [{setting.low:g}, {setting.high:g}]", value, engine, unsupported)
     if 0 < sent < setting.lifted_to:
         sent = setting.lifted_to
     if sent != value:
@@ -237,7 +237,7 @@ def _said(
     return {setting.key: setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent}
 
 
-def _complain(name: str, expected: str, value: Any, engine: str, unsupported: Unsupported) -> None:
+def _refuse(name: str, expected: str, value: Any, engine: str, unsupported: Unsupported) -> None:
     if unsupported == "drop":
         return
     error = UnsupportedSetting(

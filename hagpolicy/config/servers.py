@@ -18,14 +18,14 @@ from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, V
 from hagpolicy.config.render import NEUTRAL, Receipt, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["SERVERS", "Said", "Server", "request_body", "server_lacks"]
+__all__ = ["SERVERS", "RequestBody", "Server", "request_body", "server_lacks"]
 
 Seeds = Literal["per_request", "global"]
 
 
 @dataclass(frozen=True)
 class Server:
-    """How a server of the OpenAI-compatible API is spoken to.
+    """What a server of the OpenAI-compatible API takes.
 
     Attributes:
         title: its name, for people.
@@ -54,7 +54,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Said:
+class RequestBody:
     """A configuration as the arguments of a request, without model, messages or prompt, and n.
 
     Attributes:
@@ -152,11 +152,11 @@ def request_body(
     max_tokens: int,
     chat: bool,
     unsupported: Unsupported = "error",
-) -> Said:
-    """Say a configuration in the body of a request to /v1/chat/completions or /v1/completions.
+) -> RequestBody:
+    """The arguments of a request to /v1/chat/completions or /v1/completions.
 
     Every setting that the server has is sent, neutral values too. The hint belongs to the prompt
-    (`dialects.apply_hint`) and is only entered in the receipt.
+    (`render.apply_hint`) and is only entered in the receipt.
 
     Args:
         server: a name in `SERVERS`.
@@ -164,7 +164,7 @@ def request_body(
         seed: of this request; folded to 31 bits. None: none. Not sent to a server whose seed is global.
         max_tokens: limit on new tokens, at least 1.
         chat: whether for chat completions.
-        unsupported: as in `dialects.render`.
+        unsupported: as in `render.render`.
 
     Raises:
         UnsupportedSetting: with "error", naming field and server.
@@ -174,18 +174,18 @@ def request_body(
         raise InvalidInput("max_tokens", "at least 1", max_tokens)
     entry = SERVERS[server]
     rendering = render_as(entry.dialect, {**fields, "max_tokens": max_tokens}, entry.title, unsupported=unsupported)
-    said = rendering.kwargs
+    sent = rendering.kwargs
     if entry.packed:
-        said = {entry.packed: json.dumps(said, sort_keys=True)}
+        sent = {entry.packed: json.dumps(sent, sort_keys=True)}
     elif not chat:
-        said = {entry.plain_limit if key == "max_completion_tokens" else key: value for key, value in said.items()}
+        sent = {entry.plain_limit if key == "max_completion_tokens" else key: value for key, value in sent.items()}
     if seed is not None and entry.seeds == "per_request":
-        said["seed"] = seed % 2**_SEED_BITS
+        sent["seed"] = seed % 2**_SEED_BITS
     rendering.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
     known = _CHAT_KEYWORDS if chat else _KEYWORDS
-    body = {key: value for key, value in said.items() if key in known}
-    extra = {key: value for key, value in said.items() if key not in known}
-    return Said(body, extra, rendering.receipt)
+    body = {key: value for key, value in sent.items() if key in known}
+    extra = {key: value for key, value in sent.items() if key not in known}
+    return RequestBody(body, extra, rendering.receipt)
 
 
 def server_lacks(server: str, fields: Mapping[str, Any]) -> list[str]:

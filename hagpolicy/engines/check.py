@@ -95,7 +95,7 @@ def check_contract(engine: Engine) -> ContractReport:
         findings.append(Finding("a penalty changes the text", None, "this engine has none beside greedy decoding"))
     report = ContractReport(engine.name, tuple(findings), trial.tokens)
     if any(finding.held is False for finding in findings):
-        raise EngineError(_complaint(report))
+        raise EngineError(_describe_broken(report))
     return report
 
 
@@ -202,7 +202,7 @@ _CAUSES = {
 }
 
 
-def _complaint(report: ContractReport) -> str:
+def _describe_broken(report: ContractReport) -> str:
     broken = [finding for finding in report.findings if finding.held is False]
     causes = [_CAUSES.get(finding.promise, f"{finding.promise.split()[0]} is lost on the way") for finding in broken]
     return (

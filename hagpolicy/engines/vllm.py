@@ -38,7 +38,7 @@ class VLLMEngine(Engine):
     """A model of vLLM's offline `LLM`.
 
     Every cell is a row of its own: one `SamplingParams` with n=1, the cell's seed and every setting
-    said, in one call of `LLM.generate` a unit; prefix caching lets the rows of a prompt share its
+    given, in one call of `LLM.generate` a unit; prefix caching lets the rows of a prompt share its
     keys and values. The chat template is applied here, by the model's own tokenizer, and vLLM gets
     token ids: a string is one user message, and a prompt that the template refuses or that is too
     long marks its own cells, where vLLM would refuse the whole call.
@@ -126,8 +126,8 @@ class VLLMEngine(Engine):
     def default_config(self) -> DecodingConfig:
         """What vLLM does when nothing is sent: plain sampling at temperature 1, with "auto" over it
         what the model's generation_config sets; its `do_sample` is not read by vLLM."""
-        said = self.llm.model_config.try_get_generation_config() if self._defaults == "auto" else {}
-        values = {name: said[name] for name in TAKEN_OVER if said.get(name) is not None}
+        stored = self.llm.model_config.try_get_generation_config() if self._defaults == "auto" else {}
+        values = {name: stored[name] for name in TAKEN_OVER if stored.get(name) is not None}
         if values.get("top_k") == -1:
             values["top_k"] = 0
         return DecodingConfig.from_dict(values).canonical()
@@ -159,11 +159,11 @@ class VLLMEngine(Engine):
     def _params(self, request: Request, prompt_tokens: int) -> tuple[Any, dict[str, Any]]:
         """One row's `SamplingParams`, and what vLLM does otherwise than asked."""
         limit = min(request.max_tokens, self.llm.model_config.max_model_len - prompt_tokens)
-        said = request.config.replace(max_tokens=limit).render("vllm")
-        receipt: dict[str, Any] = {name: sent for name, (_, sent) in said.receipt.clamped.items()}
+        rendering = request.config.replace(max_tokens=limit).render("vllm")
+        receipt: dict[str, Any] = {name: sent for name, (_, sent) in rendering.receipt.clamped.items()}
         if limit < request.max_tokens:
             receipt["max_tokens"] = limit
-        return self._row(n=1, seed=request.seed, skip_special_tokens=True, **said.kwargs), receipt
+        return self._row(n=1, seed=request.seed, skip_special_tokens=True, **rendering.kwargs), receipt
 
     def _run(self, rows: Sequence[tuple[list[int], Any, dict[str, Any]]]) -> list[Completion]:
         """One call of `LLM.generate`. Each row's seconds are its share of the new tokens."""

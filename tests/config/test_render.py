@@ -270,7 +270,7 @@ def test_transformers_own_generation_config_accepts_every_rendering(config):
 def test_transformers_generate_obeys_without_a_warning(config, contrary, caplog):
     """Against a model whose own generation_config says otherwise in every field."""
     import torch
-    from transformers.utils import logging as hf_logging
+    from transformers.utils import logging as transformers_logging
 
     seen = {}
     original = type(contrary)._get_logits_processor
@@ -280,8 +280,8 @@ def test_transformers_generate_obeys_without_a_warning(config, contrary, caplog)
         return original(self, generation_config, *args, **kwargs)
 
     rendering = config.render("transformers")
-    hf_logging.warning_once.cache_clear()
-    hf_logging.enable_propagation()
+    transformers_logging.warning_once.cache_clear()
+    transformers_logging.enable_propagation()
     type(contrary)._get_logits_processor = spy
     try:
         with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
@@ -293,7 +293,7 @@ def test_transformers_generate_obeys_without_a_warning(config, contrary, caplog)
             )
     finally:
         type(contrary)._get_logits_processor = original
-        hf_logging.disable_propagation()
+        transformers_logging.disable_propagation()
     assert out.shape[1] == 6
     assert not caplog.records, caplog.text
     for name, value in rendering.kwargs.items():

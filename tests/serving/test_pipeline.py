@@ -121,13 +121,13 @@ def test_where_no_config_agrees_the_call_is_sent_unchanged(pipe, sent):
 
 
 def test_no_call_warns(pipe, model, tokenizer, caplog):
-    from transformers.utils import logging as hf_logging
+    from transformers.utils import logging as transformers_logging
 
     wrapped, bare = hag.wrap(pipe, WordPolicy()), hag.wrap(model, WordPolicy(), tokenizer=tokenizer)
     config = transformers.GenerationConfig(max_new_tokens=3, top_k=0)
     prompts = ["name", "sum", "red", "say", "sky"]
-    hf_logging.warning_once.cache_clear()
-    hf_logging.enable_propagation()
+    transformers_logging.warning_once.cache_clear()
+    transformers_logging.enable_propagation()
     try:
         with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
             warnings.simplefilter("error")
@@ -138,7 +138,7 @@ def test_no_call_warns(pipe, model, tokenizer, caplog):
             bare.generate_text(prompts, max_new_tokens=3)
             bare.generate_text(prompts, generation_config=config)
     finally:
-        hf_logging.disable_propagation()
+        transformers_logging.disable_propagation()
     assert not caplog.records, caplog.text
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hagpolicy.config.render import apply_hint
-from hagpolicy.config.servers import Said, request_body
+from hagpolicy.config.servers import RequestBody, request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text
 from hagpolicy.engines.openai.client import Client
@@ -64,14 +64,14 @@ class CellRequester:
         """
         first = requests[0]
         fields = first.config.fields()
-        said = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.chat)
+        sent = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.chat)
         done: list[Completion] = []
         async with self.slots as since:
             begun(len(requests))
             # A server may draw fewer answers than asked for: the others are asked for again.
             while wanted := len(requests) - len(done):
                 try:
-                    arguments = self._build_arguments(first, said, wanted)
+                    arguments = self._build_arguments(first, sent, wanted)
                     choices, seconds = await self._request_with_retries(arguments, wanted, first, since)
                 except RequestFailed as failure:
                     if failure.kind == "fatal":
@@ -79,13 +79,13 @@ class CellRequester:
                         raise EngineError(f"openai:{self.model}: {failure.reason}; {where}") from None
                     done += [Completion("", finish="error", error=failure.reason)] * wanted
                 else:
-                    done += [_make_completion(choice, said, seconds / len(choices)) for choice in choices]
+                    done += [_make_completion(choice, sent, seconds / len(choices)) for choice in choices]
                     since = asyncio.get_running_loop().time()
         return done
 
-    def _build_arguments(self, request: Request, said: Said, count: int) -> dict[str, Any]:
+    def _build_arguments(self, request: Request, sent: RequestBody, count: int) -> dict[str, Any]:
         prompt = apply_hint(request.prompt.content, request.config.hint)
-        arguments: dict[str, Any] = {"model": self.model, **said.body}
+        arguments: dict[str, Any] = {"model": self.model, **sent.body}
         if not self.chat:
             arguments["prompt"] = prompt_text(prompt)
         else:
@@ -93,7 +93,7 @@ class CellRequester:
             arguments["messages"] = [dict(turn) for turn in turns]
         if count > 1:
             arguments["n"] = count
-        return {**arguments, "extra_body": said.extra_body} if said.extra_body else arguments
+        return {**arguments, "extra_body": sent.extra_body} if sent.extra_body else arguments
 
     async def _request_with_retries(
         self, arguments: dict[str, Any], wanted: int, request: Request, since: float
@@ -145,9 +145,9 @@ class CellRequester:
         return RequestFailed("fatal" if gone or not await self._client.is_alive() else "cell", reason)
 
 
-def _make_completion(choice: Choice, said: Said, seconds: float) -> Completion:
+def _make_completion(choice: Choice, sent: RequestBody, seconds: float) -> Completion:
     """A choice as a completion, with what of the configuration was not honoured as sent."""
-    receipt = said.receipt
+    receipt = sent.receipt
     unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
     return Completion(
         choice.text, choice.tokens, choice.prompt_tokens, seconds, choice.finish, choice.error,

@@ -19,7 +19,7 @@ from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import encode, encode_unit
 from hagpolicy.engines.transformers.decode import decode
-from hagpolicy.engines.transformers.generate import calls_of, generate_apart, goes_apart
+from hagpolicy.engines.transformers.generate import group_calls, needs_generate, run_generate
 from hagpolicy.engines.transformers.loading import load, pick_device, state_digest, tokenizer_digest
 from hagpolicy.errors import EngineError
 
@@ -46,8 +46,8 @@ CPU_ROWS, GPU_ROWS = 64, 256
 class TransformersEngine(Engine):
     """A decoder-only model of transformers with its tokenizer.
 
-    Cells of many configurations and several prompts are generated in one batch (`hf_decode`), each
-    by its own settings (`hf_sampling`) and its own random stream; beams and drafts (`hf_alone`) run
+    Cells of many configurations and several prompts are generated in one batch (`decode`), each
+    by its own settings (`sampling`) and its own random stream; beams and drafts (`generate`) run
     through the model's own `generate`, one call a cell. Seconds of these are a call's own, those of
     the others a share of their batch: to weigh drafting by time, measure both alone. The tokenizer's
     chat template is applied where there is one: a string is then one user message.
@@ -128,8 +128,7 @@ class TransformersEngine(Engine):
         """What `generate` does when nothing is sent: greedy unless the model's generation_config says
         `do_sample`, and then with transformers' own top_k of 50 where the model names none."""
         own = self.model.generation_config
-        said = {name: getattr(own, name, None) for name in OURS}
-        values = {name: value for name, value in said.items() if value is not None}
+        values = {name: value for name in OURS if (value := getattr(own, name, None)) is not None}
         if not values.pop("do_sample", False):
             values["temperature"] = 0.0
         values.setdefault("top_k", 50)
@@ -141,8 +140,8 @@ class TransformersEngine(Engine):
         own = self.model.generation_config
         defaults = own._get_default_generation_params()
         unset: tuple[Any, ...] = (None, False, 0, 0.0, [], {}, "")
-        said = {name: value for name, value in own.to_dict().items() if name not in OURS | HARMLESS}
-        return sorted(name for name, value in said.items() if value not in unset and value != defaults.get(name))
+        others = {name: value for name, value in own.to_dict().items() if name not in OURS | HARMLESS}
+        return sorted(name for name, value in others.items() if value not in unset and value != defaults.get(name))
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """Nothing, but for drafts by a model that cannot go back to an earlier token (a recurrent one)."""
@@ -162,16 +161,18 @@ class TransformersEngine(Engine):
         for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
                 done[index] = Completion("", finish="error", error=ids)
-            elif goes_apart(request.config):
+            elif needs_generate(request.config):
                 apart[index] = ids
             else:
                 rows[index] = ids
-        for call in self._calls([unit[index] for index in apart], list(apart.values())):
+        for call in self._group_calls([unit[index] for index in apart], list(apart.values())):
             indices = [list(apart)[number] for number in call]
-            found = self._guarded(self._apart, [unit[index] for index in indices], [apart[index] for index in indices])
+            found = self._guard(
+                self._run_generate, [unit[index] for index in indices], [apart[index] for index in indices]
+            )
             done |= zip(indices, found, strict=True)
         if rows:
-            found = self._guarded(self._mixed, [unit[index] for index in rows], list(rows.values()))
+            found = self._guard(self._decode_batch, [unit[index] for index in rows], list(rows.values()))
             done |= zip(rows, found, strict=True)
         return [done[index] for index in range(len(unit))]
 
@@ -198,7 +199,7 @@ class TransformersEngine(Engine):
     def _limit(self, request: Request, ids: list[int]) -> int:
         return int(min(request.max_tokens, self._context - len(ids)))
 
-    def _guarded(self, work: Work, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
+    def _guard(self, work: Work, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
         """Run; where memory runs out, the cells are marked.
 
         They are not tried again in smaller parts: what a cell holds would then depend on this machine's memory.
@@ -213,7 +214,7 @@ class TransformersEngine(Engine):
             torch.cuda.empty_cache()
         return [Completion("", prompt_tokens=len(ids), finish="error", error=reason) for ids in prompts]
 
-    def _mixed(self, requests: Sequence[Request], ids: Sequence[list[int]]) -> list[Completion]:
+    def _decode_batch(self, requests: Sequence[Request], ids: Sequence[list[int]]) -> list[Completion]:
         """Cells without beams and drafts, in one batch. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
         index: dict[tuple[int, ...], int] = {}
@@ -231,20 +232,20 @@ class TransformersEngine(Engine):
             finish = "error" if error else "stop" if done.stopped[row] else "length"
             receipt = {} if limits[row] == request.max_tokens else {"max_tokens": limits[row]}
             share, passes = per_token * lengths[row], lengths[row] + int(done.stuck[row])
-            said = Completion(texts[row], lengths[row], len(ids[row]), share, finish, error, receipt, passes)
-            completions.append(said)
+            counts = lengths[row], len(ids[row])
+            completions.append(Completion(texts[row], *counts, share, finish, error, receipt, passes))
         return completions
 
-    def _calls(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[list[int]]:
+    def _group_calls(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[list[int]]:
         """Numbers of the cells that share a call of the model's own `generate`."""
         limits = [self._limit(request, ids) for request, ids in zip(requests, prompts, strict=True)]
-        return calls_of([request.config for request in requests], limits, [len(ids) for ids in prompts], self._rows)
+        return group_calls([request.config for request in requests], limits, [len(ids) for ids in prompts], self._rows)
 
-    def _apart(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
+    def _run_generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
         """Cells of beam search that share a call, or one of drafts. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
         first, limit = requests[0], self._limit(requests[0], prompts[0])
-        done = generate_apart(self.model, prompts, first.config, first.seed, limit, self.end_tokens)
+        done = run_generate(self.model, prompts, first.config, first.seed, limit, self.end_tokens)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)
         receipt = {} if limit == first.max_tokens else {"max_tokens": limit}
         completions = []

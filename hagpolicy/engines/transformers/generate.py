@@ -16,11 +16,11 @@ import torch
 
 from hagpolicy.config.config import DecodingConfig
 
-__all__ = ["Alone", "calls_of", "generate_apart", "goes_apart"]
+__all__ = ["Generated", "group_calls", "needs_generate", "run_generate"]
 
 
 @dataclass(frozen=True)
-class Alone:
+class Generated:
     """What a call of `generate` gave for one prompt.
 
     Attributes:
@@ -34,18 +34,18 @@ class Alone:
     passes: int
 
 
-def goes_apart(config: DecodingConfig) -> bool:
+def needs_generate(config: DecodingConfig) -> bool:
     """Whether cells of a config cannot join the others' batch."""
     return config.num_beams > 1 or config.prompt_lookup_num_tokens > 0
 
 
-def calls_of(
+def group_calls(
     configs: Sequence[DecodingConfig], limits: Sequence[int], lengths: Sequence[int], rows: int
 ) -> list[list[int]]:
     """Which cells share a call, as their numbers: a list a call.
 
     Args:
-        configs: (cells,), all of them such that `goes_apart`.
+        configs: (cells,), all of them such that `needs_generate`.
         limits: (cells,): most new tokens.
         lengths: (cells,): tokens of the prompt.
         rows: beams of all prompts in one call, at most.
@@ -66,9 +66,9 @@ def calls_of(
     return calls
 
 
-def generate_apart(
+def run_generate(
     model: Any, prompts: Sequence[Sequence[int]], config: DecodingConfig, seed: int, limit: int, ends: Sequence[int]
-) -> list[Alone]:
+) -> list[Generated]:
     """One answer for each prompt of a call, everything sent explicitly; no random state of the caller's is touched.
 
     Args:
@@ -79,7 +79,7 @@ def generate_apart(
         limit: most new tokens, at least 1.
         ends: ids of the end tokens.
     """
-    said = config.replace(hint="", max_tokens=limit).render("transformers")
+    rendering = config.replace(hint="", max_tokens=limit).render("transformers")
     width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
     padded = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
@@ -97,15 +97,15 @@ def generate_apart(
             out = model.generate(
                 torch.tensor(padded, device=model.device),
                 attention_mask=torch.tensor(mask, device=model.device),
-                logits_processor=said.processors,
+                logits_processor=rendering.processors,
                 eos_token_id=list(ends) or None,
                 pad_token_id=pad,
-                **said.kwargs,
+                **rendering.kwargs,
             )
     finally:
         hook.remove()
     found = []
     for tokens in out[:, width:].tolist():
         stop = next((place for place, token in enumerate(tokens) if token in ends), None)
-        found.append(Alone(tokens if stop is None else tokens[: stop + 1], stop is not None, passes))
+        found.append(Generated(tokens if stop is None else tokens[: stop + 1], stop is not None, passes))
     return found

@@ -108,13 +108,13 @@ def uniforms(seeds: Sequence[int], steps: int) -> np.ndarray:
     a number depends on nothing but these two. The seed is mixed first, lest seeds that differ by the
     increment share a stream one step apart.
     """
-    key = _mixed(np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64))
+    key = _mix(np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64))
     counter = np.arange(1, steps + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    drawn: np.ndarray = (_mixed(key[:, None] + counter[None, :]) >> np.uint64(11)) * 2.0**-53
+    drawn: np.ndarray = (_mix(key[:, None] + counter[None, :]) >> np.uint64(11)) * 2.0**-53
     return drawn
 
 
-def _mixed(state: np.ndarray) -> np.ndarray:
+def _mix(state: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(state ^ (state >> np.uint64(31)))

@@ -12,7 +12,7 @@ import torch
 
 from hagpolicy import Completion, DecodingConfig, Prompt, Request
 from hagpolicy.engines.transformers.engine import TransformersEngine
-from hagpolicy.engines.transformers.generate import generate_apart
+from hagpolicy.engines.transformers.generate import run_generate
 from hagpolicy.policy.decision import Decision
 from hagpolicy.serving.call import GenerateCall, group_into_batches
 from tests.support.tiny_llama import tiny_model, tiny_tokenizer
@@ -56,7 +56,7 @@ def test_a_drafted_greedy_text_is_the_plain_one_in_fewer_passes(
 def test_a_text_that_repeats_itself_takes_far_fewer_passes(tiny: TransformersEngine) -> None:
     # Without an end token this model goes round in circles.
     drafted = DecodingConfig(temperature=0.0, prompt_lookup_num_tokens=10)
-    found = generate_apart(tiny.model, [tiny.encode(LONGER.content)], drafted, 0, 60, [])[0]
+    found = run_generate(tiny.model, [tiny.encode(LONGER.content)], drafted, 0, 60, [])[0]
     assert (len(found.tokens), found.stopped) == (60, False)
     assert found.passes < 30
 
@@ -119,7 +119,7 @@ def test_a_models_own_drafting_is_known_and_switched_off() -> None:
     assert engine.default_config() == on
     assert not engine.ignored_settings()
     ids = engine.encode(LONGER.content)
-    drafted, plain = (generate_apart(engine.model, [ids], config, 0, 60, [])[0] for config in (on, off))
+    drafted, plain = (run_generate(engine.model, [ids], config, 0, 60, [])[0] for config in (on, off))
     assert drafted.tokens == plain.tokens
     assert drafted.passes < plain.passes == 60
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hagpolicy import DecodingConfig, load_engine
-from hagpolicy.engines.transformers import loading as hf_loading
+from hagpolicy.engines.transformers import loading as transformers_loading
 from hagpolicy.engines.transformers.decode import decode
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from tests.engines.transformers.cells import FRANCE, PLAIN, STORY, by_generate, cell
@@ -56,7 +56,7 @@ def test_a_cached_gguf_is_the_same_model(
     plain = copy.deepcopy(smollm.model)
     for weight in plain.parameters():
         weight.data = weight.data.contiguous()
-    monkeypatch.setattr(hf_loading, "_converted", lambda *_: (plain, smollm.tokenizer))
+    monkeypatch.setattr(transformers_loading, "_converted", lambda *_: (plain, smollm.tokenizer))
     again = load_engine("smollm2", device="cpu", cache=tmp_path)
     assert again.fingerprint == smollm.fingerprint
     awkward = "def f(x):\n    return x\n\n\tTab  two spaces <|im_end|> é 你好"

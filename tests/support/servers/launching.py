@@ -26,7 +26,7 @@ class Served:
 
     Attributes:
         url: its /v1 root.
-        server: its name in `dialects.servers.SERVERS`.
+        server: its name in `config.servers.SERVERS`.
         model: the name of the model in requests.
         pid: of its process.
         log: file with what it printed.

@@ -11,7 +11,7 @@ import random
 from record import RESULTS, arguments, figure, record
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, fit, headroom, load_engine, sweep
-from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SCORERS, demo_prompts
+from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SCORERS, read_demo_prompts
 
 STATEMENT = "What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96."
 FOLDER = RESULTS / "sweeps" / "enlarged_demo"
@@ -109,7 +109,7 @@ def main() -> int:
     if args.quick:
         print("nothing to do: the cells are stored, and a part of them would say nothing")
         return 0
-    prompts = [*demo_prompts("demo_prompts.jsonl"), *new_prompts()]
+    prompts = [*read_demo_prompts("demo_prompts.jsonl"), *new_prompts()]
     space = DecodingSpace(DecodingConfig.from_dict(values) for values in (*CONFIGS, *MORE))
     table = sweep(load_engine("smollm2"), prompts, space, SCORERS, samples=SAMPLES, max_tokens=MAX_TOKENS, out=FOLDER)
     for index, config in enumerate(table.space):

@@ -15,7 +15,7 @@ import numpy as np
 from record import RESULTS, Figure, arguments, figure, not_run, record
 
 from hagpolicy import DecodingSpace, Prompt, load_engine
-from hagpolicy.cli.demo import demo_prompts
+from hagpolicy.cli.demo import read_demo_prompts
 from hagpolicy.fitting.baselines.entropy import EntropyCurve, measure_entropy
 from hagpolicy.fitting.baselines.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_sampled, turning_point
 
@@ -85,7 +85,7 @@ def kept(prompts: Sequence[Prompt], max_tokens: int, path: Path = CURVE) -> tupl
 def main() -> int:
     args = arguments(STATEMENT)
     if args.quick:
-        prompts, space, tokens = spread_over_tasks(demo_prompts("demo_prompts.jsonl"), 4), None, 16
+        prompts, space, tokens = spread_over_tasks(read_demo_prompts("demo_prompts.jsonl"), 4), None, 16
     elif args.data is None:
         return not_run("turn", STATEMENT, "it needs the workload's prompts: --data DIR", args)
     else:

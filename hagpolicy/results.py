@@ -160,7 +160,7 @@ class Evaluation:
         if self.sbs_over_default is not None:
             lines.append(f"single best config over the engine's default: {self.sbs_over_default:+}")
         if self.candidate is not None:
-            lines.append(candidate_sentence(self.candidate))
+            lines.append(describe_candidate(self.candidate))
         width = max(len(row.name) for row in self.rows)
         head = f"{'':{width}}  {f'{self.objective} [95 %]':22}  {'gain over SBS [95 %]':26}  gap closed"
         lines.append(f"{head}  {self.cost_unit}".rstrip())
@@ -177,7 +177,7 @@ class Evaluation:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
-def candidate_sentence(candidate: Candidate) -> str:
+def describe_candidate(candidate: Candidate) -> str:
     """What the gate did, in plain words."""
     if candidate.name == "sbs":
         return "no per-prompt policy was found that beats the single best config; it ships"

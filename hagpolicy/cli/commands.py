@@ -15,7 +15,7 @@ import hagpolicy as hag
 from hagpolicy._files import json_text
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.bundle import check_target
-from hagpolicy.reporting.text import config_words, signed
+from hagpolicy.reporting.text import describe_config, format_signed
 
 DONE, PARTLY = 0, 1
 # Names of options that carry secrets; key_env only names the variable that holds one.
@@ -28,10 +28,10 @@ def demo(arguments: Namespace) -> int:
     """The whole loop on a small LLM."""
     from hagpolicy.cli.demo import run_demo
 
-    say = (lambda line="": None) if arguments.json else _say
-    outcome = run_demo(arguments.out, arguments.engine, say=say, progress=not arguments.quiet)
+    write = (lambda line="": None) if arguments.json else _write
+    outcome = run_demo(arguments.out, arguments.engine, write=write, progress=not arguments.quiet)
     if arguments.json:
-        _say(json_text(outcome))
+        _write(json_text(outcome))
     return PARTLY if outcome["failures"] else DONE
 
 
@@ -42,44 +42,44 @@ def sweep(arguments: Namespace) -> int:
     from hagpolicy.sweeping.run import held
 
     prompts = hag.read_prompts(arguments.prompts)
-    scorer = scorer_spec(arguments.scorer)
+    scorer = parse_scorer(arguments.scorer)
     if scorer is None and arguments.engine.partition(":")[0] == "simulated":  # its world has a scorer of its own
         from hagpolicy.simulated import SimulatedScorer
 
         scorer = SimulatedScorer()
-    spec = {"engine": arguments.engine, **engine_options(arguments.engine_option)}
+    spec = {"engine": arguments.engine, **parse_engine_options(arguments.engine_option)}
     meter = Meter(not arguments.quiet)
     with held(spec, arguments.on, arguments.workers) as engine:
         options: dict[str, Any] = {
             name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
         }
-        asked = engine, prompts, _space(arguments.space, engine), scorer
+        asked = engine, prompts, _make_space(arguments.space, engine), scorer
         if arguments.dry_run:
             seen = preview(*asked, **options)
-            _say(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
+            _write(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
             return PARTLY if seen.to_generate and seen.tokens is None else DONE
         table = hag.sweep(*asked, **options, progress=meter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
-    return _table_outcome(arguments, table, arguments.out, following, meter.summary)
+    return _print_table(arguments, table, arguments.out, following, meter.summary)
 
 
 def rescore(arguments: Namespace) -> int:
     """Score stored answers again."""
-    table = hag.rescore(arguments.folder, scorer_spec(arguments.scorer))
-    return _table_outcome(arguments, table, arguments.folder, f"hagpolicy headroom {shlex.quote(arguments.folder)}")
+    table = hag.rescore(arguments.folder, parse_scorer(arguments.scorer))
+    return _print_table(arguments, table, arguments.folder, f"hagpolicy headroom {shlex.quote(arguments.folder)}")
 
 
 def headroom(arguments: Namespace) -> int:
     """What there is to win."""
     found = hag.headroom(hag.load_table(arguments.folder), objective=arguments.objective, seed=arguments.seed)
-    _say(json_text(found.to_json()) if arguments.json else str(found))
+    _write(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
 
 def portfolio(arguments: Namespace) -> int:
     """The best set of configs for several parallel answers."""
     found = hag.portfolio(hag.load_table(arguments.folder), arguments.n, seed=arguments.seed)
-    _say(json_text(found.to_json()) if arguments.json else str(found))
+    _write(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
 
@@ -102,10 +102,10 @@ def fit(arguments: Namespace) -> int:
     if arguments.json:
         points = [{**point.to_json(), "unit": policy.dial.unit} for point in policy.dial.points]
         values = {"policy": arguments.out, "ships_sbs": policy.ships_sbs, "reason": policy.reason, "points": points}
-        _say(json_text({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
+        _write(json_text({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
     else:
-        _say("\n\n".join(str(evaluation) for evaluation in policy.evaluations))
-        _say(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
+        _write("\n\n".join(str(evaluation) for evaluation in policy.evaluations))
+        _write(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
     return DONE
 
 
@@ -114,39 +114,41 @@ def evaluate(arguments: Namespace) -> int:
     found = hag.evaluate(
         hag.load(arguments.policy), hag.load_table(arguments.folder), price=arguments.price, n=arguments.n
     )
-    _say(json_text(found.to_json()) if arguments.json else str(found))
+    _write(json_text(found.to_json()) if arguments.json else str(found))
     return DONE
 
 
 def predict(arguments: Namespace) -> int:
     """Decide one prompt; imports nothing that only training needs."""
-    text = _stdin() if arguments.prompt == "-" else arguments.prompt
+    text = _read_stdin() if arguments.prompt == "-" else arguments.prompt
     policy = hag.load(arguments.policy)
-    decision = policy.decide(text, fixed_fields(arguments.fixed), price=arguments.price, n=arguments.n)
+    decision = policy.decide(text, parse_fixed(arguments.fixed), price=arguments.price, n=arguments.n)
     rendering = None
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
     if arguments.json:
-        _say(json_text(_decision_values(decision, rendering)))
+        _write(json_text(_decision_to_json(decision, rendering)))
     else:
-        _say(config_words(decision.config))
+        _write(describe_config(decision.config))
         if decision.value is not None and decision.advantage is not None:
             turned = {"price": "reward minus price", "n": "value"}
             what = turned.get(policy.dial.argument, policy.dial.points[0].name)
-            _say(f"expected {what} {decision.value:.3f}, {signed(decision.advantage)} over the best on average")
+            _write(
+                f"expected {what} {decision.value:.3f}, {format_signed(decision.advantage)} over the best on average"
+            )
             if decision.cost is not None:
-                _say(f"expected {policy.dial.unit}s {decision.cost:.3g}")
-        _say(decision.explanation)
+                _write(f"expected {policy.dial.unit}s {decision.cost:.3g}")
+        _write(decision.explanation)
         if rendering is not None:
-            _say("\n".join(f"{name}={value!r}" for name, value in rendering.kwargs.items()))
+            _write("\n".join(f"{name}={value!r}" for name, value in rendering.kwargs.items()))
             for name, value in rendering.processor_settings.items():
-                _say(f"logits processor: {name}={value!r} (Decision.render(…).processors in Python)")
+                _write(f"logits processor: {name}={value!r} (Decision.render(…).processors in Python)")
             if decision.config.hint:
-                _say(f"prompt: {rendering.prompt!r}")
+                _write(f"prompt: {rendering.prompt!r}")
     return PARTLY if decision.reason == "no_config_agrees" else DONE
 
 
-def _decision_values(decision: Any, rendering: Any) -> dict[str, Any]:
+def _decision_to_json(decision: Any, rendering: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         name: getattr(decision, name) for name in ("index", "value", "advantage", "cost", "reason", "explanation")
     }
@@ -166,11 +168,11 @@ def report(arguments: Namespace) -> int:
     command = shlex.join(["hagpolicy", "report", arguments.folder])
     command += f" --policy {shlex.quote(arguments.policy)}" if arguments.policy else ""
     path = hag.write_report(arguments.out, table=table, policy=policy, title=arguments.title, command=command)
-    _say(json_text({"report": str(path)}) if arguments.json else f"report: {path}")
+    _write(json_text({"report": str(path)}) if arguments.json else f"report: {path}")
     return DONE
 
 
-def scorer_spec(given: Sequence[str] | None) -> Any:
+def parse_scorer(given: Sequence[str] | None) -> Any:
     """What `--scorer` means: a name, {task: name}, the content of a JSON file, or None.
 
     Raises:
@@ -179,7 +181,7 @@ def scorer_spec(given: Sequence[str] | None) -> Any:
     if not given:
         return None
     if len(given) == 1 and "=" not in given[0]:
-        return _json_file(given[0]) if given[0].endswith(".json") else given[0]
+        return _read_json(given[0]) if given[0].endswith(".json") else given[0]
     spec: dict[str, str] = {}
     for part in given:
         task, equals, name = part.partition("=")
@@ -189,22 +191,22 @@ def scorer_spec(given: Sequence[str] | None) -> Any:
     return spec
 
 
-def fixed_fields(given: Sequence[str]) -> dict[str, Any]:
+def parse_fixed(given: Sequence[str]) -> dict[str, Any]:
     """What `--fixed FIELD=VALUE` means; values are JSON where they can be, else text.
 
     Raises:
         InvalidInput: no `=` in it.
     """
-    return _named("--fixed", given, "FIELD=VALUE, such as temperature=0.2")
+    return _parse_pairs("--fixed", given, "FIELD=VALUE, such as temperature=0.2")
 
 
-def engine_options(given: Sequence[str]) -> dict[str, Any]:
+def parse_engine_options(given: Sequence[str]) -> dict[str, Any]:
     """What `--engine-option NAME=VALUE` means; values are JSON where they can be, else text.
 
     Raises:
         InvalidInput: no `=` in it, or a name that says its value is a secret.
     """
-    options = _named("--engine-option", given, "NAME=VALUE, such as device=cuda")
+    options = _parse_pairs("--engine-option", given, "NAME=VALUE, such as device=cuda")
     for name in options:
         if _SECRET.search(name):
             # The value is not repeated: what is wrong with it is that it can be seen.
@@ -217,7 +219,7 @@ def engine_options(given: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _named(option: str, given: Sequence[str], form: str) -> dict[str, Any]:
+def _parse_pairs(option: str, given: Sequence[str], form: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in given:
         name, equals, value = part.partition("=")
@@ -230,7 +232,7 @@ def _named(option: str, given: Sequence[str], form: str) -> dict[str, Any]:
     return found
 
 
-def _space(given: str, engine: Any) -> Any:
+def _make_space(given: str, engine: Any) -> Any:
     if given == "hag":
         return hag.DecodingSpace.hag()
     if given.endswith(".json"):
@@ -238,37 +240,37 @@ def _space(given: str, engine: Any) -> Any:
     return hag.DecodingSpace.preset(given, engine)
 
 
-def _table_outcome(arguments: Namespace, table: Any, folder: str, following: str, summary: Any = None) -> int:
+def _print_table(arguments: Namespace, table: Any, folder: str, following: str, summary: Any = None) -> int:
     """Print what a table holds and, of a sweep, what it did cost; 1 where cells failed."""
     if arguments.json:
         shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))
         values = {"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)}
-        _say(json_text(values if summary is None else {**values, "summary": summary.to_json()}))
+        _write(json_text(values if summary is None else {**values, "summary": summary.to_json()}))
     else:
-        _say(repr(table))
+        _write(repr(table))
         if summary is not None:
-            _say(str(summary))
+            _write(str(summary))
         for reason, count in sorted(table.failures.items()):
-            _say(f"{count} cells failed: {reason}")
+            _write(f"{count} cells failed: {reason}")
         if summary is not None and table.failures:
             following = f"the same command, which tries cells once more that the engine failed on, or {following}"
-        _say(f"saved: {folder}\nnext:  {following}")
+        _write(f"saved: {folder}\nnext:  {following}")
     return PARTLY if table.failures else DONE
 
 
-def _json_file(name: str) -> Any:
+def _read_json(name: str) -> Any:
     try:
         return json.loads(Path(name).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"scorer file {name}", "a readable JSON file", str(error)) from error
 
 
-def _stdin() -> str:
+def _read_stdin() -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
         raise InvalidInput("prompt on stdin", f"text in {sys.stdin.encoding}", str(error)) from error
 
 
-def _say(line: str = "") -> None:
+def _write(line: str = "") -> None:
     sys.stdout.write(line + "\n")

@@ -12,7 +12,7 @@ import numpy as np
 
 import hagpolicy as hag
 from hagpolicy._files import json_text, write_text
-from hagpolicy.cli import demo_text as words
+from hagpolicy.cli import demo_text as text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, read_prompts
@@ -54,7 +54,7 @@ def run_demo(
     scorer: Any = SCORERS,
     samples: int = SAMPLES,
     max_tokens: int = MAX_TOKENS,
-    say: Callable[[str], Any] = print,
+    write: Callable[[str], Any] = print,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Sweep, headroom, fit, evaluate, save, load, report, and answers to new prompts.
@@ -72,7 +72,7 @@ def run_demo(
         scorer: as for `sweep`.
         samples: of each sampled configuration.
         max_tokens: new tokens an answer.
-        say: takes each piece of text for the reader.
+        write: is called with each piece of text for the reader.
         progress: show a progress bar while generating.
 
     Returns:
@@ -83,27 +83,27 @@ def run_demo(
     """
     clock = _Clock()
     out = Path(out)
-    known = tuple(prompts) if prompts is not None else demo_prompts("demo_prompts.jsonl")
-    fresh = tuple(new_prompts) if new_prompts is not None else demo_prompts("demo_new_prompts.jsonl")
+    known = tuple(prompts) if prompts is not None else read_demo_prompts("demo_prompts.jsonl")
+    fresh = tuple(new_prompts) if new_prompts is not None else read_demo_prompts("demo_new_prompts.jsonl")
     configs = space or DecodingSpace(DecodingConfig.from_dict(values) for values in CONFIGS)
-    say(words.opening(out))
+    write(text.format_opening(out))
 
     made = hag.load_engine(engine) if isinstance(engine, str) else engine
     clock.stop("engine")
-    say(words.engine_loaded(made, clock.seconds["engine"]))
+    write(text.format_engine(made, clock.seconds["engine"]))
     try:
-        say(words.sweep_begins(known, configs, made, samples, max_tokens))
+        write(text.format_plan(known, configs, made, samples, max_tokens))
         table = hag.sweep(
             made, known, configs, scorer, samples=samples, max_tokens=max_tokens, out=out / "sweep", progress=progress
         )
         clock.stop("sweep")
         found = hag.headroom(table)
-        say(words.sweep_done(table, found, clock.seconds["sweep"]))
-        say(words.headroom(found))
+        write(text.format_sweep(table, found, clock.seconds["sweep"]))
+        write(text.format_headroom(found))
 
         fitted = hag.fit(table)
         clock.stop("fit")
-        say(words.fitted(fitted, clock.seconds["fit"]))
+        write(text.format_fit(fitted, clock.seconds["fit"]))
         fitted.save(out / "policy")
         policy = hag.load(out / "policy")
         hag.write_report(
@@ -116,14 +116,14 @@ def run_demo(
         )
         clock.stop("report")
 
-        answers = answer(
+        answers = answer_prompts(
             made, fresh, table, policy, fitted.candidate, found.sbs_index, scorer, max_tokens, out, progress
         )
         clock.stop("answers")
     finally:
         if isinstance(engine, str):
             made.close()
-    say(words.answers(answers))
+    write(text.format_answers(answers))
     outcome = {
         "engine": dict(made.fingerprint),
         "prompts": len(known),
@@ -141,17 +141,17 @@ def run_demo(
         "files": {"cells": str(out / "sweep"), "report": str(out / "report.html"), "policy": str(out / "policy")},
     }
     write_text(out / "outcome.json", json_text(outcome))
-    say(words.closing(out, clock.seconds))
+    write(text.format_closing(out, clock.seconds))
     return outcome
 
 
-def demo_prompts(name: str) -> tuple[Prompt, ...]:
+def read_demo_prompts(name: str) -> tuple[Prompt, ...]:
     """Prompts written for the demo, from the package."""
     with resources.as_file(resources.files("hagpolicy") / "assets" / name) as path:
         return read_prompts(path)
 
 
-def answer(
+def answer_prompts(
     engine: Engine,
     prompts: Sequence[Prompt],
     table: SweepTable,
@@ -181,7 +181,7 @@ def answer(
     small = hag.sweep(
         engine, prompts, space, scorer, samples=1, max_tokens=max_tokens, out=out / "answers", progress=progress
     )
-    texts = stored_texts(out / "answers", prompts, space)
+    texts = read_texts(out / "answers", prompts, space)
     rows: list[dict[str, Any]] = []
     for i, prompt in enumerate(prompts):
         by_config: dict[DecodingConfig, list[str]] = {}
@@ -203,7 +203,7 @@ def answer(
     return rows
 
 
-def stored_texts(
+def read_texts(
     folder: Path, prompts: Sequence[Prompt], space: DecodingSpace
 ) -> dict[tuple[Prompt, DecodingConfig], str]:
     """The first stored text of each prompt under each config."""

@@ -14,30 +14,30 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.policy.policy import Policy
-from hagpolicy.reporting.rows import reward_grid
-from hagpolicy.reporting.text import config_words, row_note, row_words, signed
+from hagpolicy.reporting.rows import tabulate_rewards
+from hagpolicy.reporting.text import describe_config, describe_row, format_signed, select_note
 from hagpolicy.results import Estimate
 
 WIDTH = 100
 LABEL = 50  # a table's longest config; the report has all of it
 
 
-def opening(out: Path) -> str:
+def format_opening(out: Path) -> str:
     """What is going to happen."""
-    return _wrapped(
+    return _wrap(
         "hagpolicy demo: which decoding settings should a small LLM use, and does it pay to choose them per prompt? "
         f"Everything is written below {out}/.",
         "",
     )
 
 
-def engine_loaded(engine: Engine, seconds: float) -> str:
+def format_engine(engine: Engine, seconds: float) -> str:
     """The engine and its default."""
-    default = config_words(engine.default_config())
+    default = describe_config(engine.default_config())
     return f"\n1  Engine\n   {engine.name}, loaded in {seconds:.0f} s; its default: {default}"
 
 
-def sweep_begins(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine, samples: int, max_tokens: int) -> str:
+def format_plan(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine, samples: int, max_tokens: int) -> str:
     """How much there is to generate at most."""
     every, _ = space.with_config(engine.default_config())
     deterministic = int(every.deterministic.sum())
@@ -49,9 +49,9 @@ def sweep_begins(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine
     )
 
 
-def sweep_done(table: SweepTable, found: Headroom, seconds: float) -> str:
+def format_sweep(table: SweepTable, found: Headroom, seconds: float) -> str:
     """Mean rewards by configuration and kind."""
-    grid = reward_grid(table, found.sbs_index)
+    grid = tabulate_rewards(table, found.sbs_index)
     label = min(max(len(row.words) for row in grid.rows), LABEL)
     widths = [max(len(name), 5) + 2 for name, _ in grid.columns]
     names = "".join(f"{name + ' ':>{width}}" for (name, _), width in zip(grid.columns, widths, strict=True))
@@ -59,84 +59,84 @@ def sweep_done(table: SweepTable, found: Headroom, seconds: float) -> str:
     for row in grid.rows:
         stars = [shown + ("*" if best else " ") for shown, _, best in row.cells]
         cells = "".join(f"{star:>{width}}" for star, width in zip(stars, widths, strict=True))
-        lines.append(f"   {_letters(row.marks):3}{_short(row.words):{label}}{cells}".rstrip())
+        lines.append(f"   {_mark_letters(row.marks):3}{_shorten(row.words):{label}}{cells}".rstrip())
     failed = sum(table.failures.values())
     return "\n".join(
         [
-            f"   done in {_time(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
+            f"   done in {_format_time(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
             "\n   mean reward, 0 to 1 (S single best, D the engine's default, * best of its column)",
             *lines,
         ]
     )
 
 
-def headroom(found: Headroom) -> str:
+def format_headroom(found: Headroom) -> str:
     """Is there anything to win?"""
     rows: list[tuple[str, str]] = []
     if found.sbs_over_default is not None:
-        rows.append(("single best over the engine's default", _gain(found.sbs_over_default)))
+        rows.append(("single best over the engine's default", _format_gain(found.sbs_over_default)))
     if found.per_task_best is not None:
-        rows.append(("best of each kind over the single best", _gain(found.per_task_best)))
+        rows.append(("best of each kind over the single best", _format_gain(found.per_task_best)))
     if found.could_win_low is not None:
-        rows.append(("best of each prompt over it, lower bound", _gain(found.could_win_low)))
-    rows.append(("the same, upper bound (biased by luck)", _gain(found.could_win_high)))
+        rows.append(("best of each prompt over it, lower bound", _format_gain(found.could_win_low)))
+    rows.append(("the same, upper bound (biased by luck)", _format_gain(found.could_win_high)))
     if found.detectable == found.detectable:
         rows.append(("a gain that this sweep could prove", f"{found.detectable:.3f}"))
-    warnings = [_wrapped(f"warning: {warning}") for warning in found.warnings]
-    return "\n".join(["\n3  Is there anything to win?", *_aligned(rows), *warnings])
+    warnings = [_wrap(f"warning: {warning}") for warning in found.warnings]
+    return "\n".join(["\n3  Is there anything to win?", *_align(rows), *warnings])
 
 
-def fitted(policy: Policy, seconds: float) -> str:
+def format_fit(policy: Policy, seconds: float) -> str:
     """The comparison and what the gate decided."""
     evaluation = policy.evaluation
     assert evaluation is not None  # `fit` always evaluates
-    label = max(len(row_words(row.name)) for row in evaluation.rows)
+    label = max(len(describe_row(row.name)) for row in evaluation.rows)
     lines = [
-        f"\n4  Fit and honest evaluation ({_time(seconds)})",
+        f"\n4  Fit and honest evaluation ({_format_time(seconds)})",
         f"   {'':{label}}  reward   gain over the single best [95 %]",
     ]
     for row in evaluation.rows:
-        gain = "–" if row.name == "sbs" else _gain(Estimate(row.gain, row.gain_low, row.gain_high))
-        lines.append(
-            f"   {row_words(row.name):{label}}  {row.value:6.3f}   {gain:26} {row_note(row.name, row.note)}".rstrip()
-        )
-    return "\n".join([*lines, _wrapped(verdict(policy))])
+        gain = "–" if row.name == "sbs" else _format_gain(Estimate(row.gain, row.gain_low, row.gain_high))
+        note = select_note(row.name, row.note)
+        lines.append(f"   {describe_row(row.name):{label}}  {row.value:6.3f}   {gain:26} {note}".rstrip())
+    return "\n".join([*lines, _wrap(format_verdict(policy))])
 
 
-def verdict(policy: Policy) -> str:
+def format_verdict(policy: Policy) -> str:
     """What ships, in one or two sentences."""
     evaluation = policy.evaluation
     candidate = evaluation.candidate if evaluation is not None else None
     if candidate is None or candidate.name == "sbs":
         return "Nothing per prompt beat the single best configuration: it ships for every prompt."
+    gain = _format_gain(candidate.gain)
     if candidate.shipped:
-        return f"Proven: the policy ({candidate.name}) ships and gains {_gain(candidate.gain)} over the single best."
+        return f"Proven: the policy ({candidate.name}) ships and gains {gain} over the single best."
     return (
-        f"Not proven: choosing per prompt ({candidate.name}) gains {_gain(candidate.gain)}, so the single best "
+        f"Not proven: choosing per prompt ({candidate.name}) gains {gain}, so the single best "
         "configuration ships for every prompt."
     )
 
 
-def answers(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_answers(rows: Sequence[Mapping[str, Any]]) -> str:
     """New prompts with their answers side by side."""
     lines = [f"\n5  {len(rows)} new prompts, each answer with its reward"]
     label = max(len(", ".join(choice["who"])) for row in rows for choice in row["choices"])
     for row in rows:
-        lines.append("\n" + _wrapped(f"[{row['task']}] {_one_line(row['prompt'])}", "   "))
+        lines.append("\n" + _wrap(f"[{row['task']}] {_join_lines(row['prompt'])}", "   "))
         for choice in row["choices"]:
             who = ", ".join(choice["who"])
             reward = "  – " if choice["reward"] is None else f"{choice['reward']:.2f}"
-            text = _one_line(choice["text"]) or "(no text)"
-            lines.append(f"   {who:{label}}  {config_words(DecodingConfig.from_dict(choice['config']))}")
-            lines.append(_wrapped(f"{reward}  {text}", " " * (label + 5), hanging=" " * (label + 11)))
+            text = _join_lines(choice["text"]) or "(no text)"
+            lines.append(f"   {who:{label}}  {describe_config(DecodingConfig.from_dict(choice['config']))}")
+            lines.append(_wrap(f"{reward}  {text}", " " * (label + 5), hanging_indent=" " * (label + 11)))
     if any("not proven" in choice["who"] for row in rows for choice in row["choices"]):
         lines.append(
-            "\n" + _wrapped("“not proven” is what the held-back candidate would choose; the policy does not use it.")
+            "\n" + _wrap("“not proven” is what the held-back candidate would choose; the policy does not use it.")
         )
     return "\n".join(lines)
 
 
-def closing(out: Path, seconds: Mapping[str, float]) -> str:
+def format_closing(out: Path, seconds: Mapping[str, float]) -> str:
     """Where everything is, and what to type next."""
     files = [
         ("cells and answers", f"{out / 'sweep'}/, {out / 'answers'}/  (Parquet, with the texts)"),
@@ -145,35 +145,37 @@ def closing(out: Path, seconds: Mapping[str, float]) -> str:
         ("figures", str(out / "outcome.json")),
     ]
     following = f'hagpolicy predict {out / "policy"} "List five animals." --engine transformers'
-    return "\n".join([f"\nDone in {_time(sum(seconds.values()))}.", *_aligned(files), f"next:\n   {following}"])
+    return "\n".join([f"\nDone in {_format_time(sum(seconds.values()))}.", *_align(files), f"next:\n   {following}"])
 
 
-def _letters(marks: Sequence[str]) -> str:
+def _mark_letters(marks: Sequence[str]) -> str:
     return ("S" if "SBS" in marks else "") + ("D" if "engine's default" in marks else "")
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= LABEL else text[: LABEL - 1] + "…"
 
 
-def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+def _align(rows: Sequence[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
     return [f"   {name:{width}}  {value}" for name, value in rows]
 
 
-def _gain(gain: Estimate) -> str:
-    return f"{signed(gain.value)} [{signed(gain.low)} to {signed(gain.high)}]"
+def _format_gain(gain: Estimate) -> str:
+    return f"{format_signed(gain.value)} [{format_signed(gain.low)} to {format_signed(gain.high)}]"
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     """Line breaks as signs; what an LLM wrote must not steer the terminal."""
     lines = (part.strip() for part in text.strip().splitlines())
     return " ↵ ".join("".join(c if c.isprintable() else "�" for c in line) for line in lines if line)
 
 
-def _wrapped(text: str, indent: str = "   ", hanging: str | None = None) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent if hanging is None else hanging)
+def _wrap(text: str, indent: str = "   ", hanging_indent: str | None = None) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent if hanging_indent is None else hanging_indent
+    )
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"

@@ -12,7 +12,7 @@ from hagpolicy.errors import EngineError, HagError, MissingExtra
 
 __all__ = ["main"]
 
-_DISK_GAVE_UP = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 DONE, PARTLY, BAD_INPUT, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -38,22 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # argparse: --help, --version, wrong usage
         return error.code if isinstance(error.code, int) else DONE
     except KeyboardInterrupt:
-        return _fail("interrupted; what is stored stays, and the same command goes on from there", INTERRUPTED)
+        return _report_error("interrupted; what is stored stays, and the same command goes on from there", INTERRUPTED)
     except BrokenPipeError:
         # The reader has seen enough (`| head`); Python must not complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except MissingExtra as error:
-        return _fail(str(error), MISSING)
+        return _report_error(str(error), MISSING)
     except EngineError as error:
-        return _fail(str(error), PARTLY)
+        return _report_error(str(error), PARTLY)
     except HagError as error:
-        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_GAVE_UP
-        return _fail(str(error), PARTLY if full else BAD_INPUT)
+        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_ERRORS
+        return _report_error(str(error), PARTLY if full else BAD_INPUT)
     except OSError as error:
-        return _fail(str(error), PARTLY)
+        return _report_error(str(error), PARTLY)
 
 
-def _fail(message: str, code: int) -> int:
+def _report_error(message: str, code: int) -> int:
     sys.stderr.write(f"hagpolicy: {' '.join(message.split())}\n")
     return code

@@ -53,8 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
         made.add_argument("--json", action="store_true", help="print JSON instead of text")
         return made
 
-    _demo(verb("demo", "the whole loop on a small real LLM, in a few minutes", "hagpolicy demo"))
-    _sweep(
+    _add_demo(verb("demo", "the whole loop on a small real LLM, in a few minutes", "hagpolicy demo"))
+    _add_sweep(
         verb(
             "sweep",
             "generate and score answers of prompts under every configuration; resumes",
@@ -64,8 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     headroom = verb("headroom", "what there is to win, before any training", "hagpolicy headroom sweeps/qa")
     headroom.add_argument("folder", help="of a sweep")
     headroom.add_argument("--objective", default="reward", metavar="OBJECTIVE", help=_OBJECTIVE)
-    headroom.add_argument("--seed", type=_seed, default=0, help="of folds, splits and bootstrap (default 0)")
-    _fit(verb("fit", "fit a policy; ships the single best configuration unless more is proven", _FIT_EXAMPLE))
+    headroom.add_argument("--seed", type=_parse_seed, default=0, help="of folds, splits and bootstrap (default 0)")
+    _add_fit(verb("fit", "fit a policy; ships the single best configuration unless more is proven", _FIT_EXAMPLE))
     evaluate = verb(
         "evaluate",
         "a policy on another sweep; prompts it was trained on are left out",
@@ -73,9 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("policy", help="folder of a policy")
     evaluate.add_argument("folder", help="of a sweep over the same configurations")
-    _dial(evaluate)
-    _predict(verb("predict", "the decoding configuration of a prompt", _PREDICT_EXAMPLE))
-    _report(
+    _add_dial(evaluate)
+    _add_predict(verb("predict", "the decoding configuration of a prompt", _PREDICT_EXAMPLE))
+    _add_report(
         verb("report", "one HTML file to look at", "hagpolicy report sweeps/qa --policy policies/qa --out report.html")
     )
     portfolio = verb(
@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     portfolio.add_argument("folder", help="of a sweep")
     portfolio.add_argument("--n", type=int, required=True, help="answers of one prompt, 1 to 16")
-    portfolio.add_argument("--seed", type=_seed, default=0, help="of folds and bootstrap (default 0)")
+    portfolio.add_argument("--seed", type=_parse_seed, default=0, help="of folds and bootstrap (default 0)")
     rescore = verb(
         "rescore",
         "score the stored answers again, without generating",
@@ -96,13 +96,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seed(text: str) -> int:
+def _parse_seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
     return int(text)
 
 
-def _share(text: str) -> float:
+def _parse_share(text: str) -> float:
     value = float(text)
     if not 0.0 < value <= 1.0:
         raise argparse.ArgumentTypeError(f"expected a share in (0, 1], got {text}")
@@ -118,17 +118,17 @@ _PREDICT_EXAMPLE = """hagpolicy predict policies/qa "Name five rivers." --fixed 
   hagpolicy predict policies/qa - --json < prompt.txt"""
 
 
-def _demo(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--out", default="hagpolicy-demo", metavar="FOLDER", help="for all it writes (default %(default)s)"
     )
-    verb.add_argument("--engine", default="smollm2", help="the LLM (default %(default)s)")
-    verb.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--engine", default="smollm2", help="the LLM (default %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _sweep(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--engine", required=True, help=_ENGINE)
-    verb.add_argument(
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", required=True, help=_ENGINE)
+    parser.add_argument(
         "--engine-option",
         action="append",
         default=[],
@@ -136,95 +136,99 @@ def _sweep(verb: argparse.ArgumentParser) -> None:
         help="of the engine, such as device=cuda, server=vllm, key_env=MY_KEY or, on Ray, num_gpus=1; repeatable. "
         "Never a key itself: keys come from the environment",
     )
-    verb.add_argument("--prompts", required=True, metavar="FILE", help=_PROMPTS)
-    verb.add_argument("--space", default="standard", help="standard, hag, or a JSON file with a list of configurations")
-    verb.add_argument("--scorer", action="append", metavar="SCORER", help=_SCORER)
-    verb.add_argument(
+    parser.add_argument("--prompts", required=True, metavar="FILE", help=_PROMPTS)
+    parser.add_argument(
+        "--space", default="standard", help="standard, hag, or a JSON file with a list of configurations"
+    )
+    parser.add_argument("--scorer", action="append", metavar="SCORER", help=_SCORER)
+    parser.add_argument(
         "--samples", type=int, default=4, metavar="N", help="of each sampled configuration (default %(default)s)"
     )
-    verb.add_argument(
+    parser.add_argument(
         "--max-tokens", type=int, default=256, metavar="N", help="new tokens an answer (default %(default)s)"
     )
-    verb.add_argument("--out", required=True, metavar="FOLDER", help="an existing sweep of the same engine goes on")
-    verb.add_argument("--seed", type=int, default=0, help="of the random streams (default %(default)s)")
-    verb.add_argument(
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="an existing sweep of the same engine goes on")
+    parser.add_argument("--seed", type=int, default=0, help="of the random streams (default %(default)s)")
+    parser.add_argument(
         "--strategy",
         choices=("full", "racing", "hag"),
         default="full",
         help="which cells are generated: all (default), those that matter (racing), or the HAG paper's search (hag)",
     )
-    verb.add_argument(
+    parser.add_argument(
         "--budget",
         metavar="LIMIT",
         help="most generations (5000), tokens ('2e6 tokens') or minutes ('30 min') to spend; left out: all of a full "
         "sweep, 35 %% of its generations for another strategy",
     )
-    verb.add_argument("--on", choices=("ray",), help="generate on the workers of a Ray cluster")
-    verb.add_argument(
+    parser.add_argument("--on", choices=("ray",), help="generate on the workers of a Ray cluster")
+    parser.add_argument(
         "--workers", type=int, metavar="N", help="on Ray: how many (default: as many as there is room for)"
     )
-    verb.add_argument(
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="say what it would cost, from what is stored or a probe of at most 16 cells, and write nothing",
     )
-    verb.add_argument("--quiet", action="store_true", help="no forecast and no bar on stderr, only warnings and errors")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no forecast and no bar on stderr, only warnings and errors"
+    )
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _fit(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("folder", help="of a sweep")
-    verb.add_argument("--out", required=True, metavar="POLICY", help="folder for the policy")
-    verb.add_argument("--encoder", default="static", help="static (default)")
-    verb.add_argument(
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="of a sweep")
+    parser.add_argument("--out", required=True, metavar="POLICY", help="folder for the policy")
+    parser.add_argument("--encoder", default="static", help="static (default)")
+    parser.add_argument(
         "--learner",
         default="auto",
         help="auto (default), blend, constant, knn, ridge, lightgbm, mlp, or several with commas",
     )
-    verb.add_argument(
+    parser.add_argument(
         "--objective",
         default="reward",
         metavar="OBJECTIVE",
         help=f"{_OBJECTIVE}; with several values it is a dial that predict turns",
     )
-    verb.add_argument(
+    parser.add_argument(
         "--rivals",
-        type=_names,
+        type=_parse_names,
         metavar="NAMES",
         help="other ways to choose, compared: task_lookup, nearest (the default), argmax",
     )
-    verb.add_argument(
+    parser.add_argument(
         "--near-duplicates",
-        type=_share,
+        type=_parse_share,
         metavar="SHARE",
         help="keep prompts together that share this much of their text, (0, 1]",
     )
-    verb.add_argument("--seed", type=_seed, default=0, help="of folds, bootstrap and learners (default 0)")
+    parser.add_argument("--seed", type=_parse_seed, default=0, help="of folds, bootstrap and learners (default 0)")
 
 
-def _dial(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--price", type=float, help="reward of a token or second, for a policy fitted with prices")
-    verb.add_argument("--n", type=int, help="answers that will be drawn, for a policy fitted for several")
+def _add_dial(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--price", type=float, help="reward of a token or second, for a policy fitted with prices")
+    parser.add_argument("--n", type=int, help="answers that will be drawn, for a policy fitted for several")
 
 
-def _predict(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("policy", help="folder of a policy")
-    verb.add_argument("prompt", nargs="?", default="-", help="the prompt's text; - or left out: read from stdin")
-    verb.add_argument(
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("policy", help="folder of a policy")
+    parser.add_argument("prompt", nargs="?", default="-", help="the prompt's text; - or left out: read from stdin")
+    parser.add_argument(
         "--fixed",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         help="a setting that is decided already; repeatable",
     )
-    _dial(verb)
-    verb.add_argument(
+    _add_dial(parser)
+    parser.add_argument(
         "--engine", metavar="NAME", help="print the call for transformers, vllm, sglang, openai, llama_cpp or ollama"
     )
-    verb.add_argument(
+    parser.add_argument(
         "--unsupported",
         choices=("error", "warn", "drop"),
         default="error",
@@ -232,8 +236,8 @@ def _predict(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _report(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("folder", help="of a sweep")
-    verb.add_argument("--policy", metavar="POLICY", help="folder of the policy fitted on it")
-    verb.add_argument("--out", default="report.html", metavar="FILE", help="(default %(default)s)")
-    verb.add_argument("--title", default="Decoding policy report", help="heading of the page")
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="of a sweep")
+    parser.add_argument("--policy", metavar="POLICY", help="folder of the policy fitted on it")
+    parser.add_argument("--out", default="report.html", metavar="FILE", help="(default %(default)s)")
+    parser.add_argument("--title", default="Decoding policy report", help="heading of the page")

@@ -17,7 +17,7 @@ from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.policy.bundle import digest_salted
 from hagpolicy.policy.dial import Dial, OperatingPoint
 from hagpolicy.policy.policy import Policy
-from hagpolicy.results import Evaluation, candidate_sentence
+from hagpolicy.results import Evaluation, describe_candidate
 
 
 def export_policy(
@@ -98,7 +98,7 @@ def points_of(
 def _reason(evaluation: Evaluation, ships: bool) -> str:
     if evaluation.candidate is None:
         return ""
-    sentence = candidate_sentence(evaluation.candidate)
+    sentence = describe_candidate(evaluation.candidate)
     if ships and not evaluation.candidate.shipped:
         return f"not proven, for comparison only: {sentence}"
     return sentence

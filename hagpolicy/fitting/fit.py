@@ -28,7 +28,7 @@ from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.registry import get_learner, get_learners
 from hagpolicy.policy.policy import Policy
-from hagpolicy.results import Evaluation, candidate_sentence
+from hagpolicy.results import Evaluation, describe_candidate
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def _judged(
                 cost_unit=comparison.cost_unit,
             )
         )
-        logger.info("%s", candidate_sentence(candidate))
+        logger.info("%s", describe_candidate(candidate))
     margins = tuple(candidate.margin for candidate in candidates)
     return _Outcome(winner, margins, tuple(candidate.shipped for candidate in candidates), tuple(evaluations))
 

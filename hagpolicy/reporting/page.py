@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy._extras import require
 from hagpolicy._files import write_text
 from hagpolicy.analysis.headroom import Headroom
-from hagpolicy.analysis.headroom import headroom as find_headroom
+from hagpolicy.analysis.headroom import headroom as measure_headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.reporting import rows
 from hagpolicy.reporting.plots import Line, interval_plot
-from hagpolicy.reporting.text import config_words, signed, value_words
+from hagpolicy.reporting.text import describe_config, describe_objective, format_signed
 from hagpolicy.results import Estimate, Evaluation
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write_report(
     jinja2 = require("jinja2", "report", "the report")
     if policy is not None and policy.space != table.space:
         raise InvalidInput("policy", f"one over the table's space, {table.space!r}", policy.space)
-    found = headroom or find_headroom(table, objective=policy.dial.points[0].objective if policy else "reward")
+    found = headroom or measure_headroom(table, objective=policy.dial.points[0].objective if policy else "reward")
     shown = evaluation or (policy.evaluation if policy is not None else None)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hagpolicy", "assets/report"),
@@ -69,29 +69,33 @@ def write_report(
     context = {
         "title": title,
         "found": found,
-        "sbs_words": config_words(found.sbs_config),
-        "default": _default_verdict(table, found, shown),
-        "per_prompt": _per_prompt_verdict(found, shown),
-        "rewards": rows.reward_grid(table, found.sbs_index),
-        "headroom_plots": _plots(jinja2, rows.headroom_lines(found), "headroom", None, value_words(found.objective)),
-        "objective": value_words(found.objective),
-        "gains": _headroom_gains(found),
+        "sbs_words": describe_config(found.sbs_config),
+        "default": _judge_default(table, found, shown),
+        "per_prompt": _judge_per_prompt(found, shown),
+        "rewards": rows.tabulate_rewards(table, found.sbs_index),
+        "headroom_plots": _draw_both_widths(
+            jinja2, rows.headroom_lines(found), "headroom", None, describe_objective(found.objective)
+        ),
+        "objective": describe_objective(found.objective),
+        "gains": _list_gains(found),
         "comparison": rows.comparison_rows(shown) if shown else [],
-        "comparison_plots": _plots(jinja2, rows.comparison_lines(shown), "comparison", "SBS", "gain over the SBS")
+        "comparison_plots": _draw_both_widths(
+            jinja2, rows.comparison_lines(shown), "comparison", "SBS", "gain over the SBS"
+        )
         if shown
         else [],
         "evaluation": shown,
-        "dial": rows.dial_rows(policy) if policy is not None else [],
-        "choices": _choices(policy, table, found) if policy is not None else [],
-        "costs": rows.cost_rows(table),
-        "left_out": rows.left_out(table, found),
-        "warnings": rows.warnings_of(found, shown),
-        "provenance": rows.provenance(table, policy, command),
+        "dial": rows.tabulate_dial(policy) if policy is not None else [],
+        "choices": _list_choices(policy, table, found) if policy is not None else [],
+        "costs": rows.tabulate_costs(table),
+        "left_out": rows.list_left_out(table, found),
+        "warnings": rows.merge_warnings(found, shown),
+        "provenance": rows.list_provenance(table, policy, command),
     }
     return write_text(path, environment.get_template("report.html").render(context))
 
 
-def _plots(jinja2: Any, lines: list[Line], name: str, zero: str | None, axis: str) -> list[Any]:
+def _draw_both_widths(jinja2: Any, lines: list[Line], name: str, zero: str | None, axis: str) -> list[Any]:
     """The plot for wide and for narrow screens; the page shows one of them."""
     markup = require("markupsafe", "report", "the report").Markup
     return [
@@ -100,27 +104,34 @@ def _plots(jinja2: Any, lines: list[Line], name: str, zero: str | None, axis: st
     ]
 
 
-def _default_verdict(table: SweepTable, found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
+def _judge_default(table: SweepTable, found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
     """The first thing a reader wants: what one well-chosen configuration gains, and whether that is proven."""
     gain = (evaluation.sbs_over_default if evaluation else None) or found.sbs_over_default
     if gain is None:
         text = "The engine's default is not in this sweep, so there is no gain over it to report."
-        return {"figure": f"{found.sbs.value:.3f}", "interval": _plain_range(found.sbs), "text": text, "state": "open"}
+        return {
+            "figure": f"{found.sbs.value:.3f}",
+            "interval": _format_mean_interval(found.sbs),
+            "text": text,
+            "state": "open",
+        }
     if table.default == found.sbs_index:
         text = "The engine's default is itself the best single configuration of this sweep."
         return {"figure": "±0", "interval": "", "text": text, "state": "open"}
-    words = f"is what the best single configuration, {config_words(found.sbs_config)}, gains over the engine's default."
+    words = (
+        f"is what the best single configuration, {describe_config(found.sbs_config)}, gains over the engine's default."
+    )
     proven = gain.low > 0.0
     text = words if proven else f"{words} The interval reaches zero: not proven."
     return {
-        "figure": signed(gain.value),
-        "interval": _range(gain),
+        "figure": format_signed(gain.value),
+        "interval": _format_gain_interval(gain),
         "text": text,
         "state": "proven" if proven else "open",
     }
 
 
-def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
+def _judge_per_prompt(found: Headroom, evaluation: Evaluation | None) -> dict[str, str]:
     """What the gate decided, and why."""
     low = "an unknown amount" if found.could_win_low is None else f"{max(found.could_win_low.value, 0.0):.3f}"
     if evaluation is None or evaluation.candidate is None:
@@ -136,7 +147,7 @@ def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[
         text = "No per-prompt policy beat the single best configuration. It ships, for every prompt."
         return {"figure": "none", "interval": "", "text": text, "state": "held"}
     gain = candidate.gain
-    figures = {"figure": signed(gain.value), "interval": _range(gain)}
+    figures = {"figure": format_signed(gain.value), "interval": _format_gain_interval(gain)}
     departs = f"It departs from the SBS in {candidate.departing_groups} independent groups."
     if candidate.shipped:
         text = f"is what the policy that ships, {candidate.name}, gains over the single best (SBS). {departs}"
@@ -149,15 +160,15 @@ def _per_prompt_verdict(found: Headroom, evaluation: Evaluation | None) -> dict[
     return {**figures, "text": text, "state": "held"}
 
 
-def _range(gain: Estimate) -> str:
-    return f"95 % interval {signed(gain.low)} to {signed(gain.high)}"
+def _format_gain_interval(gain: Estimate) -> str:
+    return f"95 % interval {format_signed(gain.low)} to {format_signed(gain.high)}"
 
 
-def _plain_range(value: Estimate) -> str:
+def _format_mean_interval(value: Estimate) -> str:
     return f"mean reward of the SBS, 95 % interval {value.low:.3f} to {value.high:.3f}"
 
 
-def _headroom_gains(found: Headroom) -> list[tuple[str, str, str, bool]]:
+def _list_gains(found: Headroom) -> list[tuple[str, str, str, bool]]:
     """(name, gain, interval, biased) of what could still be won over the SBS."""
     rows: list[tuple[str, Estimate | None, bool]] = [
         ("best configuration of each task", found.per_task_best, False),
@@ -165,25 +176,25 @@ def _headroom_gains(found: Headroom) -> list[tuple[str, str, str, bool]]:
         ("best configuration of each prompt, same samples (biased upward)", found.could_win_high, True),
     ]
     return [
-        (name, signed(gain.value), f"{signed(gain.low)} to {signed(gain.high)}", biased)
+        (name, format_signed(gain.value), f"{format_signed(gain.low)} to {format_signed(gain.high)}", biased)
         for name, gain, biased in rows
         if gain is not None
     ]
 
 
-def _choices(policy: Policy, table: SweepTable, found: Headroom) -> list[dict[str, Any]]:
+def _list_choices(policy: Policy, table: SweepTable, found: Headroom) -> list[dict[str, Any]]:
     """What the shipped policy and, where the gate held, the candidate choose on the swept prompts."""
     sections = []
     for proven, chooser in ((True, policy), (False, policy.candidate)):
         if chooser is None:
             continue
-        choices = rows.choices_of(chooser, table)
+        choices = rows.predict_choices(chooser, table)
         sections.append(
             {
                 "proven": proven,
-                "single": config_words(table.space[int(choices[0])]) if len(set(choices.tolist())) == 1 else "",
-                "grid": rows.choice_grid(table, choices, found.sbs_index),
-                "examples": rows.departures(chooser, table, choices, found.sbs_index),
+                "single": describe_config(table.space[int(choices[0])]) if len(set(choices.tolist())) == 1 else "",
+                "grid": rows.tabulate_choices(table, choices, found.sbs_index),
+                "examples": rows.list_departures(chooser, table, choices, found.sbs_index),
             }
         )
     return sections

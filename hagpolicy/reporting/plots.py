@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.reporting.text import signed
+from hagpolicy.reporting.text import format_signed
 from hagpolicy.results import Estimate
 
 # Colours that occur nowhere else stand for CSS variables, so that one drawing serves light, dark and print.
@@ -66,14 +66,14 @@ def interval_plot(lines: Sequence[Line], *, width: int, name: str, zero: str | N
         axes = figure.add_axes((left / width, 46 / height, (width - left - 16) / width, (height - 54) / height))
         axes.patch.set_visible(False)
         _draw_rows(axes, lines, narrow, left)
-        _dress(axes, lines, zero, axis, narrow)
+        _style_axes(axes, lines, zero, axis, narrow)
         figure.patch.set_visible(False)
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    spoken = "; ".join(
+    label = "; ".join(
         f"{line.label}: {line.estimate:+}" if zero else f"{line.label}: {line.estimate}" for line in lines
     )
-    return _inline(target.getvalue(), name, width, height, spoken)
+    return _inline(target.getvalue(), name, width, height, label)
 
 
 def _draw_rows(axes: Any, lines: Sequence[Line], narrow: bool, left: int) -> None:
@@ -90,7 +90,7 @@ def _draw_rows(axes: Any, lines: Sequence[Line], narrow: bool, left: int) -> Non
         place = (0.0, number - 0.28) if narrow else (-(left - 4.0) / (axes.bbox.width), number)
         axes.text(
             *place,
-            _short(line.label, 46 if narrow else 38),
+            _shorten(line.label, 46 if narrow else 38),
             transform=axes.get_yaxis_transform(),
             va="bottom" if narrow else "center",
             ha="left",
@@ -101,7 +101,7 @@ def _draw_rows(axes: Any, lines: Sequence[Line], narrow: bool, left: int) -> Non
         )
 
 
-def _dress(axes: Any, lines: Sequence[Line], zero: str | None, axis: str, narrow: bool) -> None:
+def _style_axes(axes: Any, lines: Sequence[Line], zero: str | None, axis: str, narrow: bool) -> None:
     """Limits, grid and the reference line."""
     low = min(line.estimate.low for line in lines)
     high = max(line.estimate.high for line in lines)
@@ -121,14 +121,14 @@ def _dress(axes: Any, lines: Sequence[Line], zero: str | None, axis: str, narrow
     axes.set_xlabel(axis, color=MUTED, fontsize=11)
     if zero is not None:
         axes.axvline(0.0, color=ACCENT, linewidth=1.2)
-        axes.xaxis.set_major_formatter(lambda value, _: signed(value, 2) if abs(value) > 1e-9 else zero)
+        axes.xaxis.set_major_formatter(lambda value, _: format_signed(value, 2) if abs(value) > 1e-9 else zero)
 
 
-def _short(text: str, limit: int) -> str:
+def _shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _inline(svg: str, name: str, width: int, height: int, spoken: str) -> str:
+def _inline(svg: str, name: str, width: int, height: int, label: str) -> str:
     """Matplotlib's file as a part of a page: no prolog, own ids, the page's colours and font, a spoken label."""
     from html import escape
 
@@ -144,5 +144,5 @@ def _inline(svg: str, name: str, width: int, height: int, spoken: str) -> str:
     # No width attribute: the page scales the drawing down, never up past its own width.
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" style="max-width:{width}px" '
-        f'role="img" aria-label="{escape(spoken, quote=True)}">{body}'
+        f'role="img" aria-label="{escape(label, quote=True)}">{body}'
     )

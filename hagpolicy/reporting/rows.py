@@ -15,7 +15,7 @@ from hagpolicy.analysis.checks import comparable
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.reporting.plots import Line
-from hagpolicy.reporting.text import config_words, row_note, row_words, signed
+from hagpolicy.reporting.text import describe_config, describe_row, format_signed, select_note
 from hagpolicy.results import Estimate, Evaluation
 
 if TYPE_CHECKING:
@@ -48,17 +48,17 @@ class Grid:
     rows: tuple[GridRow, ...]
 
 
-def column_masks(tasks: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def mask_columns(tasks: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """(name, bool mask (n_prompts,)): all prompts, then each task where there are several."""
     names = sorted(set(tasks.tolist()))
     masks = [("all", np.ones(len(tasks), dtype=bool))]
     return masks + [(name or "no task", tasks == name) for name in names] if len(names) > 1 else masks
 
 
-def reward_grid(table: SweepTable, sbs: int) -> Grid:
+def tabulate_rewards(table: SweepTable, sbs: int) -> Grid:
     """Mean reward of every config, overall and by task, the best on average first."""
     kept = comparable(table)
-    masks = column_masks(kept.tasks)
+    masks = mask_columns(kept.tasks)
     means = np.array([kept.means[mask].mean(axis=0) for _, mask in masks]).T  # (n_configs, n_columns)
     low, high = means.min(axis=0), means.max(axis=0)
     strength = (means - low) / np.where(high > low, high - low, 1.0)
@@ -69,17 +69,17 @@ def reward_grid(table: SweepTable, sbs: int) -> Grid:
             (f"{means[j, k]:.2f}", float(strength[j, k]), bool(means[j, k] == high[k] and high[k] > low[k]))
             for k in range(len(masks))
         )
-        rows.append(GridRow(config_words(kept.space[j]), marks, cells))
+        rows.append(GridRow(describe_config(kept.space[j]), marks, cells))
     return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
 
 
-def choice_grid(table: SweepTable, choices: np.ndarray, sbs: int) -> Grid:
+def tabulate_choices(table: SweepTable, choices: np.ndarray, sbs: int) -> Grid:
     """Share of prompts that get each config, overall and by task; configs that are never chosen are left out.
 
     Args:
         choices: int64 (n_prompts,), indices in the space.
     """
-    masks = column_masks(table.tasks)
+    masks = mask_columns(table.tasks)
     counts = np.array([np.bincount(choices[mask], minlength=len(table.space)) for _, mask in masks]).T
     shares = counts / counts.sum(axis=0)
     rows = []
@@ -87,17 +87,17 @@ def choice_grid(table: SweepTable, choices: np.ndarray, sbs: int) -> Grid:
         if shares[j, 0] > 0.0:
             marks = (*(("SBS",) if j == sbs else ()), *(("engine's default",) if j == table.default else ()))
             cells = tuple((f"{share:.0%}" if share else "–", float(share), False) for share in shares[j])
-            rows.append(GridRow(config_words(table.space[j]), marks, cells))
+            rows.append(GridRow(describe_config(table.space[j]), marks, cells))
     return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
 
 
-def choices_of(policy: Policy, table: SweepTable) -> np.ndarray:
+def predict_choices(policy: Policy, table: SweepTable) -> np.ndarray:
     """int64 (n_prompts,): index in the table's space of the config that the policy gives each prompt."""
     configs = policy.predict_batch(list(table.prompts))
     return np.array([table.space.index(config) for config in configs], dtype=np.int64)
 
 
-def departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs: int) -> list[dict[str, Any]]:
+def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs: int) -> list[dict[str, Any]]:
     """The prompts whose config promises most over the SBS, with that promise; at most `N_EXAMPLES`, one a text."""
     values = np.asarray(policy.values(list(table.prompts)), dtype=np.float64)
     advantage = values[np.arange(len(values)), choices] - values[:, sbs]
@@ -105,9 +105,9 @@ def departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs: int)
     for i in np.argsort(-advantage, kind="stable").tolist():
         if choices[i] != sbs and len(rows) < N_EXAMPLES:
             prompt = table.prompts[i]
-            words = config_words(table.space[int(choices[i])])
+            words = describe_config(table.space[int(choices[i])])
             rows.append(
-                {"text": prompt.text, "task": prompt.task, "words": words, "advantage": signed(advantage[i], 2)}
+                {"text": prompt.text, "task": prompt.task, "words": words, "advantage": format_signed(advantage[i], 2)}
             )
     return rows
 
@@ -127,7 +127,7 @@ def comparison_lines(evaluation: Evaluation) -> list[Line]:
     lines = []
     for row in evaluation.rows:
         kind = {"policy": "accent", "sbs": "accent", "naive_vbs": "biased"}.get(row.name, "plain")
-        label = row_words(row.name) + (": biased" if kind == "biased" else "")
+        label = describe_row(row.name) + (": biased" if kind == "biased" else "")
         lines.append(Line(label, Estimate(row.gain, row.gain_low, row.gain_high), kind))
     return lines
 
@@ -138,20 +138,22 @@ def comparison_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     for row in evaluation.rows:
         rows.append(
             {
-                "name": row_words(row.name),
+                "name": describe_row(row.name),
                 "value": f"{row.value:.3f}",
                 "value_interval": f"{row.low:.3f} to {row.high:.3f}",
-                "gain": "" if row.name == "sbs" else signed(row.gain),
-                "gain_interval": "" if row.name == "sbs" else f"{signed(row.gain_low)} to {signed(row.gain_high)}",
+                "gain": "" if row.name == "sbs" else format_signed(row.gain),
+                "gain_interval": ""
+                if row.name == "sbs"
+                else f"{format_signed(row.gain_low)} to {format_signed(row.gain_high)}",
                 "closed": "" if row.gap_closed is None else f"{row.gap_closed:.0%}",
-                "note": row_note(row.name, row.note),
+                "note": select_note(row.name, row.note),
                 "kind": {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}.get(row.name, ""),
             }
         )
     return rows
 
 
-def dial_rows(policy: Policy) -> list[dict[str, str]]:
+def tabulate_dial(policy: Policy) -> list[dict[str, str]]:
     """What the gate decided at each point of the dial; empty where there is nothing to turn."""
     points = policy.dial.points if policy.dial.argument else ()
     rows = []
@@ -162,16 +164,16 @@ def dial_rows(policy: Policy) -> list[dict[str, str]]:
         rows.append(
             {
                 "name": point.name,
-                "best": config_words(best),
-                "gain": "" if gain is None else signed(gain.value),
-                "interval": "" if gain is None else f"{signed(gain.low)} to {signed(gain.high)}",
+                "best": describe_config(best),
+                "gain": "" if gain is None else format_signed(gain.value),
+                "interval": "" if gain is None else f"{format_signed(gain.low)} to {format_signed(gain.high)}",
                 "ships": "per-prompt policy" if point.ships else "single best",
             }
         )
     return rows
 
 
-def cost_rows(table: SweepTable) -> list[dict[str, Any]]:
+def tabulate_costs(table: SweepTable) -> list[dict[str, Any]]:
     """New tokens and seconds of an answer by config, dearest first; empty where neither is known."""
     columns = {name: _means(getattr(table, name)) for name in ("tokens", "seconds")}
     known = columns["tokens"] if columns["tokens"] is not None else columns["seconds"]
@@ -179,7 +181,7 @@ def cost_rows(table: SweepTable) -> list[dict[str, Any]]:
         return []
     rows = []
     for j in np.argsort(-known, kind="stable").tolist():
-        row: dict[str, Any] = {"words": config_words(table.space[j])}
+        row: dict[str, Any] = {"words": describe_config(table.space[j])}
         for name, values in columns.items():
             if values is not None and not np.isnan(values[j]):
                 row[name] = f"{values[j]:.1f}" if name == "tokens" else f"{values[j]:.2f}"
@@ -197,7 +199,7 @@ def _means(values: np.ndarray | None) -> np.ndarray | None:
     return np.where(counts > 0, np.nansum(flat, axis=1) / np.maximum(counts, 1), np.nan)
 
 
-def left_out(table: SweepTable, found: Headroom) -> list[str]:
+def list_left_out(table: SweepTable, found: Headroom) -> list[str]:
     """What does not stand in the figures, and why, one sentence each."""
     sentences = [f"{count} cells were not scored: {reason}" for reason, count in sorted(table.failures.items())]
     deterministic = table.space.deterministic
@@ -212,12 +214,12 @@ def left_out(table: SweepTable, found: Headroom) -> list[str]:
     return sentences
 
 
-def warnings_of(found: Headroom, evaluation: Evaluation | None) -> Sequence[str]:
+def merge_warnings(found: Headroom, evaluation: Evaluation | None) -> Sequence[str]:
     """Every warning once."""
     return list(dict.fromkeys([*found.warnings, *(evaluation.warnings if evaluation else ())]))
 
 
-def provenance(table: SweepTable, policy: Policy | None, command: str | None) -> list[tuple[str, str]]:
+def list_provenance(table: SweepTable, policy: Policy | None, command: str | None) -> list[tuple[str, str]]:
     """Where the figures come from: (name, value)."""
     versions = []
     for package in _PACKAGES:

@@ -16,7 +16,7 @@ ROW_WORDS = {
 }
 
 
-def config_words(config: DecodingConfig) -> str:
+def describe_config(config: DecodingConfig) -> str:
     """A config for people: the strategy first, then what differs from neutral; `greedy · repetition_penalty 1.1`."""
     values = config.to_dict()
     temperature = values.pop("temperature", 1.0)
@@ -30,22 +30,22 @@ def config_words(config: DecodingConfig) -> str:
     return " · ".join([*parts, f"hint “{hint}”"] if hint else parts)
 
 
-def signed(value: float, digits: int = 3) -> str:
+def format_signed(value: float, digits: int = 3) -> str:
     """A difference with its sign, a true minus, and no sign on a zero."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0.0 else text.replace("-", "−")
 
 
-def row_words(name: str) -> str:
+def describe_row(name: str) -> str:
     """A row of the comparison for people; a learner keeps its own name."""
     return ROW_WORDS.get(name, name)
 
 
-def row_note(name: str, note: str) -> str:
+def select_note(name: str, note: str) -> str:
     """A row's note, unless the row's own words say it already."""
-    return "" if note in row_words(name) else note
+    return "" if note in describe_row(name) else note
 
 
-def value_words(objective: str) -> str:
+def describe_objective(objective: str) -> str:
     """What is maximised, as the name of an axis."""
     return "mean reward" if objective == "reward" else objective

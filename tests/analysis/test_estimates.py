@@ -11,7 +11,7 @@ from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest
 from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
 from hagpolicy.analysis.selection import select, select_family
-from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, candidate_sentence
+from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, describe_candidate
 
 
 def test_bootstrap_interval_of_a_mean_is_as_wide_as_theory() -> None:
@@ -272,6 +272,6 @@ def test_evaluation_survives_json() -> None:
 
 def test_the_sentence_says_why_a_gain_above_zero_is_held_back() -> None:
     held = Candidate("ridge on static", Estimate(0.05, 0.01, 0.09), 0.03, departing_groups=6, shipped=False)
-    assert candidate_sentence(held).endswith("departing in 6 groups (too few to rely on the interval)")
+    assert describe_candidate(held).endswith("departing in 6 groups (too few to rely on the interval)")
     open_ = Candidate("ridge on static", Estimate(0.05, -0.01, 0.09), 0.03, departing_groups=60, shipped=False)
-    assert candidate_sentence(open_).endswith("departing in 60 groups")
+    assert describe_candidate(open_).endswith("departing in 60 groups")

@@ -12,7 +12,7 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.cli import main
-from hagpolicy.cli.commands import engine_options, fixed_fields, scorer_spec
+from hagpolicy.cli.commands import parse_engine_options, parse_fixed, parse_scorer
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra, StoreError
 from hagpolicy.simulated import SimulatedEngine
 
@@ -281,11 +281,11 @@ def test_no_secret_is_taken_from_the_command_line(folder: Path, capsys: pytest.C
 
 def test_engine_options_are_values_or_text() -> None:
     given = ["unit_cells=8", "server=vllm", "key_env=MY_KEY", "max_tokens_key_env=x", "base_url=http://a/v1?b=c"]
-    assert engine_options(given)["unit_cells"] == 8
-    assert engine_options(given)["base_url"] == "http://a/v1?b=c"
-    assert engine_options(given)["key_env"] == "MY_KEY"
+    assert parse_engine_options(given)["unit_cells"] == 8
+    assert parse_engine_options(given)["base_url"] == "http://a/v1?b=c"
+    assert parse_engine_options(given)["key_env"] == "MY_KEY"
     with pytest.raises(InvalidInput, match="NAME=VALUE"):
-        engine_options(["cuda"])
+        parse_engine_options(["cuda"])
 
 
 @pytest.mark.parametrize(
@@ -348,13 +348,13 @@ def test_predict_imports_nothing_that_only_training_needs(folder: Path) -> None:
 
 
 def test_scorer_and_fixed_are_read_as_written(tmp_path: Path) -> None:
-    assert scorer_spec(None) is None
-    assert scorer_spec(["chrf"]) == "chrf"
-    assert scorer_spec(["a=chrf", "b=numeric_match"]) == {"a": "chrf", "b": "numeric_match"}
+    assert parse_scorer(None) is None
+    assert parse_scorer(["chrf"]) == "chrf"
+    assert parse_scorer(["a=chrf", "b=numeric_match"]) == {"a": "chrf", "b": "numeric_match"}
     (tmp_path / "s.json").write_text('{"name": "numeric_match", "tolerance": 0.1}')
-    assert scorer_spec([str(tmp_path / "s.json")]) == {"name": "numeric_match", "tolerance": 0.1}
+    assert parse_scorer([str(tmp_path / "s.json")]) == {"name": "numeric_match", "tolerance": 0.1}
     with pytest.raises(InvalidInput, match="readable JSON"):
-        scorer_spec([str(tmp_path / "none.json")])
+        parse_scorer([str(tmp_path / "none.json")])
     with pytest.raises(InvalidInput, match="TASK=NAME"):
-        scorer_spec(["a=chrf", "numeric_match"])
-    assert fixed_fields(["temperature=0", "hint=5", "top_k=40"]) == {"temperature": 0, "hint": "5", "top_k": 40}
+        parse_scorer(["a=chrf", "numeric_match"])
+    assert parse_fixed(["temperature=0", "hint=5", "top_k=40"]) == {"temperature": 0, "hint": "5", "top_k": 40}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, demo_prompts, run_demo
+from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, read_demo_prompts, run_demo
 from hagpolicy.cli.demo_text import WIDTH
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -44,7 +44,7 @@ def simulated(gap: float, n_prompts: int, out: Path, seed: int = 1) -> tuple[dic
         space=SPACE,
         scorer=engine.scorer,
         samples=6,
-        say=said.append,
+        write=said.append,
         progress=False,
     )
     return outcome, "\n".join(said), engine
@@ -119,7 +119,7 @@ def test_what_is_not_proven_is_labelled_so(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_its_own_prompts_fit_the_budget() -> None:
-    prompts, fresh = demo_prompts("demo_prompts.jsonl"), demo_prompts("demo_new_prompts.jsonl")
+    prompts, fresh = read_demo_prompts("demo_prompts.jsonl"), read_demo_prompts("demo_new_prompts.jsonl")
     kinds = Counter(prompt.task for prompt in prompts)
     assert len(prompts) >= 80
     assert len(kinds) >= 4
@@ -135,7 +135,7 @@ def test_its_own_prompts_fit_the_budget() -> None:
 
 @pytest.mark.llm
 def test_a_small_demo_on_the_real_llm(smollm: Engine, tmp_path: Path) -> None:
-    prompts = demo_prompts("demo_prompts.jsonl")
+    prompts = read_demo_prompts("demo_prompts.jsonl")
     by_kind = {prompt.task: prompt for prompt in prompts}
     chosen = tuple(by_kind.values())[:4]
     said: list[str] = []
@@ -143,11 +143,11 @@ def test_a_small_demo_on_the_real_llm(smollm: Engine, tmp_path: Path) -> None:
         tmp_path / "demo",
         smollm,
         prompts=chosen,
-        new_prompts=demo_prompts("demo_new_prompts.jsonl")[:2],
+        new_prompts=read_demo_prompts("demo_new_prompts.jsonl")[:2],
         space=DecodingSpace(SPACE[:3]),
         samples=1,
         max_tokens=14,
-        say=said.append,
+        write=said.append,
         progress=False,
     )
     assert outcome["failures"] == {}

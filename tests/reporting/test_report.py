@@ -22,8 +22,15 @@ from hagpolicy.fitting.fit import fit
 from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting.page import write_report
 from hagpolicy.reporting.plots import Line, interval_plot
-from hagpolicy.reporting.rows import choice_grid, choices_of, cost_rows, departures, left_out, reward_grid
-from hagpolicy.reporting.text import config_words, signed
+from hagpolicy.reporting.rows import (
+    list_departures,
+    list_left_out,
+    predict_choices,
+    tabulate_choices,
+    tabulate_costs,
+    tabulate_rewards,
+)
+from hagpolicy.reporting.text import describe_config, format_signed
 from hagpolicy.results import Estimate
 
 SPACE = DecodingSpace(
@@ -159,18 +166,18 @@ def test_a_proven_policy_and_one_that_was_held_back_read_differently(
     words = Page(write_report(tmp_path / "b.html", table=table, policy=held).read_text("utf-8")).words
     assert "Not proven, because the interval reaches zero" in words
     assert "Not proven: what the candidate that was held back would choose" in " ".join(words.split())
-    assert f"It gives every prompt the same configuration: {config_words(held.sbs)}" in words
+    assert f"It gives every prompt the same configuration: {describe_config(held.sbs)}" in words
 
 
 def test_the_choices_shown_are_the_policys(proven: Policy) -> None:
     table = made_table()
-    choices = choices_of(proven, table)
+    choices = predict_choices(proven, table)
     assert choices.tolist() == [SPACE.index(proven.predict(prompt)) for prompt in table.prompts]
-    rows = departures(proven, table, choices, proven.sbs_index)
+    rows = list_departures(proven, table, choices, proven.sbs_index)
     assert 0 < len(rows) <= 8
     shown = [float(row["advantage"]) for row in rows]
     assert shown == sorted(shown, reverse=True)
-    assert all(row["words"] != config_words(proven.sbs) for row in rows)
+    assert all(row["words"] != describe_config(proven.sbs) for row in rows)
 
 
 def test_headline_names_the_gain_over_the_default_and_its_interval(tmp_path: Path) -> None:
@@ -178,8 +185,8 @@ def test_headline_names_the_gain_over_the_default_and_its_interval(tmp_path: Pat
     found = headroom(table)
     assert found.sbs_over_default is not None
     words = Page(write_report(tmp_path / "r.html", table=table, headroom=found).read_text("utf-8")).words
-    assert signed(found.sbs_over_default.value) in words
-    assert f"{signed(found.sbs_over_default.low)} to {signed(found.sbs_over_default.high)}" in words
+    assert format_signed(found.sbs_over_default.value) in words
+    assert f"{format_signed(found.sbs_over_default.low)} to {format_signed(found.sbs_over_default.high)}" in words
     assert "No policy is fitted yet" in words
     without = Page(write_report(tmp_path / "n.html", table=made_table(default=None)).read_text("utf-8")).words
     assert "The engine's default is not in this sweep" in without
@@ -190,9 +197,9 @@ def test_headline_names_the_gain_over_the_default_and_its_interval(tmp_path: Pat
 def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
     table = made_table()
     sbs = int(np.argmax(table.means.mean(axis=0)))
-    grid = reward_grid(table, sbs)
+    grid = tabulate_rewards(table, sbs)
     assert grid.columns == (("all", 60), ("arithmetic", 15), ("facts", 15), ("lists", 15), ("sentences", 15))
-    assert grid.rows[0].words == config_words(SPACE[sbs])
+    assert grid.rows[0].words == describe_config(SPACE[sbs])
     assert grid.rows[0].marks == ("SBS",)
     assert {row.words: row.marks for row in grid.rows}["temperature 0.7"] == ("engine's default",)
     lists = [row.cells[3] for row in grid.rows]
@@ -204,7 +211,7 @@ def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
 
 def test_choice_grid_counts_shares_by_task() -> None:
     choices = np.array([1 if task == "lists" else 0 for task in TASKS])
-    grid = choice_grid(made_table(), choices, 0)
+    grid = tabulate_choices(made_table(), choices, 0)
     assert [(row.words, [cell[0] for cell in row.cells]) for row in grid.rows] == [
         ("greedy", ["75%", "100%", "100%", "–", "100%"]),
         ("greedy · repetition_penalty 1.2", ["25%", "–", "–", "100%", "–"]),
@@ -215,16 +222,16 @@ def test_left_out_names_failures_missing_samples_and_prompts() -> None:
     rewards = np.array(made_table().rewards)
     rewards[0, 3, :] = np.nan
     table = made_table(rewards=rewards, failures={"no list found": 2})
-    sentences = " ".join(left_out(table, headroom(table)))
+    sentences = " ".join(list_left_out(table, headroom(table)))
     assert "2 cells were not scored: no list found" in sentences
     assert "1 pairs of prompt and configuration have fewer samples" in sentences
     assert "1 prompts are left out of every comparison" in sentences
-    assert left_out(made_table(), headroom(made_table())) == []
+    assert list_left_out(made_table(), headroom(made_table())) == []
 
 
 def test_cost_leaves_out_what_is_unknown() -> None:
-    assert cost_rows(made_table(tokens=None)) == []
-    rows = cost_rows(made_table())
+    assert tabulate_costs(made_table(tokens=None)) == []
+    rows = tabulate_costs(made_table())
     assert {row["tokens"] for row in rows} == {"20.0"}
     assert all("seconds" not in row for row in rows)
 
@@ -268,9 +275,10 @@ def test_plot_keeps_labels_as_text_and_takes_the_pages_colours() -> None:
 
 
 def test_configs_in_words() -> None:
-    assert config_words(DecodingConfig()) == "temperature 1"
-    assert config_words(DecodingConfig(temperature=0, num_beams=4)) == "4 beams"
+    assert describe_config(DecodingConfig()) == "temperature 1"
+    assert describe_config(DecodingConfig(temperature=0, num_beams=4)) == "4 beams"
     assert (
-        config_words(DecodingConfig(temperature=0.7, top_k=40, hint="Go.")) == "temperature 0.7 · top_k 40 · hint “Go.”"
+        describe_config(DecodingConfig(temperature=0.7, top_k=40, hint="Go."))
+        == "temperature 0.7 · top_k 40 · hint “Go.”"
     )
-    assert [signed(value) for value in (0.1, -0.25, 0.0, -0.00001)] == ["+0.100", "−0.250", "0.000", "0.000"]
+    assert [format_signed(value) for value in (0.1, -0.25, 0.0, -0.00001)] == ["+0.100", "−0.250", "0.000", "0.000"]

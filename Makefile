@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test test-servers soak check bench bench-quick bench-quality bench-sweeps bench-worlds distill clean
+.PHONY: install demo test test-servers soak check docs bench bench-quick bench-quality bench-sweeps bench-worlds distill clean
 
 install: $(STAMP)
 
@@ -37,6 +37,11 @@ $(VENV)/.servers: $(STAMP)
 # What is long, large or hard on the machine: a million cells, full disks, hours of faults.
 soak: install
 	$(PYTEST) -m soak --timeout 3600
+
+# The documentation as HTML in site/, with the reference from the docstrings; a warning is an error.
+docs: install
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 check: install
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from record import RESULTS, Figure, bootstrap, figure
 
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
 from hagpolicy._digest import digest
-from hagpolicy.analysis.checks import comparable
+from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.data.prompts import Message
 from hagpolicy.data.tuning import SettingsText
@@ -42,7 +42,7 @@ def finished(read: Callable[[Path], SweepTable], data: Path) -> SweepTable | Non
         table = read(data)
     except (HagError, FileNotFoundError):
         return None
-    return comparable(table) if table.complete.all() else None
+    return keep_comparable(table) if table.complete.all() else None
 
 
 def file_of(rival: SelfReport) -> Path:
@@ -53,8 +53,8 @@ def file_of(rival: SelfReport) -> Path:
 def worth(name: str, comparison: Comparison, choices: np.ndarray, *, learned: bool = False) -> list[Figure]:
     """Mean reward and paired gain over SBS of choices made for each prompt, int64 (n_prompts,), -1 falling back;
     `learned` on the other folds."""
-    entry = comparison.chosen(choices, learned=learned)
-    value, gain = entry.value, entry.gain
+    row = comparison.score_choices(choices, learned=learned)
+    value, gain = row.value, row.gain
     return [
         figure(f"{name}: reward", value.value, value.low, value.high, unit="reward"),
         figure(f"{name}: over SBS", gain.value, gain.low, gain.high, unit="reward gain"),

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from hagpolicy import Estimate, SweepTable, load_table
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import comparable
-from hagpolicy.analysis.estimates import N_FOLDS, choices_of, crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.checks import keep_comparable
+from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, choose_configs, crossfit_sbs, take_chosen
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import Training
@@ -59,9 +59,9 @@ class Studied:
 
 def study(table: SweepTable, learners: tuple[str, ...] = LEARNERS, seed: int = 0) -> list[Studied]:
     """The calibration of each learner on the static encoder, for mean reward."""
-    kept = comparable(table)
+    kept = keep_comparable(table)
     boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     encoder = get_encoder("static")
     features, unknown = encode(encoder, kept.prompts)
     training = Training(
@@ -75,19 +75,21 @@ def studied(name: str, training: Training, Y: np.ndarray, boot: GroupBootstrap) 
     """One learner's views; `Y` is float64 (n_prompts, n_configs), what came out."""
     values = training.predicted(get_learner(name))[0].astype(np.float64)
     sbs = crossfit_sbs(Y, training.folds)
-    choices = {margin: np.where(training.unlike, sbs, choices_of(values, sbs, margin)) for margin in MARGINS}
-    margin = max(choices, key=lambda margin: taken(Y, choices[margin]).mean())
+    choices = {margin: np.where(training.unlike, sbs, choose_configs(values, sbs, margin)) for margin in MARGINS}
+    margin = max(choices, key=lambda margin: take_chosen(Y, choices[margin]).mean())
     chosen = choices[margin]
-    over, came_over = (array - taken(array, sbs)[:, None] for array in (values, Y))
+    over, came_over = (array - take_chosen(array, sbs)[:, None] for array in (values, Y))
     views = {
         EVERY: calibration(values, Y, boot),
-        CHOSEN: calibration(taken(values, chosen)[:, None], taken(Y, chosen)[:, None], boot),
+        CHOSEN: calibration(take_chosen(values, chosen)[:, None], take_chosen(Y, chosen)[:, None], boot),
         OVER_SBS: calibration(over, came_over, boot, np.arange(Y.shape[1]) != sbs[:, None]),
     }
     departs = (chosen != sbs)[:, None]
     if len(np.unique(boot.index[departs[:, 0]])) >= FEW:
-        views[DEPARTING] = calibration(taken(over, chosen)[:, None], taken(came_over, chosen)[:, None], boot, departs)
-    return Studied(name, margin, boot.mean(taken(came_over, chosen)), views)
+        views[DEPARTING] = calibration(
+            take_chosen(over, chosen)[:, None], take_chosen(came_over, chosen)[:, None], boot, departs
+        )
+    return Studied(name, margin, boot.mean(take_chosen(came_over, chosen)), views)
 
 
 def figures_of(found: list[Studied]) -> list[Figure]:

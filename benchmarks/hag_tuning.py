@@ -32,7 +32,7 @@ import hagpolicy as hag
 from hagpolicy._digest import digest_file
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
-from hagpolicy.analysis.estimates import fold_numbers
+from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.objectives import Targets, get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.transformers.engine import TransformersEngine
@@ -54,7 +54,7 @@ def main() -> int:
         return not_run("hag_tuning", STATEMENT, "the workload's sweep is not stored, or not finished", args)
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 30 == 0)
-    train = fold_numbers(table.groups, 2, SEED) == 0
+    train = assign_folds(table.groups, 2, SEED) == 0
     with tempfile.TemporaryDirectory() as folder:
         labels = Path(folder) / "labels.jsonl"
         count = table.take(train).to_instruction_tuning(labels)

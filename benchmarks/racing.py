@@ -33,7 +33,7 @@ from raced import SHARE, Replay, budget_of, strategy, uniform, winner
 from record import Figure, figure, record
 
 import hagpolicy as hag
-from hagpolicy.analysis.estimates import fold_numbers
+from hagpolicy.analysis.estimates import assign_folds
 
 STORE = Path(__file__).parent / "results" / "racing"
 N_NEW = 600
@@ -176,7 +176,7 @@ def real_figures(repeats: int) -> list[Figure]:
     gains = {method: np.zeros((repeats, len(full.prompts))) for method in METHODS}
     spent = []
     for repeat in range(repeats):
-        folds = fold_numbers(full.groups, 5, repeat)
+        folds = assign_folds(full.groups, 5, repeat)
         for fold in range(5):
             train, test = full.take(folds != fold), full.take(folds == fold)
             budget = budget_of(train)

@@ -20,7 +20,7 @@ from workload.tables import workload_table
 from hagpolicy import SweepTable
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
-from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
+from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.fitting.crossfit import Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
@@ -47,7 +47,7 @@ def comparisons(table: SweepTable, training: Training) -> dict[str, Comparison]:
 def figures_of(table: SweepTable) -> list[Figure]:
     """Value of the reference, and gains over it, under both."""
     targets, encoder = targets_of(table, get_objectives("reward")), get_encoder("static")
-    folds = fold_numbers(table.groups, N_FOLDS, SEED)
+    folds = assign_folds(table.groups, N_FOLDS, SEED)
     training = Training(encoder, *encode(encoder, table.prompts), targets, table.groups, folds, SEED)
     assert table.default is not None
     default = np.full(len(table.prompts), table.default)
@@ -56,7 +56,7 @@ def figures_of(table: SweepTable) -> list[Figure]:
         contender = cross_fit(training, get_learner("blend"), MARGINS, [comparison.sbs])
         _, [candidate], _ = gate([contender], [comparison])
         figures.append(figure(f"{name}: single best config", comparison.reference.mean(), unit="reward"))
-        figures.append(_gain(f"{name}: engine's default over it", comparison.chosen(default).gain))
+        figures.append(_gain(f"{name}: engine's default over it", comparison.score_choices(default).gain))
         figures.append(_gain(f"{name}: policy over it", candidate.gain))
     return figures
 

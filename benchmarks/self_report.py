@@ -24,7 +24,7 @@ from workload.tables import budgets_table, workload_table
 from hagpolicy import SweepTable, fit
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.estimates import N_FOLDS, fold_numbers
+from hagpolicy.analysis.estimates import N_FOLDS, assign_folds
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.fitting.baselines.registry import crossfit_rival
@@ -63,7 +63,7 @@ def main() -> int:
 
 def fold_by_fold(rival: SelfReport, table: SweepTable, objective: str = "reward") -> np.ndarray:
     """int64 (n_prompts,): the rival's choices on the folds of `fit`, -1 where it falls back."""
-    folds = fold_numbers(table.groups, N_FOLDS, SEED)
+    folds = assign_folds(table.groups, N_FOLDS, SEED)
     return crossfit_rival(rival, table, targets_of(table, get_objectives(objective)).Y(0), folds, SEED).indices
 
 
@@ -80,7 +80,7 @@ def of_drafts(rival: SelfReport, table: SweepTable) -> list[Figure]:
 def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure]:
     """Reward, how the answers could be read, and cost."""
     Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
-    folds = fold_numbers(table.groups, N_FOLDS, SEED)
+    folds = assign_folds(table.groups, N_FOLDS, SEED)
     comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, SEED)
     figures = worth(rival.name, comparison, fold_by_fold(rival, table), learned=rival.learns)
     questions = [

@@ -51,20 +51,20 @@ class GroupBootstrap:
         """float64 (n_boot, k): mean over the drawn prompts of values (n_prompts, k)."""
         return np.asarray((self.counts @ self.sums(values)) / (self.counts @ self.sizes)[:, None])
 
-    def mean(self, values: np.ndarray) -> Estimate:
-        """Mean of values (n_prompts,), with its percentile interval; over one group nothing is known."""
+    def mean(self, values: np.ndarray, *, learned: bool = False) -> Estimate:
+        """Mean of values (n_prompts,), with its percentile interval; over one group nothing is known.
+
+        Args:
+            values: float64 (n_prompts,).
+            learned: they are of choices that were learned on the other folds. Choices learned on overlapping prompts
+                err together, so an interval that takes prompts for independent covers too rarely. This one is of the
+                groups that each draw leaves out, as the gate's, 1.31 times as wide.
+        """
+        if learned and len(self.leaving):
+            return interval(float(values.mean()), self.left_out(values[:, None])[:, 0])
         if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
             return unknown(values)
         return interval(float(values.mean()), self.means(values[:, None])[:, 0])
-
-    def crossfitted(self, values: np.ndarray) -> Estimate:
-        """Mean of values (n_prompts,) of choices that were learned on the other folds.
-
-        Choices learned on overlapping prompts err together, so an interval that takes prompts for independent
-        covers too rarely. This one is of the groups that each draw leaves out, as the gate's, 1.31 times as wide.
-        """
-        draws = self.left_out(values[:, None])
-        return interval(float(values.mean()), draws[:, 0]) if len(draws) else self.mean(values)
 
     @cached_property
     def leaving(self) -> np.ndarray:
@@ -77,7 +77,7 @@ class GroupBootstrap:
         mask = (self.counts[self.leaving if some is None else self.leaving[some]] == 0.0).astype(np.float64)
         return np.asarray((mask @ self.sums(values)) / (mask @ self.sizes)[:, None])
 
-    def narrowed(self, draws: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    def narrow(self, draws: np.ndarray, choices: np.ndarray) -> np.ndarray:
         """float64 (n_leaving,): means over left-out prompts, scattering as means over all prompts do.
 
         A mean over the share f of the groups, drawn without replacement, scatters sqrt((1 - f) / f) times as widely

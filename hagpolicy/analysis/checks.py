@@ -16,13 +16,13 @@ MIN_GROUPS = 20
 MANY_SIMILAR = 0.2
 
 
-def comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> SweepTable:
+def keep_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> SweepTable:
     """The prompts with a scored sample of every config, and with as many as the objectives need.
 
     Raises:
         InvalidInput: fewer than two of them, or the table lacks what an objective is made of.
     """
-    complete = checked(table).complete
+    complete = require_table(table).complete
     for objective in objectives:
         complete = complete & ~np.isnan(objective.values(table)).any(axis=1)
     kept = table.take(complete)
@@ -41,7 +41,7 @@ def comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> Swe
     return kept
 
 
-def checked(table: object) -> SweepTable:
+def require_table(table: object) -> SweepTable:
     """The table itself. Raises InvalidInput for anything else, such as a folder's name."""
     if not isinstance(table, SweepTable):
         raise InvalidInput("table", "a SweepTable", table, "hag.load_table reads one from a sweep folder.")

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, interval
-from hagpolicy.analysis.estimates import split_oracle, taken
+from hagpolicy.analysis.estimates import split_oracle, take_chosen
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.results import Estimate, EvaluationRow
 
 # Of what SBS is worth on each prompt, float64 (n_prompts,), what something else is worth there.
 Worth = Callable[[np.ndarray], np.ndarray]
-# Every line beside those of learners and rivals.
-LINES = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
+# Every row beside those of learners and rivals.
+STANDARD_ROWS = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
 
 
 @dataclass(frozen=True)
@@ -73,31 +73,32 @@ class Comparison:
         """float64 (n_prompts,): value of SBS."""
         return np.asarray((self.sbs * self.Y).sum(axis=1))
 
-    def cost(self, choices: np.ndarray) -> float | None:
+    def mean_cost(self, choices: np.ndarray) -> float | None:
         """Mean cost of an answer by choices, int64 (n_prompts,); below 0: SBS."""
         if self.costs is None:
             return None
-        return float(np.where(choices < 0, (self.sbs * self.costs).sum(axis=1), taken(self.costs, choices)).mean())
+        of_sbs = (self.sbs * self.costs).sum(axis=1)
+        return float(np.where(choices < 0, of_sbs, take_chosen(self.costs, choices)).mean())
 
-    def chosen(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> ComparisonRow:
-        """A line whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
+    def score_choices(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> ComparisonRow:
+        """A row whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
         `learned`: on the other folds, whose errors hang together, so that its intervals are 1.31 times as wide."""
-        silent, own = choices < 0, taken(self.Y, choices)
-        entry = self._line(lambda sbs: np.where(silent, sbs, own), note, learned)
-        return replace(entry, cost=self.cost(choices))
+        silent, own = choices < 0, take_chosen(self.Y, choices)
+        row = self._score(lambda sbs: np.where(silent, sbs, own), note, learned)
+        return replace(row, cost=self.mean_cost(choices))
 
-    def single_best(self, note: str = "") -> ComparisonRow:
-        """The line of SBS itself."""
-        return replace(self.chosen(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
+    def score_sbs(self, note: str = "") -> ComparisonRow:
+        """The row of SBS itself."""
+        return replace(self.score_choices(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
 
-    def fixed(self, values: np.ndarray, note: str = "") -> ComparisonRow:
-        """A line of values (n_prompts,) that no one choice of configs gives."""
-        return self._line(lambda sbs: values, note)
+    def score_values(self, values: np.ndarray, note: str = "") -> ComparisonRow:
+        """A row of values (n_prompts,) that no one choice of configs gives."""
+        return self._score(lambda sbs: values, note)
 
-    def _line(self, worth: Worth, note: str, learned: bool = False) -> ComparisonRow:
-        """A line by what it is worth where SBS is worth so much, both float64 (n_prompts,).
+    def _score(self, worth: Worth, note: str, learned: bool = False) -> ComparisonRow:
+        """A row by what it is worth where SBS is worth so much, both float64 (n_prompts,).
 
-        Where each draw has an SBS of its own, the line departs from that one and is compared with it, so intervals
+        Where each draw has an SBS of its own, the row departs from that one and is compared with it, so intervals
         pay for its choice.
         """
         default = None if self.default is None else self.Y[:, self.default]
@@ -112,46 +113,48 @@ class Comparison:
         if drawn is None or not len(drawn.value):
             return boot.mean(values)
         draws = drawn.left_out(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
-        return interval(float(values.mean()), draws if learned else boot.narrowed(draws, drawn.config))
+        return interval(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
 
-    def split(self) -> np.ndarray | None:
+    def split_oracle(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
         something else than the whole."""
         if not self.splits:
             return None
         return split_oracle(self.rewards, self.deterministic, value=self.halves, needs=self.needs, seed=self.seed)
 
-    def rows(self, per_task: np.ndarray | None, contenders: Mapping[str, ComparisonRow]) -> tuple[EvaluationRow, ...]:
-        """All lines: the baselines, the contenders between them, the oracles.
+    def build_rows(
+        self, per_task: np.ndarray | None, contenders: Mapping[str, ComparisonRow]
+    ) -> tuple[EvaluationRow, ...]:
+        """All rows: the baselines, the contenders between them, the oracles.
 
         Args:
             per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
             contenders: rivals, learners and policy, in their order.
         """
-        entries: dict[str, ComparisonRow] = {}
+        rows: dict[str, ComparisonRow] = {}
         if self.default is not None:
-            entries["engine_default"] = self.chosen(np.full(len(self.Y), self.default))
-        anything = self.fixed(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
-        entries["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
-        entries["sbs"] = self.single_best()
+            rows["engine_default"] = self.score_choices(np.full(len(self.Y), self.default))
+        anything = self.score_values(self.Y.mean(axis=1), f"a {'kept ' * self.raced}config drawn at random")
+        rows["random"] = anything if self.costs is None else replace(anything, cost=float(self.costs.mean()))
+        rows["sbs"] = self.score_sbs()
         if per_task is not None:
-            entries["best_per_task"] = self.chosen(per_task, "told the task", learned=True)
-        entries.update(contenders)
-        split = self.split()
+            rows["best_per_task"] = self.score_choices(per_task, "told the task", learned=True)
+        rows.update(contenders)
+        split = self.split_oracle()
         if split is not None:
-            entries["split_vbs"] = self.fixed(split, "split samples")
-        entries["naive_vbs"] = self.chosen(self.Y.argmax(axis=1), "biased upward")
+            rows["split_vbs"] = self.score_values(split, "split samples")
+        rows["naive_vbs"] = self.score_choices(self.Y.argmax(axis=1), "biased upward")
         # A share of a gap that may be none says nothing, and is printed as thousands of percent.
-        known = split is not None and entries["split_vbs"].gain.low > 0.0
-        gap = entries["split_vbs"].gain.value if known else 0.0
-        return tuple(_row(name, entry, gap) for name, entry in entries.items())
+        known = split is not None and rows["split_vbs"].gain.low > 0.0
+        gap = rows["split_vbs"].gain.value if known else 0.0
+        return tuple(_row(name, row, gap) for name, row in rows.items())
 
 
-def _row(name: str, entry: ComparisonRow, gap: float) -> EvaluationRow:
-    value, gain = entry.value, entry.gain
+def _row(name: str, row: ComparisonRow, gap: float) -> EvaluationRow:
+    value, gain = row.value, row.gain
     closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
     bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high
-    return EvaluationRow(name, *bounds, closed, entry.note, entry.cost, entry.over_default)
+    return EvaluationRow(name, *bounds, closed, row.note, row.cost, row.over_default)
 
 
 def compare(

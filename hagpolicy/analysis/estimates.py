@@ -13,7 +13,7 @@ import numpy as np
 N_FOLDS = 5
 
 
-def fold_numbers(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def assign_folds(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """int64 (n_prompts,): a fold for each prompt; groups stay together, folds are balanced in prompts.
 
     Groups are shuffled, then the largest first each goes to the fold that holds the fewest prompts.
@@ -29,7 +29,7 @@ def fold_numbers(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     return fold_of[index]
 
 
-def choices_of(values: np.ndarray, reference: int | np.ndarray, margin: float) -> np.ndarray:
+def choose_configs(values: np.ndarray, reference: int | np.ndarray, margin: float) -> np.ndarray:
     """int64 (n,): the best config of each row where it beats the reference by more than the margin,
     else the reference; ties go to the first in the space's order.
 
@@ -44,7 +44,7 @@ def choices_of(values: np.ndarray, reference: int | np.ndarray, margin: float) -
     return np.where(values[rows, best] - values[rows, reference] > margin, best, reference)
 
 
-def taken(Y: np.ndarray, choices: np.ndarray) -> np.ndarray:
+def take_chosen(Y: np.ndarray, choices: np.ndarray) -> np.ndarray:
     """float64 (n_prompts,): Y at the chosen config of each prompt."""
     return np.asarray(Y[np.arange(len(Y)), choices])
 
@@ -119,7 +119,7 @@ def split_oracle(
             noise = rng.random(chooser.shape)
             chooser = np.where(usable, chooser, -np.inf)
             top = chooser >= chooser.max(axis=1, keepdims=True) - 1e-12
-            total += taken(judge, np.where(top, noise, -1.0).argmax(axis=1))
+            total += take_chosen(judge, np.where(top, noise, -1.0).argmax(axis=1))
     return total / (2 * repeats)
 
 

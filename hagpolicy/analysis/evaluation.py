@@ -9,8 +9,8 @@ from hagpolicy.analysis.checks import (
     check_groups,
     check_samples,
     check_similar,
-    checked,
-    comparable,
+    keep_comparable,
+    require_table,
 )
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import get_objectives, targets_of
@@ -42,12 +42,12 @@ def evaluate(
     """
     point = policy.dial.point(price, n)
     objectives = get_objectives(policy.dial.points[point].objective)
-    view = checked(table).in_space(policy.space)
+    view = require_table(table).in_space(policy.space)
     fresh = view.take(~policy.trained_on(view.prompts))
     if len(fresh.prompts) < 2:
         got = f"{len(fresh.prompts)} of {len(view.prompts)}"
         raise InvalidInput("table", "at least two prompts that were not trained on", got, "Sweep new prompts.")
-    kept = comparable(fresh, objectives)
+    kept = keep_comparable(fresh, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
     rule = policy.dial.rule_at(price, n)
     fixed = np.tile(np.arange(len(policy.space)) == rule.reference, (len(kept.prompts), 1)).astype(np.float64)
@@ -57,7 +57,7 @@ def evaluate(
     best = policy.task_best[point]
     per_task = np.array([best.get(task, rule.reference) for task in kept.tasks]) if len(best) > 1 else None
     note = policy.learner if rule.ships else "ships the single best config"
-    rows = comparison.rows(per_task, {"policy": comparison.chosen(chosen, note)})
+    rows = comparison.build_rows(per_task, {"policy": comparison.score_choices(chosen, note)})
     default = None if view.default is None else boot.mean(comparison.reference - comparison.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
     warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups)

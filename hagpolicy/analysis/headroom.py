@@ -14,11 +14,11 @@ from hagpolicy.analysis.checks import (
     check_groups,
     check_samples,
     check_similar,
-    comparable,
     counted,
+    keep_comparable,
 )
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
+from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
 from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import Sizing, detectable_gain, size_up
@@ -153,38 +153,38 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     objectives = get_objectives(objective)
     if len(objectives) > 1:
         raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
-    kept = comparable(table, objectives)
+    kept = keep_comparable(table, objectives)
     targets = targets_of(kept, objectives)
     boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     comparison = compare(kept, targets, 0, boot, seed)
     Y, deterministic = comparison.Y, comparison.deterministic
     sbs_index = int(Y.mean(axis=0).argmax())
-    split = comparison.split()
+    split = comparison.split_oracle()
     sampled = None
     if (~deterministic).sum() > 1:
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = compare(free, targets_of(free, objectives), 0, boot, seed).split()
+        sampled = compare(free, targets_of(free, objectives), 0, boot, seed).split_oracle()
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     same = table.default == sbs_index
     warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups)
     warnings += check_default(default, same=same)
-    by_task = None if tasks is None else comparison.chosen(tasks, learned=True).gain
-    could_win_low = None if sampled is None else comparison.fixed(sampled).gain
+    by_task = None if tasks is None else comparison.score_choices(tasks, learned=True).gain
+    could_win_low = None if sampled is None else comparison.score_values(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
-        sbs=comparison.single_best().value,
+        sbs=comparison.score_sbs().value,
         sbs_over_default=default,
         naive_oracle=boot.mean(Y.max(axis=1)),
         split_oracle=None if split is None else boot.mean(split),
         split_oracle_sampled=None if sampled is None else boot.mean(sampled),
         per_task_best=by_task,
         could_win_low=could_win_low,
-        could_win_high=comparison.fixed(Y.max(axis=1)).gain,
+        could_win_high=comparison.score_values(Y.max(axis=1)).gain,
         detectable=detectable,
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,

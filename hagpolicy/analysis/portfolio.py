@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import check_groups, check_samples, check_similar, comparable, counted
-from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.checks import check_groups, check_samples, check_similar, counted, keep_comparable
+from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs, take_chosen
 from hagpolicy.analysis.maxima import Maxima, maxima_of
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.table import SweepTable
@@ -115,10 +115,10 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MAX_SAMPLES:
         raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
     n = int(n)
-    kept, most = _usable(comparable(table), n)
+    kept, most = _usable(keep_comparable(table), n)
     deterministic = kept.space.deterministic
     boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = fold_numbers(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     maxima = maxima_of(kept.common_rewards)
     every = bool((deterministic | (most == n)).all())
     one = np.eye(len(most), dtype=np.int64)
@@ -139,9 +139,11 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
         configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
         best_single=kept.space[int(alone.mean(axis=0).argmax())] if every else None,
         one_sample=kept.space[int(Y.mean(axis=0).argmax())],
-        value=boot.crossfitted(value),
-        over_best_single=boot.crossfitted(value - taken(alone, crossfit_sbs(alone, folds))) if every else None,
-        over_one_sample=boot.crossfitted(value - taken(Y, crossfit_sbs(Y, folds))),
+        value=boot.mean(value, learned=True),
+        over_best_single=boot.mean(value - take_chosen(alone, crossfit_sbs(alone, folds)), learned=True)
+        if every
+        else None,
+        over_one_sample=boot.mean(value - take_chosen(Y, crossfit_sbs(Y, folds)), learned=True),
         n_prompts=len(Y),
         n_groups=boot.n_groups,
         n_left_out=left_out,

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hagpolicy.analysis.estimates import choices_of, taken
+from hagpolicy.analysis.estimates import choose_configs, take_chosen
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.novelty import Novelty, fit_novelty
@@ -130,7 +130,7 @@ def cross_fit(
         over.append({})
         for sbs in np.flatnonzero(reference.any(axis=0)).tolist():
             departing = [_choices(training, values, sbs, step) for step in steps]
-            over[-1][sbs] = np.column_stack([taken(Y, choice) - Y[:, sbs] for choice in departing])
+            over[-1][sbs] = np.column_stack([take_chosen(Y, choice) - Y[:, sbs] for choice in departing])
         used.append(steps)
         chosen.append(np.column_stack([_choices(training, values, best, step) for step in steps]))
         gains.append(sum(reference[:, [sbs]] * gain for sbs, gain in over[-1].items()))
@@ -142,7 +142,7 @@ def cross_fit(
 def _choices(training: Training, values: np.ndarray, sbs: int, margin: float) -> np.ndarray:
     """int64 (n_prompts,): the best by predicted values, float32 (n_prompts, n_configs); SBS where the margin is not
     exceeded, or where the prompt is unlike those learned from."""
-    return np.where(training.unlike, sbs, choices_of(values, sbs, margin))
+    return np.where(training.unlike, sbs, choose_configs(values, sbs, margin))
 
 
 def _spread(values: np.ndarray, sbs: int) -> float:

@@ -10,9 +10,16 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import MIN_GROUPS, check_default, check_groups, check_samples, check_similar, comparable
-from hagpolicy.analysis.comparison import LINES, Comparison, ComparisonRow, compare
-from hagpolicy.analysis.estimates import N_FOLDS, crossfit_sbs, fold_numbers
+from hagpolicy.analysis.checks import (
+    MIN_GROUPS,
+    check_default,
+    check_groups,
+    check_samples,
+    check_similar,
+    keep_comparable,
+)
+from hagpolicy.analysis.comparison import STANDARD_ROWS, Comparison, ComparisonRow, compare
+from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, Targets, get_objectives, targets_of
 from hagpolicy.analysis.selection import select
 from hagpolicy.data.groups import join_groups, similar_pairs
@@ -88,11 +95,11 @@ def fit(
         if not several:
             raise InvalidInput(name, "at least one", "none")
     compared = _compared(rivals, learners)
-    kept = comparable(table, objectives)
+    kept = keep_comparable(table, objectives)
     warnings = check_samples(kept)
     groups = _groups(kept, near_duplicates, warnings)
     boot = GroupBootstrap(groups, seed=seed)
-    folds = fold_numbers(groups, min(N_FOLDS, boot.n_groups), seed)
+    folds = assign_folds(groups, min(N_FOLDS, boot.n_groups), seed)
     targets = targets_of(kept, objectives)
     steps = given if given is not None else SPREADS if targets.spread_margins else MARGINS
     trainings = []
@@ -127,7 +134,7 @@ def _margins(given: Sequence[float]) -> tuple[float, ...]:
 
 def _compared(rivals: Sequence[str | Rival] | None, learners: list[Learner]) -> list[Rival]:
     """The rivals. Raises InvalidInput for one whose name another row of the comparison bears."""
-    others = {*LINES, *(learner.name for learner in learners)}
+    others = {*STANDARD_ROWS, *(learner.name for learner in learners)}
     if rivals is None:
         return get_rivals([Nearest.name] if Nearest.name not in others else [])
     found = get_rivals(rivals)
@@ -168,17 +175,17 @@ def _judged(
 ) -> _Outcome:
     """Select one contender for all points, gate it at each, and draw up the comparisons."""
     boot = comparisons[0].boot
-    winner, candidates, entries = gate(contenders, comparisons)
+    winner, candidates, found = gate(contenders, comparisons)
     unlike = (training if winner is None else winner.training).unlike.mean() if contenders else 0.0
     evaluations: list[Evaluation] = []
-    for candidate, lines, comparison in zip(candidates, entries, comparisons, strict=True):
+    for candidate, rows, comparison in zip(candidates, found, comparisons, strict=True):
         per_task = crossfit_sbs(comparison.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
         Y, default = comparison.Y, kept.default
         over_default = None if default is None else select(Y - Y[:, [default]], Y[:, default], boot).gain
-        others = {rival.name: _entry(rival, kept, comparison, training) for rival in rivals}
+        others = {rival.name: _row(rival, kept, comparison, training) for rival in rivals}
         evaluations.append(
             Evaluation(
-                comparison.rows(per_task, {**others, **lines}),
+                comparison.build_rows(per_task, {**others, **rows}),
                 candidate,
                 over_default,
                 n_prompts=len(kept.prompts),
@@ -195,15 +202,15 @@ def _judged(
     return _Outcome(winner, margins, tuple(candidate.shipped for candidate in candidates), tuple(evaluations))
 
 
-def _entry(rival: Rival, kept: SweepTable, comparison: Comparison, training: Training) -> ComparisonRow:
-    """A rival's line: choices from the folds a prompt is not in; where it could not say, SBS."""
+def _row(rival: Rival, kept: SweepTable, comparison: Comparison, training: Training) -> ComparisonRow:
+    """A rival's row: choices from the folds a prompt is not in; where it could not say, SBS."""
     found = crossfit_rival(rival, kept, comparison.Y, training.folds, training.seed)
     silent = found.indices < 0
     notes = [rival.told] if rival.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
     if rival.learns and comparison.boot.n_groups == 1:
         notes.append("biased upward: chosen and scored on the same prompts")
-    return comparison.chosen(found.indices, ", ".join(notes), learned=rival.learns)
+    return comparison.score_choices(found.indices, ", ".join(notes), learned=rival.learns)
 
 
 def _shipped(kept: SweepTable, targets: Targets, first: Training, outcome: _Outcome) -> Policy:

@@ -17,7 +17,7 @@ def gate(
     contenders: list[Contender], comparisons: list[Comparison]
 ) -> tuple[Contender | None, list[Candidate], list[dict[str, ComparisonRow]]]:
     """The best contender (None where none beats SBS), what the gate made of it at each point, and the
-    lines of the learners and of the policy for each comparison."""
+    rows of the learners and of the policy for each comparison."""
     references = np.array([comparison.reference for comparison in comparisons])
     default, boot = comparisons[0].default, comparisons[0].boot
     baselines = None if default is None else np.array([comparison.Y[:, default] for comparison in comparisons])
@@ -29,33 +29,33 @@ def gate(
         mine = None if out_of_bag is None else OutOfBag(out_of_bag.gains[:, some], out_of_bag.references)
         return select_family(gains, references, boot, baselines, mine)
 
-    def line(contender: Contender, selected: Selection, point: int, note: str) -> ComparisonRow:
+    def row(contender: Contender, selected: Selection, point: int, note: str) -> ComparisonRow:
         choices = contender.choices[point, :, selected.index or 0]
         choices = np.full_like(choices, -1) if selected.index is None else choices
-        cost = comparisons[point].cost(choices)
+        cost = comparisons[point].mean_cost(choices)
         return ComparisonRow(selected.value, selected.gain, selected.over_baseline, note, cost)
 
-    entries: list[dict[str, ComparisonRow]] = [{} for _ in comparisons]
+    rows: list[dict[str, ComparisonRow]] = [{} for _ in comparisons]
     for name in dict.fromkeys(item.learner.name for item in contenders):
         mine = [number for number, item in enumerate(contenders) if item.learner.name == name]
         number, best = chosen_among(mine)
         for point, selection in enumerate(best):
-            entries[point][name] = line(contenders[mine[number or 0]], selection, point, "before the gate")
+            rows[point][name] = row(contenders[mine[number or 0]], selection, point, "before the gate")
     everyone = list(range(len(contenders)))
     number, selections = chosen_among(everyone) if contenders else (None, (None,) * len(comparisons))
     winner = None if number is None else contenders[number]
     candidates = []
     for point, (comparison, selected) in enumerate(zip(comparisons, selections, strict=True)):
-        sbs = comparison.single_best("ships the single best config")
+        sbs = comparison.score_sbs("ships the single best config")
         gain = sbs.gain if selected is None else selected.gain
         candidate = Candidate("sbs", gain, 0.0, 0, False)
-        entries[point]["policy"] = sbs
+        rows[point]["policy"] = sbs
         if winner is not None and selected is not None and selected.index is not None:
             candidate = _gated(winner, selected, point)
             if candidate.shipped:
-                entries[point]["policy"] = line(winner, selected, point, candidate.name)
+                rows[point]["policy"] = row(winner, selected, point, candidate.name)
         candidates.append(candidate)
-    return winner, candidates, entries
+    return winner, candidates, rows
 
 
 def _out_of_bag(contenders: list[Contender], comparisons: list[Comparison]) -> OutOfBag | None:

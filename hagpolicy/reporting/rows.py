@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hagpolicy.analysis.checks import comparable
+from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.reporting.plots import Line
@@ -57,7 +57,7 @@ def mask_columns(tasks: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 def tabulate_rewards(table: SweepTable, sbs: int) -> Grid:
     """Mean reward of every config, overall and by task, the best on average first."""
-    kept = comparable(table)
+    kept = keep_comparable(table)
     masks = mask_columns(kept.tasks)
     means = np.array([kept.means[mask].mean(axis=0) for _, mask in masks]).T  # (n_configs, n_columns)
     low, high = means.min(axis=0), means.max(axis=0)

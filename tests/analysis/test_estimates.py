@@ -9,7 +9,7 @@ import pytest
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest
 from hagpolicy.analysis.comparison import Comparison
-from hagpolicy.analysis.estimates import choices_of, crossfit_sbs, fold_numbers, split_oracle, taken
+from hagpolicy.analysis.estimates import assign_folds, choose_configs, crossfit_sbs, split_oracle, take_chosen
 from hagpolicy.analysis.selection import select, select_family
 from hagpolicy.results import Candidate, Estimate, Evaluation, EvaluationRow, describe_candidate
 
@@ -31,7 +31,7 @@ def test_groups_widen_the_interval() -> None:
 
 def test_folds_keep_groups_together_and_are_balanced() -> None:
     groups = np.random.default_rng(1).integers(40, size=300)
-    folds = fold_numbers(groups, 5, seed=0)
+    folds = assign_folds(groups, 5, seed=0)
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
     sizes = np.bincount(folds)
     assert len(sizes) == 5
@@ -40,7 +40,7 @@ def test_folds_keep_groups_together_and_are_balanced() -> None:
 
 def test_one_huge_group_leaves_the_rest_in_other_folds() -> None:
     groups = np.array([0] * 50 + list(range(1, 21)))
-    folds = fold_numbers(groups, 5, seed=0)
+    folds = assign_folds(groups, 5, seed=0)
     assert (folds[:50] == folds[0]).all()
     assert set(folds[50:]) | {folds[0]} == set(range(5))
 
@@ -136,8 +136,8 @@ def test_one_group_at_a_price_gives_no_interval_that_leaves_its_value_out() -> N
 
 def test_choices_ties_go_to_the_first_and_margins_hold() -> None:
     values = np.array([[0.5, 0.7, 0.7], [0.5, 0.55, 0.5], [0.9, 0.1, 0.2]])
-    assert choices_of(values, 0, 0.1).tolist() == [1, 0, 0]
-    assert choices_of(values, 2, 0.0).tolist() == [2, 1, 0]
+    assert choose_configs(values, 0, 0.1).tolist() == [1, 0, 0]
+    assert choose_configs(values, 2, 0.0).tolist() == [2, 1, 0]
 
 
 def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -> None:
@@ -153,9 +153,9 @@ def test_a_near_tie_leaves_the_reference_between_the_tied_and_proves_nothing() -
         np.testing.assert_allclose(drawn.weights.sum(axis=1), 1.0)
         reference = (drawn.weights * Y).sum(axis=1)
         bagged.append(Y[:, 0].mean() - reference.mean())
-        folded.append((Y[:, 0] - taken(Y, crossfit_sbs(Y, fold_numbers(np.arange(200), 5, seed)))).mean())
+        folded.append((Y[:, 0] - take_chosen(Y, crossfit_sbs(Y, assign_folds(np.arange(200), 5, seed)))).mean())
         comparison = Comparison(Y, Y[:, :, None], np.ones(2, dtype=bool), drawn.weights, boot, resampled=drawn)
-        gain = comparison.chosen(np.zeros(200, dtype=np.int64)).gain
+        gain = comparison.score_choices(np.zeros(200, dtype=np.int64)).gain
         assert gain.value == pytest.approx(bagged[-1])
         proven += gain.low > 0.0
     assert 0.0 < np.mean(bagged) < 0.7 * np.mean(folded)
@@ -177,7 +177,7 @@ def test_crossfit_sbs_never_sees_its_own_fold() -> None:
     folds = np.arange(10) % 2
     Y[folds == 0, 0] = 1.0  # config 0 is best in fold 0 only
     Y[folds == 1, 1] = 1.0
-    assert (taken(Y, crossfit_sbs(Y, folds)) == 0.0).all()
+    assert (take_chosen(Y, crossfit_sbs(Y, folds)) == 0.0).all()
 
 
 def test_crossfit_by_label_falls_back_to_all() -> None:
@@ -238,7 +238,7 @@ def test_one_group_tells_nothing() -> None:
     estimate = boot.mean(np.linspace(0.0, 1.0, 30))
     assert (estimate.low, estimate.high) == (-1.0, 1.0)
     Y = np.tile([0.2, 0.6, 0.4], (30, 1))
-    assert (crossfit_sbs(Y, fold_numbers(np.zeros(30), 1, 0)) == 1).all()
+    assert (crossfit_sbs(Y, assign_folds(np.zeros(30), 1, 0)) == 1).all()
 
 
 def test_ties_are_broken_at_random_not_by_order() -> None:

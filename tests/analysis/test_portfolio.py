@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import hagpolicy as hag
 from hagpolicy import DecodingSpace, SweepTable, portfolio
-from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs, take_chosen
 from hagpolicy.analysis.maxima import maxima_of
 from hagpolicy.analysis.portfolio import _chosen
 from hagpolicy.errors import InvalidInput
@@ -177,8 +177,8 @@ def test_one_sample_is_the_single_best_config():
     assert (found.over_best_single.low, found.over_best_single.high) == (0.0, 0.0)
     assert (found.over_one_sample.low, found.over_one_sample.high) == (0.0, 0.0)
     assert "not proven" not in str(found)
-    on_other_folds = crossfit_sbs(table.means, fold_numbers(table.groups, 5, 0))
-    assert found.value.value == pytest.approx(taken(table.means, on_other_folds).mean())
+    on_other_folds = crossfit_sbs(table.means, assign_folds(table.groups, 5, 0))
+    assert found.value.value == pytest.approx(take_chosen(table.means, on_other_folds).mean())
 
 
 def test_a_config_is_drawn_no_more_often_than_it_has_samples():

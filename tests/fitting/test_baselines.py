@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.analysis.estimates import crossfit_sbs, fold_numbers, taken
+from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs, take_chosen
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines import neighbours
 from hagpolicy.fitting.baselines.fixed import Fixed, GenerationConfig
@@ -54,10 +54,10 @@ def test_task_lookup_finds_the_best_config_of_each_task() -> None:
     # The truth itself as values: what is left to get wrong is the task.
     chosen = TaskLookup().choose(table, truth, train, test, 0).indices
     assert (chosen == best_of_each_task(table, truth)[test]).mean() > 0.95
-    folds = fold_numbers(table.groups, 5, 0)
-    told = taken(truth, crossfit_sbs(table.means, folds, table.tasks)).mean()
-    sbs = taken(truth, crossfit_sbs(table.means, folds)).mean()
-    guessed = taken(truth, crossfit_rival(TaskLookup(), table, table.means, folds, 0).indices).mean()
+    folds = assign_folds(table.groups, 5, 0)
+    told = take_chosen(truth, crossfit_sbs(table.means, folds, table.tasks)).mean()
+    sbs = take_chosen(truth, crossfit_sbs(table.means, folds)).mean()
+    guessed = take_chosen(truth, crossfit_rival(TaskLookup(), table, table.means, folds, 0).indices).mean()
     assert told - sbs > 0.15
     assert guessed - sbs > 0.9 * (told - sbs)
 
@@ -84,7 +84,7 @@ def test_plain_rivals_find_what_the_prompts_show(rival: Rival) -> None:
     rewards = np.full((len(prompts), len(SPACE)), 0.3)
     rewards[: len(SUMS), 1] = rewards[len(SUMS) :, 4] = 0.8
     table = hag.SweepTable.from_arrays(prompts, SPACE, rewards)
-    chosen = crossfit_rival(rival, table, table.means, fold_numbers(table.groups, 5, 0), 0).indices
+    chosen = crossfit_rival(rival, table, table.means, assign_folds(table.groups, 5, 0), 0).indices
     np.testing.assert_array_equal(chosen, np.repeat([1, 4], [len(SUMS), len(LISTS)]))
 
 
@@ -98,9 +98,9 @@ def test_plain_rivals_lose_where_prompts_are_hard_or_easy_and_nothing_more(rival
         truth = np.tile([[level[task]] for task in table.tasks], (1, len(table.space)))
         truth[:, 2] += 0.1
         values = np.random.default_rng(seed).binomial(2, truth) / 2
-        folds = fold_numbers(table.groups, 5, seed)
+        folds = assign_folds(table.groups, 5, seed)
         chosen = crossfit_rival(rival, table, values, folds, 0).indices
-        lost.append(taken(truth, crossfit_sbs(values, folds)).mean() - taken(truth, chosen).mean())
+        lost.append(take_chosen(truth, crossfit_sbs(values, folds)).mean() - take_chosen(truth, chosen).mean())
     assert np.mean(lost) > 0.02
 
 
@@ -184,7 +184,7 @@ def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
     table, _ = simulated(samples=3)
     ones = np.ones(table.rewards.shape)
     table = replace(table, tokens=ones, seconds=ones, answers=ones.astype(int))
-    folds, rival, rows = fold_numbers(table.groups, 5, 0), Recorder(), np.arange(N)
+    folds, rival, rows = assign_folds(table.groups, 5, 0), Recorder(), np.arange(N)
     chosen = crossfit_rival(rival, table, table.means, folds, 11)
     np.testing.assert_array_equal(chosen.indices, np.where(rows % 7 == 0, -1, rows % 3))
     np.testing.assert_array_equal(chosen.tokens, rows * 2.0)
@@ -204,7 +204,7 @@ def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
 
 def test_cross_fitting_with_a_cost_unknown_or_one_fold() -> None:
     table, _ = simulated(samples=1)
-    chosen = crossfit_rival(Recorder(silent=True), table, table.means, fold_numbers(table.groups, 5, 0), 0)
+    chosen = crossfit_rival(Recorder(silent=True), table, table.means, assign_folds(table.groups, 5, 0), 0)
     assert chosen.seconds is None
     assert chosen.tokens is not None
     rival = Recorder()
@@ -227,13 +227,13 @@ def test_cross_fitting_with_a_cost_unknown_or_one_fold() -> None:
 def test_cross_fitting_refuses_what_is_no_choice(wrong: np.ndarray, message: str) -> None:
     table, _ = simulated(samples=1)
     with pytest.raises(InvalidInput, match=message):
-        crossfit_rival(Recorder(wrong=wrong), table, table.means, fold_numbers(table.groups, 5, 0), 0)
+        crossfit_rival(Recorder(wrong=wrong), table, table.means, assign_folds(table.groups, 5, 0), 0)
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_every_name_makes_a_rival_that_chooses_the_same_again(name: str) -> None:
     table, _ = simulated()
-    folds = fold_numbers(table.groups, 5, 0)
+    folds = assign_folds(table.groups, 5, 0)
     rival = get_rival(name)
     assert rival.name == name
     first, second = (crossfit_rival(rival, table, table.means, folds, 0).indices for _ in range(2))

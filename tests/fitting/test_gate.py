@@ -23,7 +23,7 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     boot = GroupBootstrap(table.groups, n_boot=300)
     comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, 0)
     assert len(np.unique(comparison.resampled.config)) > 1
-    silent = comparison.chosen(np.full(90, -1))
+    silent = comparison.score_choices(np.full(90, -1))
     assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
     choices = np.where(np.arange(90) < 30, -1, 2)
     gains, shares = [], []
@@ -32,7 +32,7 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
         worth = np.where(choices < 0, comparison.Y[:, sbs], comparison.Y[:, 2])
         gains.append((worth - comparison.Y[:, sbs])[out].mean())
         shares.append((boot.counts[draw] == 0.0).mean())
-    wide = comparison.chosen(choices, learned=True).gain
+    wide = comparison.score_choices(choices, learned=True).gain
     assert (wide.low, wide.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
     # Draws with the same SBS are drawn together, those with another one keep their distance.
     narrow = np.array(gains)
@@ -41,7 +41,7 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
         off = narrow[same] - narrow[same].mean()
         share = np.array(shares)[same]
         narrow[same] = narrow[same].mean() + off * np.sqrt(share / (1 - share))
-    found = comparison.chosen(choices).gain
+    found = comparison.score_choices(choices).gain
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(narrow, [0.025, 0.975])))
 
 
@@ -51,10 +51,10 @@ def test_draws_that_agree_scatter_as_a_mean_over_all_prompts_does() -> None:
     draws = boot.left_out(values)[:, 0]
     error = values.std() / np.sqrt(300)
     assert draws.std() == pytest.approx(1.31 * error, rel=0.05)
-    assert boot.narrowed(draws, np.zeros(len(draws), dtype=int)).std() == pytest.approx(error, rel=0.05)
+    assert boot.narrow(draws, np.zeros(len(draws), dtype=int)).std() == pytest.approx(error, rel=0.05)
     # Draws that have nothing to do with each other are left as they are.
-    np.testing.assert_allclose(boot.narrowed(draws, np.arange(len(draws))), draws)
-    apart = boot.narrowed(draws + 5.0 * (np.arange(len(draws)) % 2), np.arange(len(draws)) % 2)
+    np.testing.assert_allclose(boot.narrow(draws, np.arange(len(draws))), draws)
+    apart = boot.narrow(draws + 5.0 * (np.arange(len(draws)) % 2), np.arange(len(draws)) % 2)
     assert apart.std() == pytest.approx(np.hypot(2.5, error), rel=0.05)
 
 
@@ -64,7 +64,7 @@ def test_groups_of_any_size_give_intervals_like_a_plain_bootstrap(sizes: list[in
     values = (np.random.default_rng(8).random((len(groups), 1)) < 0.9).astype(float)
     boot = GroupBootstrap(groups)
     draws = boot.left_out(values)[:, 0]
-    narrow = boot.narrowed(draws, np.zeros(len(draws), dtype=int))
+    narrow = boot.narrow(draws, np.zeros(len(draws), dtype=int))
     assert 0.0 <= narrow.min() <= narrow.max() <= 1.0
     plain = boot.means(values)[boot.leaving, 0]
     assert narrow.std() == pytest.approx(plain.std(), rel=0.35)  # by prompts left out, it was up to ten times
@@ -116,10 +116,10 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     parts = (part[None, :, None] for part in (choices, gains, departs))
     over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference
     contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts, over)
-    winner, [candidate], [entries] = gate([contender], [comparison])
+    winner, [candidate], [rows] = gate([contender], [comparison])
     assert candidate.shipped is ships
     assert (winner is None) == (gain < 0.0)
     assert candidate.departing_groups == (departing if gain > 0.0 else 0)
-    assert (entries["policy"].gain == candidate.gain) is ships or gain < 0.0
+    assert (rows["policy"].gain == candidate.gain) is ships or gain < 0.0
     if not ships:
-        assert entries["policy"].gain.value == 0.0
+        assert rows["policy"].gain.value == 0.0

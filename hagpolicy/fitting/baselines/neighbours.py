@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.analysis.estimates import taken
+from hagpolicy.analysis.estimates import take_chosen
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Chosen, Rival
@@ -148,5 +148,5 @@ def _best_k(order: np.ndarray, Y: np.ndarray, groups: np.ndarray) -> int:
     ks = [k for k in NEIGHBOURS if k <= others]
     if not ks:  # all prompts are one group, so nothing can be left out
         return NEIGHBOURS[0]
-    reached = [float(taken(Y, means.argmax(axis=1)).mean()) for means in _running_means(order, Y, ks)]
+    reached = [float(take_chosen(Y, means.argmax(axis=1)).mean()) for means in _running_means(order, Y, ks)]
     return max(zip(reached, ks, strict=True))[1]

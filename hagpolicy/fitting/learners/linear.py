@@ -77,11 +77,11 @@ class Ridge(Learner):
 
 def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """float64 (n_features, n_targets): weights on centred features, at the best penalty and rank."""
-    from hagpolicy.analysis.estimates import fold_numbers
+    from hagpolicy.analysis.estimates import assign_folds
 
     spread = _spread(targets)
     T = targets / spread
-    folds = fold_numbers(groups, min(INNER_FOLDS, len(np.unique(groups))), seed)
+    folds = assign_folds(groups, min(INNER_FOLDS, len(np.unique(groups))), seed)
     explained = np.zeros((len(PENALTIES), T.shape[1]))
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold

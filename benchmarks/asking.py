@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from record import RESULTS, Figure, bootstrap, figure
 
+from benchmarks.baselines.self_report import GREEDY, Answer, SelfReport
 from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
 from hagpolicy._digest import digest
 from hagpolicy.analysis.checks import keep_comparable
@@ -18,7 +19,6 @@ from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.data.prompts import Message
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.errors import HagError
-from hagpolicy.fitting.baselines.self_report import GREEDY, Answer, SelfReport
 
 FOLDER = RESULTS / "self_report"
 COSTS = FOLDER / "costs.json"

@@ -29,6 +29,7 @@ from studies import PRICES
 from workload.tables import workload_table
 
 import hagpolicy as hag
+from benchmarks.baselines.self_report import SelfReport
 from hagpolicy._digest import digest_file
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
@@ -36,7 +37,6 @@ from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.objectives import Targets, get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.transformers.engine import TransformersEngine
-from hagpolicy.fitting.baselines.self_report import SelfReport
 
 STATEMENT = (
     "What SmolLM2-135M-Instruct gains when it is tuned to write its own settings, beside a policy, on one split."

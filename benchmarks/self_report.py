@@ -21,6 +21,7 @@ from record import Figure, arguments, figure, not_run, record
 from studies import SECONDS
 from workload.tables import budgets_table, workload_table
 
+from benchmarks.baselines.self_report import SelfReport
 from hagpolicy import SweepTable, fit
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
@@ -28,7 +29,6 @@ from hagpolicy.analysis.estimates import N_FOLDS, assign_folds
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.fitting.baselines.registry import crossfit_rival
-from hagpolicy.fitting.baselines.self_report import SelfReport
 
 STATEMENT = "What SmolLM2-135M-Instruct gains by choosing its own settings when asked, and what asking costs."
 SEED = 0

@@ -13,11 +13,11 @@ from record import RESULTS
 from stronger import stronger_table
 from workload.tables import budgets_table, workload_table
 
+from benchmarks.baselines.self_report import SelfReport
+from benchmarks.baselines.turn import BEST_OF, Turn
 from hagpolicy import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.registry import Rival
-from hagpolicy.fitting.baselines.self_report import SelfReport
-from hagpolicy.fitting.baselines.turn import BEST_OF, Turn
 
 PRICES = "0,0.0005,0.001,0.002,0.004"
 SECONDS = "price/second@1"

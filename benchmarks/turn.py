@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from record import RESULTS, Figure, arguments, figure, not_run, record
 
+from benchmarks.baselines.entropy import EntropyCurve, measure_entropy
+from benchmarks.baselines.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_sampled, turning_point
 from hagpolicy import DecodingSpace, Prompt, load_engine
 from hagpolicy.cli.demo import read_demo_prompts
-from hagpolicy.fitting.baselines.entropy import EntropyCurve, measure_entropy
-from hagpolicy.fitting.baselines.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_sampled, turning_point
 
 STATEMENT = "The temperature that TURN finds for SmolLM2-135M-Instruct without labels, and what finding it costs once."
 CURVE = RESULTS / "turn" / "smollm2.json"

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.baselines.entropy import EntropyCurve, measure_entropy
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Chosen, Rival
-from hagpolicy.fitting.baselines.entropy import EntropyCurve, measure_entropy
 from hagpolicy.fitting.baselines.fixed import constant
 
 if TYPE_CHECKING:

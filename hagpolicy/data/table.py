@@ -250,9 +250,9 @@ class SweepTable:
         """Write labels to tune an LLM on, so that it writes its own settings as in HAG (arXiv 2402.11251).
 
         JSONL, a line a prompt: `messages` with the prompt and a line that asks for its settings (user), and its
-        best config as a JSON object (assistant), as `rivals.self_report.SelfReport(engine, tuned=True)` asks and
-        reads. The label is the config with the best mean reward, shrunk; among those near it the one that is best
-        on the whole (`tuning_labels.best_labels`). For an honest test export `table.take(train)` only.
+        best config as a JSON object (assistant), as `benchmarks/baselines/self_report.py` asks and reads. The label
+        is the config with the best mean reward, shrunk; among those near it the one that is best on the whole
+        (`tuning_labels.best_labels`). For an honest test export `table.take(train)` only.
 
         Args:
             path: a file that is written whole or not at all.

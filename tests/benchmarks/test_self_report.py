@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from benchmarks.baselines.self_report import SelfReport
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
@@ -14,7 +15,6 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.fitting.baselines.self_report import SelfReport
 from tests.support.paths import BENCHMARKS
 
 SPACE = DecodingSpace(

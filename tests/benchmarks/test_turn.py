@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from benchmarks.baselines.entropy import EntropyCurve, measure_entropy
+from benchmarks.baselines.turn import BEST_OF, TEMPERATURES, Turn, nearest_sampled, turning_point
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.entropy import EntropyCurve, measure_entropy
-from hagpolicy.fitting.baselines.turn import BEST_OF, TEMPERATURES, Turn, nearest_sampled, turning_point
 from tests.support.paths import BENCHMARKS
 
 sys.path.insert(0, str(BENCHMARKS))

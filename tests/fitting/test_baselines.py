@@ -22,7 +22,6 @@ from hagpolicy.fitting.baselines.registry import (
     get_rivals,
 )
 from hagpolicy.fitting.baselines.tasks import TaskLookup
-from hagpolicy.fitting.baselines.turn import Turn
 from tests.support.making import LISTS, SPACE, SUMS
 
 N = 240
@@ -242,14 +241,13 @@ def test_every_name_makes_a_rival_that_chooses_the_same_again(name: str) -> None
 
 
 def test_rivals_by_name() -> None:
-    turn = Turn(0.7)
-    assert get_rival(turn) is turn
-    assert [rival.name for rival in get_rivals(["task_lookup", turn])] == ["task_lookup", "turn"]
-    with pytest.raises(InvalidInput, match=r"argmax, turn, self_report, got nearst\. Did you mean 'nearest'"):
+    fixed = Fixed(SPACE[0], "mine")
+    assert get_rival(fixed) is fixed
+    assert [rival.name for rival in get_rivals(["task_lookup", fixed])] == ["task_lookup", "mine"]
+    with pytest.raises(InvalidInput, match=r"argmax, got nearst\. Did you mean 'nearest'"):
         get_rival("nearst")
-    for name in ("turn", "self_report"):
-        with pytest.raises(InvalidInput, match=rf"got {name}\. Make it: hagpolicy\.fitting\.baselines\.{name}\."):
-            get_rival(name)
+    with pytest.raises(InvalidInput, match=r"a Rival, or a name of generation_config, .*, got turn\.$"):
+        get_rival("turn")
     with pytest.raises(InvalidInput, match="names that differ, got 'nearest' 2 times"):
         get_rivals(["nearest", Nearest(5)])
     with pytest.raises(InvalidInput, match="a list of rivals"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 
+from hagpolicy._names import suggest
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Chosen, Rival, crossfit_rival
 
@@ -17,28 +17,19 @@ RIVALS: dict[str, tuple[str, str]] = {
     "nearest": ("hagpolicy.fitting.baselines.neighbours", "Nearest"),
     "argmax": ("hagpolicy.fitting.baselines.neighbours", "Argmax"),
 }
-# Those that know something of an LLM, so that a name is not enough: what to make them with.
-MADE: dict[str, str] = {
-    "turn": "hagpolicy.fitting.baselines.turn.Turn: Turn.measure(engine, prompts), or Turn.from_results(path)",
-    "self_report": "hagpolicy.fitting.baselines.self_report.SelfReport(engine)",
-}
 
 
 def get_rival(spec: str | Rival) -> Rival:
     """A rival by its name, or the one given.
 
     Raises:
-        InvalidInput: an unknown name, with the nearest known ones; or one that has to be made with an LLM.
+        InvalidInput: an unknown name, with the nearest known one.
         MissingExtra: the rival's package is not installed.
     """
     if isinstance(spec, Rival):
         return spec
-    if spec in MADE:
-        raise InvalidInput("rival", f"a name of {', '.join(RIVALS)}, or a Rival", spec, f"Make it: {MADE[spec]}.")
     if spec not in RIVALS:
-        near = difflib.get_close_matches(str(spec), [*RIVALS, *MADE], n=1)
-        do = f"Did you mean {near[0]!r}?" if near else ""
-        raise InvalidInput("rival", f"a Rival, or a name of {', '.join([*RIVALS, *MADE])}", spec, do)
+        raise InvalidInput("rival", f"a Rival, or a name of {', '.join(RIVALS)}", spec, suggest(spec, RIVALS))
     module, name = RIVALS[spec]
     rival: Rival = getattr(importlib.import_module(module), name)()
     return rival

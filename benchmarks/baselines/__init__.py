@@ -1,0 +1,1 @@
+"""Baselines that ask or measure an LLM: compared in benchmarks only."""

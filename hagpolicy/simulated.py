@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._digest import digest
-from hagpolicy.config.config import NEUTRAL, DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt, as_prompts

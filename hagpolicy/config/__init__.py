@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from hagpolicy.config.config import FIELDS, NEUTRAL, DecodingConfig, check_fields
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import FIELDS, NEUTRAL, check_fields
 
 __all__ = ["FIELDS", "NEUTRAL", "DecodingConfig", "check_fields"]

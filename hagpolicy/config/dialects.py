@@ -10,30 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from hagpolicy._names import Registry
-
-NEUTRAL: Mapping[str, Any] = MappingProxyType(
-    {
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-        "typical_p": 1.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "no_repeat_ngram_size": 0,
-        "num_beams": 1,
-        "length_penalty": 1.0,
-        "prompt_lookup_num_tokens": 0,
-        "max_tokens": None,
-        "hint": "",
-    }
-)
-"""Every field of a decoding configuration, at the value at which it changes nothing."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hagpolicy.config.dialects import DIALECTS, NEUTRAL, Dialect, Setting
+from hagpolicy.config.dialects import DIALECTS, Dialect, Setting
+from hagpolicy.config.fields import NEUTRAL, idle_fields
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 
 __all__ = [
-    "DIALECTS",
-    "NEUTRAL",
     "Message",
     "PromptLike",
     "Receipt",
@@ -25,7 +24,6 @@ __all__ = [
     "Unsupported",
     "apply_hint",
     "capabilities",
-    "idle_fields",
     "keywords",
     "render",
     "render_as",
@@ -108,22 +106,6 @@ def capabilities(engine: str) -> frozenset[str]:
     """
     dialect = DIALECTS[engine]
     return frozenset(dialect.settings) | dialect.processors | {"hint"}
-
-
-def idle_fields(fields: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the fields that change neither the text nor the time it takes, whatever their value.
-
-    Greedy decoding ignores truncation (the likeliest token is always kept), the length penalty only ranks
-    beams, and nothing is drafted for beams.
-
-    Args:
-        fields: values by name. Where `num_beams` is not among them, it may still be any.
-    """
-    beams = fields.get("num_beams")
-    idle = set() if beams is None else {"length_penalty"} if beams == 1 else {"prompt_lookup_num_tokens"}
-    if fields["temperature"] == 0.0:
-        idle |= {"top_p", "top_k", "min_p", "typical_p"}
-    return frozenset(idle)
 
 
 def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from hagpolicy._names import Registry
 from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
-from hagpolicy.config.render import NEUTRAL, Receipt, Unsupported, render_as
+from hagpolicy.config.fields import FIELDS
+from hagpolicy.config.render import Receipt, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["SERVERS", "RequestBody", "Server", "request_body", "server_lacks"]
@@ -196,4 +197,4 @@ def server_lacks(server: str, fields: Mapping[str, Any]) -> list[str]:
     """
     entry = SERVERS[server]
     receipt = render_as(entry.dialect, fields, entry.title, unsupported="drop").receipt
-    return [name for name in NEUTRAL if name in receipt.dropped or name in receipt.clamped]
+    return [name for name in FIELDS if name in receipt.dropped or name in receipt.clamped]

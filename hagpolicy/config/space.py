@@ -14,8 +14,8 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy._names import Registry
-from hagpolicy.config.config import FIELDS, DecodingConfig, check_fields
-from hagpolicy.config.render import idle_fields
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import FIELDS, check_fields, idle_fields
 from hagpolicy.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -156,8 +156,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
         """
         check_fields(fixed)
         wanted = DecodingConfig.from_dict(fixed)
-        # What is not fixed stands where it makes nothing idle.
-        idle = idle_fields({"temperature": 1.0} | {name: getattr(wanted, name) for name in fixed})
+        idle = idle_fields({name: getattr(wanted, name) for name in fixed})
         asked = [name for name in fixed if name in self.varying and name not in idle]
         return np.array([all(getattr(c, name) == getattr(wanted, name) for name in asked) for c in self._configs])
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._files import write_text
-from hagpolicy.config.config import FIELDS, NEUTRAL, DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.prompts import Prompt

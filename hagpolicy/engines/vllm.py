@@ -18,7 +18,7 @@ from typing import Any
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.render import DIALECTS
+from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import encode, encode_unit

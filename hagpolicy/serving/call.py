@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy._digest import canonical_json
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.render import DIALECTS, PromptLike
+from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.render import PromptLike
 from hagpolicy.errors import InvalidInput
 
 if TYPE_CHECKING:

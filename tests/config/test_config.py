@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig
-from hagpolicy.config.config import FIELDS, NEUTRAL
+from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.errors import InvalidInput
 
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -8,8 +8,9 @@ import warnings
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.config.config import FIELDS, NEUTRAL
-from hagpolicy.config.render import DIALECTS, apply_hint, capabilities, idle_fields, keywords, render
+from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.fields import FIELDS, NEUTRAL
+from hagpolicy.config.render import apply_hint, capabilities, keywords, render
 from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
 
 ENGINES = ["transformers", "vllm", "sglang", "openai", "llama_cpp", "ollama"]
@@ -205,13 +206,6 @@ def test_a_hint_goes_to_the_end_of_the_last_user_message():
     assert apply_hint([{"role": "system", "content": "S"}], "H")[-1] == {"role": "user", "content": "H"}
     parts = apply_hint([{"role": "user", "content": [{"type": "text", "text": "A"}]}], "H")
     assert parts[0]["content"][-1] == {"type": "text", "text": "H"}
-
-
-def test_idle_fields():
-    truncations = {"top_p", "top_k", "min_p", "typical_p"}
-    assert idle_fields({"temperature": 0.0, "num_beams": 1}) == truncations | {"length_penalty"}
-    assert idle_fields({"temperature": 0.1, "num_beams": 2}) == {"prompt_lookup_num_tokens"}
-    assert idle_fields({"temperature": 0.1}) == set()
 
 
 def test_dialects_need_nothing_installed():

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hagpolicy import DecodingConfig
-from hagpolicy.config.config import FIELDS, NEUTRAL
+from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, request_body, server_lacks
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 

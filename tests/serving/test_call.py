@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.config.config import FIELDS
+from hagpolicy.config.fields import FIELDS
 from hagpolicy.errors import InvalidInput
 from tests.serving.wrapping import SPACE, WordPolicy
 

@@ -72,7 +72,7 @@ RELIED_ON = {
 
 def configs() -> list[DecodingConfig]:
     """Configs of every field that vLLM has, alone and together."""
-    from hagpolicy.config.render import DIALECTS
+    from hagpolicy.config.dialects import DIALECTS
 
     lacks = set(DecodingConfig().fields()) - set(DIALECTS["vllm"].settings) - {"hint"}
     standard = [c for c in DecodingSpace.preset("standard") if not lacks & set(c.to_dict())]

@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from hagpolicy._digest import digest
-from hagpolicy.config.config import NEUTRAL, DecodingConfig
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import encode, encode_unit

@@ -1,0 +1,197 @@
+"""The fields of a decoding configuration: one row a field, from which everything else about it is made.
+
+A row holds the neutral value, the kind and range, and beside which other value the field does nothing. The names,
+the neutral values, the checks, the canonical form, and what an engine that does not know the field is said to lack
+follow from it. What remains to write for a new field is where an engine is told: a `Setting` in its dialect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from hagpolicy._names import suggest
+from hagpolicy.errors import InvalidInput
+
+__all__ = ["FIELDS", "NEUTRAL", "SPECS", "ConfigFields", "FieldSpec", "IdleWhen", "check_fields", "idle_fields"]
+
+
+@dataclass(frozen=True)
+class IdleWhen:
+    """The value of another field at which a field changes neither the text nor the time it takes.
+
+    Attributes:
+        field: name of the other field.
+        holds: whether it is so at that field's value.
+    """
+
+    field: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One field of a decoding configuration.
+
+    Attributes:
+        neutral: the value at which the field changes nothing; None: the field may be unset.
+        about: what it does, for people.
+        kind: float, int or str.
+        low: least number.
+        high: greatest number.
+        open_low: whether `low` itself is out of range.
+        idle_when: where the field does nothing, whatever its value; None: nowhere.
+    """
+
+    neutral: Any
+    about: str
+    kind: type
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    idle_when: IdleWhen | None = None
+
+    @property
+    def bounds(self) -> str:
+        """The range as an interval, such as "(0, 1]"."""
+        opening = "(" if self.open_low or math.isinf(self.low) else "["
+        return f"{opening}{self.low:g}, {self.high:g}{')' if math.isinf(self.high) else ']'}"
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, for messages."""
+        if self.kind is str:
+            return "a string"
+        return f"a {'number' if self.kind is float else 'whole number'} in {self.bounds}"
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value in the field's own type.
+
+        Args:
+            name: of what is checked, for the message.
+            value: as the caller gave it.
+
+        Raises:
+            InvalidInput: a value of the wrong type or out of range, naming expected and got.
+        """
+        if self.kind is str:
+            if not isinstance(value, str):
+                raise InvalidInput(name, self.expected, value)
+            return value
+        if value is None and self.neutral is None:
+            return None
+        accepted = numbers.Real if self.kind is float else numbers.Integral
+        # bool is an Integral to Python, and never what a decoding setting means.
+        if isinstance(value, bool) or not isinstance(value, accepted):
+            raise InvalidInput(name, self.expected, value)
+        try:
+            value = self.kind(value) + 0  # -0.0 becomes 0.0: equal values must have equal digests
+        except OverflowError:
+            raise InvalidInput(name, self.expected, value) from None
+        if not math.isfinite(value) or not self.low <= value <= self.high or (self.open_low and value == self.low):
+            raise InvalidInput(name, self.expected, value)
+        return value
+
+
+# Declared with the static type of their value, which a dataclass takes from the annotation beside the row.
+def _number(neutral: float, about: str, low: float = -math.inf, high: float = math.inf, **further: Any) -> Any:
+    return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, float, low, high, **further)})
+
+
+def _whole(neutral: int | None, about: str, low: int, **further: Any) -> Any:
+    return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, int, low, **further)})
+
+
+def _text(neutral: str, about: str, **further: Any) -> Any:
+    return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, str, **further)})
+
+
+# Greedy decoding always keeps the likeliest token; the length penalty ranks beams; nothing is drafted for beams.
+_GREEDY = IdleWhen("temperature", lambda temperature: temperature == 0.0)
+_ONE_BEAM = IdleWhen("num_beams", lambda beams: beams == 1)
+_SEVERAL_BEAMS = IdleWhen("num_beams", lambda beams: beams > 1)
+
+
+@dataclass(frozen=True, repr=False)
+class ConfigFields:
+    """The rows. `DecodingConfig` is this class with what can be done with it."""
+
+    temperature: float = _number(1.0, "divides the logits; 0 is greedy decoding", 0.0)
+    top_p: float = _number(
+        1.0, "nucleus: keep the most likely tokens up to this mass", 0.0, 1.0, open_low=True, idle_when=_GREEDY
+    )
+    top_k: int = _whole(0, "keep this many most likely tokens", 0, idle_when=_GREEDY)
+    min_p: float = _number(
+        0.0, "keep tokens at least this likely relative to the likeliest", 0.0, 1.0, idle_when=_GREEDY
+    )
+    typical_p: float = _number(1.0, "locally typical sampling", 0.0, 1.0, open_low=True, idle_when=_GREEDY)
+    repetition_penalty: float = _number(
+        1.0,
+        "divides positive and multiplies negative logits of every token seen in prompt or answer",
+        0.0,
+        open_low=True,
+    )
+    presence_penalty: float = _number(0.0, "subtracted once from the logit of every token in the answer", -2.0, 2.0)
+    frequency_penalty: float = _number(0.0, "subtracted once per occurrence in the answer", -2.0, 2.0)
+    no_repeat_ngram_size: int = _whole(0, "no n-gram of this size occurs twice", 0)
+    num_beams: int = _whole(1, "beams of beam search", 1)
+    length_penalty: float = _number(
+        1.0, "exponent of the length by which a beam's score is divided", idle_when=_ONE_BEAM
+    )
+    prompt_lookup_num_tokens: int = _whole(
+        0,
+        "draft up to this many tokens at a time and check them in one forward pass. What followed the last two "
+        "tokens (or the last one) earlier in prompt or answer is the draft, of which the tokens are kept that the "
+        "config itself would have written: the same greedy text, but for rounding, and the same distribution of "
+        "sampled ones, in fewer passes. Answers that repeat their prompt are done sooner, others later",
+        0,
+        idle_when=_SEVERAL_BEAMS,
+    )
+    max_tokens: int | None = _whole(None, "limit on new tokens; None: the caller's or the engine's limit", 1)
+    hint: str = _text("", "text added after a blank line at the end of the last user message")
+
+    def __post_init__(self) -> None:
+        for name, spec in SPECS.items():
+            object.__setattr__(self, name, spec.check(f"DecodingConfig.{name}", getattr(self, name)))
+
+
+SPECS: Mapping[str, FieldSpec] = MappingProxyType(
+    {field.name: field.metadata["spec"] for field in dataclasses.fields(ConfigFields)}
+)
+"""The rows by the name of their field."""
+
+FIELDS: tuple[str, ...] = tuple(SPECS)
+"""Names of all fields, in their order."""
+
+NEUTRAL: Mapping[str, Any] = MappingProxyType({name: spec.neutral for name, spec in SPECS.items()})
+"""Every field of a decoding configuration, at the value at which it changes nothing."""
+
+
+def idle_fields(values: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the fields that change neither the text nor the time it takes, whatever their value.
+
+    Args:
+        values: by the names of their fields. A field that is not among them may have any value.
+    """
+    return frozenset(
+        name
+        for name, spec in SPECS.items()
+        if (when := spec.idle_when) is not None and when.field in values and when.holds(values[when.field])
+    )
+
+
+def check_fields(values: Mapping[str, Any]) -> None:
+    """Refuse names that are no field of a decoding configuration, with a suggestion.
+
+    Raises:
+        InvalidInput: naming the unknown field and the nearest known ones.
+    """
+    for name in values:
+        if name not in SPECS:
+            expected, do = f"only the fields {', '.join(FIELDS)}", suggest(name, FIELDS, most=2)
+            raise InvalidInput("DecodingConfig", expected, f"unknown field {name!r}", do)

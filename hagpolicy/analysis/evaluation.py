@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import (
-    check_groups,
-    check_samples,
-    check_similar,
-    keep_comparable,
-    require_table,
-)
+from hagpolicy.analysis.checks import require_table
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.policy import Policy
@@ -47,11 +41,11 @@ def evaluate(
     if len(fresh.prompts) < 2:
         got = f"{len(fresh.prompts)} of {len(view.prompts)}"
         raise InvalidInput("table", "at least two prompts that were not trained on", got, "Sweep new prompts.")
-    kept = keep_comparable(fresh, objectives)
-    boot = GroupBootstrap(kept.groups, seed=seed)
+    prepared = prepare(fresh, objectives, seed)
+    kept, boot = prepared.table, prepared.boot
     rule = policy.dial.rule_at(price, n)
     fixed = np.tile(np.arange(len(policy.space)) == rule.reference, (len(kept.prompts), 1)).astype(np.float64)
-    comparison = compare(kept, targets_of(kept, objectives), 0, boot, seed, sbs=fixed)
+    comparison = compare(kept, prepared.targets, 0, boot, seed, sbs=fixed)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best = policy.task_best[point]
@@ -60,7 +54,6 @@ def evaluate(
     rows = comparison.build_rows(per_task, {"policy": comparison.score_choices(chosen, note)})
     default = None if view.default is None else boot.mean(comparison.reference - comparison.Y[:, view.default])
     unlike = [decision.reason == "unlike_training" for decision in decisions]
-    warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups)
     return Evaluation(
         rows,
         None,
@@ -69,13 +62,13 @@ def evaluate(
         n_groups=boot.n_groups,
         n_left_out=len(table.prompts) - len(kept.prompts),
         fallbacks=float(np.mean(unlike)),
-        warnings=tuple(warnings + _fingerprint_warnings(policy, table)),
+        warnings=(*prepared.warnings, *_check_fingerprint(policy, table)),
         objective=objectives[0].name,
         cost_unit=comparison.cost_unit,
     )
 
 
-def _fingerprint_warnings(policy: Policy, table: SweepTable) -> list[str]:
+def _check_fingerprint(policy: Policy, table: SweepTable) -> list[str]:
     if policy.fingerprint and table.fingerprint and policy.fingerprint != dict(table.fingerprint):
         return ["the table comes from another engine than the one the policy was fitted for"]
     return []

@@ -7,19 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import (
-    MIN_GROUPS,
-    check_default,
-    check_groups,
-    check_samples,
-    check_similar,
-    counted,
-    keep_comparable,
-)
+from hagpolicy.analysis.checks import MIN_GROUPS, check_default, counted
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs
+from hagpolicy.analysis.estimates import crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import Sizing, detectable_gain, size_up
 from hagpolicy.config.config import DecodingConfig
@@ -153,11 +145,9 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     objectives = get_objectives(objective)
     if len(objectives) > 1:
         raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
-    kept = keep_comparable(table, objectives)
-    targets = targets_of(kept, objectives)
-    boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
-    comparison = compare(kept, targets, 0, boot, seed)
+    prepared = prepare(table, objectives, seed)
+    kept, boot = prepared.table, prepared.boot
+    comparison = compare(kept, prepared.targets, 0, boot, seed)
     Y, deterministic = comparison.Y, comparison.deterministic
     sbs_index = int(Y.mean(axis=0).argmax())
     split = comparison.split_oracle()
@@ -166,11 +156,9 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
         sampled = compare(free, targets_of(free, objectives), 0, boot, seed).split_oracle()
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
-    tasks = crossfit_sbs(Y, folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
+    tasks = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
     same = table.default == sbs_index
-    warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups)
-    warnings += check_default(default, same=same)
     by_task = None if tasks is None else comparison.score_choices(tasks, learned=True).gain
     could_win_low = None if sampled is None else comparison.score_values(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
@@ -189,8 +177,8 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         n_prompts=len(kept.prompts),
         n_groups=boot.n_groups,
         n_samples=int(np.median(counts[:, ~deterministic] if (~deterministic).any() else counts)),
-        n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=tuple(warnings),
+        n_left_out=prepared.n_left_out,
+        warnings=(*prepared.warnings, *check_default(default, same=same)),
         objective=objectives[0].name,
         sizing=size_up(detectable, boot.n_groups, by_task, could_win_low),
         sbs_is_default=same,

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import check_groups, check_samples, check_similar, counted, keep_comparable
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs, take_chosen
+from hagpolicy.analysis.checks import counted, keep_comparable
+from hagpolicy.analysis.estimates import crossfit_sbs, take_chosen
 from hagpolicy.analysis.maxima import Maxima, maxima_of
+from hagpolicy.analysis.objectives.families import Reward
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
@@ -115,12 +116,11 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MAX_SAMPLES:
         raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
     n = int(n)
-    kept, most = _usable(keep_comparable(table), n)
-    deterministic = kept.space.deterministic
-    boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    usable, most = _usable(keep_comparable(table), n)
+    prepared = prepare(usable, (Reward(),), seed)
+    kept, boot, folds = prepared.table, prepared.boot, prepared.folds
     maxima = maxima_of(kept.common_rewards)
-    every = bool((deterministic | (most == n)).all())
+    every = bool((kept.space.deterministic | (most == n)).all())
     one = np.eye(len(most), dtype=np.int64)
     Y = np.column_stack([maxima.values(row) for row in one])  # mean rewards, rounded as all values here are
     alone = np.column_stack([maxima.values(row) for row in one * most])
@@ -132,8 +132,6 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
         value[test] = maxima.take(test).values(_chosen(maxima.take(train), Y[train].mean(axis=0), n, most))
     chosen = _chosen(maxima, Y.mean(axis=0), n, most)
     order = np.argsort(-chosen, kind="stable")
-    left_out = len(table.prompts) - len(kept.prompts)
-    warnings = check_samples(kept) + check_similar(kept) + check_groups(boot.n_groups) + _short(n, chosen, most, every)
     return Portfolio(
         n=n,
         configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
@@ -146,8 +144,8 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
         over_one_sample=boot.mean(value - take_chosen(Y, crossfit_sbs(Y, folds)), learned=True),
         n_prompts=len(Y),
         n_groups=boot.n_groups,
-        n_left_out=left_out,
-        warnings=tuple(warnings),
+        n_left_out=len(table.prompts) - len(kept.prompts),
+        warnings=(*prepared.warnings, *_short(n, chosen, most, every)),
     )
 
 

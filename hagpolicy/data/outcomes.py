@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._files import read_lines
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.answers import NONE, AnswerCodes
 from hagpolicy.data.prompts import Prompt, as_prompt
@@ -46,7 +47,6 @@ def read_outcomes(path: str | Path) -> ImportedOutcomes:
         InvalidInput: an unreadable file or line, a reward outside [0, 1], or two prompts with one
             id; the message names the line.
     """
-    path = Path(path)
     prompts: dict[Prompt, int] = {}
     metadata: list[dict[str, Any]] = []
     configs: dict[DecodingConfig, int] = {}
@@ -54,21 +54,15 @@ def read_outcomes(path: str | Path) -> ImportedOutcomes:
     said: dict[tuple[int, int], list[int]] = {}
     codes = AnswerCodes()
     owners: dict[str, int] = {}
-    try:
-        lines = path.read_text("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"outcomes file {path}", "a readable UTF-8 file", str(error)) from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for place, line in read_lines(path, "outcomes file"):
         try:
             prompt, config, values, answer = _read_outcome(line)
         except (ValueError, TypeError, AttributeError) as error:
-            raise InvalidInput(f"{path}, line {number}", _EXPECTED, f"{line[:80]} ({error})") from error
+            raise InvalidInput(place, _EXPECTED, f"{line[:80]} ({error})") from error
         bare = replace(prompt, metadata={})
         i = prompts.setdefault(bare, len(prompts))
         if bare.id is not None and owners.setdefault(bare.id, i) != i:
-            raise InvalidInput(f"{path}, line {number}", "one prompt an id", f"another prompt with the id {bare.id!r}")
+            raise InvalidInput(place, "one prompt an id", f"another prompt with the id {bare.id!r}")
         if i == len(metadata):
             metadata.append(dict(prompt.metadata))
         metadata[i] = {name: value for name, value in metadata[i].items() if prompt.metadata.get(name) == value}

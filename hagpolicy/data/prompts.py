@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy._files import read_jsonl
 from hagpolicy.config.render import Message, PromptLike
 from hagpolicy.errors import InvalidInput
 
@@ -190,20 +190,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
         except (OSError, ValueError) as error:
             raise InvalidInput(f"prompts file {path}", "a readable Parquet file", str(error)) from error
         return _collected((f"{path}, row {number}", row) for number, row in enumerate(rows))
-    try:
-        lines = path.read_text("utf-8-sig").split("\n")  # some editors put a mark before the first line
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"prompts file {path}", "a readable UTF-8 file", str(error)) from error
-
-    def rows_of_lines() -> Iterable[tuple[str, Any]]:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield f"{path}, line {number}", json.loads(line)
-                except ValueError as error:
-                    raise InvalidInput(f"{path}, line {number}", "one JSON value", f"{line[:80]} ({error})") from error
-
-    return _collected(rows_of_lines())
+    return _collected(read_jsonl(path, "prompts file"))
 
 
 def _collected(named: Iterable[tuple[str, Any]]) -> tuple[Prompt, ...]:

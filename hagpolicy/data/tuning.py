@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy._files import write_text
+from hagpolicy._files import jsonl_text, write_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.space import DecodingSpace
@@ -255,13 +255,13 @@ def write_labels(
     """
     kept = np.flatnonzero((labels.index >= 0) & (labels.differs | undecided))
     mean = float(labels.worth[kept].mean()) if len(kept) else 0.0
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row in kept.tolist():
         answer = text.write(text.space[int(labels.index[row])])
         turns = [{"role": "user", "content": text.short(prompts[row].text)}, {"role": "assistant", "content": answer}]
         line: dict[str, Any] = {"messages": turns}
         if weights:
             line["weight"] = round(float(labels.worth[row]) / mean, 4) if mean > 0.0 else 1.0
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+        lines.append(line)
+    write_text(path, jsonl_text(lines))
     return len(kept)

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import DIGEST_BYTES, digest, digest_bytes
+from hagpolicy._files import new_folder
 from hagpolicy.data.prompts import normalise
 from hagpolicy.errors import BundleError
 from hagpolicy.policy.onnx_scan import scan
@@ -79,28 +77,12 @@ def write_bundle(folder: str | Path, bundle: Bundle, card: str) -> Path:
     except (TypeError, ValueError) as error:
         raise BundleError(f"{MANIFEST}: expected values that JSON can hold: {error}") from error
     contents[MANIFEST] = text.encode("utf-8")
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    made, old = (folder.with_name(f".{folder.name}.{what}-{mark}") for what in ("new", "old"))
     try:
-        made.mkdir(parents=True)
-        for name, data in contents.items():
-            with (made / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        if folder.exists():
-            folder.rename(old)
-        try:
-            made.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
+        with new_folder(folder, replace=True) as made:
+            for name, data in contents.items():
+                (made / name).write_bytes(data)
     except OSError as error:
         raise BundleError(f"{folder}: cannot write the bundle ({error}); nothing that was there is lost") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

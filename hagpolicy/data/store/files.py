@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from hagpolicy._files import write_bytes
 from hagpolicy.data.store.locks import FolderLock
 from hagpolicy.data.store.place import INTACT, Files, Place
 from hagpolicy.errors import StoreError
@@ -41,8 +42,11 @@ class LocalFiles(Files):
         return (self.folder / name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
-        """See `Files`: temporary name, sync, rename, sync of the folder."""
-        write_whole(self.folder / name, data)
+        """See `Files`."""
+        try:
+            write_bytes(self.folder / name, data)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.folder / name}: {error}. {INTACT}") from error
 
     def rename(self, name: str, new: str) -> None:
         """See `Files`."""
@@ -60,30 +64,6 @@ class LocalFiles(Files):
     def lock(self) -> FolderLock:
         """See `Files`."""
         return FolderLock(self.folder)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all: temporary name, sync, rename, sync of the folder.
-
-    Raises:
-        StoreError: the disk is full, read-only, or fails; a file that was there is untouched.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(f"cannot write {path}: {error}. {INTACT}") from error
 
 
 def files_at(out: Place) -> Files:

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy._files import jsonl_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
@@ -93,9 +94,9 @@ class SweepStore:
 
     def _make(self) -> None:
         # A kill right after the start leaves no more than these, so only they may be there without sweep.json.
-        known = {"lock", "sweep.json.tmp", *_FOLDERS}
+        known = {"lock", *_FOLDERS}
         there = self.files.sizes()
-        foreign = [name for name in there if name not in known]
+        foreign = [name for name in there if name not in known and not _is_unfinished(name, "sweep.json")]
         if foreign and "sweep.json" not in there:
             found = f"{self.path}, which holds {foreign[:3]}"
             raise InvalidInput("out", "a sweep folder, a new or an empty one", found)
@@ -141,7 +142,7 @@ class SweepStore:
             there = self.files.sizes(folder)
             self._numbers[folder] = segments.next_number(there)
             for name in there:
-                if name.endswith(".tmp"):
+                if _is_unfinished(name):
                     self.files.remove(f"{folder}/{name}".lstrip("/"))
 
     def close(self) -> None:
@@ -205,7 +206,7 @@ class SweepStore:
         """Store the prompts that are not stored yet."""
         new = {prompt.digest: prompt for prompt in prompts if prompt.digest not in self.prompts}
         if new:
-            lines = "".join(json.dumps(prompt.to_dict()) + "\n" for prompt in new.values())
+            lines = jsonl_text((prompt.to_dict() for prompt in new.values()), ascii_only=True)
             self._put(self._next("prompts", f"{self.files.mark}.jsonl"), lines.encode("ascii"))
             self.prompts |= new
 
@@ -269,6 +270,11 @@ class SweepStore:
     def _next(self, folder: str, ending: str) -> str:
         together = ("cells", "rewards") if folder in ("cells", "rewards") else (folder,)
         return f"{folder}/{max(self._numbers[name] for name in together):06d}{ending}"
+
+
+def _is_unfinished(name: str, whole: str = "") -> bool:
+    """Whether a killed write left this file, whose name begins with that of the `whole` file."""
+    return name.startswith(whole) and name.endswith(".tmp")
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
+from hagpolicy._files import new_folder
 from hagpolicy.errors import EngineError, InvalidInput
 
 __all__ = ["Loaded", "folder_digest", "load", "pick_device", "state_digest", "tokenizer_digest"]
@@ -148,15 +146,9 @@ def _from_gguf(path: Path, kind: Any, cache: Path | None) -> tuple[Any, Any]:
         return _converted(path, kind)
     kept = cache / f"{path.stem}-{digest_file(path)[:12]}-{str(kind).removeprefix('torch.')}"
     if not (kept / NOTE).exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        # Under a name of its own until complete: a killed conversion is never taken for a whole one.
-        fresh = Path(tempfile.mkdtemp(prefix=f".{kept.name}.", dir=cache))
-        try:
+        # Another process may have converted it meanwhile, and be reading its own.
+        with new_folder(kept, replace=False) as fresh:
             _store(*_converted(path, kind), fresh)
-            if not kept.exists():
-                os.replace(fresh, kept)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     note = json.loads((kept / NOTE).read_text("utf-8"))
     tokenizer = _plain_tokenizer({"tokenizer_file": str(kept / "tokenizer.json")}, note["special"], note["template"])
     return AutoModelForCausalLM.from_pretrained(kept, dtype=kind), tokenizer

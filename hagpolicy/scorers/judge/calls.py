@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy._files import append_bytes, jsonl_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
@@ -102,7 +102,7 @@ class JudgeCalls:
             reply = completion.text.encode("utf-8", "replace").decode("utf-8")
             self._remember(keys[text], reply, completion.finish)
             rows.append({"call": keys[text], "reply": reply, "finish": completion.finish, "tokens": completion.tokens})
-        self._append("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+        self._append(jsonl_text(rows).encode())
         return failures
 
     def _request(self, text: str, key: str) -> Request:
@@ -120,10 +120,7 @@ class JudgeCalls:
         if self._path is None or not data:
             return
         try:
-            with self._path.open("ab") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            append_bytes(self._path, data)
         except OSError as error:
             # The rewards themselves are stored by the sweep, which says what to do about its disk.
             logger.warning("judge calls are no longer kept: %s: %s", self._path, error)

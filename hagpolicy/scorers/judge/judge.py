@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy._files import write_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
@@ -132,10 +132,7 @@ class Judge(Scorer):
             place = Path(folder) / "judges"
             text = json.dumps({"name": self._engine_name, **self.description}, indent=1, ensure_ascii=False)
             try:
-                place.mkdir(parents=True, exist_ok=True)
-                temporary = place / f"{self.version}.json.tmp"
-                temporary.write_text(text, "utf-8")
-                os.replace(temporary, place / f"{self.version}.json")
+                write_text(place / f"{self.version}.json", text)
                 self._calls.keep_in(place / f"{self.version}.calls.jsonl")
             except OSError as error:
                 raise StoreError(f"cannot keep judge calls in {place}: {error}") from error

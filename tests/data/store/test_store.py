@@ -1,7 +1,9 @@
 import contextlib
+import errno
 import io
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
 from hagpolicy.data.store.cells import Plan, View, cell_key, stream_seed
-from hagpolicy.data.store.files import write_whole
+from hagpolicy.data.store.files import LocalFiles
 from hagpolicy.data.store.loading import SweepStore
 from hagpolicy.data.store.locks import FolderLock
 from hagpolicy.errors import StoreError, SweepLocked
@@ -127,12 +129,20 @@ def test_newer_formats_are_refused_and_unreadable_ones_named(folder):
 
 
 def test_leftovers_of_a_killed_write_are_cleared(folder):
-    leftover = folder / "cells" / "000007.parquet.tmp"
-    leftover.write_bytes(b"half a segm")
+    leftovers = [folder / "cells" / "000007.parquet.tmp", folder / "cells" / "000007.parquet.0a1b2c3d.tmp"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half a segm")
     assert load_table(folder).complete.all()
-    assert leftover.exists()
+    assert all(leftover.exists() for leftover in leftovers)
     run(folder)
-    assert not leftover.exists()
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+@pytest.mark.parametrize("name", ["sweep.json.tmp", "sweep.json.0a1b2c3d.tmp"])
+def test_a_sweep_killed_at_its_very_first_write_goes_on(tmp_path, name):
+    (tmp_path / name).write_bytes(b"{")
+    assert run(tmp_path).complete.all()
+    assert not (tmp_path / name).exists()
 
 
 def test_none_of_the_chosen_cells(folder):
@@ -182,13 +192,18 @@ def test_a_place_where_nothing_can_be_written(tmp_path):
         run(tmp_path / "file" / "sweep")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_whole(path, b"old")
-    (tmp_path / "file.tmp").mkdir()  # whatever keeps the temporary file from being written
-    with pytest.raises(StoreError, match="intact"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    files = LocalFiles(tmp_path)
+    files.write("file", b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"cannot write .*/file: .*No space left.* intact"):
+        files.write("file", b"new")
+    assert files.read("file") == b"old"
+    assert list(files.sizes()) == ["file"]
 
 
 def test_keys_and_streams():

@@ -110,6 +110,17 @@ class SimulatedEngine(Engine):
         # Among eight or more phases the nearest one reaches about nine tenths of the amplitude.
         self.amplitude = gap / 0.9 if space is None else self._calibrated(space.with_config(self.default_config())[0])
 
+    @classmethod
+    def load(cls, seed: str, **options: Any) -> SimulatedEngine:
+        """The world of a number as text, "" for 0; `options` as for the class.
+
+        Raises:
+            InvalidInput: no whole number, or an option out of range.
+        """
+        if seed and not seed.isdecimal():
+            raise InvalidInput("engine", "simulated:SEED with a whole number", f"simulated:{seed}")
+        return cls(int(seed or 0), **options)
+
     @property
     def fingerprint(self) -> Mapping[str, str]:
         """Of the world: delays and failures do not change what a cell holds."""

@@ -37,19 +37,20 @@ def demo(arguments: Namespace) -> int:
 
 def sweep(arguments: Namespace) -> int:
     """Fill the cells of a sweep folder, or say what that would cost."""
+    from hagpolicy.engines.loading import open_engine
+    from hagpolicy.engines.spec import EngineSpec
     from hagpolicy.sweeping.forecast.preview import preview
     from hagpolicy.sweeping.forecast.progress import Meter
-    from hagpolicy.sweeping.run import held
 
     prompts = hag.read_prompts(arguments.prompts)
+    spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
     scorer = parse_scorer(arguments.scorer)
-    if scorer is None and arguments.engine.partition(":")[0] == "simulated":  # its world has a scorer of its own
+    if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
         from hagpolicy.simulated import SimulatedScorer
 
         scorer = SimulatedScorer()
-    spec = {"engine": arguments.engine, **parse_engine_options(arguments.engine_option)}
     meter = Meter(not arguments.quiet)
-    with held(spec, arguments.on, arguments.workers) as engine:
+    with open_engine(spec, arguments.on, arguments.workers) as engine:
         options: dict[str, Any] = {
             name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
         }

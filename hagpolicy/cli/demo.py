@@ -88,7 +88,7 @@ def run_demo(
     configs = space or DecodingSpace(DecodingConfig.from_dict(values) for values in CONFIGS)
     write(text.format_opening(out))
 
-    made = hag.load_engine(engine) if isinstance(engine, str) else engine
+    made = hag.load_engine(engine)
     clock.stop("engine")
     write(text.format_engine(made, clock.seconds["engine"]))
     try:

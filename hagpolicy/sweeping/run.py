@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hagpolicy.config.config import DecodingConfig
@@ -16,8 +15,8 @@ from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.loading import table_of
 from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
-from hagpolicy.engines.base import Engine
-from hagpolicy.errors import InvalidInput, StoreError
+from hagpolicy.engines.loading import EngineSource, open_engine
+from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.budget import Budget, Purse
 from hagpolicy.sweeping.filling import Filling, opened
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(
-    engine: Engine | str | Path | Mapping[str, Any],
+    engine: EngineSource,
     prompts: Any,
     space: DecodingSpace | Iterable[DecodingConfig],
     scorer: Any,
@@ -97,7 +96,7 @@ def sweep(
     asked = Asked.of(prompts, space, scorer, samples, max_tokens, seed)
     scorers = asked.scorers
     meter = progress if isinstance(progress, Meter) else Meter(progress)
-    with held(engine, on, workers) as made, contextlib.closing(meter):
+    with open_engine(engine, on, workers) as made, contextlib.closing(meter):
         view = asked.view(made)
         with (
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
@@ -117,48 +116,6 @@ def sweep(
             "%s: %d of %d cells have no reward: %s", store.path, sum(table.failures.values()), view.n_cells, shown
         )
     return table
-
-
-@contextlib.contextmanager
-def held(engine: Engine | str | Path | Mapping[str, Any], on: str | None, workers: int | None) -> Iterator[Engine]:
-    """The engine itself; one that is made here is closed here.
-
-    Raises:
-        InvalidInput: an unknown `on`, a finished engine for other machines, or `workers` without `on`.
-    """
-    if on not in (None, "ray"):
-        raise InvalidInput("on", "'ray', or None for this process", on)
-    if on is None and workers is not None:
-        raise InvalidInput("workers", "on='ray' beside it", workers)
-    if isinstance(engine, Engine) and on is None:
-        yield engine
-        return
-    made = _made(engine, on, workers)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def _made(engine: Engine | str | Path | Mapping[str, Any], on: str | None, workers: int | None) -> Engine:
-    spec: Any = engine
-    options: dict[str, Any] = {}
-    if isinstance(engine, Mapping):
-        if "engine" not in engine:
-            raise InvalidInput("engine", "a mapping with the key 'engine'", sorted(engine))
-        options = {name: value for name, value in engine.items() if name != "engine"}
-        spec = engine["engine"]
-    if on == "ray":
-        from hagpolicy.engines.ray.engine import RayEngine
-
-        if workers is not None:
-            options["workers"] = workers
-        made: Engine = RayEngine(spec, **options)
-    else:
-        from hagpolicy.engines.loading import load_engine
-
-        made = load_engine(spec, **options)
-    return made
 
 
 def rescore(out: Place, scorer: Any) -> SweepTable:

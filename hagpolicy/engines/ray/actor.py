@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,8 @@ from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.loading import load_engine
+from hagpolicy.engines.spec import EngineSpec
 from hagpolicy.errors import EngineError, HagError
-
-Spec = str | Callable[..., Engine]
-"""What an engine is made from: what `load_engine` takes by name, or a class or function that makes one."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +59,14 @@ class EngineActor:
 
     Args:
         spec: what the engine is made from.
-        options: of the engine.
         threads: of OpenMP and MKL, at least 1. Set whatever the node's own environment says: sums of
             floats depend on it, and all workers must agree with each other.
     """
 
-    def __init__(self, spec: Spec, options: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, spec: EngineSpec, threads: int) -> None:
         # Read by torch when it is imported, which is not before the engine is loaded.
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-        self._spec, self._options = spec, dict(options)
+        self._spec = spec
         self._engine: Engine | None = None
 
     def describe(self) -> WorkerFacts:
@@ -121,8 +117,5 @@ class EngineActor:
 
     def _load(self) -> Engine:
         if self._engine is None:
-            made = self._spec(**self._options) if callable(self._spec) else load_engine(self._spec, **self._options)
-            if not isinstance(made, Engine):
-                raise EngineError(f"{self._spec!r} made no Engine, but {type(made).__name__}")
-            self._engine = made
+            self._engine = self._spec.make()
         return self._engine

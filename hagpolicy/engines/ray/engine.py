@@ -13,9 +13,10 @@ from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.ray.actor import Spec, WorkerFacts
+from hagpolicy.engines.ray.actor import WorkerFacts
 from hagpolicy.engines.ray.run import Dispatcher, UnitOutcome
 from hagpolicy.engines.ray.workers import WAIT_SECONDS, WorkerPool, shorten_error
+from hagpolicy.engines.spec import EngineSpec
 from hagpolicy.errors import EngineError, HagError, InvalidInput
 
 __all__ = ["RayEngine"]
@@ -48,7 +49,8 @@ class RayEngine(Engine):
     Args:
         engine: a spec for `load_engine`, a mapping of it and its options such as
             `{"engine": "simulated:1", "delay": 0.1}`, or a class or function that makes an engine of
-            your own (sent to the workers by Ray, which pickles it).
+            your own (sent to the workers by Ray, which pickles it). Relative paths are those of this
+            process: they are made absolute here, because workers run in folders of their own.
         workers: how many, at least 1; those without room wait, and ask an autoscaler for nodes. None:
             as many as the nodes have room for, nodes that are added later included.
         num_gpus: GPUs of each worker, such as 0.5.
@@ -65,14 +67,14 @@ class RayEngine(Engine):
 
     def __init__(
         self,
-        engine: str | Path | Mapping[str, Any] | Callable[..., Engine],
+        engine: str | Path | Mapping[str, Any] | Callable[..., Engine] | EngineSpec,
         workers: int | None = None,
         num_gpus: float = 0.0,
         num_cpus: float = 1.0,
         address: str | None = None,
         **options: Any,
     ) -> None:
-        spec, options = _spec(engine, options)
+        spec = EngineSpec.parse(engine, **options).with_absolute_paths()
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
             raise InvalidInput("workers", "a whole number of at least 1, or None", workers)
         for name, share in (("num_gpus", num_gpus), ("num_cpus", num_cpus)):
@@ -84,7 +86,7 @@ class RayEngine(Engine):
         self._connected_here = not self._ray.is_initialized()
         if self._connected_here:
             _connect(self._ray, address)
-        self._pool = WorkerPool(spec, options, workers, num_cpus, num_gpus)
+        self._pool = WorkerPool(spec, workers, num_cpus, num_gpus)
         try:
             facts = self._wait_for_first()
         except BaseException:
@@ -184,34 +186,6 @@ class RayEngine(Engine):
             self._ray.wait(refs, num_returns=1, timeout=WAIT_SECONDS)
         else:
             time.sleep(WAIT_SECONDS)
-
-
-def _spec(engine: Any, options: dict[str, Any]) -> tuple[Spec, dict[str, Any]]:
-    """What a worker makes its engine from, and the options, out of what the caller gave."""
-    given: dict[str, Any] = {}
-    if isinstance(engine, Mapping):
-        given = dict(engine)
-        engine = given.pop("engine", None)
-    if twice := sorted(given.keys() & options.keys()):
-        raise InvalidInput("options", "each once", f"{', '.join(twice)} both in the mapping and beside it")
-    if isinstance(engine, Engine):
-        raise InvalidInput(
-            "engine",
-            "what each Ray worker can make its own engine from",
-            f"the live engine {engine.name}",
-            "Give the spec, such as 'transformers:NAME', a mapping {'engine': spec, **options}, or the engine's class.",
-        )
-    if not isinstance(engine, str | Path) and not callable(engine):
-        raise InvalidInput("engine", "a spec, a mapping with 'engine' and options, or a class", engine)
-    return (engine if callable(engine) else _anchored(str(engine))), {**given, **options}
-
-
-def _anchored(spec: str) -> str:
-    """A path made absolute: workers run in folders of their own."""
-    kind, _, rest = spec.partition(":")
-    if kind in ("transformers", "vllm") and rest and Path(rest).exists():
-        return f"{kind}:{Path(rest).resolve()}"
-    return str(Path(spec).resolve()) if spec.endswith(".gguf") or Path(spec).is_dir() else spec
 
 
 def _connect(ray: Any, address: str | None) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from hagpolicy._extras import require
 from hagpolicy.data.completion import Request
-from hagpolicy.engines.ray.actor import EngineActor, Spec, WorkerFacts
+from hagpolicy.engines.ray.actor import EngineActor, WorkerFacts
+from hagpolicy.engines.spec import EngineSpec
 from hagpolicy.errors import EngineError, HagError
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,6 @@ class WorkerPool:
 
     Args:
         spec: what each worker makes its engine from.
-        options: of the engine.
         workers: how many; None: as many as the cluster's nodes have room for.
         num_cpus: of each worker; whole ones are its threads, at least one.
         num_gpus: of each worker, a share of one or whole ones.
@@ -98,11 +98,9 @@ class WorkerPool:
         first: facts of the first worker; None until there was one.
     """
 
-    def __init__(
-        self, spec: Spec, options: Mapping[str, Any], workers: int | None, num_cpus: float, num_gpus: float
-    ) -> None:
+    def __init__(self, spec: EngineSpec, workers: int | None, num_cpus: float, num_gpus: float) -> None:
         self._ray: Any = require("ray", "cluster", "sweeping on Ray")
-        self._actor_arguments = (spec, dict(options), max(int(num_cpus), 1))
+        self._actor_arguments = (spec, max(int(num_cpus), 1))
         self._workers = workers
         self._needs = {name: need for name, need in (("CPU", num_cpus), ("GPU", num_gpus)) if need > 0}
         self._shares = {"num_cpus": num_cpus, "num_gpus": num_gpus}

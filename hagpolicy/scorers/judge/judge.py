@@ -15,8 +15,8 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.loading import load_engine
-from hagpolicy.errors import EngineError, InvalidInput, StoreError, UnsupportedSetting
+from hagpolicy.engines.loading import EngineSource, load_engine
+from hagpolicy.errors import EngineError, StoreError, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.judge.agreement import Agreement, Labels, judge_agreement, read_labels
 from hagpolicy.scorers.judge.calls import JudgeCalls
@@ -69,7 +69,7 @@ class Judge(Scorer):
 
     def __init__(
         self,
-        engine: Engine | str | Path | Mapping[str, Any],
+        engine: EngineSource,
         *,
         rubric: str = RUBRIC,
         pairwise: bool = False,
@@ -82,7 +82,7 @@ class Judge(Scorer):
         self.labels = None if labels is None else read_labels(labels)
         self.needs_default, self.calls = pairwise, 2 if pairwise else 1
         self._source = engine
-        self._engine: Engine | None = _loaded(engine)
+        self._engine: Engine | None = load_engine(engine)
         self._engine_name = self._engine.name
         self.description = self.terms.describe(self._engine.fingerprint)
         self.version = f"{BEHAVIOUR}-{digest(self.description)[:16]}"
@@ -183,7 +183,7 @@ class Judge(Scorer):
 
     def _judge(self) -> Engine:
         if self._engine is None:
-            engine = _loaded(self._source)
+            engine = load_engine(self._source)
             if dict(engine.fingerprint) != self.description["fingerprint"]:
                 engine.close()
                 raise EngineError(f"{engine.name} is no longer the judge it was: its fingerprint has changed")
@@ -230,14 +230,6 @@ class _Against(Scorer):
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
         return _Against(self._judge, defaults)
-
-
-def _loaded(source: Engine | str | Path | Mapping[str, Any]) -> Engine:
-    if not isinstance(source, Mapping):
-        return load_engine(source)
-    if "engine" not in source:
-        raise InvalidInput("judge.engine", "a mapping with the key 'engine'", sorted(source))
-    return load_engine(source["engine"], **{name: value for name, value in source.items() if name != "engine"})
 
 
 def _share(part: int, whole: int) -> float | None:

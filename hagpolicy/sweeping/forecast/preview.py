@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from hagpolicy.data.store.files import files_at
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.place import Place
 from hagpolicy.engines.base import Engine
+from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import Preview, Sample
 from hagpolicy.sweeping.forecast.outlook import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs
 from hagpolicy.sweeping.forecast.progress import kind_of
-from hagpolicy.sweeping.run import held
 from hagpolicy.sweeping.spec import Asked
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 
@@ -33,7 +32,7 @@ FIRST_CELLS, FIRST_SECONDS, PROBE_SECONDS = 4, 5.0, 20.0
 
 
 def preview(
-    engine: Engine | str | Path | Mapping[str, Any],
+    engine: EngineSource,
     prompts: Any,
     space: DecodingSpace | Iterable[DecodingConfig],
     scorer: Any,
@@ -60,7 +59,7 @@ def preview(
     """
     (called, _), limits = get_strategy(strategy), Budget.of(budget)
     asked = Asked.of(prompts, space, scorer, samples, max_tokens, seed)
-    with held(engine, on, workers) as made, tempfile.TemporaryDirectory() as nowhere:
+    with open_engine(engine, on, workers) as made, tempfile.TemporaryDirectory() as nowhere:
         view = asked.view(made)
         place = out if files_at(out).has("sweep.json") else nowhere
         store = SweepStore(place, fingerprint=made.fingerprint, engine=made.name)

@@ -410,7 +410,7 @@ def test_workers_that_wait_for_room_are_spoken_of(cluster, caplog, monkeypatch):
     [
         ({"engine": SimulatedEngine(1)}, "live engine simulated:1. Give the spec"),
         ({"engine": {"engine": SimulatedEngine(1)}}, "live engine"),
-        ({"engine": {"delay": 1.0}}, "a mapping with 'engine'"),
+        ({"engine": {"delay": 1.0}}, "a mapping with the key 'engine'"),
         ({"engine": {"engine": "simulated:1", "delay": 1.0}, "delay": 2.0}, "delay both in"),
         ({"engine": "simulated:1", "workers": 0}, "workers: expected a whole number"),
         ({"engine": "simulated:1", "num_gpus": -1.0}, "num_gpus"),

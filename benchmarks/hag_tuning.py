@@ -111,17 +111,17 @@ def compared(
         held_back = np.array([decision.index for decision in policy.candidate.decide_batch(held.prompts)])
         figures += worth("policy that is held back", comparison, held_back)
     named: dict[str, np.ndarray] = {}
-    for rival in rivals(told, labels, store=store):
-        questions = rival.questions(table, Y, train, test, SEED)
-        answers = rival.ask(questions)
+    for baseline in baselines(told, labels, store=store):
+        questions = baseline.questions(table, Y, train, test, SEED)
+        answers = baseline.ask(questions)
         text = SettingsText(table.space)
         readings = [text.read(answer.text) for answer in answers]
         indices = np.array([-1 if reading is None else reading.index for reading in readings])
-        named[rival.name] = indices
-        figures += worth(rival.name, comparison, indices) + said(rival.name, text, answers)
+        named[baseline.name] = indices
+        figures += worth(baseline.name, comparison, indices) + said(baseline.name, text, answers)
         if store:
             figures += cost(
-                rival.name, rival, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)
+                baseline.name, baseline, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)
             )
     figures += priced(table, train, named, boot)
     losses = told["losses"]
@@ -159,7 +159,7 @@ def priced(
     return figures
 
 
-def rivals(told: dict[str, Any], labels: Path, *, store: bool) -> list[SelfReport]:
+def baselines(told: dict[str, Any], labels: Path, *, store: bool) -> list[SelfReport]:
     """The LLM asked as it is, with examples, and tuned."""
     untuned = functools.cache(smollm2)
     made = [

@@ -3,7 +3,7 @@
     python benchmarks/quality.py --data DIR [--only STUDY]
 
 Fits with the default encoder and `learner="auto"`, cross-fitted and gated as `fit` always does, and compares
-with every rival in the same table. Generates nothing.
+with every baseline in the same table. Generates nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from record import RESULTS, Figure, arguments, figure, record, stored
 from studies import PLAIN, STUDIES, Study
 
 import hagpolicy as hag
-from hagpolicy.fitting.baselines.registry import Rival
+from hagpolicy.fitting.baselines.registry import Baseline
 from hagpolicy.results import Estimate, Evaluation
 
 AFTERWARDS = (
-    "Comparisons of the policy with a rival are point estimates. The learner and the reference were changed after a "
+    "Comparisons of the policy with a baseline are point estimates. The learner and the reference were changed after a "
     "first look at the workload's table: the end of `benchmarks/workload/choices.md` says how and why."
 )
 FOLDINGS = (1, 2, 3, 4)  # seeds, beside the default's 0
 # What a policy is to stand above where its objective counts.
-RIVALS = ("best_per_task", "self_report", "self_report_4_shot")
+BASELINES = ("best_per_task", "self_report", "self_report_4_shot")
 
 
 def main() -> int:
@@ -43,11 +43,11 @@ def main() -> int:
     return missed
 
 
-def prepared(study: Study, data: Path) -> tuple[hag.SweepTable, list[str | Rival]]:
-    """The stored sweep, and the rivals of its comparison with what was measured for them."""
+def prepared(study: Study, data: Path) -> tuple[hag.SweepTable, list[str | Baseline]]:
+    """The stored sweep, and the baselines of its comparison with what was measured for them."""
     table = study.table(data)
     own = ["generation_config"] if table.default is not None else []
-    return table, [*own, *PLAIN, *study.rivals(table)]
+    return table, [*own, *PLAIN, *study.baselines(table)]
 
 
 def run(study: Study, args: argparse.Namespace) -> int:
@@ -56,11 +56,11 @@ def run(study: Study, args: argparse.Namespace) -> int:
     found = stored(partial(prepared, study), claim, study.statement, args)
     if found is None:
         return 0
-    table, rivals = found
+    table, baselines = found
     started = time.perf_counter()
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 4 == 0)
-    policy = hag.fit(table, objective=study.objective, rivals=rivals)
+    policy = hag.fit(table, objective=study.objective, baselines=baselines)
     seconds = time.perf_counter() - started
     comparisons = [evaluation for evaluation in policy.evaluations if evaluation is not None]
     print("\n\n".join(str(evaluation) for evaluation in comparisons))
@@ -81,7 +81,7 @@ def run(study: Study, args: argparse.Namespace) -> int:
 
 
 def figures_of(evaluation: Evaluation, *, targeted: bool, default_is_best: bool) -> list[Figure]:
-    """What a reader asks first; `targeted`, with targets: a proven gain, not below the rivals.
+    """What a reader asks first; `targeted`, with targets: a proven gain, not below the baselines.
 
     Where the engine's default is the single best config and no policy ships, what ships gains nothing over it.
     """
@@ -100,11 +100,11 @@ def figures_of(evaluation: Evaluation, *, targeted: bool, default_is_best: bool)
     if targeted:
         low, ours = candidate.gain.low, candidate.gain.value
         found.append(figure(f"{of}lower end of the policy's gain over SBS", low, unit="reward gain", at_least=1e-6))
-        for name in RIVALS:
-            rival = next((row for row in evaluation.rows if row.name == name), None)
-            if rival is not None:
+        for name in BASELINES:
+            baseline = next((row for row in evaluation.rows if row.name == name), None)
+            if baseline is not None:
                 words = f"{of}policy, before the gate, over {name.replace('_', ' ')}"
-                found.append(figure(words, ours - rival.gain, unit="reward gain", at_least=0.0))
+                found.append(figure(words, ours - baseline.gain, unit="reward gain", at_least=0.0))
     return found
 
 

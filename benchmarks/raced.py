@@ -1,4 +1,4 @@
-"""What `racing.py` and its tests share: strategies driven on arrays, their rivals, stored cells replayed."""
+"""What `racing.py` and its tests share: strategies driven on arrays, their baselines, stored cells replayed."""
 
 from __future__ import annotations
 

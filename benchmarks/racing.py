@@ -1,7 +1,7 @@
 """Claim: racing reaches nearly the full sweep's gain over a random config with 35 % of its generations.
 
 On worlds of known truth, the policy that `fit` ships from a full sweep, from a raced one and from the
-rivals is scored on 600 new prompts. On the real LLM's cells (benchmarks/enlarged_demo.py), the real
+baselines is scored on 600 new prompts. On the real LLM's cells (benchmarks/enlarged_demo.py), the real
 `sweep(strategy="racing")` runs over stored answers, and policies are scored on prompts left out.
 
     python benchmarks/racing.py [--quick] [--worlds 10] [--nulls 30] [--workers 2] [--parts worlds nulls real]

@@ -2,7 +2,7 @@
 
     python benchmarks/reference.py --data DIR
 
-Both on the mixed workload, with the same learner, folds and draws. The engine's default stands for a rival that
+Both on the mixed workload, with the same learner, folds and draws. The engine's default stands for a baseline that
 always names the same config.
 """
 

@@ -30,9 +30,9 @@ marked. Speed is given as ratios of two things measured in one run.
   (resumable); `make bench-sweeps DATA=DIR` generates what the comparisons are made of (hours, resumable).
 - How to read a table: every gain is a paired difference on the same prompts. SBS, the single best configuration, is
   chosen anew in each bootstrap draw, and gains over it pay for that choice. What learned its choices on the other
-  folds (learners, policy, best per task, most rivals) is judged on the prompts that a draw leaves out, which makes its
-  intervals 1.31 times as wide: choices learned on overlapping prompts err together. "Best per task" and "task lookup"
-  know task labels that the policy is never told. "Gap closed" is the share of the split-sample oracle's gain.
+  folds (learners, policy, best per task, most baselines) is judged on the prompts that a draw leaves out, which makes
+  its intervals 1.31 times as wide: choices learned on overlapping prompts err together. "Best per task" and "task
+  lookup" know task labels that the policy is never told. "Gap closed" is the share of the split-sample oracle's gain.
 - `python benchmarks/<claim>.py --quick` takes about a minute and writes nothing.
 - `--data DIR` is a folder with public data: `tasks/` (GSM8K: openai/grade-school-math @ 3101c7d, SVAMP:
   arkilpatel/SVAMP @ 689d7cc, AQuA: google-deepmind/AQuA @ 26b64ed, CommonGen: allenai/CommonGen-Eval @ 448741b, E2E:

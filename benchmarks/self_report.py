@@ -2,7 +2,7 @@
 
     python benchmarks/self_report.py --data DIR
 
-Stores the answers (`benchmarks/results/self_report/`), from which `SelfReport.from_results` makes the rivals of
+Stores the answers (`benchmarks/results/self_report/`), from which `SelfReport.from_results` makes the baselines of
 the comparisons without an LLM; asks only what is not stored. Examples come from the training part of each fold of
 `fit`, labelled by mean reward. The prompts of the budgets table are asked too, and those of the drafting table, with
 the fastest configs as examples.
@@ -28,7 +28,7 @@ from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import N_FOLDS, assign_folds
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
-from hagpolicy.fitting.baselines.registry import crossfit_rival
+from hagpolicy.fitting.baselines.registry import crossfit_baseline
 
 STATEMENT = "What SmolLM2-135M-Instruct gains by choosing its own settings when asked, and what asking costs."
 SEED = 0
@@ -47,57 +47,57 @@ def main() -> int:
     figures: list[Figure] = []
     engine = None
     for examples in (0, EXAMPLES):
-        rival = SelfReport(engine or smollm2, examples, by_reward=True)
+        baseline = SelfReport(engine or smollm2, examples, by_reward=True)
         if not args.quick:
-            rival = SelfReport(engine or smollm2, examples, by_reward=True, cache=file_of(rival))
-        figures += asked(rival, workload, measure=not args.quick)
+            baseline = SelfReport(engine or smollm2, examples, by_reward=True, cache=file_of(baseline))
+        figures += asked(baseline, workload, measure=not args.quick)
         if budgets is not None:
-            fold_by_fold(rival, budgets)
+            fold_by_fold(baseline, budgets)
         if drafts is not None:
-            of_time = SelfReport(rival.engine, examples, cache=file_of(rival))
+            of_time = SelfReport(baseline.engine, examples, cache=file_of(baseline))
             figures += of_drafts(of_time, drafts)
-            rival.engine = of_time.engine
-        engine = rival.engine
+            baseline.engine = of_time.engine
+        engine = baseline.engine
     return record("self_report", STATEMENT, figures, args, notes(workload, budgets))
 
 
-def fold_by_fold(rival: SelfReport, table: SweepTable, objective: str = "reward") -> np.ndarray:
-    """int64 (n_prompts,): the rival's choices on the folds of `fit`, -1 where it falls back."""
+def fold_by_fold(baseline: SelfReport, table: SweepTable, objective: str = "reward") -> np.ndarray:
+    """int64 (n_prompts,): the baseline's choices on the folds of `fit`, -1 where it falls back."""
     folds = assign_folds(table.groups, N_FOLDS, SEED)
-    return crossfit_rival(rival, table, targets_of(table, get_objectives(objective)).Y(0), folds, SEED).indices
+    return crossfit_baseline(baseline, table, targets_of(table, get_objectives(objective)).Y(0), folds, SEED).indices
 
 
-def of_drafts(rival: SelfReport, table: SweepTable) -> list[Figure]:
+def of_drafts(baseline: SelfReport, table: SweepTable) -> list[Figure]:
     """Which way of drafting the LLM names; what that is worth stands in the table of seconds."""
-    choices = fold_by_fold(rival, table, SECONDS)
+    choices = fold_by_fold(baseline, table, SECONDS)
     most = np.bincount(choices + 1).max() / len(choices)
     return [
-        figure(f"{rival.name}, drafting: not well formed, falls back to SBS", np.mean(choices < 0), unit="share"),
-        figure(f"{rival.name}, drafting: the choice named most", most, unit="share"),
+        figure(f"{baseline.name}, drafting: not well formed, falls back to SBS", np.mean(choices < 0), unit="share"),
+        figure(f"{baseline.name}, drafting: the choice named most", most, unit="share"),
     ]
 
 
-def asked(rival: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure]:
+def asked(baseline: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure]:
     """Reward, how the answers could be read, and cost."""
     Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
     folds = assign_folds(table.groups, N_FOLDS, SEED)
     comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, SEED)
-    figures = worth(rival.name, comparison, fold_by_fold(rival, table), learned=rival.learns)
+    figures = worth(baseline.name, comparison, fold_by_fold(baseline, table), learned=baseline.learns)
     questions = [
         (row, question)
         for fold in np.unique(folds)
         for row, question in zip(
             np.flatnonzero(folds == fold).tolist(),
-            rival.questions(table, Y, folds != fold, folds == fold, SEED),
+            baseline.questions(table, Y, folds != fold, folds == fold, SEED),
             strict=True,
         )
     ]
     ordered = [question for _, question in sorted(questions, key=lambda pair: pair[0])]
-    figures += said(rival.name, SettingsText(table.space), rival.ask(ordered))
+    figures += said(baseline.name, SettingsText(table.space), baseline.ask(ordered))
     if measure:
         figures += cost(
-            rival.name,
-            rival,
+            baseline.name,
+            baseline,
             ordered,
             [prompt.text for prompt in table.prompts],
             lambda: per_prompt(fit(table)),

@@ -1,4 +1,4 @@
-"""What is fitted and compared: each study is a stored sweep and an objective, with the rivals of its comparison."""
+"""What is fitted and compared: each study is a stored sweep and an objective, with the baselines of its comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.baselines.self_report import SelfReport
 from benchmarks.baselines.turn import BEST_OF, Turn
 from hagpolicy import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.registry import Rival
+from hagpolicy.fitting.baselines.registry import Baseline
 
 PRICES = "0,0.0005,0.001,0.002,0.004"
 SECONDS = "price/second@1"
@@ -36,7 +36,7 @@ class Study:
         statement: what is asked, in a sentence.
         table: reads the sweep; takes the folder of public data.
         objective: as `get_objectives` reads it.
-        rivals: makes those that need a stored measurement; those without are in every table.
+        baselines: makes those that need a stored measurement; those without are in every table.
         counts: one of the four kinds of objective of which three are to be won on the mixed workload.
     """
 
@@ -44,23 +44,23 @@ class Study:
     statement: str
     table: Callable[[Path], SweepTable]
     objective: str
-    rivals: Callable[[SweepTable], Sequence[Rival]] = lambda table: ()
+    baselines: Callable[[SweepTable], Sequence[Baseline]] = lambda table: ()
     counts: str = ""
 
 
-def on_smollm2(table: SweepTable) -> Sequence[Rival]:
+def on_smollm2(table: SweepTable) -> Sequence[Baseline]:
     """TURN's temperature and the model's own reports, as they were measured."""
     return [Turn.from_results(TURN), *reports()]
 
 
-def of_seconds(table: SweepTable) -> Sequence[Rival]:
+def of_seconds(table: SweepTable) -> Sequence[Baseline]:
     """The model's own reports, its examples the fastest configs: rewards hardly differ."""
     return reports(by_reward=False)
 
 
-def reports(*, by_reward: bool = True) -> list[Rival]:
+def reports(*, by_reward: bool = True) -> list[Baseline]:
     """The model's own reports that are stored; a kind that was not asked for yet is missing from it."""
-    made: list[Rival] = []
+    made: list[Baseline] = []
     for examples in (0, EXAMPLES):
         try:
             made.append(SelfReport.from_results(SAID, examples, by_reward=by_reward))
@@ -69,7 +69,7 @@ def reports(*, by_reward: bool = True) -> list[Rival]:
     return made
 
 
-def of_several(table: SweepTable) -> Sequence[Rival]:
+def of_several(table: SweepTable) -> Sequence[Baseline]:
     """The same, with what TURN adds to the temperature for the best of several answers."""
     return [Turn.from_results(TURN, shift=BEST_OF), *reports()]
 

@@ -1,6 +1,6 @@
 """TURN on SmolLM2-135M-Instruct: where the entropy of its answers to the workload's prompts turns, and what that costs.
 
-Writes the curve to `benchmarks/results/turn/smollm2.json`, from which `Turn.from_results` makes the rival again
+Writes the curve to `benchmarks/results/turn/smollm2.json`, from which `Turn.from_results` makes the baseline again
 without an LLM. One of the cheapest methods there are: some 12,000 tokens once, no label, nothing at call time.
 """
 
@@ -102,8 +102,8 @@ def main() -> int:
         f"Du, Yang and Welleck, arXiv 2502.05234. {len(prompts)} prompts, as many of each task, × {len(TEMPERATURES)} "
         f"temperatures, one answer of at most {tokens} tokens each. Mean token entropy in nats: {shown}. The turning "
         f"point is the first temperature at which its logarithm is convex; for the best of several samples the paper "
-        f"adds {BEST_OF:g}. The interval is over prompts drawn with replacement. The rival is the sampled config that "
-        "sets nothing but the nearest temperature and, as the workload has few without, a cut (top_p, min_p)."
+        f"adds {BEST_OF:g}. The interval is over prompts drawn with replacement. The baseline is the sampled config "
+        "that sets nothing but the nearest temperature and, as the workload has few without, a cut (top_p, min_p)."
     )
     return record("turn", STATEMENT, figures, args, notes)
 

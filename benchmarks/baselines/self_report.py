@@ -19,7 +19,7 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.data.tuning import SettingsText, best_labels
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.fitting.baselines.base import Chosen, Rival
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 
 GREEDY = DecodingConfig(temperature=0.0)
 # An example shows what kind of prompt got which settings; the end of a long one adds little and costs tokens.
@@ -48,7 +48,7 @@ class Answer:
     engine: str
 
 
-class SelfReport(Rival):
+class SelfReport(Baseline):
     """Asks the LLM which settings of the space suit a prompt, and reads its answer strictly.
 
     The question lists the settings in which the space's configs differ, with their values; it is answered
@@ -94,19 +94,21 @@ class SelfReport(Rival):
 
     @classmethod
     def from_results(cls, folder: str | Path, examples: int = 0, *, by_reward: bool = True) -> SelfReport:
-        """The rival from answers that were stored in `folder` as NAME.jsonl, without an LLM.
+        """The baseline from answers that were stored in `folder` as NAME.jsonl, without an LLM.
 
         Raises:
             InvalidInput: there is no such file.
         """
-        rival = cls(None, examples)
-        path = Path(folder) / f"{rival.name}.jsonl"
+        baseline = cls(None, examples)
+        path = Path(folder) / f"{baseline.name}.jsonl"
         if not path.exists():
             raise InvalidInput("folder", f"the file {path.name} in it", str(folder), "Run benchmarks/self_report.py.")
         return cls(None, examples, by_reward=by_reward, cache=path)
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`.
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`.
 
         Raises:
             InvalidInput: questions without a stored answer and no engine, or answers of another engine in the cache.
@@ -115,7 +117,7 @@ class SelfReport(Rival):
         answers = self.ask(self.questions(table, values, train, test, seed))
         text = SettingsText(table.space)
         found = [text.read(answer.text) for answer in answers]
-        return Chosen(
+        return BaselineChoices(
             np.array([-1 if reading is None else reading.index for reading in found], dtype=np.int64),
             np.array([answer.tokens + answer.prompt_tokens for answer in answers], dtype=np.float64),
             np.array([answer.seconds for answer in answers], dtype=np.float64),

@@ -19,7 +19,7 @@ from benchmarks.baselines.entropy import EntropyCurve, measure_entropy
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.base import Chosen, Rival
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 from hagpolicy.fitting.baselines.fixed import constant
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ TEMPERATURES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
 MAX_TOKENS = 48
 
 
-class Turn(Rival):
+class Turn(Baseline):
     """The sampled config whose temperature is nearest to TURN's (`nearest_sampled`).
 
     It costs a number of answers once, and nothing at call time.
@@ -90,8 +90,10 @@ class Turn(Rival):
             raise InvalidInput(f"curve file {path}", "a JSON object with an entropy curve", str(error)) from error
         return cls.from_curve(EntropyCurve(tuple(parts[0]), *parts[1:]), shift=shift)
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`.
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`.
 
         Raises:
             InvalidInput: the space has no sampled config without hint, penalty or beams.

@@ -116,7 +116,7 @@ class ResampledBest:
     """The single best config (SBS), chosen anew in each draw: the reference of all gains on a table.
 
     Where configs nearly tie, a choice on the other folds takes, for each fold, the one that this fold speaks against;
-    so SBS seemed worse than each of the tied, and a rival that always named one of them seemed to beat it
+    so SBS seemed worse than each of the tied, and a baseline that always named one of them seemed to beat it
     (`benchmarks/reference.py`). Draws share the choice among them, and intervals over draws pay for it (out-of-bag
     estimate: Breiman, 1996, on bagged predictors).
 

@@ -15,7 +15,7 @@ from hagpolicy.results import Estimate, EvaluationRow
 
 # Of what SBS is worth on each prompt, float64 (n_prompts,), what something else is worth there.
 Worth = Callable[[np.ndarray], np.ndarray]
-# Every row beside those of learners and rivals.
+# Every row beside those of learners and baselines.
 STANDARD_ROWS = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
 
 
@@ -129,7 +129,7 @@ class Comparison:
 
         Args:
             per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
-            contenders: rivals, learners and policy, in their order.
+            contenders: baselines, learners and policy, in their order.
         """
         rows: dict[str, ComparisonRow] = {}
         if self.default is not None:

@@ -87,6 +87,8 @@ def portfolio(arguments: Namespace) -> int:
 def fit(arguments: Namespace) -> int:
     """Fit and save a policy."""
     check_target(arguments.out)  # before the work, not after it
+    if arguments.rivals is not None:
+        sys.stderr.write("hagpolicy: --rivals is called --baselines now\n")
     learner: Any = (
         [name.strip() for name in arguments.learner.split(",")] if "," in arguments.learner else arguments.learner
     )
@@ -95,7 +97,7 @@ def fit(arguments: Namespace) -> int:
         arguments.encoder,
         learner,
         objective=arguments.objective,
-        rivals=arguments.rivals,
+        baselines=arguments.rivals if arguments.baselines is None else arguments.baselines,
         near_duplicates=arguments.near_duplicates,
         seed=arguments.seed,
     )

@@ -194,12 +194,14 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="OBJECTIVE",
         help=f"{_OBJECTIVE}; with several values it is a dial that predict turns",
     )
-    parser.add_argument(
-        "--rivals",
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--baselines",
         type=_parse_names,
         metavar="NAMES",
         help="other ways to choose, compared: task_lookup, nearest (the default), argmax",
     )
+    compared.add_argument("--rivals", type=_parse_names, help=argparse.SUPPRESS)  # the earlier word, for one version
     parser.add_argument(
         "--near-duplicates",
         type=_parse_share,

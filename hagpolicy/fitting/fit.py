@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from warnings import warn
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from hagpolicy.data.groups import join_groups, similar_pairs
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.neighbours import Nearest
-from hagpolicy.fitting.baselines.registry import Rival, crossfit_rival, get_rivals
+from hagpolicy.fitting.baselines.registry import Baseline, crossfit_baseline, get_baselines
 from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
@@ -52,9 +53,10 @@ def fit(
     *,
     objective: ObjectiveSpec = "reward",
     margins: Sequence[float] | None = None,
-    rivals: Sequence[str | Rival] | None = None,
+    baselines: Sequence[str | Baseline] | None = None,
     near_duplicates: float | None = None,
     seed: int = 0,
+    rivals: Sequence[str | Baseline] | None = None,
 ) -> Policy:
     """Fit a policy; it ships the single best config unless something better is proven.
 
@@ -74,17 +76,23 @@ def fit(
             one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.
         margins: a candidate departs from the single best config only for a larger predicted advantage; in
             units of the objective, under a price in standard deviations of the predicted advantages.
-        rivals: other ways to choose, by name or as a `Rival`, cross-fitted into the same table; they are
+        baselines: other ways to choose, by name or as a `Baseline`, cross-fitted into the same table; they are
             compared and never shipped. None: nearest neighbours alone.
         near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
             share, in (0, 1]; None: exact duplicates and declared groups only.
         seed: of folds, bootstrap and learners.
+        rivals: deprecated: the earlier word for `baselines`.
 
     Raises:
         InvalidInput: fewer than two comparable prompts, no or an unknown encoder, learner, objective or
-            rival, a bad margin or share, or a table that lacks what the objective is made of.
+            baseline, a bad margin or share, or a table that lacks what the objective is made of.
         MissingExtra: a package of the extra [fit] is not installed.
     """
+    if rivals is not None:
+        warn("rivals is called baselines now: fit(baselines=...)", DeprecationWarning, stacklevel=2)
+        if baselines is not None:
+            raise InvalidInput("rivals", "nothing beside baselines, of which it is the earlier word", rivals)
+        baselines = rivals
     objectives = get_objectives(objective)
     given = None if margins is None else _margins(margins)
     if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
@@ -94,7 +102,7 @@ def fit(
     for name, several in (("encoder", encoders), ("learner", learners)):
         if not several:
             raise InvalidInput(name, "at least one", "none")
-    compared = _compared(rivals, learners)
+    compared = _compared(baselines, learners)
     kept = keep_comparable(table, objectives)
     warnings = check_samples(kept)
     groups = _groups(kept, near_duplicates, warnings)
@@ -132,15 +140,17 @@ def _margins(given: Sequence[float]) -> tuple[float, ...]:
     return tuple(margins.tolist())
 
 
-def _compared(rivals: Sequence[str | Rival] | None, learners: list[Learner]) -> list[Rival]:
-    """The rivals. Raises InvalidInput for one whose name another row of the comparison bears."""
+def _compared(baselines: Sequence[str | Baseline] | None, learners: list[Learner]) -> list[Baseline]:
+    """The baselines. Raises InvalidInput for one whose name another row of the comparison bears."""
     others = {*STANDARD_ROWS, *(learner.name for learner in learners)}
-    if rivals is None:
-        return get_rivals([Nearest.name] if Nearest.name not in others else [])
-    found = get_rivals(rivals)
-    for rival in found:
-        if rival.name in others:
-            raise InvalidInput("rivals", "names that no other row of the comparison bears", rival.name, "Rename it.")
+    if baselines is None:
+        return get_baselines([Nearest.name] if Nearest.name not in others else [])
+    found = get_baselines(baselines)
+    for baseline in found:
+        if baseline.name in others:
+            raise InvalidInput(
+                "baselines", "names that no other row of the comparison bears", baseline.name, "Rename it."
+            )
     return found
 
 
@@ -169,7 +179,7 @@ def _judged(
     comparisons: list[Comparison],
     training: Training,
     contenders: list[Contender],
-    rivals: Sequence[Rival],
+    baselines: Sequence[Baseline],
     left_out: int,
     warnings: list[str],
 ) -> _Outcome:
@@ -182,7 +192,7 @@ def _judged(
         per_task = crossfit_sbs(comparison.Y, training.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
         Y, default = comparison.Y, kept.default
         over_default = None if default is None else select(Y - Y[:, [default]], Y[:, default], boot).gain
-        others = {rival.name: _row(rival, kept, comparison, training) for rival in rivals}
+        others = {baseline.name: _row(baseline, kept, comparison, training) for baseline in baselines}
         evaluations.append(
             Evaluation(
                 comparison.build_rows(per_task, {**others, **rows}),
@@ -202,15 +212,15 @@ def _judged(
     return _Outcome(winner, margins, tuple(candidate.shipped for candidate in candidates), tuple(evaluations))
 
 
-def _row(rival: Rival, kept: SweepTable, comparison: Comparison, training: Training) -> ComparisonRow:
-    """A rival's row: choices from the folds a prompt is not in; where it could not say, SBS."""
-    found = crossfit_rival(rival, kept, comparison.Y, training.folds, training.seed)
+def _row(baseline: Baseline, kept: SweepTable, comparison: Comparison, training: Training) -> ComparisonRow:
+    """A baseline's row: choices from the folds a prompt is not in; where it could not say, SBS."""
+    found = crossfit_baseline(baseline, kept, comparison.Y, training.folds, training.seed)
     silent = found.indices < 0
-    notes = [rival.told] if rival.told else []
+    notes = [baseline.told] if baseline.told else []
     notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
-    if rival.learns and comparison.boot.n_groups == 1:
+    if baseline.learns and comparison.boot.n_groups == 1:
         notes.append("biased upward: chosen and scored on the same prompts")
-    return comparison.score_choices(found.indices, ", ".join(notes), learned=rival.learns)
+    return comparison.score_choices(found.indices, ", ".join(notes), learned=baseline.learns)
 
 
 def _shipped(kept: SweepTable, targets: Targets, first: Training, outcome: _Outcome) -> Policy:

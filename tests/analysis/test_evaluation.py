@@ -11,7 +11,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.data.prompts import as_prompts
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.registry import get_rival
+from hagpolicy.fitting.baselines.registry import get_baseline
 from hagpolicy.fitting.encoders.precomputed import with_vectors
 from hagpolicy.fitting.learners.linear import Ridge
 from hagpolicy.reporting.text import describe_row
@@ -104,13 +104,26 @@ def test_every_comparison_has_neighbours_unless_a_learner_bears_their_name() -> 
         return [row.name for row in hag.fit(table, **more).evaluation.rows]
 
     assert "nearest" in names(learner="ridge")
-    assert "nearest" not in names(learner="ridge", rivals=())
+    assert "nearest" not in names(learner="ridge", baselines=())
     assert names(learner=Namesake()).count("nearest") == 1
     with pytest.raises(InvalidInput, match="no other row of the comparison bears"):
-        hag.fit(table, learner=Namesake(), rivals=["nearest"])
+        hag.fit(table, learner=Namesake(), baselines=["nearest"])
 
 
-def test_a_rival_of_one_group_is_called_biased() -> None:
+def test_the_earlier_keyword_for_baselines_works_and_warns() -> None:
+    table = draw(hag.SimulatedEngine(0), 40, 2)
+    with pytest.warns(DeprecationWarning, match=r"fit\(baselines=\.\.\.\)"):
+        earlier = hag.fit(table, learner="constant", rivals=["argmax"])
+    assert earlier.evaluation == hag.fit(table, learner="constant", baselines=["argmax"]).evaluation
+    assert "argmax" in [row.name for row in earlier.evaluation.rows]
+    with (
+        pytest.warns(DeprecationWarning, match="called baselines now"),
+        pytest.raises(InvalidInput, match="rivals: expected nothing beside baselines"),
+    ):
+        hag.fit(table, learner="constant", rivals=["argmax"], baselines=["nearest"])
+
+
+def test_a_baseline_of_one_group_is_called_biased() -> None:
     space = hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0])
     prompts = [hag.Prompt(prompt.text, group="one") for prompt in hag.SimulatedEngine(0).prompts(40)]
     evaluation = hag.fit(hag.SweepTable.from_arrays(prompts, space, drawn(40, 3, 2)), learner="ridge").evaluation
@@ -194,12 +207,12 @@ def test_margins_may_be_an_array() -> None:
 
 
 @pytest.mark.parametrize("name", ["sbs", "policy", "split_vbs", "ridge"])
-def test_a_rival_cannot_take_the_place_of_another_line(name: str) -> None:
-    rival = get_rival("argmax")
-    rival.name = name
+def test_a_baseline_cannot_take_the_place_of_another_line(name: str) -> None:
+    baseline = get_baseline("argmax")
+    baseline.name = name
     space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
-    with pytest.raises(InvalidInput, match=f"rivals: expected names .* got {name}"):
-        hag.fit(table_of(drawn(60, 3, 2), space), learner="ridge", rivals=[rival])
+    with pytest.raises(InvalidInput, match=f"baselines: expected names .* got {name}"):
+        hag.fit(table_of(drawn(60, 3, 2), space), learner="ridge", baselines=[baseline])
 
 
 def test_the_share_that_fell_back_is_that_of_the_winning_encoder() -> None:
@@ -218,9 +231,9 @@ def test_the_share_that_fell_back_is_that_of_the_winning_encoder() -> None:
     assert policy.evaluation.fallbacks == pytest.approx(6 / 126)
 
 
-def test_a_rival_that_learns_nothing_is_judged_as_the_config_it_names() -> None:
+def test_a_baseline_that_learns_nothing_is_judged_as_the_config_it_names() -> None:
     world = hag.SimulatedEngine(4, gap=0.0, config_effect=0.02, space=SPACE)
-    evaluation = hag.fit(draw(world, 120, 2), learner="constant", rivals=["generation_config", "nearest"]).evaluation
+    evaluation = hag.fit(draw(world, 120, 2), learner="constant", baselines=["generation_config", "nearest"]).evaluation
     default, same = evaluation.row("engine_default"), evaluation.row("generation_config")
     assert (same.gain, same.gain_low, same.gain_high) == (default.gain, default.gain_low, default.gain_high)
     assert (same.value, same.low, same.high) == (default.value, default.low, default.high)

@@ -40,7 +40,7 @@ def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
     table = hag.SweepTable.from_arrays(
         [f"prompt {n}" for n in range(60)], space, rewards, tokens=np.full(rewards.shape, 20.0), default=0
     )
-    policy = hag.fit(table, learner="constant", rivals=["argmax"])
+    policy = hag.fit(table, learner="constant", baselines=["argmax"])
     assert policy.evaluation is not None
     lines = comparison_lines(json.loads(json.dumps(policy.evaluation.to_json())), first=True)
     rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}

@@ -73,9 +73,9 @@ def masks(n_train: int = 6) -> tuple[np.ndarray, np.ndarray]:
     return train, ~train
 
 
-def chosen(rival: SelfReport, seed: int = 0):
+def chosen(baseline: SelfReport, seed: int = 0):
     one = table()
-    return rival.choose(one, one.means, *masks(), seed)
+    return baseline.choose(one, one.means, *masks(), seed)
 
 
 def test_answers_become_choices_and_what_is_no_answer_falls_back():
@@ -90,13 +90,13 @@ def test_answers_become_choices_and_what_is_no_answer_falls_back():
 
 def test_folds_share_what_was_answered():
     engine, one = Scripted(), table()
-    rival = SelfReport(engine)
+    baseline = SelfReport(engine)
     train, test = masks()
-    first = rival.choose(one, one.means, train, test, 0)
-    again = rival.choose(one, -one.means, train, test, 1)  # without examples neither rewards nor seed matter
+    first = baseline.choose(one, one.means, train, test, 0)
+    again = baseline.choose(one, -one.means, train, test, 1)  # without examples neither rewards nor seed matter
     assert again.indices.tolist() == first.indices.tolist()
     assert len(engine.asked) == 6
-    rival.choose(one, one.means, test, train, 0)
+    baseline.choose(one, one.means, test, train, 0)
     assert len(engine.asked) == 12
 
 
@@ -113,20 +113,20 @@ def test_without_examples_made_up_ones_show_the_form():
 def test_examples_are_of_different_tasks_and_settings_and_of_the_training_part():
     one, engine = table(), Scripted()
     train, test = masks()
-    rival = SelfReport(engine, 3)
-    shown = rival.shown(one, one.means, train, 0)
+    baseline = SelfReport(engine, 3)
+    shown = baseline.shown(one, one.means, train, 0)
     assert {config for _, config in shown} == set(SPACE)
     trained = [prompt.text for prompt, used in zip(one.prompts, train, strict=True) if used]
     assert {text for text, _ in shown} < set(trained)
     assert {text.split()[1] for text, _ in shown} == {"maths", "story", "song"}
-    rival.choose(one, one.means, train, test, 0)
+    baseline.choose(one, one.means, train, test, 0)
     turns = [turn["content"] for turn in engine.asked[0].prompt.content]
     assert turns[1::2] == [SettingsText(SPACE).write(config) for _, config in shown]
     assert all(text in turn for (text, _), turn in zip(shown, turns[::2], strict=False))
     assert "temperature: 0, 0.7, 1" in turns[0]  # the first question says what there is to choose, and it alone
     assert "temperature: 0, 0.7, 1" not in turns[2]
-    assert rival.shown(one, one.means, train, 0) == shown
-    assert any(rival.shown(one, one.means, train, seed) != shown for seed in range(1, 5))
+    assert baseline.shown(one, one.means, train, 0) == shown
+    assert any(baseline.shown(one, one.means, train, seed) != shown for seed in range(1, 5))
     assert len(SelfReport(engine, 50).shown(one, one.means, train, 0)) == train.sum()
 
 
@@ -238,7 +238,7 @@ def test_it_stands_in_the_comparison_with_its_fallbacks():
     pytest.importorskip("sklearn")
     from hagpolicy import fit
 
-    policy = fit(table(), learner="constant", rivals=[SelfReport(Scripted())])
+    policy = fit(table(), learner="constant", baselines=[SelfReport(Scripted())])
     row, found = policy.evaluation.row("self_report"), table()
     songs = np.array([prompt.task == "song" for prompt in found.prompts])
     assert row.note == f"fell back for {songs.mean():.0%}"
@@ -252,9 +252,9 @@ def test_it_stands_in_the_comparison_with_its_fallbacks():
 @pytest.mark.llm
 def test_the_real_llm_is_asked_and_its_answer_counted(smollm):
     one = SweepTable.from_arrays(["What is 3 + 4?"], SPACE, np.zeros((1, 3)))
-    rival = SelfReport(smollm, max_tokens=8)
+    baseline = SelfReport(smollm, max_tokens=8)
     every = np.ones(1, dtype=bool)
-    (answer,) = rival.ask(rival.questions(one, one.means, every, every, 0))
+    (answer,) = baseline.ask(baseline.questions(one, one.means, every, every, 0))
     assert 1 <= answer.tokens <= 8
     assert answer.prompt_tokens > 50
     assert answer.seconds > 0.0
@@ -268,7 +268,7 @@ def test_asking_is_paid_for_once_for_the_same_questions(tmp_path, monkeypatch):
     measured = []
     monkeypatch.setattr(asking, "COSTS", tmp_path / "costs.json")
     outcome = {"pairs": [[2.0, 0.001], [3.0, 0.001]], "batched": 0.5}
-    monkeypatch.setattr(asking, "_measured", lambda rival, questions, *_: measured.append(questions) or outcome)
+    monkeypatch.setattr(asking, "_measured", lambda baseline, questions, *_: measured.append(questions) or outcome)
     questions = [[{"role": "user", "content": f"question {number}"}] for number in range(2)]
     for asked in (questions, questions, questions[:1]):
         figures = asking.cost("self_report", SelfReport(None), asked, ["a", "b"], lambda: None)

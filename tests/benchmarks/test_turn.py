@@ -74,7 +74,7 @@ def test_the_nearest_sampled_config() -> None:
             nearest_sampled(space, 0.7, cut=cut)
 
 
-def test_the_rival_is_one_config_for_all() -> None:
+def test_the_baseline_is_one_config_for_all() -> None:
     table = hag.SweepTable.from_arrays(["a", "b"], SPACE, np.zeros((2, len(SPACE))), default=0)
     mask = np.ones(2, dtype=bool)
     # The paper's shift for the best of several samples may reach the next one.
@@ -140,7 +140,7 @@ def test_entropies_are_those_of_the_distributions_that_were_drawn_from() -> None
     assert curve.seconds > 0.0
 
 
-def test_measuring_is_repeatable_and_makes_a_rival() -> None:
+def test_measuring_is_repeatable_and_makes_a_baseline() -> None:
     engine = tiny_engine()
     first, second = (measure_entropy(engine, ["say hello"], TEMPERATURES, 8, seed=0) for _ in range(2))
     np.testing.assert_array_equal(first.entropies, second.entropies)
@@ -153,7 +153,7 @@ def test_measuring_is_repeatable_and_makes_a_rival() -> None:
         Turn.measure(engine, [])
 
 
-def test_the_benchmark_takes_tasks_alike_and_stores_what_the_rival_reads(tmp_path: Path) -> None:
+def test_the_benchmark_takes_tasks_alike_and_stores_what_the_baseline_reads(tmp_path: Path) -> None:
     prompts = [hag.Prompt(f"{task} {i}", task=task) for task, n in (("a", 50), ("b", 9), ("c", 3)) for i in range(n)]
     chosen = benchmark.spread_over_tasks(prompts, 20)
     assert len({prompt.text for prompt in chosen}) == 20
@@ -181,6 +181,6 @@ def test_the_benchmark_keeps_its_curve(tmp_path: Path, monkeypatch: pytest.Monke
         curve, processor = benchmark.kept(given, max_tokens, path)
         assert (curve.entropies.shape[0], curve.tokens, processor) == (len(given), 700, 2.0)
         assert len(asked) == calls
-    # What is stored makes the rival, and holds no prompt.
+    # What is stored makes the baseline, and holds no prompt.
     assert Turn.from_results(path).temperature == 0.9
     assert "secret" not in path.read_text()

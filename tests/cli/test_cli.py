@@ -79,7 +79,7 @@ def test_an_objective_with_several_values_is_a_dial(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "ridge", "--json"]
-    assert main([*made, "--objective", "best@1,3", "--rivals", "argmax, nearest"]) == 0
+    assert main([*made, "--objective", "best@1,3", "--baselines", "argmax, nearest"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(point["name"], point["at"]) for point in found["points"]] == [("best of 1", 1.0), ("best of 3", 3.0)]
     assert {"argmax", "nearest"} <= {row["name"] for row in found["points"][1]["evaluation"]["rows"]}
@@ -89,6 +89,18 @@ def test_an_objective_with_several_values_is_a_dial(
     assert json.loads(capsys.readouterr().out)["objective"] == "best of 3"
     assert main(["fit", str(folder / "sweep"), "--out", str(tmp_path / "q"), "--objective", "best@9"]) == 2
     assert "9 scored samples of every sampled config" in capsys.readouterr().err
+
+
+def test_the_earlier_word_for_baselines_is_understood_and_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "constant", "--json"]
+    assert main([*made, "--rivals", "argmax"]) == 0
+    printed = capsys.readouterr()
+    assert "argmax" in {row["name"] for row in json.loads(printed.out)["evaluation"]["rows"]}
+    assert printed.err == "hagpolicy: --rivals is called --baselines now\n"
+    assert main([*made, "--rivals", "argmax", "--baselines", "nearest"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_portfolio_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

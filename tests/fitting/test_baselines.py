@@ -1,4 +1,4 @@
-"""Rivals on worlds whose best choice is known, and the door they come in by."""
+"""Baselines on worlds whose best choice is known, and the door they come in by."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hagpolicy.fitting.baselines import neighbours
 from hagpolicy.fitting.baselines.fixed import Fixed, GenerationConfig
 from hagpolicy.fitting.baselines.neighbours import Argmax, Nearest
 from hagpolicy.fitting.baselines.registry import (
-    RIVALS,
-    Chosen,
-    Rival,
-    crossfit_rival,
-    get_rival,
-    get_rivals,
+    BASELINES,
+    Baseline,
+    BaselineChoices,
+    crossfit_baseline,
+    get_baseline,
+    get_baselines,
 )
 from hagpolicy.fitting.baselines.tasks import TaskLookup
 from tests.support.making import LISTS, SPACE, SUMS
@@ -56,7 +56,7 @@ def test_task_lookup_finds_the_best_config_of_each_task() -> None:
     folds = assign_folds(table.groups, 5, 0)
     told = take_chosen(truth, crossfit_sbs(table.means, folds, table.tasks)).mean()
     sbs = take_chosen(truth, crossfit_sbs(table.means, folds)).mean()
-    guessed = take_chosen(truth, crossfit_rival(TaskLookup(), table, table.means, folds, 0).indices).mean()
+    guessed = take_chosen(truth, crossfit_baseline(TaskLookup(), table, table.means, folds, 0).indices).mean()
     assert told - sbs > 0.15
     assert guessed - sbs > 0.9 * (told - sbs)
 
@@ -77,18 +77,18 @@ def test_task_lookup_with_one_task_is_the_single_best_config() -> None:
     np.testing.assert_array_equal(TaskLookup().choose(table, table.means, train, test, 0).indices, len(SPACE) - 1)
 
 
-@pytest.mark.parametrize("rival", [Nearest(), Nearest(10), Argmax()], ids=["nearest", "nearest 10", "argmax"])
-def test_plain_rivals_find_what_the_prompts_show(rival: Rival) -> None:
+@pytest.mark.parametrize("baseline", [Nearest(), Nearest(10), Argmax()], ids=["nearest", "nearest 10", "argmax"])
+def test_plain_baselines_find_what_the_prompts_show(baseline: Baseline) -> None:
     prompts = [*SUMS, *LISTS]
     rewards = np.full((len(prompts), len(SPACE)), 0.3)
     rewards[: len(SUMS), 1] = rewards[len(SUMS) :, 4] = 0.8
     table = hag.SweepTable.from_arrays(prompts, SPACE, rewards)
-    chosen = crossfit_rival(rival, table, table.means, assign_folds(table.groups, 5, 0), 0).indices
+    chosen = crossfit_baseline(baseline, table, table.means, assign_folds(table.groups, 5, 0), 0).indices
     np.testing.assert_array_equal(chosen, np.repeat([1, 4], [len(SUMS), len(LISTS)]))
 
 
-@pytest.mark.parametrize("rival", [Nearest(10), Argmax()], ids=["nearest", "argmax"])
-def test_plain_rivals_lose_where_prompts_are_hard_or_easy_and_nothing_more(rival: Rival) -> None:
+@pytest.mark.parametrize("baseline", [Nearest(10), Argmax()], ids=["nearest", "argmax"])
+def test_plain_baselines_lose_where_prompts_are_hard_or_easy_and_nothing_more(baseline: Baseline) -> None:
     """One config is the best for every prompt: without shrinkage noise is taken for skill."""
     lost = []
     for seed in range(4):
@@ -98,7 +98,7 @@ def test_plain_rivals_lose_where_prompts_are_hard_or_easy_and_nothing_more(rival
         truth[:, 2] += 0.1
         values = np.random.default_rng(seed).binomial(2, truth) / 2
         folds = assign_folds(table.groups, 5, seed)
-        chosen = crossfit_rival(rival, table, values, folds, 0).indices
+        chosen = crossfit_baseline(baseline, table, values, folds, 0).indices
         lost.append(take_chosen(truth, crossfit_sbs(values, folds)).mean() - take_chosen(truth, chosen).mean())
     assert np.mean(lost) > 0.02
 
@@ -131,14 +131,14 @@ def test_neighbours_are_found_once_for_all_points_of_a_dial(monkeypatch: pytest.
     texts = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(N)]
     tables = [hag.SweepTable.from_arrays(some, SPACE[:2], np.zeros((N, 2))) for some in (texts, texts[::-1])]
     found: list[int] = []
-    plain, rival = neighbours._nearest, Nearest()
+    plain, baseline = neighbours._nearest, Nearest()
     monkeypatch.setattr(neighbours, "_nearest", lambda *args: found.append(1) or plain(*args))
     for table in tables:  # another table is another matter
         train = np.arange(len(table.prompts)) % 5 > 0
         for seed in range(3):
             values = np.random.default_rng(seed).random((len(table.prompts), 2))
             again = Nearest().choose(table, values, train, ~train, 0).indices
-            np.testing.assert_array_equal(rival.choose(table, values, train, ~train, 0).indices, again)
+            np.testing.assert_array_equal(baseline.choose(table, values, train, ~train, 0).indices, again)
     assert len(found) == 2 * (2 + 3 * 2)
 
 
@@ -160,7 +160,7 @@ def test_fixed_and_generation_config() -> None:
         GenerationConfig().choose(greedy, greedy.means, *halves(len(SUMS)), 0)
 
 
-class Recorder(Rival):
+class Recorder(Baseline):
     """Chooses the number of training prompts modulo the space, and remembers what it was shown."""
 
     name = "recorder"
@@ -170,26 +170,26 @@ class Recorder(Rival):
 
     def choose(
         self, table: hag.SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
-    ) -> Chosen:
+    ) -> BaselineChoices:
         self.shown.append((table, values, train, test, seed))
         if self.wrong is not None:
-            return Chosen(self.wrong)
+            return BaselineChoices(self.wrong)
         rows = np.flatnonzero(test)
         seconds = None if self.silent and len(self.shown) == 2 else rows / 1000
-        return Chosen(np.where(rows % 7 == 0, -1, rows % 3), rows * 2.0, seconds)
+        return BaselineChoices(np.where(rows % 7 == 0, -1, rows % 3), rows * 2.0, seconds)
 
 
 def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
     table, _ = simulated(samples=3)
     ones = np.ones(table.rewards.shape)
     table = replace(table, tokens=ones, seconds=ones, answers=ones.astype(int))
-    folds, rival, rows = assign_folds(table.groups, 5, 0), Recorder(), np.arange(N)
-    chosen = crossfit_rival(rival, table, table.means, folds, 11)
+    folds, baseline, rows = assign_folds(table.groups, 5, 0), Recorder(), np.arange(N)
+    chosen = crossfit_baseline(baseline, table, table.means, folds, 11)
     np.testing.assert_array_equal(chosen.indices, np.where(rows % 7 == 0, -1, rows % 3))
     np.testing.assert_array_equal(chosen.tokens, rows * 2.0)
     np.testing.assert_array_equal(chosen.seconds, rows / 1000)
-    assert len(rival.shown) == 5
-    for shown, values, train, test, seed in rival.shown:
+    assert len(baseline.shown) == 5
+    for shown, values, train, test, seed in baseline.shown:
         assert seed == 11
         assert (train == ~test).all()
         for array in (values, shown.rewards, shown.tokens, shown.seconds, shown.means):
@@ -197,18 +197,18 @@ def test_cross_fitting_covers_every_prompt_and_hides_its_outcomes() -> None:
             assert not np.isnan(array[train]).any()
         np.testing.assert_array_equal(shown.answers[:, 0, 0], np.where(test, -1, 1))
         np.testing.assert_array_equal(shown.groups, table.groups)
-    assert np.sum([shown[3] for shown in rival.shown], axis=0).tolist() == [1] * N
+    assert np.sum([shown[3] for shown in baseline.shown], axis=0).tolist() == [1] * N
     assert not np.isnan(table.means).any()
 
 
 def test_cross_fitting_with_a_cost_unknown_or_one_fold() -> None:
     table, _ = simulated(samples=1)
-    chosen = crossfit_rival(Recorder(silent=True), table, table.means, assign_folds(table.groups, 5, 0), 0)
+    chosen = crossfit_baseline(Recorder(silent=True), table, table.means, assign_folds(table.groups, 5, 0), 0)
     assert chosen.seconds is None
     assert chosen.tokens is not None
-    rival = Recorder()
-    crossfit_rival(rival, table, table.means, np.zeros(N, dtype=int), 0)
-    ((_, values, train, test, _),) = rival.shown
+    baseline = Recorder()
+    crossfit_baseline(baseline, table, table.means, np.zeros(N, dtype=int), 0)
+    ((_, values, train, test, _),) = baseline.shown
     assert train.all()
     assert test.all()
     np.testing.assert_array_equal(values, table.means)
@@ -226,29 +226,29 @@ def test_cross_fitting_with_a_cost_unknown_or_one_fold() -> None:
 def test_cross_fitting_refuses_what_is_no_choice(wrong: np.ndarray, message: str) -> None:
     table, _ = simulated(samples=1)
     with pytest.raises(InvalidInput, match=message):
-        crossfit_rival(Recorder(wrong=wrong), table, table.means, assign_folds(table.groups, 5, 0), 0)
+        crossfit_baseline(Recorder(wrong=wrong), table, table.means, assign_folds(table.groups, 5, 0), 0)
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_every_name_makes_a_rival_that_chooses_the_same_again(name: str) -> None:
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_name_makes_a_baseline_that_chooses_the_same_again(name: str) -> None:
     table, _ = simulated()
     folds = assign_folds(table.groups, 5, 0)
-    rival = get_rival(name)
-    assert rival.name == name
-    first, second = (crossfit_rival(rival, table, table.means, folds, 0).indices for _ in range(2))
+    baseline = get_baseline(name)
+    assert baseline.name == name
+    first, second = (crossfit_baseline(baseline, table, table.means, folds, 0).indices for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert set(first.tolist()) <= set(range(len(table.space)))
 
 
-def test_rivals_by_name() -> None:
+def test_baselines_by_name() -> None:
     fixed = Fixed(SPACE[0], "mine")
-    assert get_rival(fixed) is fixed
-    assert [rival.name for rival in get_rivals(["task_lookup", fixed])] == ["task_lookup", "mine"]
+    assert get_baseline(fixed) is fixed
+    assert [baseline.name for baseline in get_baselines(["task_lookup", fixed])] == ["task_lookup", "mine"]
     with pytest.raises(InvalidInput, match=r"argmax, got nearst\. Did you mean 'nearest'"):
-        get_rival("nearst")
-    with pytest.raises(InvalidInput, match=r"a Rival, or a name of generation_config, .*, got turn\.$"):
-        get_rival("turn")
+        get_baseline("nearst")
+    with pytest.raises(InvalidInput, match=r"a Baseline, or a name of generation_config, .*, got turn\.$"):
+        get_baseline("turn")
     with pytest.raises(InvalidInput, match="names that differ, got 'nearest' 2 times"):
-        get_rivals(["nearest", Nearest(5)])
-    with pytest.raises(InvalidInput, match="a list of rivals"):
-        get_rivals("nearest")
+        get_baselines(["nearest", Nearest(5)])
+    with pytest.raises(InvalidInput, match="a list of baselines"):
+        get_baselines("nearest")

@@ -1,4 +1,4 @@
-"""The interface of a rival: another way to choose a config for each prompt, judged in the same table."""
+"""The interface of a baseline: another way to choose a config for each prompt, judged in the same table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hagpolicy.errors import InvalidInput
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a rival chose for some prompts.
+class BaselineChoices:
+    """What a baseline chose for some prompts.
 
     Attributes:
         indices: int64 (n,), numbers of configs in the space; -1 where it could not say, which is judged as
@@ -28,7 +28,7 @@ class Chosen:
     seconds: np.ndarray | None = None
 
 
-class Rival(ABC):
+class Baseline(ABC):
     """Chooses a config of the table's space for each test prompt.
 
     Attributes:
@@ -42,7 +42,9 @@ class Rival(ABC):
     learns: bool = True
 
     @abstractmethod
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
         """Choices for the test prompts. May learn from the training rows of `values` and `table`, and must
         look at no reward of a test row.
 
@@ -55,40 +57,42 @@ class Rival(ABC):
         """
 
 
-def crossfit_rival(rival: Rival, table: SweepTable, values: np.ndarray, folds: np.ndarray, seed: int) -> Chosen:
-    """A rival's choice for every prompt, each made from the other folds.
+def crossfit_baseline(
+    baseline: Baseline, table: SweepTable, values: np.ndarray, folds: np.ndarray, seed: int
+) -> BaselineChoices:
+    """A baseline's choice for every prompt, each made from the other folds.
 
-    What the rival is shown has NaN for all outcomes of the prompts it chooses for, so that it cannot look at
+    What the baseline is shown has NaN for all outcomes of the prompts it chooses for, so that it cannot look at
     them by mistake. With one fold nothing lies outside it: then the choice is made on all prompts.
 
     Args:
-        rival: chooses fold by fold.
+        baseline: chooses fold by fold.
         table: prompts, space and samples.
         values: float64 (n_prompts, n_configs), what is to be maximised.
         folds: int64 (n_prompts,).
         seed: of everything random.
 
     Returns:
-        Choices for all prompts, -1 where the rival could not say. Tokens and seconds are None where it gave
+        Choices for all prompts, -1 where the baseline could not say. Tokens and seconds are None where it gave
         none for some fold.
 
     Raises:
-        InvalidInput: the rival gave another number of choices, or one that is no config of the space.
+        InvalidInput: the baseline gave another number of choices, or one that is no config of the space.
     """
-    parts: list[tuple[np.ndarray, Chosen]] = []
+    parts: list[tuple[np.ndarray, BaselineChoices]] = []
     for fold in np.unique(folds):
         test = folds == fold
         if test.all():
-            chosen = rival.choose(table, values, test, test, seed)
+            chosen = baseline.choose(table, values, test, test, seed)
         else:
-            chosen = rival.choose(_without(table, test), _masked(values, test), ~test, test, seed)
-        _check(rival, chosen, int(test.sum()), len(table.space))
+            chosen = baseline.choose(_without(table, test), _masked(values, test), ~test, test, seed)
+        _check(baseline, chosen, int(test.sum()), len(table.space))
         parts.append((test, chosen))
     indices = np.empty(len(values), dtype=np.int64)
     for test, chosen in parts:
         indices[test] = chosen.indices
     tokens = _joined([(test, chosen.tokens) for test, chosen in parts])
-    return Chosen(indices, tokens, _joined([(test, chosen.seconds) for test, chosen in parts]))
+    return BaselineChoices(indices, tokens, _joined([(test, chosen.seconds) for test, chosen in parts]))
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray | None]]) -> np.ndarray | None:
@@ -117,10 +121,10 @@ def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _check(rival: Rival, chosen: Chosen, count: int, n_configs: int) -> None:
+def _check(baseline: Baseline, chosen: BaselineChoices, count: int, n_configs: int) -> None:
     """Refuse choices that are not one config, or -1, for each test prompt."""
     indices = np.asarray(chosen.indices)
-    name = f"choices of {rival.name}"
+    name = f"choices of {baseline.name}"
     if indices.shape != (count,) or not np.issubdtype(indices.dtype, np.integer):
         raise InvalidInput(name, f"whole numbers of shape ({count},)", f"{indices.dtype} of shape {indices.shape}")
     bad = indices[(indices < -1) | (indices >= n_configs)]

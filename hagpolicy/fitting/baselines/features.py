@@ -1,4 +1,4 @@
-"""Features of a table's prompts, for rivals that learn."""
+"""Features of a table's prompts, for baselines that learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rivals that look at no prompt: one config for all."""
+"""Baselines that look at no prompt: one config for all."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.base import Chosen, Rival
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 
 
-class Fixed(Rival):
+class Fixed(Baseline):
     """One config of the space for every prompt.
 
     Args:
@@ -24,8 +24,10 @@ class Fixed(Rival):
     def __init__(self, config: DecodingConfig, name: str = "fixed") -> None:
         self.config, self.name = config, name
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`.
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`.
 
         Raises:
             InvalidInput: the config is not in the table's space.
@@ -33,7 +35,7 @@ class Fixed(Rival):
         return constant(position(table.space, self.config), test)
 
 
-class GenerationConfig(Rival):
+class GenerationConfig(Baseline):
     """What the model's makers recommend: the settings of its own generation_config.
 
     That file is what an engine falls back on when nothing is sent, so the table's default is this
@@ -49,8 +51,10 @@ class GenerationConfig(Rival):
     def __init__(self, config: DecodingConfig | None = None) -> None:
         self.config = config
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`.
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`.
 
         Raises:
             InvalidInput: the config is not in the table's space, or the table does not know the default.
@@ -75,6 +79,6 @@ def position(space: DecodingSpace, config: DecodingConfig) -> int:
     return index
 
 
-def constant(index: int, test: np.ndarray) -> Chosen:
+def constant(index: int, test: np.ndarray) -> BaselineChoices:
     """The same config for all test prompts, bool (n_prompts,)."""
-    return Chosen(np.full(int(test.sum()), index, dtype=np.int64))
+    return BaselineChoices(np.full(int(test.sum()), index, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Rivals that predict and take the maximum, as routers are usually built: no shrinkage, no margin, no gate.
+"""Baselines that predict and take the maximum, as routers are usually built: no shrinkage, no margin, no gate.
 
 Beside our learners of the same kind they show what those three are worth.
 """
@@ -11,7 +11,7 @@ from hagpolicy._extras import require
 from hagpolicy.analysis.estimates import take_chosen
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.base import Chosen, Rival
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 from hagpolicy.fitting.baselines.features import Features
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.learners.base import Scaling
@@ -21,7 +21,7 @@ BLOCK = 512  # prompts whose likeness to all others is held at once
 PENALTIES = np.logspace(-1, 5, 13)
 
 
-class Nearest(Rival):
+class Nearest(Baseline):
     """The config with the best mean over the k nearest training prompts.
 
     Nearness is the cosine of the encoder's features, less the mean of the training prompts: raw
@@ -45,12 +45,14 @@ class Nearest(Rival):
         self._features: np.ndarray | None = None
         self._orders: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`."""
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`."""
         among, of_test = self._neighbours(table, train, test)
         Y = values[train]
         k = self.k if self.k is not None else _best_k(among, Y, table.groups[train])
-        return Chosen(_running_means(of_test, Y, [k])[0].argmax(axis=1))
+        return BaselineChoices(_running_means(of_test, Y, [k])[0].argmax(axis=1))
 
     def _neighbours(self, table: SweepTable, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest training prompts of the training prompts, without their own groups, and of the test prompts.
@@ -70,7 +72,7 @@ class Nearest(Rival):
         return self._orders[key]
 
 
-class Argmax(Rival):
+class Argmax(Baseline):
     """The config with the highest prediction of a ridge regression of every config's reward.
 
     Its penalty is the one of the least error of leaving out one prompt, for the rewards themselves:
@@ -85,8 +87,10 @@ class Argmax(Rival):
     def __init__(self, encoder: str | Encoder = "static") -> None:
         self.features = Features(encoder)
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`.
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`.
 
         Raises:
             MissingExtra: scikit-learn is not installed.
@@ -96,7 +100,7 @@ class Argmax(Rival):
         scaling = Scaling.of(features[train])
         ridge = linear.RidgeCV(alphas=PENALTIES).fit(scaling.apply(features[train]), values[train])
         predicted = ridge.predict(scaling.apply(features[test])).reshape(-1, values.shape[1])
-        return Chosen(predicted.argmax(axis=1))
+        return BaselineChoices(predicted.argmax(axis=1))
 
 
 def _directions(vectors: np.ndarray) -> np.ndarray:

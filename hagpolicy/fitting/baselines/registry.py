@@ -1,4 +1,4 @@
-"""Rivals: other ways to choose a config for each prompt, behind one interface and in one table."""
+"""Baselines: other ways to choose a config for each prompt, behind one interface and in one table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from hagpolicy._names import suggest
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.base import Chosen, Rival, crossfit_rival
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices, crossfit_baseline
 
-__all__ = ["RIVALS", "Chosen", "Rival", "crossfit_rival", "get_rival", "get_rivals"]
+__all__ = ["BASELINES", "Baseline", "BaselineChoices", "crossfit_baseline", "get_baseline", "get_baselines"]
 
-RIVALS: dict[str, tuple[str, str]] = {
+BASELINES: dict[str, tuple[str, str]] = {
     "generation_config": ("hagpolicy.fitting.baselines.fixed", "GenerationConfig"),
     "task_lookup": ("hagpolicy.fitting.baselines.tasks", "TaskLookup"),
     "nearest": ("hagpolicy.fitting.baselines.neighbours", "Nearest"),
@@ -19,33 +19,35 @@ RIVALS: dict[str, tuple[str, str]] = {
 }
 
 
-def get_rival(spec: str | Rival) -> Rival:
-    """A rival by its name, or the one given.
+def get_baseline(spec: str | Baseline) -> Baseline:
+    """A baseline by its name, or the one given.
 
     Raises:
         InvalidInput: an unknown name, with the nearest known one.
-        MissingExtra: the rival's package is not installed.
+        MissingExtra: the baseline's package is not installed.
     """
-    if isinstance(spec, Rival):
+    if isinstance(spec, Baseline):
         return spec
-    if spec not in RIVALS:
-        raise InvalidInput("rival", f"a Rival, or a name of {', '.join(RIVALS)}", spec, suggest(spec, RIVALS))
-    module, name = RIVALS[spec]
-    rival: Rival = getattr(importlib.import_module(module), name)()
-    return rival
+    if spec not in BASELINES:
+        raise InvalidInput(
+            "baseline", f"a Baseline, or a name of {', '.join(BASELINES)}", spec, suggest(spec, BASELINES)
+        )
+    module, name = BASELINES[spec]
+    baseline: Baseline = getattr(importlib.import_module(module), name)()
+    return baseline
 
 
-def get_rivals(specs: Sequence[str | Rival]) -> list[Rival]:
-    """Rivals by their names or as they are, in their order.
+def get_baselines(specs: Sequence[str | Baseline]) -> list[Baseline]:
+    """Baselines by their names or as they are, in their order.
 
     Raises:
-        InvalidInput: see `get_rival`; or two of one name, which one table could not tell apart.
+        InvalidInput: see `get_baseline`; or two of one name, which one table could not tell apart.
     """
-    if isinstance(specs, (str, Rival)):
-        raise InvalidInput("rivals", "a list of rivals", specs, "Put it in a list.")
-    rivals = [get_rival(spec) for spec in specs]
-    names = [rival.name for rival in rivals]
+    if isinstance(specs, (str, Baseline)):
+        raise InvalidInput("baselines", "a list of baselines", specs, "Put it in a list.")
+    baselines = [get_baseline(spec) for spec in specs]
+    names = [baseline.name for baseline in baselines]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InvalidInput("rivals", "names that differ", f"{twice[0]!r} {names.count(twice[0])} times")
-    return rivals
+        raise InvalidInput("baselines", "names that differ", f"{twice[0]!r} {names.count(twice[0])} times")
+    return baselines

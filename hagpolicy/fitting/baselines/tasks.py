@@ -1,4 +1,4 @@
-"""The rival that guesses the task of a prompt and looks its best config up."""
+"""The baseline that guesses the task of a prompt and looks its best config up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.data.table import SweepTable
-from hagpolicy.fitting.baselines.base import Chosen, Rival
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 from hagpolicy.fitting.baselines.features import Features
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.learners.base import Scaling
@@ -16,7 +16,7 @@ _INVERSE_PENALTY = 0.1
 _ITERATIONS = 500
 
 
-class TaskLookup(Rival):
+class TaskLookup(Baseline):
     """A task classifier and a table of the best config of each task.
 
     Multinomial logistic regression on the encoder's features learns the training prompts' labels of
@@ -33,8 +33,10 @@ class TaskLookup(Rival):
     def __init__(self, encoder: str | Encoder = "static") -> None:
         self.features = Features(encoder)
 
-    def choose(self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> Chosen:
-        """See `Rival.choose`.
+    def choose(
+        self, table: SweepTable, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+    ) -> BaselineChoices:
+        """See `Baseline.choose`.
 
         Raises:
             MissingExtra: scikit-learn is not installed.
@@ -42,7 +44,7 @@ class TaskLookup(Rival):
         tasks = table.tasks[train]
         best = {task: int(values[train][tasks == task].mean(axis=0).argmax()) for task in np.unique(tasks)}
         guessed = self.guess(table, train, test)
-        return Chosen(np.array([best[task] for task in guessed], dtype=np.int64))
+        return BaselineChoices(np.array([best[task] for task in guessed], dtype=np.int64))
 
     def guess(self, table: SweepTable, train: np.ndarray, test: np.ndarray) -> np.ndarray:
         """str (n_test,): the task that each test prompt seems to be; one of the training prompts' tasks.

@@ -16,7 +16,7 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import NEUTRAL
+from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt, as_prompts
@@ -131,9 +131,10 @@ class SimulatedEngine(Engine):
         """Every field neutral: plain sampling at temperature 1."""
         return DecodingConfig()
 
-    def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Those of `lacks` that `config` sets."""
-        return [name for name in self.lacks if getattr(config, name) != NEUTRAL[name]]
+    @property
+    def handles(self) -> frozenset[str]:
+        """All fields but `lacks`: what a config is worth follows from its digest, which holds every one of them."""
+        return frozenset(FIELDS) - frozenset(self.lacks)
 
     def prompts(self, n: int, seed: int = 0) -> tuple[Prompt, ...]:
         """n distinct prompts of English words, tasks equally frequent and in mixed order; `task` names the theme."""

@@ -35,6 +35,10 @@ class Setting:
     lifted_to: float = 0.0
     note: str = ""
 
+    def takes(self, value: float) -> bool:
+        """Whether the engine accepts a value, lifted or not."""
+        return self.low <= value <= self.high
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -53,6 +57,11 @@ class Dialect:
     greedy: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     processors: frozenset[str] = frozenset()
+
+    @property
+    def handles(self) -> frozenset[str]:
+        """Names of the fields that the engine can be told; a hint is told to any, in the prompt."""
+        return frozenset(self.settings) | self.processors | {"hint"}
 
 
 TRANSFORMERS = Dialect(

@@ -104,8 +104,7 @@ def capabilities(engine: str) -> frozenset[str]:
     Raises:
         InvalidInput: an unknown engine.
     """
-    dialect = DIALECTS[engine]
-    return frozenset(dialect.settings) | dialect.processors | {"hint"}
+    return DIALECTS[engine].handles
 
 
 def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:

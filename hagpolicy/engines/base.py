@@ -21,6 +21,12 @@ class Engine(ABC):
     unit_cells: int = 1
 
     @property
+    def handles(self) -> frozenset[str]:
+        """Names of the config fields whose values reach what is generated, made from what the engine's code
+        handles: an engine says what it does, never what it lacks, so that a field it does not know is lacking."""
+        return frozenset()
+
+    @property
     @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
         """What the cells depend on: kind, model, weights digest or revision, engine version, digest
@@ -31,9 +37,13 @@ class Engine(ABC):
         """What the engine does when nothing is sent: the model's generation_config over the
         engine's own defaults."""
 
-    @abstractmethod
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Names of the fields of `config` that this engine cannot honour; empty when it can run it."""
+        """Names of the fields of `config` that this engine cannot honour; empty when it can run it.
+
+        Those that are neutral, or idle beside the others, ask nothing of an engine. Here: the others that it does
+        not handle. An engine that takes only a range of values adds what is beyond it.
+        """
+        return [name for name in config.canonical().to_dict() if name not in self.handles]
 
     @abstractmethod
     def generate(self, unit: Sequence[Request]) -> list[Completion]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hagpolicy.config.render import apply_hint
 from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import prompt_text
 
-__all__ = ["encode", "encode_unit"]
+__all__ = ["PROMPT_FIELDS", "encode", "encode_unit"]
 
 
 def encode(tokenizer: Any, content: Any) -> list[int]:
@@ -52,3 +53,7 @@ def _encoded(tokenizer: Any, request: Request, context: float) -> list[int] | st
     if len(ids) >= context:
         return f"the prompt has {len(ids)} tokens, the model's context {context:.0f}"
     return ids
+
+
+PROMPT_FIELDS: Mapping[str, Callable[..., object]] = MappingProxyType({"hint": encode_unit})
+"""Each config field that reaches the model in the prompt's own tokens, with the function that puts it there."""

@@ -18,10 +18,10 @@ from typing import Any
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.dialects import VLLM
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.chat import encode, encode_unit
+from hagpolicy.engines.chat import PROMPT_FIELDS, encode, encode_unit
 from hagpolicy.errors import EngineError, InvalidInput
 
 __all__ = ["VLLMEngine"]
@@ -132,12 +132,16 @@ class VLLMEngine(Engine):
             values["top_k"] = 0
         return DecodingConfig.from_dict(values).canonical()
 
+    @property
+    def handles(self) -> frozenset[str]:
+        """Fields of a row's `SamplingParams`, the limit among them, and of its prompt."""
+        return frozenset({*VLLM.settings, *PROMPT_FIELDS})
+
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Fields that vLLM lacks or whose value it refuses; a temperature that it lifts is no such one."""
+        """See `Engine.unsupported`; and fields whose value vLLM refuses. It lifts a tiny temperature, and takes it."""
         receipt = config.render("vllm", unsupported="drop").receipt
-        settings = DIALECTS["vllm"].settings
-        beyond = [name for name, (asked, _) in receipt.clamped.items() if not _within(settings[name], asked)]
-        return [*receipt.dropped, *beyond]
+        beyond = [name for name, (asked, _) in receipt.clamped.items() if not VLLM.settings[name].takes(asked)]
+        return [*super().unsupported(config), *beyond]
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate the cells of one unit in one call of vLLM; see `Engine.generate`."""
@@ -195,7 +199,3 @@ class VLLMEngine(Engine):
         if self.llm is not None:
             self.llm.llm_engine.engine_core.shutdown()
             self.llm = None
-
-
-def _within(setting: Any, value: float) -> bool:
-    return bool(setting.low <= value <= setting.high)

@@ -179,6 +179,11 @@ class OpenAIEngine(Engine):
         """What the server does when nothing is sent, where it tells; else every field neutral."""
         return self._default or DecodingConfig()
 
+    @property
+    def handles(self) -> frozenset[str]:
+        """Fields that a request to the server can say; the hint is in its prompt."""
+        return SERVERS[self.server].dialect.handles
+
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """Fields that the server lacks, or lacks at these values."""
         return server_lacks(self.server, config.fields())

@@ -98,6 +98,10 @@ class EngineActor:
         """See `Engine.default_config`."""
         return self._load().default_config()
 
+    def handles(self) -> frozenset[str]:
+        """See `Engine.handles`."""
+        return self._load().handles
+
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`."""
         return self._load().unsupported(config)

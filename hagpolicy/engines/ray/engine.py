@@ -109,6 +109,12 @@ class RayEngine(Engine):
         config: DecodingConfig = self._call("default_config")
         return config
 
+    @property
+    def handles(self) -> frozenset[str]:
+        """A worker's; see `Engine.handles`."""
+        names: frozenset[str] = self._call("handles")
+        return names
+
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """A worker's; see `Engine.unsupported`."""
         fields: list[str] = self._call("unsupported", config)

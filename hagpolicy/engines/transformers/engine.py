@@ -15,12 +15,18 @@ import transformers
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import NEUTRAL
+from hagpolicy.config.dialects import TRANSFORMERS
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import encode, encode_unit
 from hagpolicy.engines.transformers.decode import decode
-from hagpolicy.engines.transformers.generate import group_calls, needs_generate, run_generate
+from hagpolicy.engines.transformers.generate import (
+    GENERATE_FIELDS,
+    ROW_FIELDS,
+    group_calls,
+    needs_generate,
+    run_generate,
+)
 from hagpolicy.engines.transformers.loading import load, pick_device, state_digest, tokenizer_digest
 from hagpolicy.errors import EngineError
 
@@ -30,7 +36,7 @@ logger = logging.getLogger(__name__)
 Work = Callable[[Sequence[Request], Sequence[list[int]]], list[Completion]]
 
 # Of the model's generation_config: what is ours, and what says how to run rather than what to generate.
-OURS = set(NEUTRAL) - {"presence_penalty", "frequency_penalty", "max_tokens", "hint"} | {"do_sample"}
+OURS = {name for name, setting in TRANSFORMERS.settings.items() if setting.key == name} | {"do_sample"}
 HARMLESS = {
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "max_length", "max_new_tokens",
     "use_cache", "early_stopping", "num_return_sequences", "transformers_version", "cache_implementation",
@@ -144,10 +150,17 @@ class TransformersEngine(Engine):
         others = {name: value for name, value in own.to_dict().items() if name not in OURS | HARMLESS}
         return sorted(name for name, value in others.items() if value not in unset and value != defaults.get(name))
 
+    @property
+    def handles(self) -> frozenset[str]:
+        """Fields that the rows of a batch are decoded by, and those that the model's own `generate` is told. A
+        model that cannot go back to an earlier token (a recurrent one) drafts nothing."""
+        fields = ROW_FIELDS | GENERATE_FIELDS
+        return fields - {"prompt_lookup_num_tokens"} if getattr(self.model, "_is_stateful", False) else fields
+
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Nothing, but for drafts by a model that cannot go back to an earlier token (a recurrent one)."""
-        drafts = config.canonical().prompt_lookup_num_tokens > 0
-        return ["prompt_lookup_num_tokens"] if drafts and getattr(self.model, "_is_stateful", False) else []
+        """See `Engine.unsupported`; of a config that takes the model's own `generate`, what that is not told, too."""
+        told = self.handles & GENERATE_FIELDS if needs_generate(config) else self.handles
+        return [name for name in config.canonical().to_dict() if name not in told]
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate the cells of one unit together; see `Engine.generate`.
@@ -162,6 +175,9 @@ class TransformersEngine(Engine):
         for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
                 done[index] = Completion("", finish="error", error=ids)
+            elif missing := self.unsupported(request.config):
+                reason = f"{self.name} cannot honour {', '.join(missing)}"
+                done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=reason)
             elif needs_generate(request.config):
                 apart[index] = ids
             else:

@@ -15,8 +15,21 @@ from typing import Any
 import torch
 
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.engines.chat import PROMPT_FIELDS
+from hagpolicy.engines.transformers.sampling import STEPS
 
-__all__ = ["Generated", "group_calls", "needs_generate", "run_generate"]
+__all__ = ["GENERATE_FIELDS", "ROW_FIELDS", "Generated", "group_calls", "needs_generate", "run_generate"]
+
+# The limit is in the request, whichever way its cell is generated.
+ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens"})
+"""Config fields that the rows of a batch are decoded by."""
+GENERATE_FIELDS = DIALECTS["transformers"].handles
+"""Config fields that the model's own `generate` is told, our own processors included."""
+# Fields that do not read the tokens of the prompt, nor what pads them.
+BLIND_TO_PROMPT = frozenset(
+    {"temperature", "num_beams", "length_penalty", "presence_penalty", "frequency_penalty", "max_tokens", "hint"}
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +48,8 @@ class Generated:
 
 
 def needs_generate(config: DecodingConfig) -> bool:
-    """Whether cells of a config cannot join the others' batch."""
-    return config.num_beams > 1 or config.prompt_lookup_num_tokens > 0
+    """Whether a config sets a field that the rows of a batch are not decoded by: beams and drafts."""
+    return not config.canonical().to_dict().keys() <= ROW_FIELDS
 
 
 def group_calls(
@@ -56,8 +69,8 @@ def group_calls(
         if config.prompt_lookup_num_tokens or not config.deterministic:
             calls.append([number])
             continue
-        # These settings count the prompt's tokens, and would count what pads it: lengths must be equal.
-        reads_prompt = config.repetition_penalty != 1.0 or config.no_repeat_ngram_size > 0
+        # Other settings count the prompt's tokens, and would count what pads it: lengths must be equal.
+        reads_prompt = not config.canonical().to_dict().keys() <= BLIND_TO_PROMPT
         key = config.replace(hint="", max_tokens=None), limits[number], lengths[number] if reads_prompt else 0
         together.setdefault(key, []).append(number)
     for (config, _, _), numbers in together.items():

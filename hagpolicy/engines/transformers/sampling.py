@@ -21,6 +21,10 @@ whole vocabulary; rows without the proof go on to the next list, and in the end 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -28,7 +32,7 @@ from torch.nn.functional import pad
 from hagpolicy.engines.transformers.penalties import penalise_answer
 from hagpolicy.engines.transformers.rows import RowSettings, positions
 
-__all__ = ["choose", "penalise", "truncate"]
+__all__ = ["STEPS", "choose", "penalise", "truncate"]
 
 SHORTLIST, LONGER_LIST, BLOCK = 256, 4096, 256
 NONE_ALLOWED = -1
@@ -49,26 +53,46 @@ def penalise(
     Returns:
         `logits`; -inf where a token is ruled out.
     """
+    for step in dict.fromkeys(_PENALTIES.values()):
+        step(settings, history, padding, prompt_end, logits)
+    return logits
+
+
+def _penalise_repetition(
+    settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
+) -> None:
+    """Step 2."""
     rows = settings.repeating
     if len(rows):
         seen, row = history[rows].clamp(max=logits.shape[1] - 1), rows[:, None]
         score, penalty = logits[row, seen], settings.repetition_penalty[rows, None]
         # A repeated token is written several times with one value.
         logits[row, seen] = torch.where(score < 0, score * penalty, score / penalty)
+
+
+def _forbid_repeated_ngrams(
+    settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
+) -> None:
+    """Step 3."""
     for size, rows in settings.by_ngram.items():
         if size <= history.shape[1]:
-            row, token = _repeats(history[rows], padding[rows], size)
+            row, token = _find_repeats(history[rows], padding[rows], size)
             logits[rows[row], token] = -torch.inf
+
+
+def _penalise_answer(
+    settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
+) -> None:
+    """Step 4."""
     rows = settings.answering
     if len(rows):
         presence, frequency = settings.presence_penalty[rows, None], settings.frequency_penalty[rows, None]
         ends = prompt_end if isinstance(prompt_end, int) else prompt_end[rows, None]
         inside = torch.arange(history.shape[1], device=history.device) >= ends
         logits[rows] = penalise_answer(logits[rows], history[rows], presence, frequency, inside)
-    return logits
 
 
-def _repeats(history: Tensor, padding: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _find_repeats(history: Tensor, padding: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """(row, token) pairs that would complete an n-gram the row already holds."""
     windows = history.unfold(1, size, 1)
     begun = history[:, history.shape[1] - size + 1 :]
@@ -96,7 +120,7 @@ def choose(settings: RowSettings, logits: Tensor, uniform: Tensor) -> Tensor:
         tokens[rows] = logits[rows].argmax(-1)
     rows = settings.uncut
     if len(rows):
-        scores = _scaled(logits[rows], best[rows], settings.temperature[rows])
+        scores = _scale(logits[rows], best[rows], settings.temperature[rows])
         tokens[rows] = _draw(scores, uniform[rows])
     rows = settings.cut
     if len(rows):
@@ -104,7 +128,7 @@ def choose(settings: RowSettings, logits: Tensor, uniform: Tensor) -> Tensor:
     return tokens.masked_fill(best == -torch.inf, NONE_ALLOWED)
 
 
-def _scaled(logits: Tensor, best: Tensor, temperature: Tensor) -> Tensor:
+def _scale(logits: Tensor, best: Tensor, temperature: Tensor) -> Tensor:
     """Step 6, in place. Less the greatest logit first: a tiny temperature would carry the quotient beyond float32."""
     return logits.sub_(best[:, None]).div_(temperature[:, None])
 
@@ -113,7 +137,7 @@ def _cut_and_draw(settings: RowSettings, logits: Tensor, best: Tensor, uniform: 
     """int64 (rows,): steps 6 to 11 for rows that cut; `best` float32 (rows,) is the greatest logit of each."""
     vocabulary = logits.shape[1]
     tokens = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    log_total, entropy = _totals(settings, logits, best)
+    log_total, entropy = _sum_up(settings, logits, best)
     rows = torch.arange(len(logits), device=logits.device)
     for size in (SHORTLIST, LONGER_LIST, vocabulary):
         if size > vocabulary or not len(rows):
@@ -124,7 +148,7 @@ def _cut_and_draw(settings: RowSettings, logits: Tensor, best: Tensor, uniform: 
             ids = some.topk(size, sorted=False).indices.sort(dim=1).values
             some = some.gather(1, ids)
         these = settings.take(rows)
-        scores = _scaled(some, best[rows], these.temperature)
+        scores = _scale(some, best[rows], these.temperature)
         kept, proven = truncate(these, scores, log_total[rows], whole=ids is None, entropy=entropy[rows])
         column = _draw(kept, uniform[rows])
         tokens[rows] = column if ids is None else ids.gather(1, column[:, None]).squeeze(1)
@@ -132,13 +156,13 @@ def _cut_and_draw(settings: RowSettings, logits: Tensor, best: Tensor, uniform: 
     return tokens
 
 
-def _totals(settings: RowSettings, logits: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+def _sum_up(settings: RowSettings, logits: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
     """Log of the sum of exp(score) and the entropy over the whole vocabulary, float32 (rows,) each; NaN for rows
     that need neither: those whose first cut is not a share of the whole distribution's mass."""
     log_total, entropy = torch.full_like(best, torch.nan), torch.full_like(best, torch.nan)
     rows = settings.of_all
     if len(rows):
-        scores = _scaled(logits[rows], best[rows], settings.temperature[rows])
+        scores = _scale(logits[rows], best[rows], settings.temperature[rows])
         log_total[rows] = scores.logsumexp(1)
         alone = positions(settings.typical_alone[rows])
         if len(alone):
@@ -190,13 +214,13 @@ def truncate(
     if len(rows):
         parts = (kept, log_total) if entropy is None else (kept, log_total, entropy)
         alone = settings.typical_alone if not whole else torch.zeros_like(limited)
-        some, sure = _typical(settings.typical_p[rows], alone[rows], *(part[rows] for part in parts))
+        some, sure = _keep_typical(settings.typical_p[rows], alone[rows], *(part[rows] for part in parts))
         kept = kept.index_copy(0, rows, some)
         proven[rows] = torch.where(alone[rows], sure, proven[rows])
     return kept, proven
 
 
-def _typical(
+def _keep_typical(
     mass: Tensor, alone: Tensor, scores: Tensor, log_total: Tensor, entropy: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Locally typical sampling (Meister et al., TACL 2023): the tokens whose surprise is nearest the entropy.
@@ -233,12 +257,12 @@ def _draw(scores: Tensor, uniform: Tensor) -> Tensor:
     # On the right of a row that is not a whole number of blocks: columns without mass.
     blocks = (pad(shares, (0, -width % BLOCK)) if width % BLOCK else shares).unflatten(1, (-1, BLOCK))
     masses = blocks.sum(2, dtype=torch.float64)
-    block, rest = _passed(masses, uniform * masses.sum(1))
-    column, _ = _passed(blocks[torch.arange(len(block), device=block.device), block], rest)
+    block, rest = _find_passed(masses, uniform * masses.sum(1))
+    column, _ = _find_passed(blocks[torch.arange(len(block), device=block.device), block], rest)
     return (block * BLOCK + column).clamp(max=width - 1)  # beyond it only where no token is allowed: all NaN
 
 
-def _passed(masses: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
+def _find_passed(masses: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
     """Where the cumulative masses (rows, columns) pass `aim`, float64 (rows,): int64 (rows,) columns, none of them
     without mass, and how far into its column each aim lies."""
     cumulative = masses.cumsum(1, dtype=torch.float64)
@@ -248,3 +272,26 @@ def _passed(masses: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
     column = torch.searchsorted(cumulative, aim[:, None], right=True).clamp(max=masses.shape[1] - 1)
     before = cumulative.gather(1, (column - 1).clamp(min=0)).masked_fill(column == 0, 0.0)
     return column.squeeze(1), aim - before.squeeze(1)
+
+
+_Penalty = Callable[[RowSettings, Tensor, Tensor, "int | Tensor", Tensor], None]
+# In their order; each step once.
+_PENALTIES: Mapping[str, _Penalty] = MappingProxyType(
+    {
+        "repetition_penalty": _penalise_repetition,
+        "no_repeat_ngram_size": _forbid_repeated_ngrams,
+        "frequency_penalty": _penalise_answer,
+        "presence_penalty": _penalise_answer,
+    }
+)
+STEPS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        **_PENALTIES,
+        "temperature": choose,
+        "top_k": truncate,
+        "top_p": truncate,
+        "min_p": truncate,
+        "typical_p": truncate,
+    }
+)
+"""Each field that a row of a batch is decoded by, with the function that reads it; a row has no other settings."""

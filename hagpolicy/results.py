@@ -6,6 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy._text import TextTable
+
+ROW_LABELS = {
+    "engine_default": "engine's default",
+    "random": "random configuration",
+    "sbs": "single best configuration (SBS)",
+    "best_per_task": "best configuration of each task",
+    "nearest": "best of the nearest prompts",
+    "policy": "policy, as it ships",
+    "split_vbs": "oracle, split samples",
+    "naive_vbs": "oracle, same samples",
+}
+"""Rows of a comparison in plain words; a learner or baseline without a label keeps its own name."""
+_KINDS = {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -35,6 +50,45 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class FormattedRow:
+    """One row of results as every output shows it: text, policy card, HTML report, demo and benchmarks.
+
+    Each output chooses columns and how an interval is written; names, labels, notes and what is left blank are here.
+
+    Attributes:
+        name: of the row or attribute that it shows.
+        label: the name in plain words.
+        value: mean of what is maximised; None for a row that is a difference only.
+        gain: difference to what the row is compared with; None for that itself and for a row that is a value only.
+        note: in plain words.
+        over_default: difference to the engine's default; None where unknown.
+        gap_closed: share of the gap that is closed, such as "45%"; "" where it is not known.
+        cost: of an answer, with three digits; "" where it is not known.
+        kind: "strong" (what ships, and the reference), "biased" (nobody should expect it) or "".
+    """
+
+    name: str
+    label: str
+    value: Estimate | None = None
+    gain: Estimate | None = None
+    note: str = ""
+    over_default: Estimate | None = None
+    gap_closed: str = ""
+    cost: str = ""
+    kind: str = ""
+
+    @property
+    def note_beside_label(self) -> str:
+        """The note, unless the label says it already."""
+        return "" if self.note in self.label else self.note
+
+
+def format_gain(gain: Estimate | None) -> str:
+    """A difference with signs and its interval; a dash for None."""
+    return "–" if gain is None else f"{gain:+}"
+
+
+@dataclass(frozen=True)
 class EvaluationRow:
     """One row of the comparison: mean value and paired gain over SBS, each with its 95 % interval.
 
@@ -60,6 +114,25 @@ class EvaluationRow:
     note: str = ""
     cost: float | None = None
     over_default: Estimate | None = None
+
+    @property
+    def gain_estimate(self) -> Estimate:
+        """The paired gain over SBS with its interval."""
+        return Estimate(self.gain, self.gain_low, self.gain_high)
+
+    def format(self) -> FormattedRow:
+        """The row as it is shown; SBS has no gain over itself."""
+        return FormattedRow(
+            self.name,
+            ROW_LABELS.get(self.name, self.name),
+            Estimate(self.value, self.low, self.high),
+            None if self.name == "sbs" else self.gain_estimate,
+            self.note,
+            self.over_default,
+            "" if self.gap_closed is None else f"{self.gap_closed:.0%}",
+            "" if self.cost is None else f"{self.cost:.3g}",
+            _KINDS.get(self.name, ""),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
@@ -155,21 +228,26 @@ class Evaluation:
         parts["warnings"] = tuple(values["warnings"])
         return cls(**parts)
 
+    def format_rows(self) -> list[FormattedRow]:
+        """The rows as they are shown."""
+        return [row.format() for row in self.rows]
+
+    def to_table(self) -> TextTable:
+        """The rows as a table of text, by name: value, gain over SBS, share of the gap closed, cost and note."""
+        head = ("", f"{self.objective} [95 %]", "gain over SBS [95 %]", "gap closed", self.cost_unit, "")
+        rows = [
+            (row.name, str(row.value), format_gain(row.gain), row.gap_closed, row.cost, row.note)
+            for row in self.format_rows()
+        ]
+        return TextTable(head, rows, "<<<>><")
+
     def __str__(self) -> str:
         lines = []
         if self.sbs_over_default is not None:
             lines.append(f"single best config over the engine's default: {self.sbs_over_default:+}")
         if self.candidate is not None:
             lines.append(describe_candidate(self.candidate))
-        width = max(len(row.name) for row in self.rows)
-        head = f"{'':{width}}  {f'{self.objective} [95 %]':22}  {'gain over SBS [95 %]':26}  gap closed"
-        lines.append(f"{head}  {self.cost_unit}".rstrip())
-        for row in self.rows:
-            value = Estimate(row.value, row.low, row.high)
-            gain = Estimate(row.gain, row.gain_low, row.gain_high)
-            closed = "" if row.gap_closed is None else f"{row.gap_closed:7.0%}"
-            cost = "" if row.cost is None else f"{row.cost:<{len(self.cost_unit)}.3g}  "
-            lines.append(f"{row.name:{width}}  {value!s:22}  {gain:+}  {closed:10}  {cost}{row.note}".rstrip())
+        lines.append(self.to_table().to_text())
         left = f", {self.n_left_out} left out" if self.n_left_out else ""
         lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent group{'s' * (self.n_groups != 1)}{left}")
         if self.fallbacks > 0.0:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._text import TextTable
 from hagpolicy.analysis.checks import MIN_GROUPS, check_default, counted
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import crossfit_sbs
@@ -18,7 +19,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.results import Estimate
+from hagpolicy.results import Estimate, FormattedRow, format_gain
 
 
 @dataclass(frozen=True)
@@ -109,21 +110,52 @@ class Headroom:
         proof = f"a gain of {self.detectable:.3f}" if enough else f"nothing (at least {MIN_GROUPS} prompts are needed)"
         return f"{default}; knowing each prompt's best would win {could}; {size} can prove {proof}."
 
+    def format_rows(self) -> list[FormattedRow]:
+        """What SBS and the oracles score, then what could be gained, as it is shown; what is unknown is left out."""
+        values: list[tuple[str, str, Estimate | None, str, str]] = [
+            ("sbs", "single best configuration (SBS)", self.sbs, str(self.sbs_config), "strong"),
+            (
+                "split_oracle_sampled",
+                "oracle, split samples, no greedy",
+                self.split_oracle_sampled,
+                "no outcome is chosen and scored on itself",
+                "",
+            ),
+            (
+                "split_oracle",
+                "oracle, split samples",
+                self.split_oracle,
+                "ties at random; deterministic configs repeat their luck",
+                "",
+            ),
+            (
+                "naive_oracle",
+                "oracle, same samples",
+                self.naive_oracle,
+                "biased upward: chosen and scored on the same samples",
+                "biased",
+            ),
+        ]
+        gains: list[tuple[str, str, Estimate | None, str, str]] = [
+            ("sbs_over_default", "SBS over the engine's default", self.sbs_over_default, "", ""),
+            ("per_task_best", "best of each task over SBS", self.per_task_best, "told the task", ""),
+            (
+                "could_win_low",
+                "best of each prompt over SBS, at least",
+                self.could_win_low,
+                "split samples of the sampled configs",
+                "",
+            ),
+            ("could_win_high", "best of each prompt over SBS, at most", self.could_win_high, "biased upward", "biased"),
+        ]
+        return [
+            *(FormattedRow(name, label, it, None, note, kind=kind) for name, label, it, note, kind in values if it),
+            *(FormattedRow(name, label, None, it, note, kind=kind) for name, label, it, note, kind in gains if it),
+        ]
+
     def __str__(self) -> str:
-        rows: list[tuple[str, Estimate | None, str]] = [
-            ("single best config (SBS)", self.sbs, str(self.sbs_config)),
-            ("naive oracle", self.naive_oracle, "biased upward: chosen and scored on the same samples"),
-            ("split-sample oracle", self.split_oracle, "ties at random; deterministic configs repeat their luck"),
-            ("  sampled configs only", self.split_oracle_sampled, "no outcome is chosen and scored on itself"),
-        ]
-        gains: list[tuple[str, Estimate | None, str]] = [
-            ("SBS over engine default", self.sbs_over_default, ""),
-            ("best per task over SBS", self.per_task_best, "task known"),
-            ("best per prompt, at least", self.could_win_low, "over SBS; split samples of the sampled configs"),
-            ("best per prompt, at most", self.could_win_high, "over SBS; biased upward"),
-        ]
-        lines = [f"{name:26} {value!s:24} {note}".rstrip() for name, value, note in rows if value is not None]
-        lines += [f"{name:26} {value:+}   {note}".rstrip() for name, value, note in gains if value is not None]
+        rows = [(row.label, str(row.value or format_gain(row.gain)), row.note) for row in self.format_rows()]
+        lines = [TextTable(("", "", ""), rows).to_text()]
         left = f", {self.n_left_out} prompts left out (a config without a scored sample)" if self.n_left_out else ""
         lines.append(f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}")
         lines += [f"warning: {warning}" for warning in self.warnings]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hagpolicy._text import TextTable
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -15,8 +16,8 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting.rows import tabulate_rewards
-from hagpolicy.reporting.text import describe_config, describe_row, format_signed, select_note
-from hagpolicy.results import Estimate
+from hagpolicy.reporting.text import describe_config
+from hagpolicy.results import format_gain
 
 WIDTH = 100
 LABEL = 50  # a table's longest config; the report has all of it
@@ -52,54 +53,47 @@ def format_plan(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine,
 def format_sweep(table: SweepTable, found: Headroom, seconds: float) -> str:
     """Mean rewards by configuration and kind."""
     grid = tabulate_rewards(table, found.sbs_index)
-    label = min(max(len(row.words) for row in grid.rows), LABEL)
-    widths = [max(len(name), 5) + 2 for name, _ in grid.columns]
-    names = "".join(f"{name + ' ':>{width}}" for (name, _), width in zip(grid.columns, widths, strict=True))
-    lines = [f"   {'':{label + 3}}{names}".rstrip()]
-    for row in grid.rows:
-        stars = [shown + ("*" if best else " ") for shown, _, best in row.cells]
-        cells = "".join(f"{star:>{width}}" for star, width in zip(stars, widths, strict=True))
-        lines.append(f"   {_mark_letters(row.marks):3}{_shorten(row.words):{label}}{cells}".rstrip())
+    rows = [
+        (
+            _mark_letters(row.marks),
+            _shorten(row.words),
+            *(shown + ("*" if best else " ") for shown, _, best in row.cells),
+        )
+        for row in grid.rows
+    ]
+    head = ("", "", *(f"{name} " for name, _ in grid.columns))
+    means = TextTable(head, rows, "<<" + ">" * len(grid.columns))
     failed = sum(table.failures.values())
     return "\n".join(
         [
             f"   done in {_format_time(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
             "\n   mean reward, 0 to 1 (S single best, D the engine's default, * best of its column)",
-            *lines,
+            means.to_text("   "),
         ]
     )
 
 
 def format_headroom(found: Headroom) -> str:
     """Is there anything to win?"""
-    rows: list[tuple[str, str]] = []
-    if found.sbs_over_default is not None:
-        rows.append(("single best over the engine's default", _format_gain(found.sbs_over_default)))
-    if found.per_task_best is not None:
-        rows.append(("best of each kind over the single best", _format_gain(found.per_task_best)))
-    if found.could_win_low is not None:
-        rows.append(("best of each prompt over it, lower bound", _format_gain(found.could_win_low)))
-    rows.append(("the same, upper bound (biased by luck)", _format_gain(found.could_win_high)))
+    gains = [row for row in found.format_rows() if row.gain is not None]
+    rows = [(row.label, f"{row.gain:+}  {row.note * (row.kind == 'biased')}".rstrip()) for row in gains]
     if found.detectable == found.detectable:
         rows.append(("a gain that this sweep could prove", f"{found.detectable:.3f}"))
     warnings = [_wrap(f"warning: {warning}") for warning in found.warnings]
-    return "\n".join(["\n3  Is there anything to win?", *_align(rows), *warnings])
+    return "\n".join(["\n3  Is there anything to win?", TextTable(("", ""), rows).to_text("   "), *warnings])
 
 
 def format_fit(policy: Policy, seconds: float) -> str:
     """The comparison and what the gate decided."""
     evaluation = policy.evaluation
     assert evaluation is not None  # `fit` always evaluates
-    label = max(len(describe_row(row.name)) for row in evaluation.rows)
-    lines = [
-        f"\n4  Fit and honest evaluation ({_format_time(seconds)})",
-        f"   {'':{label}}  reward   gain over the single best [95 %]",
+    rows = [
+        (row.label, f"{row.value.value:.3f}" if row.value else "", format_gain(row.gain), row.note_beside_label)
+        for row in evaluation.format_rows()
     ]
-    for row in evaluation.rows:
-        gain = "–" if row.name == "sbs" else _format_gain(Estimate(row.gain, row.gain_low, row.gain_high))
-        note = select_note(row.name, row.note)
-        lines.append(f"   {describe_row(row.name):{label}}  {row.value:6.3f}   {gain:26} {note}".rstrip())
-    return "\n".join([*lines, _wrap(format_verdict(policy))])
+    table = TextTable(("", evaluation.objective, "gain over SBS [95 %]", ""), rows, "<><<")
+    head = f"\n4  Fit and honest evaluation ({_format_time(seconds)})"
+    return "\n".join([head, table.to_text("   "), _wrap(format_verdict(policy))])
 
 
 def format_verdict(policy: Policy) -> str:
@@ -108,7 +102,7 @@ def format_verdict(policy: Policy) -> str:
     candidate = evaluation.candidate if evaluation is not None else None
     if candidate is None or candidate.name == "sbs":
         return "Nothing per prompt beat the single best configuration: it ships for every prompt."
-    gain = _format_gain(candidate.gain)
+    gain = format_gain(candidate.gain)
     if candidate.shipped:
         return f"Proven: the policy ({candidate.name}) ships and gains {gain} over the single best."
     return (
@@ -145,7 +139,13 @@ def format_closing(out: Path, seconds: Mapping[str, float]) -> str:
         ("figures", str(out / "outcome.json")),
     ]
     following = f'hagpolicy predict {out / "policy"} "List five animals." --engine transformers'
-    return "\n".join([f"\nDone in {_format_time(sum(seconds.values()))}.", *_align(files), f"next:\n   {following}"])
+    return "\n".join(
+        [
+            f"\nDone in {_format_time(sum(seconds.values()))}.",
+            TextTable(("", ""), files).to_text("   "),
+            f"next:\n   {following}",
+        ]
+    )
 
 
 def _mark_letters(marks: Sequence[str]) -> str:
@@ -154,15 +154,6 @@ def _mark_letters(marks: Sequence[str]) -> str:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= LABEL else text[: LABEL - 1] + "…"
-
-
-def _align(rows: Sequence[tuple[str, str]]) -> list[str]:
-    width = max(len(name) for name, _ in rows)
-    return [f"   {name:{width}}  {value}" for name, value in rows]
-
-
-def _format_gain(gain: Estimate) -> str:
-    return f"{format_signed(gain.value)} [{format_signed(gain.low)} to {format_signed(gain.high)}]"
 
 
 def _join_lines(text: str) -> str:

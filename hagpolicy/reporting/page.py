@@ -13,8 +13,8 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.reporting import rows
 from hagpolicy.reporting.plots import Line, interval_plot
-from hagpolicy.reporting.text import describe_config, describe_objective, format_signed
-from hagpolicy.results import Estimate, Evaluation
+from hagpolicy.reporting.text import describe_config, describe_objective, format_interval, format_signed
+from hagpolicy.results import Evaluation
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
@@ -66,6 +66,9 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"signed": format_signed, "interval": format_interval}
+    headroom_rows = found.format_rows()
+    comparison = shown.format_rows() if shown else []
     context = {
         "title": title,
         "found": found,
@@ -74,15 +77,19 @@ def write_report(
         "per_prompt": _judge_per_prompt(found, shown),
         "rewards": rows.tabulate_rewards(table, found.sbs_index),
         "headroom_plots": _draw_both_widths(
-            jinja2, rows.headroom_lines(found), "headroom", None, describe_objective(found.objective)
+            jinja2,
+            rows.make_lines([row for row in headroom_rows if row.value]),
+            "headroom",
+            None,
+            describe_objective(found.objective),
         ),
         "objective": describe_objective(found.objective),
-        "gains": _list_gains(found),
-        "comparison": rows.comparison_rows(shown) if shown else [],
+        "gains": [row for row in headroom_rows if row.gain and row.name != "sbs_over_default"],
+        "comparison": comparison,
         "comparison_plots": _draw_both_widths(
-            jinja2, rows.comparison_lines(shown), "comparison", "SBS", "gain over the SBS"
+            jinja2, rows.make_lines(rows.with_reference(comparison)), "comparison", "SBS", "gain over the SBS"
         )
-        if shown
+        if comparison
         else [],
         "evaluation": shown,
         "dial": rows.tabulate_dial(policy) if policy is not None else [],
@@ -111,7 +118,7 @@ def _judge_default(table: SweepTable, found: Headroom, evaluation: Evaluation | 
         text = "The engine's default is not in this sweep, so there is no gain over it to report."
         return {
             "figure": f"{found.sbs.value:.3f}",
-            "interval": _format_mean_interval(found.sbs),
+            "interval": f"mean reward of the SBS, 95 % interval {format_interval(found.sbs, signed=False)}",
             "text": text,
             "state": "open",
         }
@@ -125,7 +132,7 @@ def _judge_default(table: SweepTable, found: Headroom, evaluation: Evaluation | 
     text = words if proven else f"{words} The interval reaches zero: not proven."
     return {
         "figure": format_signed(gain.value),
-        "interval": _format_gain_interval(gain),
+        "interval": f"95 % interval {format_interval(gain, signed=True)}",
         "text": text,
         "state": "proven" if proven else "open",
     }
@@ -147,7 +154,7 @@ def _judge_per_prompt(found: Headroom, evaluation: Evaluation | None) -> dict[st
         text = "No per-prompt policy beat the single best configuration. It ships, for every prompt."
         return {"figure": "none", "interval": "", "text": text, "state": "held"}
     gain = candidate.gain
-    figures = {"figure": format_signed(gain.value), "interval": _format_gain_interval(gain)}
+    figures = {"figure": format_signed(gain.value), "interval": f"95 % interval {format_interval(gain, signed=True)}"}
     departs = f"It departs from the SBS in {candidate.departing_groups} independent groups."
     if candidate.shipped:
         text = f"is what the policy that ships, {candidate.name}, gains over the single best (SBS). {departs}"
@@ -158,28 +165,6 @@ def _judge_per_prompt(found: Headroom, evaluation: Evaluation | None) -> dict[st
         f"best configuration (SBS) ships. {departs}"
     )
     return {**figures, "text": text, "state": "held"}
-
-
-def _format_gain_interval(gain: Estimate) -> str:
-    return f"95 % interval {format_signed(gain.low)} to {format_signed(gain.high)}"
-
-
-def _format_mean_interval(value: Estimate) -> str:
-    return f"mean reward of the SBS, 95 % interval {value.low:.3f} to {value.high:.3f}"
-
-
-def _list_gains(found: Headroom) -> list[tuple[str, str, str, bool]]:
-    """(name, gain, interval, biased) of what could still be won over the SBS."""
-    rows: list[tuple[str, Estimate | None, bool]] = [
-        ("best configuration of each task", found.per_task_best, False),
-        ("best configuration of each prompt, split samples (lower bound)", found.could_win_low, False),
-        ("best configuration of each prompt, same samples (biased upward)", found.could_win_high, True),
-    ]
-    return [
-        (name, format_signed(gain.value), f"{format_signed(gain.low)} to {format_signed(gain.high)}", biased)
-        for name, gain, biased in rows
-        if gain is not None
-    ]
 
 
 def _list_choices(policy: Policy, table: SweepTable, found: Headroom) -> list[dict[str, Any]]:

@@ -32,12 +32,12 @@ class Line:
     Attributes:
         label: in plain words.
         estimate: value with its 95 % interval.
-        kind: "plain", "accent" (what ships, or the reference) or "biased" (drawn hollow and dashed).
+        kind: as of a `FormattedRow`: "strong" in the accent colour, "biased" hollow and dashed, "" plain.
     """
 
     label: str
     estimate: Estimate
-    kind: str = "plain"
+    kind: str = ""
 
 
 def interval_plot(lines: Sequence[Line], *, width: int, name: str, zero: str | None = None, axis: str = "") -> str:
@@ -79,14 +79,14 @@ def interval_plot(lines: Sequence[Line], *, width: int, name: str, zero: str | N
 def _draw_rows(axes: Any, lines: Sequence[Line], narrow: bool, left: int) -> None:
     """The intervals, and their labels: labels may hold a $, which must not start mathematics."""
     for number, line in enumerate(lines):
-        colour = {"accent": ACCENT, "biased": BIASED}.get(line.kind, INK)
+        colour = {"strong": ACCENT, "biased": BIASED}.get(line.kind, INK)
         dashes = (0, (3, 2)) if line.kind == "biased" else "solid"
         estimate = line.estimate
         axes.plot([estimate.low, estimate.high], [number, number], color=colour, linewidth=2.2, linestyle=dashes)
         face = "none" if line.kind == "biased" else colour
         axes.plot([estimate.value], [number], "o", markersize=7, markeredgecolor=colour, markerfacecolor=face)
-        text_colour = ACCENT if line.kind == "accent" else INK
-        weight = "bold" if line.kind == "accent" else "normal"
+        text_colour = ACCENT if line.kind == "strong" else INK
+        weight = "bold" if line.kind == "strong" else "normal"
         place = (0.0, number - 0.28) if narrow else (-(left - 4.0) / (axes.bbox.width), number)
         axes.text(
             *place,

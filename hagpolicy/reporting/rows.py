@@ -1,10 +1,10 @@
-"""What the report says: from table, headroom, evaluation and policy to plain rows."""
+"""What the report shows: from table, headroom, evaluation and policy to rows, before any markup."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.reporting.plots import Line
-from hagpolicy.reporting.text import describe_config, describe_row, format_signed, select_note
-from hagpolicy.results import Estimate, Evaluation
+from hagpolicy.reporting.text import describe_config, format_signed
+from hagpolicy.results import Estimate, Evaluation, FormattedRow
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
@@ -112,61 +112,36 @@ def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs:
     return rows
 
 
-def headroom_lines(found: Headroom) -> list[Line]:
-    """Rewards of SBS and oracles; the biased one drawn so that nobody takes it for a result."""
-    lines = [Line("single best configuration (SBS)", found.sbs, "accent")]
-    if found.split_oracle_sampled is not None:
-        lines.append(Line("oracle, split samples, no greedy", found.split_oracle_sampled))
-    if found.split_oracle is not None:
-        lines.append(Line("oracle, split samples", found.split_oracle))
-    return [*lines, Line("oracle, same samples: biased", found.naive_oracle, "biased")]
+def make_lines(rows: Sequence[FormattedRow]) -> list[Line]:
+    """Rows of a plot: the gains, or the values of rows without a gain. What is biased says so.
+
+    What gains are compared with has none itself: give it one of zero by `with_reference`.
+    """
+    estimates = [(row, row.gain or row.value) for row in rows]
+    return [
+        Line(row.label + (": biased" if row.kind == "biased" else ""), estimate, row.kind)
+        for row, estimate in estimates
+        if estimate is not None
+    ]
 
 
-def comparison_lines(evaluation: Evaluation) -> list[Line]:
-    """Paired gains over the SBS, in the comparison's order."""
-    lines = []
-    for row in evaluation.rows:
-        kind = {"policy": "accent", "sbs": "accent", "naive_vbs": "biased"}.get(row.name, "plain")
-        label = describe_row(row.name) + (": biased" if kind == "biased" else "")
-        lines.append(Line(label, Estimate(row.gain, row.gain_low, row.gain_high), kind))
-    return lines
+def with_reference(rows: Sequence[FormattedRow]) -> list[FormattedRow]:
+    """The rows with a gain of exactly zero where there is none: of what the others are compared with."""
+    return [row if row.gain is not None else replace(row, gain=Estimate(0.0, 0.0, 0.0)) for row in rows]
 
 
-def comparison_rows(evaluation: Evaluation) -> list[dict[str, str]]:
-    """The comparison as a table."""
-    rows = []
-    for row in evaluation.rows:
-        rows.append(
-            {
-                "name": describe_row(row.name),
-                "value": f"{row.value:.3f}",
-                "value_interval": f"{row.low:.3f} to {row.high:.3f}",
-                "gain": "" if row.name == "sbs" else format_signed(row.gain),
-                "gain_interval": ""
-                if row.name == "sbs"
-                else f"{format_signed(row.gain_low)} to {format_signed(row.gain_high)}",
-                "closed": "" if row.gap_closed is None else f"{row.gap_closed:.0%}",
-                "note": select_note(row.name, row.note),
-                "kind": {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}.get(row.name, ""),
-            }
-        )
-    return rows
-
-
-def tabulate_dial(policy: Policy) -> list[dict[str, str]]:
+def tabulate_dial(policy: Policy) -> list[dict[str, Any]]:
     """What the gate decided at each point of the dial; empty where there is nothing to turn."""
     points = policy.dial.points if policy.dial.argument else ()
     rows = []
     for point, evaluation in zip(points, policy.evaluations, strict=False):
         best = policy.space[int((np.array(point.weights) @ policy.dial.means).argmax())]
         candidate = evaluation.candidate if evaluation is not None else None
-        gain = candidate.gain if candidate is not None else None
         rows.append(
             {
                 "name": point.name,
                 "best": describe_config(best),
-                "gain": "" if gain is None else format_signed(gain.value),
-                "interval": "" if gain is None else f"{format_signed(gain.low)} to {format_signed(gain.high)}",
+                "gain": None if candidate is None else candidate.gain,
                 "ships": "per-prompt policy" if point.ships else "single best",
             }
         )

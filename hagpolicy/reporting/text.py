@@ -1,19 +1,9 @@
-"""Plain words for configs and for the rows of the comparison, the same in report, command line and demo."""
+"""Configs, objectives and differences in plain words, the same in report, command line and demo."""
 
 from __future__ import annotations
 
 from hagpolicy.config.config import DecodingConfig
-
-ROW_WORDS = {
-    "engine_default": "engine's default",
-    "random": "random configuration",
-    "sbs": "single best configuration (SBS)",
-    "best_per_task": "best configuration of each task",
-    "nearest": "best of the nearest prompts",
-    "policy": "policy, as it ships",
-    "split_vbs": "oracle, split samples",
-    "naive_vbs": "oracle, same samples",
-}
+from hagpolicy.results import Estimate
 
 
 def describe_config(config: DecodingConfig) -> str:
@@ -36,14 +26,11 @@ def format_signed(value: float, digits: int = 3) -> str:
     return text[1:] if float(text) == 0.0 else text.replace("-", "−")
 
 
-def describe_row(name: str) -> str:
-    """A row of the comparison for people; a learner keeps its own name."""
-    return ROW_WORDS.get(name, name)
-
-
-def select_note(name: str, note: str) -> str:
-    """A row's note, unless the row's own words say it already."""
-    return "" if note in describe_row(name) else note
+def format_interval(estimate: Estimate, *, signed: bool) -> str:
+    """The ends of an estimate's interval, such as `0.512 to 0.547`; with signs for a difference."""
+    if signed:
+        return f"{format_signed(estimate.low)} to {format_signed(estimate.high)}"
+    return f"{estimate.low:.3f} to {estimate.high:.3f}"
 
 
 def describe_objective(objective: str) -> str:

@@ -264,7 +264,7 @@ def test_json_has_null_for_what_it_cannot_say() -> None:
 
 def test_plot_keeps_labels_as_text_and_takes_the_pages_colours() -> None:
     lines = [
-        Line("costs $5 and $6 <b>", Estimate(0.1, 0.05, 0.15), "accent"),
+        Line("costs $5 and $6 <b>", Estimate(0.1, 0.05, 0.15), "strong"),
         Line("luck", Estimate(0.3, 0.2, 0.4), "biased"),
     ]
     svg = interval_plot(lines, width=340, name="p", zero="SBS")

@@ -40,7 +40,7 @@ def sweep(arguments: Namespace) -> int:
     from hagpolicy.engines.loading import open_engine
     from hagpolicy.engines.spec import EngineSpec
     from hagpolicy.sweeping.forecast.preview import preview
-    from hagpolicy.sweeping.forecast.progress import Meter
+    from hagpolicy.sweeping.forecast.progress import ProgressReporter
 
     prompts = hag.read_prompts(arguments.prompts)
     spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
@@ -49,7 +49,7 @@ def sweep(arguments: Namespace) -> int:
         from hagpolicy.simulated import SimulatedScorer
 
         scorer = SimulatedScorer()
-    meter = Meter(not arguments.quiet)
+    reporter = ProgressReporter(not arguments.quiet)
     with open_engine(spec, arguments.on, arguments.workers) as engine:
         options: dict[str, Any] = {
             name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
@@ -59,9 +59,9 @@ def sweep(arguments: Namespace) -> int:
             seen = preview(*asked, **options)
             _write(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
             return PARTLY if seen.to_generate and seen.tokens is None else DONE
-        table = hag.sweep(*asked, **options, progress=meter)
+        table = hag.sweep(*asked, **options, progress=reporter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
-    return _print_table(arguments, table, arguments.out, following, meter.summary)
+    return _print_table(arguments, table, arguments.out, following, reporter.summary)
 
 
 def rescore(arguments: Namespace) -> int:

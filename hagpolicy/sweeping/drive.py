@@ -20,7 +20,7 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, StoreError
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Purse
-from hagpolicy.sweeping.forecast.progress import Meter
+from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.health import Health
 from hagpolicy.sweeping.scoring import score_row, scored, storable
 
@@ -96,7 +96,7 @@ def run_units(
     store: SweepStore,
     units: Iterable[tuple[Plan, int]],
     scorers: Mapping[Prompt, Scorer],
-    meter: Meter,
+    reporter: ProgressReporter,
     purse: Purse,
 ) -> bool:
     """Generate, score and store units.
@@ -120,7 +120,7 @@ def run_units(
                 scores = _stored(unit, completions, scorers, buffer)
                 purse.spend(sum(completion.tokens for completion in completions))
                 missing = [score for score in scores if score is not None and score.value != score.value]
-                meter.add(completions, [score.reason or "no reason given" for score in missing])
+                reporter.add(completions, [score.reason or "no reason given" for score in missing])
         buffer.flush()
         if feed.flying:
             raise EngineError(f"{engine.name} gave {len(feed.flying)} units not back; the same call goes on from there")
@@ -129,7 +129,7 @@ def run_units(
     except BaseException as error:
         buffer.flush()
         if isinstance(error, KeyboardInterrupt):
-            done, total = meter.state.done, meter.state.total
+            done, total = reporter.state.done, reporter.state.total
             words = "stopped: %d of %d cells of this run are stored in %s; the same call goes on from there"
             logger.warning(words, done, total, store.path)
         raise

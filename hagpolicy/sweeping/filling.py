@@ -22,7 +22,7 @@ from hagpolicy.scorers.checked import error_text
 from hagpolicy.sweeping.budget import Budget, Purse
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.forecast.outlook import first_units, outlook, stored_sample, with_costs
-from hagpolicy.sweeping.forecast.progress import Meter
+from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.plan import Work, plan_work
 from hagpolicy.sweeping.scoring import score_stored
 from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observed, Outcome, Strategy
@@ -41,7 +41,7 @@ class Filling:
         view: the cells that there are to want.
         scorers: one a prompt, (n_prompts,).
         purse: what may be spent.
-        meter: counts and shows.
+        reporter: counts and shows.
         strategy: its name, for the preview.
     """
 
@@ -50,7 +50,7 @@ class Filling:
     view: View
     scorers: Sequence[Scorer]
     purse: Purse
-    meter: Meter
+    reporter: ProgressReporter
     strategy: str = "full"
     _checked: bool = field(default=False, init=False)
     _tried: int = field(default=0, init=False)
@@ -104,12 +104,12 @@ class Filling:
         if not work.n_units:
             return True
         first, rest = self._begin(work) if not self._checked else ([], list(work.units()))
-        self.meter.expect(work.n_cells)
+        self.reporter.expect(work.n_cells)
         owner = dict(zip(view.prompts, self.scorers, strict=True))
-        done = run_units(self.engine, store, first, owner, self.meter, self.purse) if first else True
+        done = run_units(self.engine, store, first, owner, self.reporter, self.purse) if first else True
         if first:
             self._announce(measured=True)
-        done = done and run_units(self.engine, store, rest, owner, self.meter, self.purse)
+        done = done and run_units(self.engine, store, rest, owner, self.reporter, self.purse)
         if any(scorer.needs_default for scorer in self.scorers):
             score_stored(store, view, self.scorers, wanted)
         return done
@@ -120,8 +120,8 @@ class Filling:
         counts = outlook(
             self.store, self.view, self.scorers, self.engine, self.strategy, self.purse.budget, self.store.path
         )
-        self.meter.preview = counts
-        self.meter.say(f"{counts.out}: {counts.counts}")
+        self.reporter.preview = counts
+        self.reporter.write(f"{counts.out}: {counts.counts}")
         self.engine.check()
         self._checked = True
         if self._announce():
@@ -135,15 +135,15 @@ class Filling:
         if sample is None and not measured:
             return False
         if sample is not None and measured:
-            per_token = self.meter.state.seconds / max(self.meter.state.tokens, 1)
-            source = f"{self.meter.state.done:,} cells generated first"
+            per_token = self.reporter.state.seconds / max(self.reporter.state.tokens, 1)
+            source = f"{self.reporter.state.done:,} cells generated first"
             sample = replace(sample, seconds=per_token * sum(sample.tokens), source=source)
-        self.meter.preview = with_costs(self.meter.preview, self.view, sample, self.purse.budget)
+        self.reporter.preview = with_costs(self.reporter.preview, self.view, sample, self.purse.budget)
         if sample is None:
-            reason = f"no cell of the first {self.meter.state.done:,} succeeded"
-            self.meter.preview = replace(self.meter.preview, source=reason)
-        self.meter.say(self.meter.preview.costs)
-        logger.info("%s: %s", self.store.path, self.meter.preview.costs)
+            reason = f"no cell of the first {self.reporter.state.done:,} succeeded"
+            self.reporter.preview = replace(self.reporter.preview, source=reason)
+        self.reporter.write(self.reporter.preview.costs)
+        logger.info("%s: %s", self.store.path, self.reporter.preview.costs)
         return True
 
     def _masked(self, mask: np.ndarray) -> SweepTable:

@@ -20,7 +20,7 @@ from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.budget import Budget, Purse
 from hagpolicy.sweeping.filling import Filling, opened
-from hagpolicy.sweeping.forecast.progress import Meter, Progress
+from hagpolicy.sweeping.forecast.progress import ProgressReporter, Progress
 from hagpolicy.sweeping.forecast.summary import summarised
 from hagpolicy.sweeping.plan import check_references
 from hagpolicy.sweeping.scoring import identity, score_stored
@@ -44,7 +44,7 @@ def sweep(
     budget: Budget | int | str | None = None,
     on: str | None = None,
     workers: int | None = None,
-    progress: bool | Callable[[Progress], Any] | Meter = True,
+    progress: bool | Callable[[Progress], Any] | ProgressReporter = True,
 ) -> SweepTable:
     """Generate and score prompts under configs, into a folder that can be resumed and enlarged.
 
@@ -77,7 +77,7 @@ def sweep(
         progress: True: on stderr, before it starts, what it will generate and cost (cells; tokens and
             time as soon as the first units have ended; `preview` says them without a sweep), a bar,
             and after it what it did cost; False: nothing; a function, called with a `Progress` after
-            each unit; or a `Meter`, which keeps preview and summary for the caller.
+            each unit; or a `ProgressReporter`, which keeps preview and summary for the caller.
 
     Returns:
         The table of exactly these prompts, configs and samples; of the configs that a strategy kept, with
@@ -95,21 +95,21 @@ def sweep(
     (called, rounds), limits = get_strategy(strategy), Budget.of(budget)
     asked = Asked.of(prompts, space, scorer, samples, max_tokens, seed)
     scorers = asked.scorers
-    meter = progress if isinstance(progress, Meter) else Meter(progress)
-    with open_engine(engine, on, workers) as made, contextlib.closing(meter):
+    reporter = progress if isinstance(progress, ProgressReporter) else ProgressReporter(progress)
+    with open_engine(engine, on, workers) as made, contextlib.closing(reporter):
         view = asked.view(made)
         with (
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
             opened(scorers, store.folder),
         ):
-            filling = Filling(made, store, store.known(view), scorers, Purse(limits), meter, called)
+            filling = Filling(made, store, store.known(view), scorers, Purse(limits), reporter, called)
             view = filling.all() if rounds is None else filling.in_rounds(rounds, called, seed)
             table = table_of(store, view)
-            meter.close()
-            meter.summary = summarised(store, view, scorers, meter.state)
-    logger.info("%s", meter.summary)
-    if meter is not progress:
-        meter.say(str(meter.summary))
+            reporter.close()
+            reporter.summary = summarised(store, view, scorers, reporter.state)
+    logger.info("%s", reporter.summary)
+    if reporter is not progress:
+        reporter.write(str(reporter.summary))
     if table.failures:
         shown = "; ".join(f"{count} × {reason}" for reason, count in list(table.failures.items())[:3])
         logger.warning(

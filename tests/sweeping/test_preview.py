@@ -19,7 +19,7 @@ from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import per_cell, student
 from hagpolicy.sweeping.forecast.outlook import first_units
 from hagpolicy.sweeping.forecast.preview import preview
-from hagpolicy.sweeping.forecast.progress import Meter, Pace, Progress, duration, failure_words, kind_of
+from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, duration, failure_words, kind_of
 from hagpolicy.sweeping.plan import plan_work
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run
 
@@ -156,16 +156,16 @@ def test_judge_calls_are_counted_for_what_is_not_scored_yet(tmp_path):
 
 def test_the_first_units_are_of_all_kinds_and_stored(tmp_path):
     engine = Counting(seed=1, unit_cells=7)
-    meter = Meter(False)
-    run(engine, tmp_path, n=60, progress=meter)
+    reporter = ProgressReporter(False)
+    run(engine, tmp_path, n=60, progress=reporter)
     assert len({tuple(unit) for unit in engine.units}) == len(engine.units) == 60
     with SweepStore(tmp_path) as store:
         view = store.plans[0].view
         first = engine.units[:3]
         position = {seed: i for i, unit in enumerate(view.keys) for seed in map(stream_seed, unit)}
         assert len({view.prompts[position[unit[0]]].task for unit in first}) == 3
-    assert meter.preview.source == "21 cells generated first"
-    assert meter.preview.tokens.low <= meter.summary.tokens <= meter.preview.tokens.high
+    assert reporter.preview.source == "21 cells generated first"
+    assert reporter.preview.tokens.low <= reporter.summary.tokens <= reporter.preview.tokens.high
 
 
 def test_a_short_sweep_has_no_first_units(tmp_path):
@@ -174,10 +174,10 @@ def test_a_short_sweep_has_no_first_units(tmp_path):
     with SweepStore(tmp_path / "s") as store:
         work = plan_work(store, store.plans[0].view, 64)
         assert first_units(work, 64, Budget()) == ([], [])
-    meter = Meter(False)
-    run(engine, tmp_path / "t", n=6, progress=meter)
-    assert meter.preview.tokens is None
-    assert meter.state.done == 42
+    reporter = ProgressReporter(False)
+    run(engine, tmp_path / "t", n=6, progress=reporter)
+    assert reporter.preview.tokens is None
+    assert reporter.state.done == 42
 
 
 def test_the_forecast_and_the_account_go_to_stderr(tmp_path, capsys):
@@ -195,9 +195,9 @@ def test_the_forecast_and_the_account_go_to_stderr(tmp_path, capsys):
 def test_summary_counts_run_and_folder(tmp_path):
     engine = Counting(seed=1)
     run(engine, tmp_path, n=60, scorer=Judged())
-    meter = Meter(False)
-    run(engine, tmp_path, n=60, samples=3, scorer=Judged(), progress=meter)
-    found = meter.summary
+    reporter = ProgressReporter(False)
+    run(engine, tmp_path, n=60, samples=3, scorer=Judged(), progress=reporter)
+    found = reporter.summary
     cells = cells_of(tmp_path)
     assert (found.run.done, found.cells, found.wanted) == (180, 600, 600)
     assert found.tokens == sum(cell["tokens"] for cell in cells)
@@ -211,13 +211,13 @@ def test_summary_counts_run_and_folder(tmp_path):
 
 
 def test_failures_are_counted_by_kind():
-    meter = Meter(False)
-    meter.expect(4)
+    reporter = ProgressReporter(False)
+    reporter.expect(4)
     reasons = ["engine error: the prompt has 512 tokens", "engine error: the prompt has 9,001 tokens", "KeyError: 'x'"]
-    meter.add([Completion("a", tokens=3, prompt_tokens=5, seconds=0.5)] * 4, reasons)
-    assert dict(meter.state.failures) == {"engine error: the prompt has … tokens": 2, "KeyError: …": 1}
-    assert (meter.state.failed, meter.state.tokens, meter.state.prompt_tokens) == (3, 12, 20)
-    assert meter.state.cell_seconds == 2.0
+    reporter.add([Completion("a", tokens=3, prompt_tokens=5, seconds=0.5)] * 4, reasons)
+    assert dict(reporter.state.failures) == {"engine error: the prompt has … tokens": 2, "KeyError: …": 1}
+    assert (reporter.state.failed, reporter.state.tokens, reporter.state.prompt_tokens) == (3, 12, 20)
+    assert reporter.state.cell_seconds == 2.0
     assert failure_words({"a": 5, "b": 3, "c": 2, "d": 1, "e": 1}) == "12 failed: 5 × a; 3 × b; 2 × c; 2 × other"
     assert kind_of("") == "no reason given"
     assert kind_of("engine error: HTTP 429: 17 tries, 3.5 s") == "engine error: HTTP 429: … tries, … s"

@@ -86,7 +86,7 @@ class Pace:
         return (after - before) / (late - early) if late > early and len(self._ends) > 2 else math.nan
 
 
-class Meter:
+class ProgressReporter:
     """Counts a run and shows it.
 
     Args:
@@ -145,7 +145,7 @@ class Meter:
             self._bar.set_postfix_str(bar_words(self.state), refresh=False)
             self._bar.update(len(completions))
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """A message for people, above the bar; nothing where no bar is asked for."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)

@@ -71,8 +71,8 @@ class Budget:
         return cls(generations=whole) if _UNITS[unit] == "generations" else cls(tokens=whole)
 
 
-class Purse:
-    """A budget while it is being spent.
+class BudgetMeter:
+    """Counts what a sweep spends of its budget.
 
     Attributes:
         budget: the limits.
@@ -83,17 +83,17 @@ class Purse:
     def __init__(self, budget: Budget) -> None:
         self.budget, self.generations, self.tokens = budget, 0, 0
         # Monotonic: a clock that is set while the sweep runs ends nothing.
-        self._begin, self._here = time.monotonic(), 0
+        self._began, self._begun_here = time.monotonic(), 0
 
-    def count(self, generations: int, tokens: int) -> None:
-        """Set what is stored already."""
+    def set_stored(self, generations: int, tokens: int) -> None:
+        """Set what is stored already, in place of what was counted."""
         self.generations, self.tokens = generations, tokens
 
-    def begin(self, cells: int, *, again: bool = False) -> int:
-        """How many cells of a unit of so many the budget allows to begin; they count as generated.
+    def admit(self, cells: int, *, again: bool = False) -> int:
+        """Number of cells of a unit that the budget allows to begin, [0, cells]; they count as generated.
 
         Args:
-            cells: at least 1.
+            cells: of the unit, at least 1.
             again: they failed before, and count already.
         """
         limit = self.budget
@@ -105,26 +105,26 @@ class Purse:
             if limit.generations is not None:
                 cells = max(min(cells, limit.generations - self.generations), 0)
             self.generations += cells
-        self._here += cells
+        self._begun_here += cells
         return cells
 
-    def spend(self, tokens: int) -> None:
-        """Count the tokens of a unit that ended."""
+    def add_tokens(self, tokens: int) -> None:
+        """Count the new tokens of a unit that ended."""
         self.tokens += tokens
 
     @property
     def minutes(self) -> float:
         """Wall time of this call so far."""
-        return (time.monotonic() - self._begin) / 60.0
+        return (time.monotonic() - self._began) / 60.0
 
-    def reach(self, most: int) -> int:
-        """How many generations the budget comes to in all, at the rates so far; at most `most`."""
-        limit, reach = self.budget, most
+    def project(self, most: int) -> int:
+        """Number of generations that the budget comes to in all, at the rates so far; at most `most`."""
+        limit, total = self.budget, most
         if limit.generations is not None:
-            reach = min(reach, limit.generations)
+            total = min(total, limit.generations)
         if limit.tokens is not None and self.tokens > 0:
-            reach = min(reach, int(limit.tokens * self.generations / self.tokens))
-        if limit.minutes is not None and self._here > 0:
+            total = min(total, int(limit.tokens * self.generations / self.tokens))
+        if limit.minutes is not None and self._begun_here > 0:
             left = max(limit.minutes - self.minutes, 0.0)
-            reach = min(reach, self.generations + int(left * self._here / self.minutes))
-        return reach
+            total = min(total, self.generations + int(left * self._begun_here / self.minutes))
+        return total

@@ -19,7 +19,7 @@ from hagpolicy.data.store.segments import CELL_COLUMNS
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, StoreError
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.sweeping.budget import Purse
+from hagpolicy.sweeping.budget import BudgetMeter
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.health import Health
 from hagpolicy.sweeping.scoring import score_row, scored, storable
@@ -68,8 +68,10 @@ class _Unit:
 class _Feed:
     """The units of a sweep on their way to the engine, as long as the budget lasts and the engine lives."""
 
-    def __init__(self, units: Iterable[tuple[Plan, int]], store: SweepStore, purse: Purse, health: Health) -> None:
-        self._units, self._store, self._purse, self._health = units, store, purse, health
+    def __init__(
+        self, units: Iterable[tuple[Plan, int]], store: SweepStore, budget_meter: BudgetMeter, health: Health
+    ) -> None:
+        self._units, self._store, self._budget_meter, self._health = units, store, budget_meter, health
         self.flying: dict[int, _Unit] = {}
         self.all_taken = True
 
@@ -82,7 +84,7 @@ class _Feed:
             wanted = plan.keys(unit)
             # Only cells that failed are generated again.
             again = any(key in self._store.cells.rows for key in wanted)
-            keys = wanted[: self._purse.begin(len(wanted), again=again)]
+            keys = wanted[: self._budget_meter.admit(len(wanted), again=again)]
             if keys:
                 self.flying[number] = _Unit(keys, _requests(plan, unit, keys), again)
                 yield self.flying[number].requests
@@ -97,7 +99,7 @@ def run_units(
     units: Iterable[tuple[Plan, int]],
     scorers: Mapping[Prompt, Scorer],
     reporter: ProgressReporter,
-    purse: Purse,
+    budget_meter: BudgetMeter,
 ) -> bool:
     """Generate, score and store units.
 
@@ -108,7 +110,7 @@ def run_units(
         EngineError: the engine is dead by its `Health` (units that were left are not begun), or loses units.
     """
     health = Health()
-    buffer, feed = _Buffer(store), _Feed(units, store, purse, health)
+    buffer, feed = _Buffer(store), _Feed(units, store, budget_meter, health)
     try:
         with contextlib.closing(cast("Generator[Any, None, None]", engine.stream(feed))) as outcomes:
             for number, outcome in outcomes:
@@ -118,7 +120,7 @@ def run_units(
                 completions, error = _checked(engine, unit.requests, outcome)
                 health.ended(number, error, feed.flying, failed_before=unit.failed_before)
                 scores = _stored(unit, completions, scorers, buffer)
-                purse.spend(sum(completion.tokens for completion in completions))
+                budget_meter.add_tokens(sum(completion.tokens for completion in completions))
                 missing = [score for score in scores if score is not None and score.value != score.value]
                 reporter.add(completions, [score.reason or "no reason given" for score in missing])
         buffer.flush()

@@ -19,7 +19,7 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.checked import error_text
-from hagpolicy.sweeping.budget import Budget, Purse
+from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.forecast.outlook import first_units, outlook, stored_sample, with_costs
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
@@ -40,7 +40,7 @@ class Filling:
         store: holds the cells.
         view: the cells that there are to want.
         scorers: one a prompt, (n_prompts,).
-        purse: what may be spent.
+        budget_meter: what may be spent.
         reporter: counts and shows.
         strategy: its name, for the preview.
     """
@@ -49,7 +49,7 @@ class Filling:
     store: SweepStore
     view: View
     scorers: Sequence[Scorer]
-    purse: Purse
+    budget_meter: BudgetMeter
     reporter: ProgressReporter
     strategy: str = "full"
     _checked: bool = field(default=False, init=False)
@@ -65,10 +65,10 @@ class Filling:
 
     def in_rounds(self, strategy: Strategy, name: str, seed: int) -> View:
         """Generate what a strategy asks for; the view of what it leaves."""
-        budget = self.purse.budget
+        budget = self.budget_meter.budget
         # Tokens and minutes say nothing about generations before the first round.
         most = max(int(DEFAULT_SHARE * self.view.n_cells), 1) if budget == Budget() else self.view.n_cells
-        rounds = strategy(self.view, self.purse.reach(most), seed)
+        rounds = strategy(self.view, self.budget_meter.project(most), seed)
         observed: Any = None  # which begins a generator
         while True:
             try:
@@ -76,7 +76,7 @@ class Filling:
             except StopIteration as stop:
                 return self._leave(stop.value, name)
             done = self._fill(self._asked(mask, name))
-            observed = Observed(self._masked(mask), self.purse.reach(most), final=not done)
+            observed = Observed(self._masked(mask), self.budget_meter.project(most), final=not done)
 
     def _asked(self, mask: np.ndarray, name: str) -> np.ndarray:
         """The cells that a strategy asks for, and the default's answers that their scorers compare them with."""
@@ -97,7 +97,7 @@ class Filling:
             store.add_plan(work.new)
         wanted = view.chosen(mask)
         rows = [store.cells.rows[key] for keys in wanted for key in keys if key in store.cells.rows]
-        self.purse.count(len(rows), int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0)
+        self.budget_meter.set_stored(len(rows), int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0)
         words = "%s: %d cells wanted, %d stored, %d to generate in %d units"
         logger.info(words, store.path, sum(map(len, wanted)), work.stored, work.n_cells, work.n_units)
         score_stored(store, view, self.scorers, wanted)
@@ -106,10 +106,10 @@ class Filling:
         first, rest = self._begin(work) if not self._checked else ([], list(work.units()))
         self.reporter.expect(work.n_cells)
         owner = dict(zip(view.prompts, self.scorers, strict=True))
-        done = run_units(self.engine, store, first, owner, self.reporter, self.purse) if first else True
+        done = run_units(self.engine, store, first, owner, self.reporter, self.budget_meter) if first else True
         if first:
             self._announce(measured=True)
-        done = done and run_units(self.engine, store, rest, owner, self.reporter, self.purse)
+        done = done and run_units(self.engine, store, rest, owner, self.reporter, self.budget_meter)
         if any(scorer.needs_default for scorer in self.scorers):
             score_stored(store, view, self.scorers, wanted)
         return done
@@ -118,7 +118,7 @@ class Filling:
         """Say what the sweep will cost and see that the engine does what it is told; the units to run first, and
         the others. Where nothing is stored to tell the cost by, the first units are a probe."""
         counts = outlook(
-            self.store, self.view, self.scorers, self.engine, self.strategy, self.purse.budget, self.store.path
+            self.store, self.view, self.scorers, self.engine, self.strategy, self.budget_meter.budget, self.store.path
         )
         self.reporter.preview = counts
         self.reporter.write(f"{counts.out}: {counts.counts}")
@@ -126,7 +126,7 @@ class Filling:
         self._checked = True
         if self._announce():
             return [], list(work.units())
-        return first_units(work, self.engine.unit_cells, self.purse.budget)
+        return first_units(work, self.engine.unit_cells, self.budget_meter.budget)
 
     def _announce(self, *, measured: bool = False) -> bool:
         """Say the estimate of tokens and time from what is stored, by the wall time where it was measured; whether
@@ -138,7 +138,7 @@ class Filling:
             per_token = self.reporter.state.seconds / max(self.reporter.state.tokens, 1)
             source = f"{self.reporter.state.done:,} cells generated first"
             sample = replace(sample, seconds=per_token * sum(sample.tokens), source=source)
-        self.reporter.preview = with_costs(self.reporter.preview, self.view, sample, self.purse.budget)
+        self.reporter.preview = with_costs(self.reporter.preview, self.view, sample, self.budget_meter.budget)
         if sample is None:
             reason = f"no cell of the first {self.reporter.state.done:,} succeeded"
             self.reporter.preview = replace(self.reporter.preview, source=reason)

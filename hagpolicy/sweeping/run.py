@@ -18,7 +18,7 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
-from hagpolicy.sweeping.budget import Budget, Purse
+from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.filling import Filling, opened
 from hagpolicy.sweeping.forecast.progress import ProgressReporter, Progress
 from hagpolicy.sweeping.forecast.summary import summarised
@@ -102,7 +102,7 @@ def sweep(
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
             opened(scorers, store.folder),
         ):
-            filling = Filling(made, store, store.known(view), scorers, Purse(limits), reporter, called)
+            filling = Filling(made, store, store.known(view), scorers, BudgetMeter(limits), reporter, called)
             view = filling.all() if rounds is None else filling.in_rounds(rounds, called, seed)
             table = table_of(store, view)
             reporter.close()

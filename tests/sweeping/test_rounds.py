@@ -9,7 +9,7 @@ import hagpolicy as hag
 from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.sweeping.budget import Budget, Purse
+from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.strategies.base import Outcome
 from tests.support.sweeping_world import Counting, cells_of, run, same
 
@@ -160,17 +160,17 @@ def test_limits_that_are_none_are_refused(limit):
     assert Budget(generations=2e3).generations == 2000
 
 
-def test_a_purse_reaches_as_far_as_its_rates():
-    purse = Purse(Budget(tokens=1000))
-    assert purse.reach(500) == 500
-    purse.count(10, 40)
-    assert purse.reach(500) == 250
-    purse = Purse(Budget(generations=30))
-    purse.count(20, 0)
-    assert purse.reach(500) == 30
-    assert purse.begin(7) == 7
-    assert purse.begin(7) == 3
-    assert purse.begin(1) == 0
+def test_a_budget_is_projected_at_the_rates_so_far():
+    budget_meter = BudgetMeter(Budget(tokens=1000))
+    assert budget_meter.project(500) == 500
+    budget_meter.set_stored(10, 40)
+    assert budget_meter.project(500) == 250
+    budget_meter = BudgetMeter(Budget(generations=30))
+    budget_meter.set_stored(20, 0)
+    assert budget_meter.project(500) == 30
+    assert budget_meter.admit(7) == 7
+    assert budget_meter.admit(7) == 3
+    assert budget_meter.admit(1) == 0
 
 
 class Backwards(Counting):

@@ -24,7 +24,7 @@ from hagpolicy.sweeping.forecast.progress import ProgressReporter, Progress
 from hagpolicy.sweeping.forecast.summary import summarised
 from hagpolicy.sweeping.plan import check_references
 from hagpolicy.sweeping.scoring import identity, score_stored
-from hagpolicy.sweeping.spec import Asked
+from hagpolicy.sweeping.spec import SweepSpec
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 
 logger = logging.getLogger(__name__)
@@ -93,11 +93,11 @@ def sweep(
         KeyboardInterrupt: after what is done is stored.
     """
     (called, rounds), limits = get_strategy(strategy), Budget.of(budget)
-    asked = Asked.of(prompts, space, scorer, samples, max_tokens, seed)
-    scorers = asked.scorers
+    spec = SweepSpec.of(prompts, space, scorer, samples, max_tokens, seed)
+    scorers = spec.scorers
     reporter = progress if isinstance(progress, ProgressReporter) else ProgressReporter(progress)
     with open_engine(engine, on, workers) as made, contextlib.closing(reporter):
-        view = asked.view(made)
+        view = spec.view(made)
         with (
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
             opened(scorers, store.folder),

@@ -20,7 +20,7 @@ from hagpolicy.sweeping.scoring import identity
 
 
 @dataclass(frozen=True)
-class Asked:
+class SweepSpec:
     """The arguments of `sweep` that say which cells there are, checked.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
         samples: int,
         max_tokens: int,
         seed: int,
-    ) -> Asked:
+    ) -> SweepSpec:
         """Check what was given.
 
         Raises:

@@ -23,7 +23,7 @@ from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import Preview, Sample
 from hagpolicy.sweeping.forecast.outlook import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs
 from hagpolicy.sweeping.forecast.progress import kind_of
-from hagpolicy.sweeping.spec import Asked
+from hagpolicy.sweeping.spec import SweepSpec
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 
 # A probe begins with a few cells, which warm the engine up. Where they took no longer than FIRST_SECONDS the
@@ -58,12 +58,12 @@ def preview(
     Raises: what `sweep` raises before its first token.
     """
     (called, _), limits = get_strategy(strategy), Budget.of(budget)
-    asked = Asked.of(prompts, space, scorer, samples, max_tokens, seed)
+    spec = SweepSpec.of(prompts, space, scorer, samples, max_tokens, seed)
     with open_engine(engine, on, workers) as made, tempfile.TemporaryDirectory() as nowhere:
-        view = asked.view(made)
+        view = spec.view(made)
         place = out if files_at(out).has("sweep.json") else nowhere
         store = SweepStore(place, fingerprint=made.fingerprint, engine=made.name)
-        counts = outlook(store, view, asked.scorers, made, called, limits, files_at(out).place)
+        counts = outlook(store, view, spec.scorers, made, called, limits, files_at(out).place)
         if not counts.to_generate:
             return counts
         found = stored_sample(store, view, made) or probe(made, view)

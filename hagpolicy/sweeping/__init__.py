@@ -1,1 +1,1 @@
-"""Filling a sweep folder: which cells next (`plan`), driving the engine (`drive`), the verbs (`run`)."""
+"""Sweeps: which cells come next (`plan`), the engine driven through them (`drive`), what callers call (`run`)."""

@@ -1,4 +1,4 @@
-"""`Filling`: an open sweep, filled all at once or in the rounds of a strategy."""
+"""`SweepRun`: an open sweep, filled all at once or in the rounds of a strategy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Units = list[tuple[Plan, int]]
 
 
 @dataclass
-class Filling:
+class SweepRun:
     """A sweep that is open for writing.
 
     Attributes:
@@ -58,12 +58,12 @@ class Filling:
     def __post_init__(self) -> None:
         self._tried = len(self.store.cells)
 
-    def all(self) -> View:
+    def run_all(self) -> View:
         """Generate every cell of the view, as far as the budget goes; the view."""
-        self._fill(None)
+        self._generate(None)
         return self.view
 
-    def in_rounds(self, strategy: Strategy, name: str, seed: int) -> View:
+    def run_rounds(self, strategy: Strategy, name: str, seed: int) -> View:
         """Generate what a strategy asks for; the view of what it leaves."""
         budget = self.budget_meter.budget
         # Tokens and minutes say nothing about generations before the first round.
@@ -74,11 +74,11 @@ class Filling:
             try:
                 mask = rounds.send(observed)
             except StopIteration as stop:
-                return self._leave(stop.value, name)
-            done = self._fill(self._asked(mask, name))
-            observed = Observed(self._masked(mask), self.budget_meter.project(most), final=not done)
+                return self._store_result(stop.value, name)
+            done = self._generate(self._validate_mask(mask, name))
+            observed = Observed(self._mask_table(mask), self.budget_meter.project(most), final=not done)
 
-    def _asked(self, mask: np.ndarray, name: str) -> np.ndarray:
+    def _validate_mask(self, mask: np.ndarray, name: str) -> np.ndarray:
         """The cells that a strategy asks for, and the default's answers that their scorers compare them with."""
         mask = np.array(mask, dtype=bool)
         shape = (len(self.view.prompts), len(self.view.space), 1 + max(sample for _, sample in self.view.slots))
@@ -89,7 +89,7 @@ class Filling:
             mask[:, self.view.default, 0] |= needy & mask.any(axis=(1, 2))
         return mask
 
-    def _fill(self, mask: np.ndarray | None) -> bool:
+    def _generate(self, mask: np.ndarray | None) -> bool:
         """Generate and score the cells of a mask; False where the budget ended before them."""
         store, view = self.store, self.view
         work = plan_work(store, view, self.engine.unit_cells, mask, self._tried)
@@ -103,7 +103,7 @@ class Filling:
         score_stored(store, view, self.scorers, wanted)
         if not work.n_units:
             return True
-        first, rest = self._begin(work) if not self._checked else ([], list(work.units()))
+        first, rest = self._start(work) if not self._checked else ([], list(work.units()))
         self.reporter.expect(work.n_cells)
         owner = dict(zip(view.prompts, self.scorers, strict=True))
         done = run_units(self.engine, store, first, owner, self.reporter, self.budget_meter) if first else True
@@ -114,7 +114,7 @@ class Filling:
             score_stored(store, view, self.scorers, wanted)
         return done
 
-    def _begin(self, work: Work) -> tuple[Units, Units]:
+    def _start(self, work: Work) -> tuple[Units, Units]:
         """Say what the sweep will cost and see that the engine does what it is told; the units to run first, and
         the others. Where nothing is stored to tell the cost by, the first units are a probe."""
         counts = outlook(
@@ -146,7 +146,7 @@ class Filling:
         logger.info("%s: %s", self.store.path, self.reporter.preview.costs)
         return True
 
-    def _masked(self, mask: np.ndarray) -> SweepTable:
+    def _mask_table(self, mask: np.ndarray) -> SweepTable:
         """The table of the cells of a mask alone."""
         table = table_of(self.store, self.view)
         keep = mask[:, :, : table.rewards.shape[2]]
@@ -155,7 +155,7 @@ class Filling:
         }
         return replace(table, **parts)
 
-    def _leave(self, outcome: Outcome, name: str) -> View:
+    def _store_result(self, outcome: Outcome, name: str) -> View:
         """Store what a strategy leaves as the latest plan."""
         view = self.view
         space = type(view.space)(view.space[j] for j in outcome.kept)
@@ -169,7 +169,7 @@ class Filling:
 
 
 @contextlib.contextmanager
-def opened(scorers: Sequence[Scorer], folder: Path | None) -> Iterator[None]:
+def open_scorers(scorers: Sequence[Scorer], folder: Path | None) -> Iterator[None]:
     """Let the scorers keep their work in the sweep folder, where it is on this machine, while it is being filled.
 
     One that cannot be closed is a warning: what it scored is stored, and the others are to be closed too.

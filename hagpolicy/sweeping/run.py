@@ -19,8 +19,8 @@ from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
-from hagpolicy.sweeping.filling import Filling, opened
-from hagpolicy.sweeping.forecast.progress import ProgressReporter, Progress
+from hagpolicy.sweeping.filling import SweepRun, open_scorers
+from hagpolicy.sweeping.forecast.progress import Progress, ProgressReporter
 from hagpolicy.sweeping.forecast.summary import summarised
 from hagpolicy.sweeping.plan import check_references
 from hagpolicy.sweeping.scoring import identity, score_stored
@@ -100,10 +100,10 @@ def sweep(
         view = spec.view(made)
         with (
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
-            opened(scorers, store.folder),
+            open_scorers(scorers, store.folder),
         ):
-            filling = Filling(made, store, store.known(view), scorers, BudgetMeter(limits), reporter, called)
-            view = filling.all() if rounds is None else filling.in_rounds(rounds, called, seed)
+            sweep_run = SweepRun(made, store, store.known(view), scorers, BudgetMeter(limits), reporter, called)
+            view = sweep_run.run_all() if rounds is None else sweep_run.run_rounds(rounds, called, seed)
             table = table_of(store, view)
             reporter.close()
             reporter.summary = summarised(store, view, scorers, reporter.state)
@@ -141,7 +141,7 @@ def rescore(out: Place, scorer: Any) -> SweepTable:
         scorers = scorer_of(scorer, latest.prompts)
         check_references(latest.prompts, scorers)
         view = replace(latest, scorers=tuple(identity(one) for one in scorers))
-        with opened(scorers, store.folder):
+        with open_scorers(scorers, store.folder):
             score_stored(store, view, scorers, view.keys, again=True)
         store.add_plan(Plan(view))
         return table_of(store, view)

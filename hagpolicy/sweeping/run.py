@@ -19,13 +19,13 @@ from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
-from hagpolicy.sweeping.filling import SweepRun, open_scorers
 from hagpolicy.sweeping.forecast.progress import Progress, ProgressReporter
 from hagpolicy.sweeping.forecast.summary import summarised
 from hagpolicy.sweeping.plan import check_references
 from hagpolicy.sweeping.scoring import identity, score_stored
 from hagpolicy.sweeping.spec import SweepSpec
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
+from hagpolicy.sweeping.sweep_run import SweepRun, open_scorers
 
 logger = logging.getLogger(__name__)
 

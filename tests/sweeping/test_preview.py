@@ -17,9 +17,9 @@ from hagpolicy.errors import EngineError, ForeignSweep, InvalidInput, Unsupporte
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import per_cell, student
-from hagpolicy.sweeping.forecast.outlook import first_units
 from hagpolicy.sweeping.forecast.preview import preview
 from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, duration, failure_words, kind_of
+from hagpolicy.sweeping.forecast.projection import first_units
 from hagpolicy.sweeping.plan import plan_work
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run
 

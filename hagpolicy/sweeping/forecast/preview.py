@@ -21,8 +21,8 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import Preview, Sample
-from hagpolicy.sweeping.forecast.outlook import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs
 from hagpolicy.sweeping.forecast.progress import kind_of
+from hagpolicy.sweeping.forecast.projection import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs
 from hagpolicy.sweeping.spec import SweepSpec
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 

@@ -21,8 +21,8 @@ from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.checked import error_text
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.drive import run_units
-from hagpolicy.sweeping.forecast.outlook import first_units, outlook, stored_sample, with_costs
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
+from hagpolicy.sweeping.forecast.projection import first_units, outlook, stored_sample, with_costs
 from hagpolicy.sweeping.plan import Work, plan_work
 from hagpolicy.sweeping.scoring import score_stored
 from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observed, Outcome, Strategy

@@ -20,7 +20,7 @@ from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.forecast.progress import Progress, ProgressReporter
-from hagpolicy.sweeping.forecast.summary import summarised
+from hagpolicy.sweeping.forecast.summary import summarise
 from hagpolicy.sweeping.plan import check_references
 from hagpolicy.sweeping.scoring import identity, score_stored
 from hagpolicy.sweeping.spec import SweepSpec
@@ -106,7 +106,7 @@ def sweep(
             view = sweep_run.run_all() if rounds is None else sweep_run.run_rounds(rounds, called, seed)
             table = table_of(store, view)
             reporter.close()
-            reporter.summary = summarised(store, view, scorers, reporter.state)
+            reporter.summary = summarise(store, view, scorers, reporter.state)
     logger.info("%s", reporter.summary)
     if reporter is not progress:
         reporter.write(str(reporter.summary))

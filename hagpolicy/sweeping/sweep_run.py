@@ -22,7 +22,7 @@ from hagpolicy.scorers.checked import error_text
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
-from hagpolicy.sweeping.forecast.projection import first_units, outlook, stored_sample, with_costs
+from hagpolicy.sweeping.forecast.projection import project_costs, project_counts, sample_stored, split_probe
 from hagpolicy.sweeping.plan import Work, plan_work
 from hagpolicy.sweeping.scoring import score_stored
 from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observed, Outcome, Strategy
@@ -117,7 +117,7 @@ class SweepRun:
     def _start(self, work: Work) -> tuple[Units, Units]:
         """Say what the sweep will cost and see that the engine does what it is told; the units to run first, and
         the others. Where nothing is stored to tell the cost by, the first units are a probe."""
-        counts = outlook(
+        counts = project_counts(
             self.store, self.view, self.scorers, self.engine, self.strategy, self.budget_meter.budget, self.store.path
         )
         self.reporter.preview = counts
@@ -126,19 +126,19 @@ class SweepRun:
         self._checked = True
         if self._announce():
             return [], list(work.units())
-        return first_units(work, self.engine.unit_cells, self.budget_meter.budget)
+        return split_probe(work, self.engine.unit_cells, self.budget_meter.budget)
 
     def _announce(self, *, measured: bool = False) -> bool:
         """Say the estimate of tokens and time from what is stored, by the wall time where it was measured; whether
         there was something to estimate from."""
-        sample = stored_sample(self.store, self.view, self.engine)
+        sample = sample_stored(self.store, self.view, self.engine)
         if sample is None and not measured:
             return False
         if sample is not None and measured:
             per_token = self.reporter.state.seconds / max(self.reporter.state.tokens, 1)
             source = f"{self.reporter.state.done:,} cells generated first"
             sample = replace(sample, seconds=per_token * sum(sample.tokens), source=source)
-        self.reporter.preview = with_costs(self.reporter.preview, self.view, sample, self.budget_meter.budget)
+        self.reporter.preview = project_costs(self.reporter.preview, self.view, sample, self.budget_meter.budget)
         if sample is None:
             reason = f"no cell of the first {self.reporter.state.done:,} succeeded"
             self.reporter.preview = replace(self.reporter.preview, source=reason)

@@ -19,7 +19,7 @@ from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import per_cell, student
 from hagpolicy.sweeping.forecast.preview import preview
 from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, duration, failure_words, kind_of
-from hagpolicy.sweeping.forecast.projection import first_units
+from hagpolicy.sweeping.forecast.projection import split_probe
 from hagpolicy.sweeping.plan import plan_work
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run
 
@@ -173,7 +173,7 @@ def test_a_short_sweep_has_no_first_units(tmp_path):
     run(engine, tmp_path / "s", n=2)
     with SweepStore(tmp_path / "s") as store:
         work = plan_work(store, store.plans[0].view, 64)
-        assert first_units(work, 64, Budget()) == ([], [])
+        assert split_probe(work, 64, Budget()) == ([], [])
     reporter = ProgressReporter(False)
     run(engine, tmp_path / "t", n=6, progress=reporter)
     assert reporter.preview.tokens is None

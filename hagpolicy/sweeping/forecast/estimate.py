@@ -123,7 +123,7 @@ class Preview:
         return {name: vars(value) if isinstance(value, Span) else value for name, value in values.items()}
 
 
-def estimated(
+def add_estimate(
     preview: Preview, sample: Sample | None, most_tokens: float, characters: float, budget: Budget
 ) -> Preview:
     """The preview with tokens and time estimated from a sample.
@@ -198,7 +198,7 @@ def _number(value: float) -> str:
     return f"{round(value / unit) * unit:,}"
 
 
-def limits_in_words(strategy: str, budget: Budget) -> str:
+def describe_limits(strategy: str, budget: Budget) -> str:
     """What bounds a sweep beside its size."""
     said: Mapping[str, Any] = {name: value for name, value in vars(budget).items() if value is not None}
     words = [f"strategy {strategy}"] if strategy != "full" else []

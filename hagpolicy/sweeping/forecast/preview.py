@@ -22,7 +22,13 @@ from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import Preview, Sample
 from hagpolicy.sweeping.forecast.progress import kind_of
-from hagpolicy.sweeping.forecast.projection import PROBE_CELLS, outlook, side_by_side, stored_sample, with_costs
+from hagpolicy.sweeping.forecast.projection import (
+    PROBE_CELLS,
+    generates_concurrently,
+    project_costs,
+    project_counts,
+    sample_stored,
+)
 from hagpolicy.sweeping.spec import SweepSpec
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 
@@ -63,13 +69,13 @@ def preview(
         view = spec.view(made)
         place = out if files_at(out).has("sweep.json") else nowhere
         store = SweepStore(place, fingerprint=made.fingerprint, engine=made.name)
-        counts = outlook(store, view, spec.scorers, made, called, limits, files_at(out).place)
+        counts = project_counts(store, view, spec.scorers, made, called, limits, files_at(out).place)
         if not counts.to_generate:
             return counts
-        found = stored_sample(store, view, made) or probe(made, view)
+        found = sample_stored(store, view, made) or probe(made, view)
         if isinstance(found, str):
             return replace(counts, source=found)
-        return with_costs(counts, view, found, limits)
+        return project_costs(counts, view, found, limits)
 
 
 def probe(engine: Engine, view: View) -> Sample | str:
@@ -99,7 +105,7 @@ def probe(engine: Engine, view: View) -> Sample | str:
         characters=[len(request.prompt.text) + len(request.config.hint) for request, _ in good],
         seconds=sum(spent[1:]) / warm * sum(answer.tokens for _, answer in good) if warm else sum(spent),
         source=f"a probe of {len(good)} cells" + (f", {len(done) - len(good)} failed" if len(good) < len(done) else ""),
-        upper=side_by_side(engine) or engine.unit_cells > len(requests) - FIRST_CELLS,
+        upper=generates_concurrently(engine) or engine.unit_cells > len(requests) - FIRST_CELLS,
     )
 
 

@@ -12,7 +12,7 @@ from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.sweeping.budget import Budget
-from hagpolicy.sweeping.forecast.estimate import Preview, Sample, estimated, limits_in_words
+from hagpolicy.sweeping.forecast.estimate import Preview, Sample, add_estimate, describe_limits
 from hagpolicy.sweeping.plan import Work
 from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE
 
@@ -22,7 +22,7 @@ PROBE_CELLS, PROBE_UNITS, PROBE_SHARE = 16, 3, 4
 SAMPLE_SEGMENTS, SAMPLE_ROWS = 4, 5000
 
 
-def most_generations(view: View, strategy: str, budget: Budget) -> int:
+def count_most_generations(view: View, strategy: str, budget: Budget) -> int:
     """How many cells of a view a sweep may come to at most, those that are stored included."""
     if budget.generations is not None:
         return min(budget.generations, view.n_cells)
@@ -30,7 +30,7 @@ def most_generations(view: View, strategy: str, budget: Budget) -> int:
     return max(int(DEFAULT_SHARE * view.n_cells), 1) if strategy != "full" and without else view.n_cells
 
 
-def outlook(
+def project_counts(
     store: SweepStore, view: View, scorers: Sequence[Scorer], engine: Engine, strategy: str, budget: Budget, out: str
 ) -> Preview:
     """The counts of a sweep.
@@ -57,7 +57,7 @@ def outlook(
                 sum(key not in known for key in keys) - sum(key not in known for key in missing)
             )
     stored = view.n_cells - open_cells
-    to_generate = max(min(open_cells, most_generations(view, strategy, budget) - stored), 0)
+    to_generate = max(min(open_cells, count_most_generations(view, strategy, budget) - stored), 0)
     share = to_generate / open_cells if open_cells else 0.0
     return Preview(
         out=out,
@@ -69,20 +69,20 @@ def outlook(
         to_generate=to_generate,
         units=math.ceil(to_generate / max(engine.unit_cells, 1)),
         judge_calls=round(unscored + share * calls),
-        limits=limits_in_words(strategy, budget),
+        limits=describe_limits(strategy, budget),
     )
 
 
-def with_costs(preview: Preview, view: View, sample: Sample | None, budget: Budget) -> Preview:
+def project_costs(preview: Preview, view: View, sample: Sample | None, budget: Budget) -> Preview:
     """The preview with tokens and time estimated from a sample; as it is without one."""
     share = preview.to_generate / view.n_cells
     limits = sum(view.limit(j) for j, _ in view.slots) * len(view.prompts)
     hints = sum(len(view.space[j].hint) for j, _ in view.slots) * len(view.prompts)
     texts = sum(len(prompt.text) for prompt in view.prompts) * len(view.slots)
-    return estimated(preview, sample, share * limits, share * (hints + texts), budget)
+    return add_estimate(preview, sample, share * limits, share * (hints + texts), budget)
 
 
-def stored_sample(store: SweepStore, view: View, engine: Engine) -> Sample | None:
+def sample_stored(store: SweepStore, view: View, engine: Engine) -> Sample | None:
     """Cells of a view that the folder holds, from all over it; None where it holds none that succeeded.
 
     Their seconds are added up. An engine that generates units side by side is faster than that.
@@ -115,15 +115,15 @@ def stored_sample(store: SweepStore, view: View, engine: Engine) -> Sample | Non
     owners, configs, tokens, prompt_tokens, seconds = zip(*found, strict=True)
     characters = [prompts[owner] + hints[config] for owner, config in zip(owners, configs, strict=True)]
     source = f"{len(found):,} stored cells"
-    return Sample(owners, tokens, prompt_tokens, characters, sum(seconds), source, side_by_side(engine))
+    return Sample(owners, tokens, prompt_tokens, characters, sum(seconds), source, generates_concurrently(engine))
 
 
-def side_by_side(engine: Engine) -> bool:
+def generates_concurrently(engine: Engine) -> bool:
     """Whether an engine generates several units at once."""
     return type(engine).stream is not Engine.stream
 
 
-def first_units(work: Work, unit_cells: int, budget: Budget) -> tuple[list[tuple[Plan, int]], list[tuple[Plan, int]]]:
+def split_probe(work: Work, unit_cells: int, budget: Budget) -> tuple[list[tuple[Plan, int]], list[tuple[Plan, int]]]:
     """The units to run first, spread over all kinds of prompts, and the others in their order.
 
     Nothing is run first where the sweep is so short that an estimate would come with its end. A

@@ -65,7 +65,7 @@ class Summary:
         return {**vars(self), "run": {**run, "failures": dict(self.run.failures)}, "bytes": dict(self.bytes)}
 
 
-def summarised(store: SweepStore, view: View, scorers: Sequence[Scorer], run: Progress) -> Summary:
+def summarise(store: SweepStore, view: View, scorers: Sequence[Scorer], run: Progress) -> Summary:
     """The account of a sweep that has ended.
 
     Args:

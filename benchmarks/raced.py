@@ -13,7 +13,7 @@ from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.store.cells import View, stream_seed
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Engine
-from hagpolicy.sweeping.strategies.base import Observed, get_strategy
+from hagpolicy.sweeping.strategies.base import Observation, get_strategy
 
 SHARE = 0.35
 Mask = Callable[[hag.SweepTable, int, int], hag.SweepTable]
@@ -39,7 +39,7 @@ def strategy(name: str) -> Mask:
             if int(seen.counts.sum()) > budget:
                 raise AssertionError(f"{name} asked for {int(seen.counts.sum())} of {budget} generations")
             try:
-                mask = rounds.send(Observed(seen, budget, False))
+                mask = rounds.send(Observation(seen, budget, False))
             except StopIteration as stop:
                 left = stop.value
                 space = hag.DecodingSpace(table.space[j] for j in left.kept)

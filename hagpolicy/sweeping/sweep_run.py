@@ -25,7 +25,7 @@ from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.forecast.projection import project_costs, project_counts, sample_stored, split_probe
 from hagpolicy.sweeping.plan import Work, plan_work
 from hagpolicy.sweeping.scoring import score_stored
-from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observed, Outcome, Strategy
+from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observation, Strategy, StrategyResult
 
 logger = logging.getLogger(__name__)
 Units = list[tuple[Plan, int]]
@@ -76,7 +76,7 @@ class SweepRun:
             except StopIteration as stop:
                 return self._store_result(stop.value, name)
             done = self._generate(self._validate_mask(mask, name))
-            observed = Observed(self._mask_table(mask), self.budget_meter.project(most), final=not done)
+            observed = Observation(self._mask_table(mask), self.budget_meter.project(most), final=not done)
 
     def _validate_mask(self, mask: np.ndarray, name: str) -> np.ndarray:
         """The cells that a strategy asks for, and the default's answers that their scorers compare them with."""
@@ -155,14 +155,14 @@ class SweepRun:
         }
         return replace(table, **parts)
 
-    def _store_result(self, outcome: Outcome, name: str) -> View:
+    def _store_result(self, outcome: StrategyResult, name: str) -> View:
         """Store what a strategy leaves as the latest plan."""
         view = self.view
         space = type(view.space)(view.space[j] for j in outcome.kept)
         default = None if view.default is None or view.default not in outcome.kept else outcome.kept.index(view.default)
         final = replace(view, space=space, default=default, common=outcome.common)
         if not self.store.plans or self.store.plans[-1].view != final:
-            self.store.add_plan(Plan(final, notes={"strategy": name, "rounds": outcome.story}))
+            self.store.add_plan(Plan(final, notes={"strategy": name, "rounds": outcome.log}))
         dropped = len(view.space) - len(space)
         logger.info("%s: %s kept %d configs and dropped %d", self.store.path, name, len(space), dropped)
         return final

@@ -189,7 +189,7 @@ def test_a_cell_that_keeps_failing_is_tried_once_in_a_call_however_many_rounds_i
         for sample in range(view.samples):
             mask[:, :, sample] = True
             yield mask.copy()
-        return hag.sweeping.strategies.base.Outcome(tuple(range(len(view.space))), view.samples, [])
+        return hag.sweeping.strategies.base.StrategyResult(tuple(range(len(view.space))), view.samples, [])
 
     for calls in (1, 2):
         engine = Bad(seed=1, unit_cells=7)
@@ -241,7 +241,7 @@ def test_a_default_that_a_strategy_left_out_is_still_known(tmp_path):
         mask[:, :, 0] = True
         yield mask
         kept = tuple(j for j in range(len(view.space)) if j != view.default)
-        return hag.sweeping.strategies.base.Outcome(kept, 1, [])
+        return hag.sweeping.strategies.base.StrategyResult(kept, 1, [])
 
     engine = Counting(seed=3)
     table = run(engine, tmp_path, strategy=without)

@@ -13,7 +13,7 @@ import hagpolicy as hag
 from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
-from hagpolicy.sweeping.strategies.base import Observed
+from hagpolicy.sweeping.strategies.base import Observation
 from hagpolicy.sweeping.strategies.posterior import Worth, kinds_of
 from hagpolicy.sweeping.strategies.racing import rounds
 from tests.support.paths import BENCHMARKS
@@ -298,7 +298,7 @@ def test_where_the_budget_shrank_below_all_sets_the_smallest_is_asked_for() -> N
     asked = int(mask.sum())
     for _ in range(3):  # the looks
         seen = replace(table, rewards=np.where(mask, table.rewards, np.nan))
-        mask = race.send(Observed(seen, asked, False))
+        mask = race.send(Observation(seen, asked, False))
     everyone = mask.all(axis=0).any(axis=1)
     assert 1 <= everyone.sum() <= 2  # the best and the default
     assert everyone[0]

@@ -10,7 +10,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
-from hagpolicy.sweeping.strategies.base import Outcome
+from hagpolicy.sweeping.strategies.base import StrategyResult
 from tests.support.sweeping_world import Counting, cells_of, run, same
 
 N_CELLS = 6 * (1 + 2 + 2 + 2)  # one deterministic config, two sampled ones and the default
@@ -26,7 +26,7 @@ def halving(view, budget, seed):
     mask[:, kept, 1] = True
     mask[0, kept, 2] = True
     seen = yield mask.copy()
-    return Outcome(kept, 2, [{"kept": list(kept), "budget": seen.budget, "final": seen.final}])
+    return StrategyResult(kept, 2, [{"kept": list(kept), "budget": seen.budget, "final": seen.final}])
 
 
 def test_rounds_leave_the_kept_configs_and_their_common_samples(tmp_path):
@@ -63,7 +63,7 @@ def test_a_round_sees_only_the_cells_it_asked_for(tmp_path):
         mask = np.zeros((len(view.prompts), len(view.space), view.samples), dtype=bool)
         mask[:3, :2, 0] = True
         seen.append((yield mask))
-        return Outcome((0, 1), 1, [])
+        return StrategyResult((0, 1), 1, [])
 
     again = Counting(seed=3)
     table = run(again, tmp_path, samples=3, strategy=looking)
@@ -120,7 +120,7 @@ def test_a_strategy_is_told_that_its_budget_ended(tmp_path):
     def asking(view, budget, seed):
         mask = np.ones((len(view.prompts), len(view.space), view.samples), dtype=bool)
         said.append((budget, (yield mask)))
-        return Outcome((0, 1), 1, [])
+        return StrategyResult((0, 1), 1, [])
 
     run(Counting(seed=1, unit_cells=7), tmp_path, strategy=asking, budget=14)
     ((budget, seen),) = said
@@ -281,7 +281,7 @@ def test_the_default_is_there_for_scorers_that_need_it_whatever_a_strategy_asks_
         mask = np.zeros((len(view.prompts), len(view.space), view.samples), dtype=bool)
         mask[:3, 1, 0] = True
         seen.append((yield mask))
-        return Outcome((1, 2), 1, [])
+        return StrategyResult((1, 2), 1, [])
 
     run(Counting(seed=5), tmp_path, scorer=Longer(), strategy=one_config)
     (observed,) = seen
@@ -307,7 +307,7 @@ def test_of_what_is_stored_only_the_cells_that_a_strategy_asks_for_are_scored(tm
 def test_a_mask_of_another_shape_is_refused(tmp_path, shape):
     def wrong(view, budget, seed):
         yield np.ones(shape, dtype=bool)
-        return Outcome((0,), 1, [])
+        return StrategyResult((0,), 1, [])
 
     with pytest.raises(InvalidInput, match=r"masks of shape \(6, 4, 2\).*from wrong"):
         run(Counting(seed=3), tmp_path, strategy=wrong)
@@ -315,7 +315,7 @@ def test_a_mask_of_another_shape_is_refused(tmp_path, shape):
 
 def test_a_strategy_that_asks_for_nothing_leaves_its_outcome(tmp_path):
     def nothing(view, budget, seed):
-        return Outcome((0, 1), 1, [])
+        return StrategyResult((0, 1), 1, [])
         yield
 
     assert len(run(Counting(seed=3), tmp_path, strategy=nothing).space) == 2

@@ -15,7 +15,7 @@ from hagpolicy.errors import InvalidInput
 
 
 @dataclass(frozen=True)
-class Observed:
+class Observation:
     """What a strategy sees after each round.
 
     Attributes:
@@ -31,22 +31,22 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StrategyResult:
     """What a strategy leaves.
 
     Attributes:
         kept: indices of the configs that compete, in the order of the space.
         common: the first so many samples of every kept config are there for every prompt (a
             deterministic config has one); see `SweepTable.common`.
-        story: what each round did, JSON-able; stored with the plan.
+        log: what each round did, JSON-able; stored with the plan.
     """
 
     kept: tuple[int, ...]
     common: int
-    story: list[dict[str, Any]]
+    log: list[dict[str, Any]]
 
 
-Rounds = Generator[np.ndarray, Observed, Outcome]
+Rounds = Generator[np.ndarray, Observation, StrategyResult]
 """Yields masks, bool (n_prompts, n_configs, n_samples), of all cells wanted so far, earlier rounds
 included; receives what was observed. Deterministic: the masks follow from the arguments and from what
 was observed, so that a sweep that was killed repeats its rounds over what is stored."""

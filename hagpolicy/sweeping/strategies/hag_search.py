@@ -23,7 +23,7 @@ from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.groups import group_ids
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
-from hagpolicy.sweeping.strategies.base import Outcome, Rounds
+from hagpolicy.sweeping.strategies.base import Rounds, StrategyResult
 
 PRUNING_PROMPTS = 0.2
 KEPT_VALUES = 0.5
@@ -56,7 +56,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     left = _pruned(view.space, effects)
     current = max(left, key=lambda config: effects[config])
     visited = [current, *([] if view.default in (None, current) else [view.default])]
-    story: list[dict[str, Any]] = [{"round": "prune", "cells": int(mask.sum()), "in": left, "start": current}]
+    log: list[dict[str, Any]] = [{"round": "prune", "cells": int(mask.sum()), "in": left, "start": current}]
     for field in view.space.varying:
         near = [config for config in _neighbours(view.space, current, field) if config in left]
         wanted = mask.copy()
@@ -74,7 +74,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         visited = [*visited, *(config for config in tried if config not in visited)]
         means = np.nan_to_num(np.nanmean(seen.table.means[:, tried], axis=0))
         current = tried[int(means.argmax())]
-        story.append({"round": field, "cells": int(mask.sum()), "tried": tried, "best": current})
+        log.append({"round": field, "cells": int(mask.sum()), "tried": tried, "best": current})
     common = 1
     while not seen.final and common < mask.shape[2]:
         wanted = mask.copy()
@@ -85,8 +85,8 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         mask = wanted
         seen = yield mask
         common += not seen.final
-    story.append({"round": "common", "cells": int(mask.sum()), "samples": common})
-    return Outcome(tuple(sorted(visited)), common, story)
+    log.append({"round": "common", "cells": int(mask.sum()), "samples": common})
+    return StrategyResult(tuple(sorted(visited)), common, log)
 
 
 def _pruned(space: DecodingSpace, effects: np.ndarray) -> list[int]:

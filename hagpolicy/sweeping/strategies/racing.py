@@ -32,7 +32,7 @@ from hagpolicy.data.groups import group_ids
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.sweeping.strategies.base import Observed, Outcome, Rounds
+from hagpolicy.sweeping.strategies.base import Observation, Rounds, StrategyResult
 from hagpolicy.sweeping.strategies.posterior import Worth, kinds_of
 
 # Chosen on simulated worlds whose seeds are not among the reported ones.
@@ -61,7 +61,7 @@ class _Race:
         self.seed, self.budget, self.final = seed, budget, False
         self.alive = list(range(self.k))
         self.table: SweepTable | None = None
-        self.story: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []
 
     def want(self, prompts: np.ndarray, configs: list[int], samples: int) -> np.ndarray:
         """The mask with the first `samples` of these configs for these prompts added."""
@@ -70,7 +70,7 @@ class _Race:
             wanted[prompts, config, : min(samples, int(self.limit[config]))] = True
         return wanted
 
-    def take(self, wanted: np.ndarray, seen: Observed) -> None:
+    def take(self, wanted: np.ndarray, seen: Observation) -> None:
         """Note what was generated."""
         self.mask, self.table, self.budget, self.final = wanted, seen.table, seen.budget, seen.final
 
@@ -99,8 +99,8 @@ class _Race:
         return int(wanted.sum()) <= self.budget
 
     def tell(self, what: str, **more: Any) -> None:
-        """Add a line to the story."""
-        self.story.append({"round": what, "cells": int(self.mask.sum()), "in": list(self.alive), **more})
+        """Add a line to the log."""
+        self.log.append({"round": what, "cells": int(self.mask.sum()), "in": list(self.alive), **more})
 
 
 def rounds(view: View, budget: int, seed: int) -> Rounds:
@@ -144,7 +144,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         if wanted.sum() > race.mask.sum():
             race.take(wanted, (yield wanted))
             race.tell("added")
-    return Outcome(tuple(race.kept), common, race.story)
+    return StrategyResult(tuple(race.kept), common, race.log)
 
 
 def _drop_dominated(race: _Race) -> None:

@@ -14,7 +14,7 @@ from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Observation
-from hagpolicy.sweeping.strategies.posterior import Worth, kinds_of
+from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
 from hagpolicy.sweeping.strategies.racing import rounds
 from tests.support.paths import BENCHMARKS
 from tests.support.sweeping_world import Counting, same
@@ -68,47 +68,47 @@ def test_additive_fit_does_not_take_a_config_tried_on_hard_prompts_for_a_bad_one
 
 def test_rare_labels_are_one_kind() -> None:
     labels = ["x"] * 20 + ["y"] * 15 + [f"rare {i}" for i in range(6)]
-    kinds = kinds_of([hag.Prompt(f"prompt {i}", task=label) for i, label in enumerate(labels)])
+    kinds = assign_kinds([hag.Prompt(f"prompt {i}", task=label) for i, label in enumerate(labels)])
     assert len(set(kinds)) == 3
     assert len(set(kinds[-6:])) == 1
-    assert kinds_of([hag.Prompt(f"prompt {i}") for i in range(5)]).tolist() == [0] * 5
+    assert assign_kinds([hag.Prompt(f"prompt {i}") for i in range(5)]).tolist() == [0] * 5
 
 
 def test_prompts_without_labels_are_clustered_by_their_words() -> None:
     world = hag.SimulatedEngine(2, n_tasks=2)
     prompts = world.prompts(400)
-    kinds = kinds_of([hag.Prompt(prompt.text) for prompt in prompts])
+    kinds = assign_kinds([hag.Prompt(prompt.text) for prompt in prompts])
     tasks = np.array([prompt.task for prompt in prompts])
     pure = sum(max(np.unique(tasks[kinds == kind], return_counts=True)[1]) for kind in set(kinds))
     assert pure > 0.65 * len(prompts)  # by luck some 0.56
-    assert kinds_of([hag.Prompt("the same words") for _ in range(60)]).max() < 60
+    assert assign_kinds([hag.Prompt("the same words") for _ in range(60)]).max() < 60
 
 
 def test_worth_drops_the_hopeless_and_not_the_complementary() -> None:
     table = two_kinds(200)
-    worth = Worth.of(table.means, kinds_of(table.prompts), table.groups, seed=0)
-    out = np.flatnonzero(worth.dominated(range(len(SPACE)), 0.001))
+    posterior = Posterior.of(table.means, assign_kinds(table.prompts), table.groups, seed=0)
+    out = np.flatnonzero(posterior.find_dominated(range(len(SPACE)), 0.001))
     assert {3, 10} <= set(out.tolist())
     assert not {5, 8} & set(out.tolist())
-    losses = worth.losses(range(len(SPACE)))
+    losses = posterior.expect_losses(range(len(SPACE)))
     assert set(np.argsort(-losses)[:2].tolist()) == {5, 8}
-    assert worth.value([5, 8]) > max(worth.value([5]), worth.value([8])) + 0.1
+    assert posterior.expect_best([5, 8]) > max(posterior.expect_best([5]), posterior.expect_best([8])) + 0.1
 
 
 def test_a_promise_pays_for_what_is_not_known_and_not_proven() -> None:
     table = two_kinds(60)
     seen = table.rewards[:, :, 0].copy()
     seen[24:] = np.nan  # little is known yet
-    worth = Worth.of(seen, kinds_of(table.prompts), table.groups, seed=0)
+    posterior = Posterior.of(seen, assign_kinds(table.prompts), table.groups, seed=0)
 
     def promise(configs: list[int], samples: float, common: int) -> float:
-        return worth.promise(configs, np.full((2, len(configs)), samples), common)
+        return posterior.expect_after_sampling(configs, np.full((2, len(configs)), samples), common)
 
     everything = list(range(len(SPACE)))
     assert promise(everything, 200.0, 2) > promise(everything, 2.0, 2) + 0.01  # a choice by few samples is often wrong
     assert promise([5, 8], 50.0, 8) > promise([5, 8], 50.0, 1)  # what is judged on little is not shipped
     assert promise([5, 8], 50.0, 2) > promise([5], 50.0, 2) + 0.05
-    assert promise([5], 50.0, 2) == pytest.approx(worth.value([5]), abs=0.01)  # nothing to choose or prove
+    assert promise([5], 50.0, 2) == pytest.approx(posterior.expect_best([5]), abs=0.01)  # nothing to choose or prove
 
 
 def test_nothing_is_dominated_where_all_are_equal() -> None:
@@ -116,8 +116,8 @@ def test_nothing_is_dominated_where_all_are_equal() -> None:
     dropped = 0
     for seed in range(40):
         Y = (np.random.default_rng(seed).random((100, 8)) < 0.5).astype(float)
-        worth = Worth.of(Y, np.zeros(100, dtype=np.int64), np.arange(100), seed)
-        dropped += bool(worth.dominated(range(8), 0.05 / 21).any())
+        posterior = Posterior.of(Y, np.zeros(100, dtype=np.int64), np.arange(100), seed)
+        dropped += bool(posterior.find_dominated(range(8), 0.05 / 21).any())
     assert dropped <= 4
 
 

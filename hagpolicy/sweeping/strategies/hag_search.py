@@ -53,12 +53,12 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     mask[looked, :, 0] = True
     seen = yield mask
     effects = np.nan_to_num(additive_fit(seen.table.means)[1])
-    left = _pruned(view.space, effects)
+    left = _prune(view.space, effects)
     current = max(left, key=lambda config: effects[config])
     visited = [current, *([] if view.default in (None, current) else [view.default])]
     log: list[dict[str, Any]] = [{"round": "prune", "cells": int(mask.sum()), "in": left, "start": current}]
     for field in view.space.varying:
-        near = [config for config in _neighbours(view.space, current, field) if config in left]
+        near = [config for config in _find_neighbours(view.space, current, field) if config in left]
         wanted = mask.copy()
         wanted[:, visited, 0] = True
         for config in near:
@@ -89,7 +89,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     return StrategyResult(tuple(sorted(visited)), common, log)
 
 
-def _pruned(space: DecodingSpace, effects: np.ndarray) -> list[int]:
+def _prune(space: DecodingSpace, effects: np.ndarray) -> list[int]:
     """Configs that have only values which are among the better half of their hyperparameter.
 
     Where no config has only such values, the better half of the configs.
@@ -105,7 +105,7 @@ def _pruned(space: DecodingSpace, effects: np.ndarray) -> list[int]:
     return sorted(int(config) for config in np.argsort(-effects, kind="stable")[: int(np.ceil(len(space) / 2))])
 
 
-def _neighbours(space: DecodingSpace, current: int, field: str) -> list[int]:
+def _find_neighbours(space: DecodingSpace, current: int, field: str) -> list[int]:
     """Configs that differ from the current one in that field alone."""
     own = space[current].fields()
     return [

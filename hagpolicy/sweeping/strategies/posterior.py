@@ -1,4 +1,4 @@
-"""What a config is worth beside others: where it is the best of a set, and how sure that is."""
+"""A posterior of what configs are worth by kind of prompt: which is the best of a set, and how sure that is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GATE = 1.31
 CLUSTERS, WORDS = 8, 2048
 
 
-def kinds_of(prompts: Sequence[Prompt], seed: int = 0) -> np.ndarray:
+def assign_kinds(prompts: Sequence[Prompt], seed: int = 0) -> np.ndarray:
     """int64 (n_prompts,): number of the kind of each prompt.
 
     Kinds are the task labels, rare ones together. Where all prompts have one label they are clusters
@@ -32,14 +32,14 @@ def kinds_of(prompts: Sequence[Prompt], seed: int = 0) -> np.ndarray:
     labels = np.array([prompt.task for prompt in prompts], dtype=str)
     names, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(names) == 1:
-        index = _clusters([prompt.text for prompt in prompts], seed)
+        index = _cluster([prompt.text for prompt in prompts], seed)
         counts = np.bincount(index)
     rare = counts < MIN_KIND
     number = np.where(rare, len(counts), np.cumsum(~rare) - 1)
     return np.asarray(np.unique(number[index], return_inverse=True)[1], dtype=np.int64)
 
 
-def _clusters(texts: Sequence[str], seed: int) -> np.ndarray:
+def _cluster(texts: Sequence[str], seed: int) -> np.ndarray:
     """int64 (n_prompts,): spherical k-means (Dhillon and Modha, *Machine Learning* 42, 2001) over the words."""
     counts = np.zeros((len(texts), WORDS))
     for row, text in enumerate(texts):
@@ -52,11 +52,11 @@ def _clusters(texts: Sequence[str], seed: int) -> np.ndarray:
     points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     number = max(min(CLUSTERS, len(texts) // (3 * MIN_KIND)), 1)
     rng = np.random.default_rng([abs(seed), 3])
-    tries = [_spherical(points, number, rng) for _ in range(8)]
+    tries = [_cluster_spherically(points, number, rng) for _ in range(8)]
     return max(tries, key=lambda found: found[1])[0]
 
 
-def _spherical(points: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _cluster_spherically(points: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """(cluster of each point, int64 (n_prompts,); how near they are to their centres, the larger the nearer)."""
     centres = points[rng.choice(len(points), number, replace=False)]
     for _ in range(25):
@@ -69,7 +69,7 @@ def _spherical(points: np.ndarray, number: int, rng: np.random.Generator) -> tup
 
 
 @dataclass(frozen=True)
-class Worth:
+class Posterior:
     """Expected rewards of the configs by kind of prompt, as far as the cells seen so far tell.
 
     An empirical-Bayes estimate (Efron and Morris, *JASA* 70, 1975): a config's mean, and on top what
@@ -94,7 +94,7 @@ class Worth:
     n_prompts: int
 
     @classmethod
-    def of(cls, Y: np.ndarray, kinds: np.ndarray, groups: np.ndarray, seed: int) -> Worth:
+    def of(cls, Y: np.ndarray, kinds: np.ndarray, groups: np.ndarray, seed: int) -> Posterior:
         """From what was seen.
 
         Args:
@@ -105,7 +105,7 @@ class Worth:
             seed: of the draws.
         """
         level, effects = additive_fit(Y)
-        residuals, kind = _by_group(Y - level[:, None] - effects, kinds, groups)
+        residuals, kind = _average_by_group(Y - level[:, None] - effects, kinds, groups)
         seen = ~np.isnan(residuals)
         known = seen.any(axis=0)
         n_kinds = int(kinds.max()) + 1
@@ -131,11 +131,11 @@ class Worth:
         weights = np.bincount(kinds, minlength=n_kinds) / len(kinds)
         return cls(weights, means, errors, means + errors * normal, noise, len(kinds))
 
-    def value(self, configs: Sequence[int]) -> float:
+    def expect_best(self, configs: Sequence[int]) -> float:
         """Expected reward where each kind gets the best of `configs`, as far as it is known."""
         return float(self.weights @ self.means[:, list(configs)].max(axis=1))
 
-    def promise(self, configs: Sequence[int], samples: np.ndarray, common: int) -> float:
+    def expect_after_sampling(self, configs: Sequence[int], samples: np.ndarray, common: int) -> float:
         """Expected reward of what will be shipped after more samples of some configs.
 
         A preposterior analysis (Raiffa and Schlaifer, *Applied Statistical Decision Theory*, 1961): for
@@ -159,7 +159,7 @@ class Worth:
         error_of_gain = GATE * np.sqrt(2.0 * self.noise / (self.n_prompts * common))
         return single + gain * NormalDist().cdf(gain / error_of_gain - 1.96)
 
-    def losses(self, configs: Sequence[int]) -> np.ndarray:
+    def expect_losses(self, configs: Sequence[int]) -> np.ndarray:
         """float64 (len(configs),): expected loss in the best of the set with each of them taken out."""
         drawn = self.draws[:, :, list(configs)]
         if drawn.shape[2] == 1:
@@ -168,7 +168,7 @@ class Worth:
         ahead = np.where(drawn >= order[:, :, -1:], order[:, :, -1:] - order[:, :, -2:-1], 0.0)
         return np.asarray(np.einsum("dkj,k->j", ahead, self.weights) / len(drawn))
 
-    def dominated(self, configs: Sequence[int], level: float) -> np.ndarray:
+    def find_dominated(self, configs: Sequence[int], level: float) -> np.ndarray:
         """bool (len(configs),): behind the best of `configs` for every kind, each by more than the
         one-sided bound of this level. Prompts are paired: their own level is taken out."""
         means, errors = self.means[:, list(configs)], self.errors[:, list(configs)]
@@ -179,13 +179,13 @@ class Worth:
         error = np.sqrt(errors**2 + (errors[rows, leader] ** 2)[:, None])
         return np.asarray((behind + bound * error < 0.0).all(axis=0))
 
-    def chances(self, configs: Sequence[int]) -> np.ndarray:
+    def estimate_chances(self, configs: Sequence[int]) -> np.ndarray:
         """float64 (n_kinds, len(configs)): how likely each of them is the best one for the kind."""
         best = self.draws[:, :, list(configs)].argmax(axis=2)
         return np.stack([np.bincount(column, minlength=len(configs)) for column in best.T]) / len(best)
 
 
-def _by_group(residuals: np.ndarray, kinds: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _average_by_group(residuals: np.ndarray, kinds: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean residuals of each group and kind, float64 (n, n_configs) with NaN for the unseen, and the
     kind of each of these rows, int64 (n,)."""
     pairs, index = np.unique(np.column_stack([groups, kinds]), axis=0, return_inverse=True)

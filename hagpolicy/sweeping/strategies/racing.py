@@ -5,7 +5,7 @@
    whose level is shared out over rounds, configs and kinds.
 2. Portfolio. The fewer configs stay, the more samples of each the budget has. Those stay, in that
    number, of which the best for each kind promises most once it has been chosen by these samples
-   (`Worth.promise`).
+   (`Posterior.expect_after_sampling`).
 3. Common samples. Every prompt gets the same first samples of every kept config. Only these enter
    differences and intervals.
 4. What is left goes to the configs between which the choice for a kind is still open. These
@@ -33,7 +33,7 @@ from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Observation, Rounds, StrategyResult
-from hagpolicy.sweeping.strategies.posterior import Worth, kinds_of
+from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
 
 # Chosen on simulated worlds whose seeds are not among the reported ones.
 PILOT = 0.25
@@ -53,7 +53,7 @@ class _Race:
         self.limit = np.where(view.space.deterministic, 1, view.samples)
         self.default = () if view.default is None else (view.default,)
         self.mask = np.zeros((self.n, self.k, int(self.limit.max())), dtype=bool)
-        self.kinds = kinds_of(view.prompts, seed)
+        self.kinds = assign_kinds(view.prompts, seed)
         self.groups = group_ids(view.prompts)
         # Whole groups in random order: what is looked at early is like what comes later.
         place = np.random.default_rng([abs(seed), 1]).permutation(int(self.groups.max()) + 1)
@@ -63,42 +63,42 @@ class _Race:
         self.table: SweepTable | None = None
         self.log: list[dict[str, Any]] = []
 
-    def want(self, prompts: np.ndarray, configs: list[int], samples: int) -> np.ndarray:
+    def add_samples(self, prompts: np.ndarray, configs: list[int], samples: int) -> np.ndarray:
         """The mask with the first `samples` of these configs for these prompts added."""
         wanted = self.mask.copy()
         for config in configs:
             wanted[prompts, config, : min(samples, int(self.limit[config]))] = True
         return wanted
 
-    def take(self, wanted: np.ndarray, seen: Observation) -> None:
+    def observe(self, wanted: np.ndarray, seen: Observation) -> None:
         """Note what was generated."""
         self.mask, self.table, self.budget, self.final = wanted, seen.table, seen.budget, seen.final
 
-    def worth(self) -> Worth | None:
-        """What the configs seen so far are worth; None where nothing was scored yet."""
+    def estimate_posterior(self) -> Posterior | None:
+        """The posterior of the configs seen so far; None where nothing was scored yet."""
         if self.table is None or not self.table.counts.any():
             return None
-        return Worth.of(self.table.means, self.kinds, self.groups, self.seed)
+        return Posterior.of(self.table.means, self.kinds, self.groups, self.seed)
 
-    def everyone(self, samples: int) -> np.ndarray:
+    def add_common_samples(self, samples: int) -> np.ndarray:
         """The mask in which every prompt has so many samples of the configs still in, and of the default."""
-        return self.want(self.order, self.kept, samples)
+        return self.add_samples(self.order, self.kept, samples)
 
     @property
     def kept(self) -> list[int]:
         """The configs still in, and the default."""
         return sorted({*self.alive, *self.default})
 
-    def samples(self, configs: list[int], count: int) -> np.ndarray:
+    def count_samples(self, configs: list[int], count: int) -> np.ndarray:
         """float64 (n_kinds, len(configs)): samples of each kind that so many common ones come to."""
         prompts = np.bincount(self.kinds).astype(np.float64)
         return np.asarray(prompts[:, None] * np.minimum(self.limit[configs], count)[None, :])
 
-    def affordable(self, wanted: np.ndarray) -> bool:
+    def can_afford(self, wanted: np.ndarray) -> bool:
         """Whether the budget reaches so far."""
         return int(wanted.sum()) <= self.budget
 
-    def tell(self, what: str, **more: Any) -> None:
+    def record(self, what: str, **more: Any) -> None:
         """Add a line to the log."""
         self.log.append({"round": what, "cells": int(self.mask.sum()), "in": list(self.alive), **more})
 
@@ -125,38 +125,38 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         wanted = race.mask.copy()
         for config in race.alive:
             wanted[look, config, race.limit[config] - 1] = True
-        race.take(wanted, (yield wanted))
+        race.observe(wanted, (yield wanted))
         _drop_dominated(race)
     most = _keep_portfolio(race)
     common = 1
-    wanted = race.everyone(common)
-    race.take(wanted, (yield wanted))
-    race.tell("common", samples=common)
-    while not race.final and common < most and race.affordable(race.everyone(common + 1)):
-        wanted = race.everyone(common + 1)
-        race.take(wanted, (yield wanted))
+    wanted = race.add_common_samples(common)
+    race.observe(wanted, (yield wanted))
+    race.record("common", samples=common)
+    while not race.final and common < most and race.can_afford(race.add_common_samples(common + 1)):
+        wanted = race.add_common_samples(common + 1)
+        race.observe(wanted, (yield wanted))
         # A budget of minutes may end within the round: samples that some prompts lack are not common.
         common += not race.final
-        race.tell("common", samples=common)
+        race.record("common", samples=common)
     for turn in range(SPENDING_ROUNDS):
         goal = int(race.mask.sum()) + max(race.budget - int(race.mask.sum()), 0) // (SPENDING_ROUNDS - turn)
-        wanted = race.mask if race.final else _added(race, goal)
+        wanted = race.mask if race.final else _add_where_uncertain(race, goal)
         if wanted.sum() > race.mask.sum():
-            race.take(wanted, (yield wanted))
-            race.tell("added")
+            race.observe(wanted, (yield wanted))
+            race.record("added")
     return StrategyResult(tuple(race.kept), common, race.log)
 
 
 def _drop_dominated(race: _Race) -> None:
     """Drop what is dominated for every kind; errors of the test are shared out over all it may do."""
     level = LEVEL / (LOOKS * max(race.k - 1, 1))
-    worth = race.worth()
-    if worth is None:
+    posterior = race.estimate_posterior()
+    if posterior is None:
         return
-    out = worth.dominated(race.alive, level)
+    out = posterior.find_dominated(race.alive, level)
     dropped = [config for config, is_out in zip(race.alive, out, strict=True) if is_out]
     race.alive = [config for config in race.alive if config not in dropped]
-    race.tell("race", dominated=dropped)
+    race.record("race", dominated=dropped)
 
 
 def _keep_portfolio(race: _Race) -> int:
@@ -168,38 +168,38 @@ def _keep_portfolio(race: _Race) -> int:
     Returns:
         How many common samples those are.
     """
-    worth = race.worth()
+    posterior = race.estimate_posterior()
     most = max(race.mask.shape[2] - 1, 1)  # the last sample is the race's own
     begun, left = race.alive, list(race.alive)
     best: tuple[float, list[int], int] = (-np.inf, begun, 1)
     while left:
         race.alive = list(left)
-        found = [count for count in range(1, most + 1) if race.affordable(race.everyone(count))]
+        found = [count for count in range(1, most + 1) if race.can_afford(race.add_common_samples(count))]
         promise = 0.0
-        if found and worth is not None:
-            promise = worth.promise(left, race.samples(left, found[-1]), found[-1])
+        if found and posterior is not None:
+            promise = posterior.expect_after_sampling(left, race.count_samples(left, found[-1]), found[-1])
         # Where tokens ran low meanwhile and nothing is affordable, the smallest set costs least.
         if not found and best[0] == -np.inf:
             best = -np.inf, race.alive, 1
         if found and promise > best[0]:
             best = promise, race.alive, found[-1]
         # Without anything seen the space's order decides.
-        left.pop(-1 if worth is None else int(worth.losses(left).argmin()))
+        left.pop(-1 if posterior is None else int(posterior.expect_losses(left).argmin()))
     race.alive = best[1]
-    race.tell("portfolio", dropped=sorted({*begun} - {*race.alive}), samples=best[2])
+    race.record("portfolio", dropped=sorted({*begun} - {*race.alive}), samples=best[2])
     return best[2]
 
 
-def _added(race: _Race, goal: int) -> np.ndarray:
+def _add_where_uncertain(race: _Race, goal: int) -> np.ndarray:
     """The mask with samples added where a kind's best config is uncertain, up to `goal` cells in all.
 
     Every prompt in turn gets one more sample of a kept config, drawn with the weight p (1 - p), where
     p is the chance that it is the best for the prompt's kind: clear winners and losers get none.
     """
-    worth = race.worth()
-    if worth is None:
+    posterior = race.estimate_posterior()
+    if posterior is None:
         return race.mask
-    chances = worth.chances(race.alive)[race.kinds]
+    chances = posterior.estimate_chances(race.alive)[race.kinds]
     weights = chances * (1.0 - chances)
     rng = np.random.default_rng([abs(race.seed), 2, int(race.mask.sum())])
     wanted, limit = race.mask.copy(), race.limit[race.alive]

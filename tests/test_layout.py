@@ -50,7 +50,6 @@ APART = {
 NOT_YET = {
     "data.store.loading",  # imports
     "data.store.folder", "data.store.reading", "data.store.tidying", "policy.card", "policy.policy",  # circles
-    "Outcome",  # names that stand twice
 }  # fmt: skip
 # Inside these rooms the order of files is held too.
 INSIDE = {

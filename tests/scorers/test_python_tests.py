@@ -16,7 +16,7 @@ from hagpolicy import Prompt
 from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.code import sandbox
-from hagpolicy.scorers.code.sandbox import Outcome, run_tests, seccomp_filter
+from hagpolicy.scorers.code.sandbox import SandboxResult, run_tests, seccomp_filter
 from hagpolicy.scorers.registry import get_scorer
 from tests.support.paths import DATA
 
@@ -312,7 +312,7 @@ def test_a_kernel_that_does_not_hold_what_is_run_is_noticed_before_it_is_run(tmp
     everything = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000).hex()
     monkeypatch.setattr(sandbox, "seccomp_filter", lambda machine: everything)
     made = tmp_path / "made"
-    outcome = run_tests([[f"open({str(made)!r}, 'w')\n{RIGHT}"]], TESTS, [], seconds=1, memory_mb=512)
+    result = run_tests([[f"open({str(made)!r}, 'w')\n{RIGHT}"]], TESTS, [], seconds=1, memory_mb=512)
     why = "refused [Errno 0] the kernel lets through what the filter forbids"
-    assert outcome == Outcome(None, f"the sandbox did not start: {why}")
+    assert result == SandboxResult(None, f"the sandbox did not start: {why}")
     assert not made.exists()

@@ -16,7 +16,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.code.sandbox import Outcome, run_tests, seccomp_filter
+from hagpolicy.scorers.code.sandbox import SandboxResult, run_tests, seccomp_filter
 
 _EXPECTED = 'the source of tests, or {"tests": source, "entry_point": name}'
 _PYTHON = {"", "py", "python", "python3"}
@@ -25,7 +25,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import,
 
 
 @dataclass(frozen=True)
-class Tests:
+class UnitTests:
     """What is asked: source that is run after the answer, functions then called, the name that is tested ("": none)."""
 
     source: str
@@ -79,31 +79,31 @@ class PythonTests(Scorer):
         """Why this prompt's reference cannot be used, or None when it can."""
         if (missing := super().check(prompt)) is not None:
             return missing
-        found = read_tests(prompt.reference)
+        found = parse_tests(prompt.reference)
         return found if isinstance(found, str) else None
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards in order; as many processes at once as there are processors."""
         with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-            return list(pool.map(self._one, items))
+            return list(pool.map(self._score_one, items))
 
-    def _one(self, item: tuple[Prompt, Completion]) -> Score:
+    def _score_one(self, item: tuple[Prompt, Completion]) -> Score:
         prompt, completion = item
-        tests = read_tests(prompt.reference)
+        tests = parse_tests(prompt.reference)
         if isinstance(tests, str):
             return Score.unscored(tests)
-        rows = programs(prompt.text, completion.text, tests.entry_point)
+        rows = list_programs(prompt.text, completion.text, tests.entry_point)
         limits = {"seconds": self.seconds, "memory_mb": self.memory_mb}
-        outcome: Outcome = run_tests(rows, tests.source, tests.functions, **limits)
+        result: SandboxResult = run_tests(rows, tests.source, tests.functions, **limits)
         return (
-            Score.unscored(outcome.said) if outcome.passed is None else Score(float(outcome.passed), None, outcome.said)
+            Score.unscored(result.detail) if result.passed is None else Score(float(result.passed), None, result.detail)
         )
 
     def __repr__(self) -> str:
         return f"PythonTests(version={self.version!r})"
 
 
-def read_tests(reference: Any) -> Tests | str:
+def parse_tests(reference: Any) -> UnitTests | str:
     """The tests of a reference, or why they cannot be used: tests that check nothing would pass anything."""
     given = reference if isinstance(reference, Mapping) else {"tests": reference}
     source, entry_point = given.get("tests"), given.get("entry_point", "")
@@ -118,21 +118,21 @@ def read_tests(reference: Any) -> Tests | str:
     if any(node.args.args or node.args.posonlyargs or node.args.kwonlyargs for node in functions):
         return "scorer python_tests calls functions test_… without arguments, and one of these tests has some"
     if entry_point and any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in body):
-        return Tests(f"{source}\ncheck({entry_point})\n", tuple(node.name for node in functions), entry_point)
+        return UnitTests(f"{source}\ncheck({entry_point})\n", tuple(node.name for node in functions), entry_point)
     loose = [node for node in body if not isinstance(node, _DEFINITIONS)]
     acts = any(isinstance(node, (ast.Assert, ast.Raise, ast.Call)) for line in loose for node in ast.walk(line))
     if not functions and not acts:
         return "scorer python_tests expects asserts or functions test_…, and these tests would pass anything"
-    return Tests(source, tuple(node.name for node in functions), entry_point)
+    return UnitTests(source, tuple(node.name for node in functions), entry_point)
 
 
-def programs(prompt: str, answer: str, entry_point: str) -> list[list[str]]:
+def list_programs(prompt: str, answer: str, entry_point: str) -> list[list[str]]:
     """What the answer may mean, likeliest first: rows as `sandbox.run_tests` takes them.
 
     Nothing is compiled here: a compiler is not to be given hostile text in the caller's process.
     """
-    code = _code_of(answer, entry_point)
-    blocks = _blocks(prompt)
+    code = _extract_program(answer, entry_point)
+    blocks = _find_code_blocks(prompt)
     head = max(blocks, key=len) if blocks else prompt
     if not _IS_CODE.search(head):
         return [[code]]
@@ -141,16 +141,16 @@ def programs(prompt: str, answer: str, entry_point: str) -> list[list[str]]:
     return [*rows, [f"{head}{code[: ended.start()]}"]] if ended else rows
 
 
-def _code_of(answer: str, entry_point: str) -> str:
+def _extract_program(answer: str, entry_point: str) -> str:
     """The part of an answer that is its program."""
-    blocks = _blocks(answer)
+    blocks = _find_code_blocks(answer)
     if not blocks:
         return answer
     defines = re.compile(rf"^\s*(?:async )?(?:def|class) +{entry_point}\b|^{entry_point} *=", re.MULTILINE)
     return next((one for one in blocks if entry_point and defines.search(one)), max(blocks, key=len))
 
 
-def _blocks(text: str) -> list[str]:
+def _find_code_blocks(text: str) -> list[str]:
     """Fenced blocks that are Python or say nothing of their language; one that is not closed goes to the end."""
     blocks: list[str] = []
     inside: list[str] | None = None

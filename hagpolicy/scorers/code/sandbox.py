@@ -64,16 +64,16 @@ _LOAD, _EQUAL, _BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SandboxResult:
     """How a run ended.
 
     Attributes:
         passed: whether every test passed; None where nothing was run.
-        said: "passed", the name of the exception, "time limit", "killed"; or why nothing was run.
+        detail: "passed", the name of the exception, "time limit", "killed"; or why nothing was run.
     """
 
     passed: bool | None
-    said: str
+    detail: str
 
 
 @lru_cache(maxsize=2)
@@ -112,7 +112,7 @@ def seccomp_filter(machine: str) -> str:
 
 def run_tests(
     programs: Sequence[Sequence[str]], tests: str, functions: Sequence[str], *, seconds: int, memory_mb: int
-) -> Outcome:
+) -> SandboxResult:
     """Run a program and its tests in the sandbox.
 
     Args:
@@ -150,12 +150,12 @@ def run_tests(
                 )  # fmt: skip
             finally:
                 os.close(channel)
-            late = _ended(process, json.dumps(job).encode(), 4.0 * seconds + 2.0)
+            late = _wait_for_end(process, json.dumps(job).encode(), 4.0 * seconds + 2.0)
         os.set_blocking(result, False)
-        said = _read(result)
+        line = _read_line(result)
     finally:
         os.close(result)
-    return _outcome(said, word, late, process.returncode)
+    return _parse_result(line, word, late, process.returncode)
 
 
 def _environment(folder: str) -> dict[str, str]:
@@ -171,7 +171,7 @@ def _environment(folder: str) -> dict[str, str]:
     }
 
 
-def _ended(process: subprocess.Popen[bytes], job: bytes, seconds: float) -> bool:
+def _wait_for_end(process: subprocess.Popen[bytes], job: bytes, seconds: float) -> bool:
     """Wait for the end, and bring it about; True where the wall clock had to."""
     try:
         process.communicate(job, timeout=seconds)
@@ -183,22 +183,22 @@ def _ended(process: subprocess.Popen[bytes], job: bytes, seconds: float) -> bool
     return False
 
 
-def _read(result: int) -> bytes:
+def _read_line(result: int) -> bytes:
     try:
         return os.read(result, 4096)
     except BlockingIOError:
         return b""
 
 
-def _outcome(said: bytes, word: str, late: bool, code: int | None) -> Outcome:
+def _parse_result(line: bytes, word: str, late: bool, code: int | None) -> SandboxResult:
     """What the one line means. Anything beside the exact word is no pass, whoever wrote it."""
-    ready, _, rest = said.partition(b"\n")
+    ready, _, rest = line.partition(b"\n")
     if ready != b"ready":
         why = ready.decode("ascii", "replace")[:160] if ready.startswith(b"refused ") else f"it ended with {code}"
-        return Outcome(None, f"the sandbox did not start: {why}")
+        return SandboxResult(None, f"the sandbox did not start: {why}")
     if code == 0 and rest == word.encode():
-        return Outcome(True, "passed")
+        return SandboxResult(True, "passed")
     if late or code == -24:  # SIGXCPU
-        return Outcome(False, "time limit")
+        return SandboxResult(False, "time limit")
     name = re.fullmatch(rb"failed ([A-Za-z_][A-Za-z_0-9]{0,60})\n", rest)
-    return Outcome(False, name[1].decode() if name else "killed" if code else "ended before the tests")
+    return SandboxResult(False, name[1].decode() if name else "killed" if code else "ended before the tests")

@@ -99,7 +99,7 @@ def read_labels(source: Labels) -> tuple[Label, ...]:
         rows = [(f"label {number}", row) for number, row in enumerate(source)]
     if not rows:
         raise InvalidInput("labels", "at least one label", "none")
-    return tuple(_label(where, row) for where, row in rows)
+    return tuple(_parse_label(where, row) for where, row in rows)
 
 
 def judge_agreement(scorer: Scorer, labels: Labels) -> Agreement:
@@ -114,7 +114,7 @@ def judge_agreement(scorer: Scorer, labels: Labels) -> Agreement:
     """
     chosen = read_labels(labels)
     items = [(label.prompt, Completion(label.answer)) for label in chosen]
-    scores = checked_scores(scorer.against(_defaults(chosen)) if scorer.needs_default else scorer, items)
+    scores = checked_scores(scorer.against(_collect_defaults(chosen)) if scorer.needs_default else scorer, items)
     values = np.array([score.value for score in scores])
     scored = np.isfinite(values)
     n, unscored = int(scored.sum()), int((~scored).sum())
@@ -128,14 +128,14 @@ def judge_agreement(scorer: Scorer, labels: Labels) -> Agreement:
     return Agreement(
         n,
         unscored,
-        _within(boot.mean(same), 0.0),
-        _within(boot.mean(np.abs(values - wanted)), 0.0),
-        _within(boot.mean(values - wanted), -1.0),
-        _correlation(values, wanted, boot),
+        _clip_interval(boot.mean(same), 0.0),
+        _clip_interval(boot.mean(np.abs(values - wanted)), 0.0),
+        _clip_interval(boot.mean(values - wanted), -1.0),
+        _estimate_correlation(values, wanted, boot),
     )
 
 
-def _label(where: str, row: Any) -> Label:
+def _parse_label(where: str, row: Any) -> Label:
     if isinstance(row, Label):
         return row
     if not isinstance(row, Mapping):
@@ -151,7 +151,7 @@ def _label(where: str, row: Any) -> Label:
         raise InvalidInput(where, _KEYS, str(error)) from error
 
 
-def _defaults(labels: Iterable[Label]) -> dict[str, Completion]:
+def _collect_defaults(labels: Iterable[Label]) -> dict[str, Completion]:
     defaults: dict[str, Completion] = {}
     for number, label in enumerate(labels):
         if label.default is None:
@@ -161,25 +161,25 @@ def _defaults(labels: Iterable[Label]) -> dict[str, Completion]:
     return defaults
 
 
-def _within(estimate: Estimate, least: float) -> Estimate:
+def _clip_interval(estimate: Estimate, least: float) -> Estimate:
     """The estimate with an interval in [least, 1]: over one group nothing is known, but not less than that."""
     return Estimate(estimate.value, max(estimate.low, least), min(estimate.high, 1.0))
 
 
-def _correlation(values: np.ndarray, wanted: np.ndarray, boot: GroupBootstrap) -> Estimate | None:
+def _estimate_correlation(values: np.ndarray, wanted: np.ndarray, boot: GroupBootstrap) -> Estimate | None:
     """Pearson's correlation; draws in which one side is constant say nothing and are left out."""
     if np.ptp(values) < 1e-9 or np.ptp(wanted) < 1e-9:
         return None
     # Centred first: the sums of a draw then lose no digits.
     x, y = values - values.mean(), wanted - wanted.mean()
     columns = np.column_stack([x, y, x * x, y * y, x * y])
-    draws = _from_moments(boot.means(columns))
+    draws = _correlate_moments(boot.means(columns))
     draws = draws[np.isfinite(draws)]
-    value = float(_from_moments(columns.mean(axis=0)[None, :])[0])
+    value = float(_correlate_moments(columns.mean(axis=0)[None, :])[0])
     return interval(value, draws) if len(draws) and boot.n_groups > 1 else Estimate(value, -1.0, 1.0)
 
 
-def _from_moments(moments: np.ndarray) -> np.ndarray:
+def _correlate_moments(moments: np.ndarray) -> np.ndarray:
     """float64 (n,): correlations from means of x, y, x², y², xy (n, 5); NaN where there is none."""
     x, y, xx, yy, xy = moments.T
     spread = (xx - x * x) * (yy - y * y)

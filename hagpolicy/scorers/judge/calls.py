@@ -14,11 +14,11 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Engine
-from hagpolicy.scorers.judge.prompts import Reading
+from hagpolicy.scorers.judge.prompts import JudgeReply
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[str, str], Reading]
+Read = Callable[[str, str], JudgeReply]
 
 
 class JudgeCalls:
@@ -31,7 +31,7 @@ class JudgeCalls:
         version: of the judge; part of every key.
         config: of the judge's decoding.
         max_tokens: limit on a reply's tokens.
-        read: makes a `Reading` of a reply's text and finish reason.
+        read: makes a `JudgeReply` of a reply's text and finish reason.
 
     Attributes:
         asked: calls that went to the engine.
@@ -42,7 +42,7 @@ class JudgeCalls:
 
     def __init__(self, version: str, config: DecodingConfig, max_tokens: int, read: Read) -> None:
         self._version, self._config, self._max_tokens, self._read = version, config, max_tokens, read
-        self._known: dict[str, Reading] = {}
+        self._known: dict[str, JudgeReply] = {}
         self._path: Path | None = None
         self.asked = self.failed = self.tokens = self.unreadable = 0
 
@@ -62,60 +62,60 @@ class JudgeCalls:
         for line in data.splitlines():
             try:
                 row = json.loads(line)
-                self._remember(row["call"], row["reply"], row["finish"])
+                self._record(row["call"], row["reply"], row["finish"])
             except (ValueError, KeyError, TypeError, AttributeError):
                 lost += 1
         if lost:
             logger.warning("%s: %d damaged lines left out; those calls are made again", path, lost)
         if data and not data.endswith(b"\n"):
-            self._append(b"\n")  # what is added must not join the torn line
+            self._append_lines(b"\n")  # what is added must not join the torn line
 
-    def ask(self, engine: Engine, prompts: Iterable[str]) -> dict[str, Reading]:
-        """The readings of all prompts; equal prompts, and those known from before, cost no call."""
+    def ask(self, engine: Engine, prompts: Iterable[str]) -> dict[str, JudgeReply]:
+        """The reply to each prompt; equal prompts, and those known from before, cost no call."""
         keys = {text: digest([self._version, text]) for text in prompts}
         open_texts = [text for text, key in keys.items() if key not in self._known]
-        failures: dict[str, Reading] = {}
+        failures: dict[str, JudgeReply] = {}
         units = [open_texts[at : at + engine.unit_cells] for at in range(0, len(open_texts), max(engine.unit_cells, 1))]
         requests = ([self._request(text, keys[text]) for text in unit] for unit in units)
         for number, outcome in engine.stream(requests) if units else ():
-            failures |= self._take(units[number], keys, outcome)
-        lost = Reading(None, "judge engine: no reply came back")
+            failures |= self._record_unit(units[number], keys, outcome)
+        lost = JudgeReply(None, "judge engine: no reply came back")
         return {text: self._known.get(key) or failures.get(text, lost) for text, key in keys.items()}
 
-    def _take(
+    def _record_unit(
         self, unit: Sequence[str], keys: Mapping[str, str], outcome: list[Completion] | Exception
-    ) -> dict[str, Reading]:
+    ) -> dict[str, JudgeReply]:
         """Remember and store the replies of one unit; give back the failures."""
         self.asked += len(unit)
         if isinstance(outcome, Exception) or len(outcome) != len(unit):
             self.failed += len(unit)
             said = str(outcome) if isinstance(outcome, Exception) else f"{len(outcome)} replies for {len(unit)} calls"
-            return dict.fromkeys(unit, Reading(None, f"judge engine: {said}"))
-        failures: dict[str, Reading] = {}
+            return dict.fromkeys(unit, JudgeReply(None, f"judge engine: {said}"))
+        failures: dict[str, JudgeReply] = {}
         rows: list[dict[str, Any]] = []
         for text, completion in zip(unit, outcome, strict=True):
             self.tokens += completion.tokens
             if completion.finish == "error":
                 self.failed += 1
-                failures[text] = Reading(None, f"judge engine: {completion.error or 'unknown'}")
+                failures[text] = JudgeReply(None, f"judge engine: {completion.error or 'unknown'}")
                 continue
             reply = completion.text.encode("utf-8", "replace").decode("utf-8")
-            self._remember(keys[text], reply, completion.finish)
+            self._record(keys[text], reply, completion.finish)
             rows.append({"call": keys[text], "reply": reply, "finish": completion.finish, "tokens": completion.tokens})
-        self._append(jsonl_text(rows).encode())
+        self._append_lines(jsonl_text(rows).encode())
         return failures
 
     def _request(self, text: str, key: str) -> Request:
         seed = int(key[:15], 16)
         return Request(Prompt(text), self._config, 0, seed, self._max_tokens)
 
-    def _remember(self, key: str, reply: str, finish: str) -> None:
-        reading = self._read(reply, finish)
+    def _record(self, key: str, reply: str, finish: str) -> None:
+        parsed = self._read(reply, finish)
         if key not in self._known:
-            self.unreadable += reading.value is None
-        self._known[key] = reading
+            self.unreadable += parsed.value is None
+        self._known[key] = parsed
 
-    def _append(self, data: bytes) -> None:
+    def _append_lines(self, data: bytes) -> None:
         """Add whole lines and sync them: a reply is paid for."""
         if self._path is None or not data:
             return

@@ -20,7 +20,7 @@ from hagpolicy.errors import EngineError, StoreError, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.judge.agreement import Agreement, Labels, judge_agreement, read_labels
 from hagpolicy.scorers.judge.calls import JudgeCalls
-from hagpolicy.scorers.judge.prompts import RUBRIC, Reading
+from hagpolicy.scorers.judge.prompts import RUBRIC, JudgeReply
 from hagpolicy.scorers.judge.terms import BEHAVIOUR, Terms
 
 
@@ -98,14 +98,14 @@ class Judge(Scorer):
         if self.terms.pairwise:
             return [Score.unscored("a pairwise judge needs the engine default's answer") for _ in items]
         texts = [self.terms.single(prompt, completion.text) for prompt, completion in items]
-        readings = self._calls.ask(self._judge(), texts)
-        return [self._counted(self._graded(readings[text])) for text in texts]
+        replies = self._calls.ask(self._load_judge(), texts)
+        return [self._count_score(self._score_grade(replies[text])) for text in texts]
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
         """A scorer that compares with these answers, by prompt digest; by rubric, this one."""
-        return _Against(self, defaults) if self.terms.pairwise else self
+        return _DefaultComparison(self, defaults) if self.terms.pairwise else self
 
-    def compared(self, items: Sequence[tuple[Prompt, Completion]], defaults: Mapping[str, Completion]) -> list[Score]:
+    def compare(self, items: Sequence[tuple[Prompt, Completion]], defaults: Mapping[str, Completion]) -> list[Score]:
         """Rewards of completions against the default's answers, in order."""
         asked: dict[int, tuple[str, str]] = {}
         scores: dict[int, Score] = {}
@@ -117,10 +117,12 @@ class Judge(Scorer):
                 scores[index] = Score(0.5, None, "equal")
             else:
                 asked[index] = self.terms.pair(prompt, completion.text, default.text)
-        readings = self._calls.ask(self._judge(), [text for pair in asked.values() for text in pair]) if asked else {}
+        replies = (
+            self._calls.ask(self._load_judge(), [text for pair in asked.values() for text in pair]) if asked else {}
+        )
         for index, (first, second) in asked.items():
-            scores[index] = self._verdict(readings[first], readings[second])
-        return [self._counted(scores[index]) for index in range(len(items))]
+            scores[index] = self._score_verdict(replies[first], replies[second])
+        return [self._count_score(scores[index]) for index in range(len(items))]
 
     def open(self, folder: Path | None) -> None:
         """Keep calls in `folder/judges`, beside a description of this judge; judge the labels.
@@ -172,16 +174,16 @@ class Judge(Scorer):
             "tokens": calls.tokens,
             "calls_known": len(calls),
             "unreadable": calls.unreadable,
-            "unreadable_share": _share(calls.unreadable, len(calls)),
+            "unreadable_share": _divide(calls.unreadable, len(calls)),
             "scored": counts.scored,
             "unscored": counts.unscored,
             "compared": counts.compared,
             "position_flips": counts.flips,
-            "position_flip_share": _share(counts.flips, counts.compared),
+            "position_flip_share": _divide(counts.flips, counts.compared),
             "agreement": agreement and agreement.to_json(),
         }
 
-    def _judge(self) -> Engine:
+    def _load_judge(self) -> Engine:
         if self._engine is None:
             engine = load_engine(self._source)
             if dict(engine.fingerprint) != self.description["fingerprint"]:
@@ -190,13 +192,13 @@ class Judge(Scorer):
             self._engine = engine
         return self._engine
 
-    def _graded(self, reading: Reading) -> Score:
-        if reading.value is None:
-            return Score.unscored(reading.reason)
+    def _score_grade(self, reply: JudgeReply) -> Score:
+        if reply.value is None:
+            return Score.unscored(reply.reason)
         low, high = self.terms.scale
-        return Score(reading.value, None, f"{low + reading.value * (high - low):.0f}")
+        return Score(reply.value, None, f"{low + reply.value * (high - low):.0f}")
 
-    def _verdict(self, first: Reading, second: Reading) -> Score:
+    def _score_verdict(self, first: JudgeReply, second: JudgeReply) -> Score:
         """The reward of an answer that was A in the first call and B in the second."""
         if first.value is None or second.value is None:
             return Score.unscored(first.reason or second.reason)
@@ -207,7 +209,7 @@ class Judge(Scorer):
             return Score(value, None, "flip")
         return Score(value, None, "tie" if value == 0.5 else "better" if value > 0.5 else "worse")
 
-    def _counted(self, score: Score) -> Score:
+    def _count_score(self, score: Score) -> Score:
         if score.reason is None:
             self._counts.scored += 1
         else:
@@ -218,7 +220,7 @@ class Judge(Scorer):
         return f"Judge({self._engine_name!r}, version={self.version!r})"
 
 
-class _Against(Scorer):
+class _DefaultComparison(Scorer):
     """A pairwise judge that knows the default's answers."""
 
     def __init__(self, judge: Judge, defaults: Mapping[str, Completion]) -> None:
@@ -226,11 +228,11 @@ class _Against(Scorer):
         self._judge, self._defaults = judge, defaults
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
-        return self._judge.compared(items, self._defaults)
+        return self._judge.compare(items, self._defaults)
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
-        return _Against(self._judge, defaults)
+        return _DefaultComparison(self._judge, defaults)
 
 
-def _share(part: int, whole: int) -> float | None:
+def _divide(part: int, whole: int) -> float | None:
     return part / whole if whole else None

@@ -9,7 +9,15 @@ from typing import Any
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers.judge.prompts import COMPARE, GRADE, Reading, comparing, grading, read_grade, read_verdict
+from hagpolicy.scorers.judge.prompts import (
+    COMPARE,
+    GRADE,
+    JudgeReply,
+    read_grade,
+    read_verdict,
+    write_comparison,
+    write_grading,
+)
 
 # Raised whenever an equal reply could be read otherwise.
 BEHAVIOUR = 1
@@ -43,18 +51,20 @@ class Terms:
             raise InvalidInput("judge.pairwise", "true or false", self.pairwise)
         if isinstance(self.max_tokens, bool) or not isinstance(self.max_tokens, int) or self.max_tokens < 1:
             raise InvalidInput("judge.max_tokens", "a whole number of at least 1", self.max_tokens)
-        object.__setattr__(self, "scale", _scale(self.scale))
-        object.__setattr__(self, "config", _config(self.config))
+        object.__setattr__(self, "scale", _check_scale(self.scale))
+        object.__setattr__(self, "config", _check_config(self.config))
 
     def single(self, prompt: Prompt, answer: str) -> str:
         """The judge's prompt for an answer by rubric."""
-        return grading(prompt, answer, self.rubric, self.scale)
+        return write_grading(prompt, answer, self.rubric, self.scale)
 
     def pair(self, prompt: Prompt, answer: str, default: str) -> tuple[str, str]:
         """The judge's prompts for an answer and the default's: the answer first, and the answer second."""
-        return comparing(prompt, answer, default, self.rubric), comparing(prompt, default, answer, self.rubric)
+        return write_comparison(prompt, answer, default, self.rubric), write_comparison(
+            prompt, default, answer, self.rubric
+        )
 
-    def read(self, reply: str, finish: str) -> Reading:
+    def read(self, reply: str, finish: str) -> JudgeReply:
         """What a reply says."""
         return read_verdict(reply, finish) if self.pairwise else read_grade(reply, finish, self.scale)
 
@@ -72,7 +82,7 @@ class Terms:
         }
 
 
-def _scale(scale: object) -> tuple[int, int]:
+def _check_scale(scale: object) -> tuple[int, int]:
     ends = tuple(scale) if isinstance(scale, Sequence) and not isinstance(scale, str) else ()
     whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
     if len(ends) != 2 or not whole or not 0 <= ends[0] < ends[1] <= 100_000:
@@ -80,7 +90,7 @@ def _scale(scale: object) -> tuple[int, int]:
     return ends
 
 
-def _config(config: object) -> DecodingConfig:
+def _check_config(config: object) -> DecodingConfig:
     if config is None:
         return DecodingConfig(temperature=0.0)
     if isinstance(config, DecodingConfig):

@@ -31,7 +31,7 @@ from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.prompts import as_prompts
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
 from hagpolicy.fitting.export import export_policy, points_of
-from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.registry import Learner, get_learner
 from hagpolicy.fitting.learners.trees import BoostedTrees
 from hagpolicy.results import Evaluation
@@ -74,10 +74,10 @@ def fitted_policy(name: str | Learner, texts: list[str]) -> Policy:
     table = SweepTable.from_arrays(texts, space, rewards.astype(np.float64))
     targets = targets_of(table, get_objectives("reward"))
     fitted = {targets.names[0]: learner.fit(features, table.means, table.groups, 0)}
-    novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
+    ood = fit_ood(features, unknown, table.groups, 0, encoder.length)
     nothing = Evaluation((), None, None, n_prompts=0, n_groups=0)
     points = points_of(targets, (nothing,), (0.03,), (True,))
-    return export_policy(table, targets, encoder, learner, fitted, novelty, points, features)
+    return export_policy(table, targets, encoder, learner, fitted, ood, points, features)
 
 
 def measure(policy: Policy, tokenizer: Tokenizer, texts: list[str], rounds: int) -> np.ndarray:

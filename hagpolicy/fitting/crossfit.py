@@ -11,7 +11,7 @@ import numpy as np
 from hagpolicy.analysis.estimates import choose_configs, take_chosen
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.graphs.novelty import Novelty, fit_novelty
+from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.policy.dial import weighted_sum
 
@@ -44,9 +44,9 @@ class Training:
         for fold in np.unique(self.folds):
             yield self.folds != fold, self.folds == fold
 
-    def novelty(self, rows: np.ndarray) -> Novelty:
+    def fit_ood(self, rows: np.ndarray) -> OutOfDistribution:
         """What tells prompts unlike those in `rows`, bool (n_prompts,)."""
-        return fit_novelty(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
+        return fit_ood(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
 
     def fitted(self, learner: Learner, rows: np.ndarray) -> dict[str, FittedLearner]:
         """The learner fitted on the prompts in `rows`, bool (n_prompts,), once for each head."""
@@ -73,7 +73,7 @@ class Training:
         """bool (n_prompts,): unlike the prompts of the other folds; such a prompt falls back to SBS."""
         found = np.zeros(len(self.features), dtype=bool)
         for train, test in self.parts():
-            found[test] = self.novelty(train).score(self.features[test], self.unknown[test]) > 1.0
+            found[test] = self.fit_ood(train).score(self.features[test], self.unknown[test]) > 1.0
         return found
 
 

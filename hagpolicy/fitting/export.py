@@ -11,7 +11,7 @@ import numpy as np
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.graphs.novelty import Novelty
+from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.policy.bundle import digest_salted
@@ -26,7 +26,7 @@ def export_policy(
     encoder: Encoder,
     learner: Learner,
     fitted: Mapping[str, FittedLearner],
-    novelty: Novelty,
+    ood: OutOfDistribution,
     points: tuple[OperatingPoint, ...],
     features: np.ndarray,
 ) -> Policy:
@@ -38,7 +38,7 @@ def export_policy(
         encoder: of the prompts.
         learner: what was fitted.
         fitted: what it became, by head.
-        novelty: tells prompts unlike the training prompts.
+        ood: tells prompts unlike the training prompts.
         points: what the gate decided at each point of the dial.
         features: float32 (n_prompts, n_features), of the table's prompts.
 
@@ -49,10 +49,10 @@ def export_policy(
     means = targets.common.mean(axis=1)
     dial = Dial(objective.dial, objective.unit, targets.names, targets.scales, means, points)
     first, departs = dial.rule_at(), any(point.ships for point in points)
-    # A constant policy has no use for novelty, and must not pay for it.
-    newness = novelty if departs else None
+    # A constant policy has no use for the score, and must not pay for it.
+    used = ood if departs else None
     rule = Rule(first.reference, first.margin if first.ships else None, points[0].weights)
-    model = policy_graph(encoder, fitted, rule, newness)
+    model = policy_graph(encoder, fitted, rule, used)
     check_parity(model, encoder, fitted, table.prompts, features, rule)
     salt = secrets.token_hex(16)
     manifest: dict[str, Any] = {

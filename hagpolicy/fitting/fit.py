@@ -242,10 +242,10 @@ def _refitted(
 ) -> Callable[[tuple[bool, ...]], Policy]:
     """A learner refitted on all prompts: what makes a policy of it that ships at some points of the dial."""
     everything = np.ones(len(kept.prompts), dtype=bool)
-    fitted, novelty = training.fitted(learner, everything), training.novelty(everything)
+    fitted, ood = training.fitted(learner, everything), training.fit_ood(everything)
 
     def made(ships: tuple[bool, ...]) -> Policy:
         points = points_of(targets, outcome.evaluations, outcome.margins, ships)
-        return export_policy(kept, targets, training.encoder, learner, fitted, novelty, points, training.features)
+        return export_policy(kept, targets, training.encoder, learner, fitted, ood, points, training.features)
 
     return made

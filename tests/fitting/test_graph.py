@@ -1,4 +1,4 @@
-"""The one graph: parity with the learners, the decision rule, novelty, exactness over batch sizes."""
+"""The one graph: parity with learners, decision rule, out-of-distribution scores, exactness over batch sizes."""
 
 import base64
 
@@ -11,7 +11,7 @@ from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vect
 from hagpolicy.fitting.encoders.registry import encode
 from hagpolicy.fitting.encoders.static import StaticEncoder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
-from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.linear import Affine
 from hagpolicy.fitting.learners.registry import LEARNERS, get_learner
@@ -26,7 +26,7 @@ OUTPUTS = ["values", "novelty", "choice"]
 
 
 def run(model, inputs, prompts):
-    """values, novelty, choice of all prompts at once."""
+    """values, ood_score, choice of all prompts at once."""
     session = open_session(model.SerializeToString())
     parts = [session.run(OUTPUTS, arrays) for arrays in inputs(prompts)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -49,15 +49,15 @@ def test_every_learner_has_one_graph_that_equals_it_on_real_prompts(name, traine
     fitted = get_learner(name).fit(features, targets, groups, 0)
     reference, margin = int(targets.mean(axis=0).argmax()), 0.02
     heads, rule = {"values": fitted}, Rule(reference, margin)
-    model = policy_graph(STATIC, heads, rule, fit_novelty(features, unknown, groups, 0, STATIC.length))
+    model = policy_graph(STATIC, heads, rule, fit_ood(features, unknown, groups, 0, STATIC.length))
     real, _ = encode(STATIC, prompts)
     assert check_parity(model, STATIC, heads, prompts, real, rule) <= 1e-6
     expected = fitted.predict(real)
-    values, novelty, choice = run(model, STATIC.inputs, prompts)
-    assert np.array_equal(choice, rule.decide(values[None], novelty))
+    values, ood_score, choice = run(model, STATIC.inputs, prompts)
+    assert np.array_equal(choice, rule.decide(values[None], ood_score))
     # The learner's own decision in float64 differs only where float32 cannot tell the margin.
     gain = expected.max(axis=1) - expected[:, reference]
-    own = np.where((novelty <= 1) & (gain > margin), expected.argmax(axis=1), reference)
+    own = np.where((ood_score <= 1) & (gain > margin), expected.argmax(axis=1), reference)
     top = np.sort(expected, axis=1)
     clear = (np.abs(gain - margin) > 1e-6) & (top[:, -1] - top[:, -2] > 1e-6)
     assert np.array_equal(choice[clear], own[clear])
@@ -69,8 +69,8 @@ def test_outputs_are_equal_bit_for_bit_at_every_batch_size(name, trained):
     features, unknown, targets, groups = trained
     prompts = making.real_prompts(1100)
     fitted = get_learner(name).fit(features, targets, groups, 0)
-    newness = fit_novelty(features, unknown, groups, 0, STATIC.length)
-    model = policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), newness)
+    ood = fit_ood(features, unknown, groups, 0, STATIC.length)
+    model = policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), ood)
     session = open_session(model.SerializeToString())
     inputs = make_inputs(STATIC.spec(), STATIC.files())
     alone = [session.run(OUTPUTS, inputs.one(prompt)[0]) for prompt in prompts]
@@ -93,9 +93,9 @@ def test_ties_and_margins_are_decided_in_the_graph_as_in_numpy():
     for reference in range(3):
         rule = Rule(reference, margin)
         model = policy_graph(encoder, {"values": Affine(np.eye(3), np.zeros(3))}, rule)
-        values, novelty, choice = run(model, encoder.inputs, prompts)
+        values, ood_score, choice = run(model, encoder.inputs, prompts)
         assert np.array_equal(values, rows)
-        assert np.array_equal(choice, rule.decide(values[None], novelty))
+        assert np.array_equal(choice, rule.decide(values[None], ood_score))
         for row, index in zip(rows, choice, strict=True):
             departs = row.max() - row[reference] > np.float32(margin)
             assert index == (list(row).index(row.max()) if departs else reference)
@@ -115,31 +115,31 @@ def test_weighted_heads_are_decided_in_the_graph_as_in_python(weights):
     setting = dial.rule_at()
     model = policy_graph(encoder, heads, Rule(setting.reference, float(margin), weights))
     session = open_session(model.SerializeToString())
-    values, costs, novelty, choice = session.run(["values", "costs", "novelty", "choice"], {"vectors": rows})
+    values, costs, ood_score, choice = session.run(["values", "costs", "novelty", "choice"], {"vectors": rows})
     total = setting.values([values, costs])
-    assert choice.tolist() == [choose_index(setting, total[i], novelty[i])[0] for i in range(len(rows))]
+    assert choice.tolist() == [choose_index(setting, total[i], ood_score[i])[0] for i in range(len(rows))]
     assert len(set(choice.tolist())) == 3
 
 
 def test_a_new_prompt_falls_back_in_the_graph():
     encoder = PrecomputedEncoder(2)
     training = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    novelty = fit_novelty(training, np.zeros(200, np.float32), np.arange(200), 0)
-    model = policy_graph(encoder, {"values": Affine(np.eye(2), np.zeros(2))}, Rule(1, 0.0), novelty)
+    ood = fit_ood(training, np.zeros(200, np.float32), np.arange(200), 0)
+    model = policy_graph(encoder, {"values": Affine(np.eye(2), np.zeros(2))}, Rule(1, 0.0), ood)
     near, far = np.array([[0.5, 0.0], [-0.5, 0.0]], np.float32), np.array([[90.0, 0.0], [50.0, -50.0]], np.float32)
-    _, newness, choice = run(model, encoder.inputs, with_vectors("abcd", np.concatenate([near, far])))
-    assert (newness > 1).tolist() == [False, False, True, True]
+    _, ood_score, choice = run(model, encoder.inputs, with_vectors("abcd", np.concatenate([near, far])))
+    assert (ood_score > 1).tolist() == [False, False, True, True]
     assert choice.tolist() == [0, 1, 1, 1]
 
 
-def test_novelty_is_the_same_in_the_graph_and_in_numpy(trained):
+def test_the_out_of_distribution_score_is_the_same_in_the_graph_and_in_numpy(trained):
     features, unknown, _, groups = trained
-    novelty = fit_novelty(features, unknown, groups, 0, STATIC.length)
+    ood = fit_ood(features, unknown, groups, 0, STATIC.length)
     prompts = as_prompts([*making.SUMS, making.CHINESE, "x = [\n    1,\n]\n" * 20, "Hello", "\x00"])
     own, share = encode(STATIC, prompts)
-    model = policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), novelty)
-    _, newness, _ = run(model, STATIC.inputs, prompts)
-    np.testing.assert_allclose(newness, novelty.score(own, share), rtol=1e-5)
+    model = policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), ood)
+    _, ood_score, _ = run(model, STATIC.inputs, prompts)
+    np.testing.assert_allclose(ood_score, ood.score(own, share), rtol=1e-5)
 
 
 def strangers() -> dict[str, list[str]]:
@@ -158,25 +158,25 @@ def test_strangers_are_new_and_prompts_of_the_kind_are_not():
     prompts = making.real_prompts(3000)
     training, held = prompts[:300], prompts[300:]
     features, unknown = encode(STATIC, training)
-    novelty = fit_novelty(features, unknown, np.arange(len(training)), 0, STATIC.length)
-    assert (novelty.score(*encode(STATIC, held)) > 1).mean() <= 0.01
+    ood = fit_ood(features, unknown, np.arange(len(training)), 0, STATIC.length)
+    assert (ood.score(*encode(STATIC, held)) > 1).mean() <= 0.01
     for kind, texts in strangers().items():
-        assert (novelty.score(*encode(STATIC, as_prompts(texts))) > 1).all(), kind
+        assert (ood.score(*encode(STATIC, as_prompts(texts))) > 1).all(), kind
 
 
 def test_made_prompts_of_the_kind_are_not_new():
     prompts = as_prompts([*making.SUMS, *making.LISTS])
     rows = np.random.default_rng(0).permutation(len(prompts))
     features, unknown = encode(STATIC, prompts)
-    novelty = fit_novelty(features[rows[:30]], unknown[rows[:30]], np.arange(30), 0, STATIC.length)
-    assert (novelty.score(features[rows[30:]], unknown[rows[30:]]) <= 1).all()
-    assert (novelty.score(*encode(STATIC, as_prompts(strangers()["chinese"]))) > 1).all()
+    ood = fit_ood(features[rows[:30]], unknown[rows[:30]], np.arange(30), 0, STATIC.length)
+    assert (ood.score(features[rows[30:]], unknown[rows[30:]]) <= 1).all()
+    assert (ood.score(*encode(STATIC, as_prompts(strangers()["chinese"]))) > 1).all()
 
 
-def test_novelty_of_a_single_group_or_of_equal_prompts_is_finite():
+def test_the_out_of_distribution_score_of_a_single_group_or_of_equal_prompts_is_finite():
     same = np.ones((25, 4), np.float32)
-    novelty = fit_novelty(same, np.zeros(25, np.float32), np.zeros(25, np.int64), 0)
-    scores = novelty.score(np.array([[1, 1, 1, 1], [1, 1, 1, 99]], np.float32), np.zeros(2, np.float32))
+    ood = fit_ood(same, np.zeros(25, np.float32), np.zeros(25, np.int64), 0)
+    scores = ood.score(np.array([[1, 1, 1, 1], [1, 1, 1, 99]], np.float32), np.zeros(2, np.float32))
     assert scores[0] <= 1 < scores[1]
 
 

@@ -20,7 +20,7 @@ from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vect
 from hagpolicy.fitting.encoders.registry import encode
 from hagpolicy.fitting.encoders.static import StaticEncoder
 from hagpolicy.fitting.export import export_policy, points_of
-from hagpolicy.fitting.graphs.novelty import fit_novelty
+from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.linear import Affine, Constant
 from hagpolicy.policy.policy import Policy
@@ -82,12 +82,12 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     tilt[[0, 4]] = 0.1, -0.2
     learner = Constant() if ships_sbs else Given(np.outer(slope, tilt), table.means.mean(axis=0) + shift * tilt)
     fitted = learner.fit(features, table.means, table.groups, 0)
-    novelty = fit_novelty(features, unknown, table.groups, 0, encoder.length)
+    ood = fit_ood(features, unknown, table.groups, 0, encoder.length)
     row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
     evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
     targets = targets_of(table, get_objectives("reward"))
     points = points_of(targets, (evaluation,), (margin,), (not ships_sbs,))
-    return export_policy(table, targets, encoder, learner, {"values": fitted}, novelty, points, features)
+    return export_policy(table, targets, encoder, learner, {"values": fitted}, ood, points, features)
 
 
 def vector(side: float) -> np.ndarray:

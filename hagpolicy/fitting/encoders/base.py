@@ -19,7 +19,7 @@ class Encoder(ABC):
     Attributes:
         name: such as "static".
         length: (column, factor) of the feature that is factor × ln(token count), where there is one:
-            a short prompt's mean scatters more, and novelty allows for it.
+            a short prompt's mean scatters more, and the out-of-distribution score allows for it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How unlike the training prompts a prompt is: distance to the nearest of a few centroids."""
+"""The out-of-distribution score of a prompt: its distance to the nearest of a few centroids of the training prompts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy as np
 # than 0 (which only finds short prompts) and 1 (which only finds long ones).
 LENGTH_POWER = 0.5
 # Held-out training prompts set the thresholds; they get this much room, so that practically no
-# prompt of the same kind (at most 1 in 100, see tests/test_graph.py) falls back.
+# prompt of the same kind (at most 1 in 100, see tests/fitting/test_graph.py) falls back.
 ROOM = 1.1
 UNKNOWN_ROOM = 0.1
 FOLDS = 5
 MAX_CENTROIDS = 16
 PROMPTS_PER_CENTROID = 20
-# A column that never varied in training must not make the first prompt that moves it infinitely
-# new: no column's spread counts as less than this share of the median column's.
+# A column that never varied in training must not put the first prompt that moves it infinitely
+# far: no column's spread counts as less than this share of the median column's.
 LEAST_SPREAD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Novelty:
+class OutOfDistribution:
     """What the graph needs to tell a prompt unlike the training prompts.
 
     Attributes:
         spread: float64 (n_features,): features are divided by it.
         centroids: float64 (n_centroids, n_features), in divided features.
-        distance: a prompt is new beyond this distance to its nearest centroid.
-        unknown: a prompt is new beyond this share of unknown tokens.
+        distance: a prompt is out of distribution beyond this distance to its nearest centroid.
+        unknown: a prompt is out of distribution beyond this share of unknown tokens.
         length: the encoder's `length`: squared distances are multiplied by the token count to the
             power 0.5; None: they are used as they are.
     """
@@ -54,13 +54,13 @@ class Novelty:
         return np.asarray(np.maximum(ratio, unknown / np.float32(self.unknown)))
 
 
-def fit_novelty(
+def fit_ood(
     features: np.ndarray,
     unknown: np.ndarray,
     groups: np.ndarray,
     seed: int,
     length: tuple[int, float] | None = None,
-) -> Novelty:
+) -> OutOfDistribution:
     """Centroids and thresholds from training prompts.
 
     The distance threshold lies above the largest distance of a prompt to centroids that were made
@@ -86,7 +86,7 @@ def fit_novelty(
     centroids = _centroids(scaled, rng)
     largest = float(held.max()) or float(_nearest(features, spread, centroids, length).max())
     unknown_limit = float(unknown.max()) + UNKNOWN_ROOM
-    return Novelty(spread, centroids, ROOM * float(np.sqrt(largest)) or 1.0, unknown_limit, length)
+    return OutOfDistribution(spread, centroids, ROOM * float(np.sqrt(largest)) or 1.0, unknown_limit, length)
 
 
 def _nearest(

@@ -1,4 +1,4 @@
-"""The one graph of a policy: encoder, heads, novelty and decision."""
+"""The one graph of a policy: encoder, heads, out-of-distribution score and decision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
-from hagpolicy.fitting.graphs.novelty import LENGTH_POWER, Novelty
+from hagpolicy.fitting.graphs.ood import LENGTH_POWER, OutOfDistribution
 from hagpolicy.policy.dial import weighted_sum
 
 if TYPE_CHECKING:
@@ -49,22 +49,22 @@ class Rule:
         """The margin as it is compared."""
         return np.float32(np.inf if self.margin is None else self.margin)
 
-    def decide(self, heads: np.ndarray, novelty: np.ndarray) -> np.ndarray:
+    def decide(self, heads: np.ndarray, ood_score: np.ndarray) -> np.ndarray:
         """int64 (n,): the rule in numpy, equal to the graph's `choice`.
 
-        The first config with the highest weighted sum of heads, if the prompt is not new and its sum
+        The first config with the highest weighted sum of heads, if the prompt is in distribution and its sum
         exceeds the reference's by more than the margin; else the reference. All in float32.
 
         Args:
             heads: float32 (n_heads, n, n_configs).
-            novelty: float32 (n,).
+            ood_score: float32 (n,), of `OutOfDistribution.score`.
         """
         values = weighted_sum(self.weights, heads)
         best = values.argmax(axis=1)
         gain = values.max(axis=1) - values[:, self.reference]
-        return np.where((novelty <= np.float32(1.0)) & (gain > self.threshold), best, self.reference).astype(np.int64)
+        return np.where((ood_score <= np.float32(1.0)) & (gain > self.threshold), best, self.reference).astype(np.int64)
 
-    def export(self, graph: GraphBuilder, heads: Sequence[str], newness: str) -> str:
+    def export(self, graph: GraphBuilder, heads: Sequence[str], ood_score: str) -> str:
         """Append the nodes of `decide`; returns the name of an int64 tensor (batch,)."""
         parts = [
             head if weight == 1 else graph.node("Mul", [graph.constant(np.array(weight, np.float32)), head])
@@ -79,35 +79,36 @@ class Rule:
         index = graph.constant(np.array(self.reference, np.int64), "reference")
         gain = graph.node("Sub", [highest, graph.node("Gather", [values, index], axis=1)])
         clear = graph.node("Greater", [gain, graph.constant(np.array(self.threshold, np.float32), "margin")])
-        known = graph.node("LessOrEqual", [newness, graph.constant(np.array(1.0, np.float32))])
+        known = graph.node("LessOrEqual", [ood_score, graph.constant(np.array(1.0, np.float32))])
         return graph.node("Where", [graph.node("And", [clear, known]), best, index])
 
 
 def policy_graph(
-    encoder: Encoder, heads: Mapping[str, FittedLearner], rule: Rule, novelty: Novelty | None = None
+    encoder: Encoder, heads: Mapping[str, FittedLearner], rule: Rule, ood: OutOfDistribution | None = None
 ) -> onnx.ModelProto:
     """One model from prompt to decision.
 
     Inputs are the encoder's. Outputs, for a batch of prompts:
         one of each head's name: float32 (batch, n_configs), such as "values", the expected reward of
             every config, or "costs", its expected cost as a share of the largest.
-        novelty: float32 (batch,), above 1 for a prompt unlike everything seen in training.
+        novelty: float32 (batch,), the out-of-distribution score, above 1 for a prompt unlike everything seen in
+            training.
         choice: int64 (batch,), the config by the one decision rule.
 
     Args:
         encoder: of the prompts.
         heads: fitted learners by the name of their output.
         rule: what `choice` follows.
-        novelty: None: no prompt counts as new.
+        ood: None: no prompt counts as out of distribution.
     """
     graph = GraphBuilder()
     features, unknown = encoder.export(graph)
     tensors = [graph.cast(head.export(graph, features), FLOAT) for head in heads.values()]
-    newness = _novelty(graph, features, unknown, novelty)
+    ood_score = _score_ood(graph, features, unknown, ood)
     for name, tensor in zip(heads, tensors, strict=True):
         graph.output(tensor, name, FLOAT, ["batch", "n_configs"])
-    graph.output(newness, "novelty", FLOAT, ["batch"])
-    graph.output(rule.export(graph, tensors, newness), "choice", INT64, ["batch"])
+    graph.output(ood_score, "novelty", FLOAT, ["batch"])
+    graph.output(rule.export(graph, tensors, ood_score), "choice", INT64, ["batch"])
     return graph.model("policy")
 
 
@@ -140,35 +141,35 @@ def check_parity(
     expected = np.stack([head.predict(features) for head in heads.values()])
     session = open_session(model.SerializeToString())
     parts = [session.run([*heads, "novelty", "choice"], arrays) for arrays in encoder.inputs(prompts)]
-    *found, newness, choice = (np.concatenate(part) for part in zip(*parts, strict=True))
+    *found, ood_score, choice = (np.concatenate(part) for part in zip(*parts, strict=True))
     values = np.stack(found)
     scale = max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(values - expected).max()) / scale
     if not difference <= TOLERANCE:
         raise HagError(f"the exported graph differs from the learner by {difference:.2g} of its scale: not exported")
-    if not np.array_equal(choice, rule.decide(values, newness)):
+    if not np.array_equal(choice, rule.decide(values, ood_score)):
         raise HagError("the exported graph decides otherwise than the decision rule: not exported")
     return difference
 
 
-def _novelty(graph: GraphBuilder, features: str, unknown: str, novelty: Novelty | None) -> str:
-    """The nodes of `Novelty.score`; in float64, so that no batch size changes a rounded value."""
-    if novelty is None:
+def _score_ood(graph: GraphBuilder, features: str, unknown: str, ood: OutOfDistribution | None) -> str:
+    """The nodes of `OutOfDistribution.score`; in float64, so that no batch size changes a rounded value."""
+    if ood is None:
         return graph.node("Mul", [unknown, graph.constant(np.array(0.0, np.float32))])
     wide = graph.cast(features, DOUBLE)
     # Distances in units of the threshold: the division by it costs no node of its own.
-    scaled = graph.node("Mul", [wide, graph.constant(1.0 / (novelty.spread * novelty.distance))])
-    centroids = novelty.centroids / novelty.distance
+    scaled = graph.node("Mul", [wide, graph.constant(1.0 / (ood.spread * ood.distance))])
+    centroids = ood.centroids / ood.distance
     # |z - c|² = |z|² + (|c|² - 2 z·c), and |z|² is the same for all centroids.
     # MatMul and Add: in float64 onnxruntime's Gemm is the slower of the two.
     cross = graph.node("MatMul", [scaled, graph.constant(-2.0 * centroids.T)])
     cross = graph.node("Add", [cross, graph.constant((centroids**2).sum(axis=1))])
     nearest = graph.node("ReduceMin", [cross], axes=[1], keepdims=0)
     ratio = graph.node("Add", [graph.node("ReduceSumSquare", [scaled], axes=[1], keepdims=0), nearest])
-    if novelty.length is not None:
-        column, factor = novelty.length
+    if ood.length is not None:
+        column, factor = ood.length
         log_count = graph.node("Gather", [wide, graph.constant(np.array(column, np.int64))], axis=1)
         base = graph.constant(np.array(np.exp(LENGTH_POWER / factor)))
         ratio = graph.node("Mul", [ratio, graph.node("Pow", [base, log_count])])
-    share = graph.node("Mul", [unknown, graph.constant(np.array(1.0 / novelty.unknown, np.float32))])
+    share = graph.node("Mul", [unknown, graph.constant(np.array(1.0 / ood.unknown, np.float32))])
     return graph.node("Max", [graph.cast(ratio, FLOAT), share])

@@ -76,7 +76,7 @@ def permuted(table: hag.SweepTable, seed: int) -> hag.SweepTable:
     rows = np.flatnonzero(table.complete)
     source = np.arange(len(table.prompts))
     source[rows] = np.random.default_rng(seed).permutation(rows)
-    return replace(table.take(source), prompts=table.prompts)
+    return replace(table.take(source), prompts=table.prompts, groups=table.groups)
 
 
 def digest_of(table: hag.SweepTable) -> str:

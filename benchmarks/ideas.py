@@ -121,9 +121,7 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
     from hagpolicy.fitting.encoders.registry import encode, get_encoder
 
     def on(vectors: np.ndarray) -> hag.SweepTable:
-        made = replace(table, prompts=tuple(with_vectors(table.prompts, vectors)))
-        made.__dict__["groups"] = table.groups
-        return made
+        return replace(table, prompts=tuple(with_vectors(table.prompts, vectors)))
 
     def fitted(seen: hag.SweepTable, **options: Any) -> hag.Policy:
         return hag.fit(seen, objective=OBJECTIVE, **options)

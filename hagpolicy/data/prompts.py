@@ -76,6 +76,7 @@ class Prompt:
             bootstrap; None: the prompt stands alone (exact duplicates are joined all the same).
         id: the caller's own name for it; None: none.
         metadata: further JSON values, stored and otherwise unused.
+        digest: identity, of all of these, 32 hex digits.
 
     Raises:
         InvalidInput: empty content or a field of the wrong type.
@@ -87,6 +88,7 @@ class Prompt:
     group: str | None = None
     id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = f"prompt {self.id!r}" if self.id is not None else "prompt"
@@ -99,7 +101,7 @@ class Prompt:
                 raise InvalidInput(f"{name}.{label}", "a string or None", value)
         try:
             object.__setattr__(self, "metadata", dict(self.metadata))
-            object.__setattr__(self, "_digest", digest(self.to_dict()))
+            object.__setattr__(self, "digest", digest(self.to_dict()))
         except (TypeError, ValueError) as error:
             raise InvalidInput(name, "reference and metadata that JSON can hold", str(error)) from error
 
@@ -107,12 +109,6 @@ class Prompt:
     def text(self) -> str:
         """The text a policy reads; see `prompt_text`."""
         return prompt_text(self.content)
-
-    @property
-    def digest(self) -> str:
-        """Identity: of content, reference, task, group, id and metadata."""
-        value: str = self.__dict__["_digest"]
-        return value
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping that `Prompt.from_dict` reads back."""

@@ -41,6 +41,9 @@ class SweepTable:
         answers: int32 of the shape of rewards, codes of the answers that the scorer extracted: within a prompt
             equal for equal answers (`answers.answer_key`); -1 where none was extracted or the reward is
             missing. None: no answers are known.
+        groups: int64 (n_prompts,), number of the set of prompts each one stays together with; not given: those
+            that the prompts declare (`groups.group_ids`). A table of some prompts keeps the numbers of the whole
+            one, so that exact duplicates across a cut stay together.
     """
 
     prompts: tuple[Prompt, ...]
@@ -55,6 +58,7 @@ class SweepTable:
     failures: Mapping[str, int] = field(default_factory=dict)
     common: int | None = None
     answers: np.ndarray | None = None
+    groups: np.ndarray = None  # type: ignore[assignment]  # an array from __post_init__ on
 
     def __post_init__(self) -> None:
         rewards = np.array(self.rewards, dtype=np.float64)
@@ -85,6 +89,13 @@ class SweepTable:
             object.__setattr__(self, "default", int(self.default))
         if self.common is not None and not 1 <= self.common <= rewards.shape[2]:
             raise InvalidInput("common", f"a number of samples in [1, {rewards.shape[2]}], or None", self.common)
+        groups = group_ids(self.prompts) if self.groups is None else np.array(self.groups)
+        if groups.shape != wanted[:1] or groups.dtype.kind not in "iu":
+            got = f"shape {groups.shape} of {groups.dtype}"
+            raise InvalidInput("groups", f"whole numbers of shape {wanted[:1]}", got)
+        groups = groups.astype(np.int64)
+        groups.flags.writeable = False
+        object.__setattr__(self, "groups", groups)
 
     @classmethod
     def from_arrays(
@@ -165,11 +176,6 @@ class SweepTable:
         return cls(found.prompts, space, found.values[0], tokens, seconds, index, answers=answers)
 
     @cached_property
-    def groups(self) -> np.ndarray:
-        """int64 (n_prompts,): number of the set of prompts each one stays together with."""
-        return group_ids(self.prompts)
-
-    @cached_property
     def tasks(self) -> np.ndarray:
         """str (n_prompts,): task of each prompt."""
         return np.array([prompt.task for prompt in self.prompts], dtype=str)
@@ -203,17 +209,15 @@ class SweepTable:
     def take(self, rows: np.ndarray) -> SweepTable:
         """The table of some prompts: indices or a bool mask (n_prompts,)."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-        taken = replace(
+        return replace(
             self,
             prompts=tuple(self.prompts[int(row)] for row in rows),
             rewards=self.rewards[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
             seconds=None if self.seconds is None else self.seconds[rows],
             answers=None if self.answers is None else self.answers[rows],
+            groups=self.groups[rows],
         )
-        # Exact duplicates across the cut must keep the group they had in the whole table.
-        taken.__dict__["groups"] = self.groups[rows]
-        return taken
 
     def in_space(self, space: DecodingSpace) -> SweepTable:
         """The table of the configs of another space, in its order.
@@ -225,7 +229,7 @@ class SweepTable:
         if missing:
             raise InvalidInput("table", "a sweep with every config of the space", f"no {missing[0]!r}", "Sweep it too.")
         columns = [self.space.index(config) for config in space]
-        seen = replace(
+        return replace(
             self,
             space=space,
             rewards=self.rewards[:, columns],
@@ -234,8 +238,6 @@ class SweepTable:
             answers=None if self.answers is None else self.answers[:, columns],
             default=columns.index(self.default) if self.default in columns else None,
         )
-        seen.__dict__["groups"] = self.groups
-        return seen
 
     def to_instruction_tuning(
         self,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,25 @@ def test_take_keeps_groups_of_the_whole_table():
     assert part.groups.tolist() == [1, 0]
     assert part.rewards.tolist() == table.rewards[1:].tolist()
     assert [prompt.text for prompt in table.take([2, 0]).prompts] == ["a  b", "a b"]
+
+
+def test_groups_follow_the_table_through_every_change():
+    prompts = ["What is 1?", "What  is 1?", "Name a colour."]
+    table = SweepTable.from_arrays(prompts, SPACE, np.zeros((3, len(SPACE), 1)))
+    assert table.groups.tolist() == [0, 0, 1]
+    named = replace(table, groups=np.array([4, 5, 4]))
+    for changed in (named, named.in_space(SPACE[:1]), replace(named, rewards=np.ones((3, len(SPACE), 1)))):
+        assert changed.groups.tolist() == [4, 5, 4]
+        assert not changed.groups.flags.writeable
+    assert named.take(np.array([2, 1])).groups.tolist() == [4, 5]
+    assert table.take(np.zeros(3, dtype=bool)).groups.shape == (0,)
+
+
+@pytest.mark.parametrize("groups", [[0, 1], [[0], [1], [2]], [0.0, 1.0, 2.0], ["a", "b", "c"]])
+def test_groups_of_another_shape_or_kind_are_refused(groups):
+    table = SweepTable.from_arrays(["a", "b", "c"], SPACE, np.zeros((3, len(SPACE), 1)))
+    with pytest.raises(InvalidInput, match="groups"):
+        replace(table, groups=np.array(groups))
 
 
 def test_jsonl_of_outcomes(tmp_path):

@@ -109,9 +109,7 @@ def _without(table: SweepTable, rows: np.ndarray) -> SweepTable:
     """The table without what came out for some prompts, bool (n_prompts,)."""
     outcomes = {name: getattr(table, name) for name in ("rewards", "tokens", "seconds")}
     hidden: dict[str, Any] = {name: _masked(array, rows) for name, array in outcomes.items() if array is not None}
-    shown = replace(table, **hidden)  # answers whose rewards are hidden go with them
-    shown.__dict__["groups"] = table.groups
-    return shown
+    return replace(table, **hidden)  # answers whose rewards are hidden go with them
 
 
 def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

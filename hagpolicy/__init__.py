@@ -7,34 +7,125 @@ bundle needs no more than numpy, tokenizers and an onnxruntime.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _HOMES, which a test holds
+    from hagpolicy.analysis.evaluation import evaluate as evaluate
+    from hagpolicy.analysis.headroom import Headroom as Headroom
+    from hagpolicy.analysis.headroom import headroom as headroom
+    from hagpolicy.analysis.objectives import BestOf as BestOf
+    from hagpolicy.analysis.objectives import Majority as Majority
+    from hagpolicy.analysis.objectives import Objective as Objective
+    from hagpolicy.analysis.objectives import PassAtK as PassAtK
+    from hagpolicy.analysis.objectives import Priced as Priced
+    from hagpolicy.analysis.objectives import Quantile as Quantile
+    from hagpolicy.analysis.objectives import Reward as Reward
+    from hagpolicy.analysis.portfolio import Portfolio as Portfolio
+    from hagpolicy.analysis.portfolio import portfolio as portfolio
+    from hagpolicy.config.config import DecodingConfig as DecodingConfig
+    from hagpolicy.config.render import Receipt as Receipt
+    from hagpolicy.config.render import Rendering as Rendering
+    from hagpolicy.config.space import DecodingSpace as DecodingSpace
+    from hagpolicy.data.completion import Completion as Completion
+    from hagpolicy.data.completion import Request as Request
+    from hagpolicy.data.prompts import Prompt as Prompt
+    from hagpolicy.data.prompts import read_prompts as read_prompts
+    from hagpolicy.data.store.loading import load_table as load_table
+    from hagpolicy.data.table import SweepTable as SweepTable
+    from hagpolicy.engines.base import Engine as Engine
+    from hagpolicy.engines.loading import load_engine as load_engine
+    from hagpolicy.engines.ray.engine import RayEngine as RayEngine
+    from hagpolicy.errors import BundleError as BundleError
+    from hagpolicy.errors import EngineError as EngineError
+    from hagpolicy.errors import ForeignSweep as ForeignSweep
+    from hagpolicy.errors import HagError as HagError
+    from hagpolicy.errors import InvalidInput as InvalidInput
+    from hagpolicy.errors import MissingExtra as MissingExtra
+    from hagpolicy.errors import StoreError as StoreError
+    from hagpolicy.errors import SweepLocked as SweepLocked
+    from hagpolicy.errors import UnsupportedSetting as UnsupportedSetting
+    from hagpolicy.fitting.baselines.base import Baseline as Baseline
+    from hagpolicy.fitting.baselines.base import BaselineChoices as BaselineChoices
+    from hagpolicy.fitting.encoders.base import Encoder as Encoder
+    from hagpolicy.fitting.fit import fit as fit
+    from hagpolicy.fitting.graphs.builder import GraphBuilder as GraphBuilder
+    from hagpolicy.fitting.learners.base import FittedLearner as FittedLearner
+    from hagpolicy.fitting.learners.base import Learner as Learner
+    from hagpolicy.policy.decision import Decision as Decision
+    from hagpolicy.policy.policy import Policy as Policy
+    from hagpolicy.policy.policy import load as load
+    from hagpolicy.reporting.page import write_report as write_report
+    from hagpolicy.results import Candidate as Candidate
+    from hagpolicy.results import Estimate as Estimate
+    from hagpolicy.results import Evaluation as Evaluation
+    from hagpolicy.results import EvaluationRow as EvaluationRow
+    from hagpolicy.scorers.base import Score as Score
+    from hagpolicy.scorers.base import Scorer as Scorer
+    from hagpolicy.scorers.judge.agreement import Agreement as Agreement
+    from hagpolicy.scorers.judge.agreement import judge_agreement as judge_agreement
+    from hagpolicy.scorers.registry import get_scorer as get_scorer
+    from hagpolicy.scorers.reward_model import reward_quantiles as reward_quantiles
+    from hagpolicy.serving.model import WrappedModel as WrappedModel
+    from hagpolicy.serving.pipeline import WrappedPipeline as WrappedPipeline
+    from hagpolicy.serving.pipeline import wrap as wrap
+    from hagpolicy.simulated import SimulatedEngine as SimulatedEngine
+    from hagpolicy.sweeping.budget import Budget as Budget
+    from hagpolicy.sweeping.forecast.estimate import Preview as Preview
+    from hagpolicy.sweeping.forecast.preview import preview as preview
+    from hagpolicy.sweeping.forecast.progress import Progress as Progress
+    from hagpolicy.sweeping.run import rescore as rescore
+    from hagpolicy.sweeping.run import sweep as sweep
 
 _HOMES = {
+    "Agreement": "hagpolicy.scorers.judge.agreement",
+    "Baseline": "hagpolicy.fitting.baselines.base",
+    "BaselineChoices": "hagpolicy.fitting.baselines.base",
     "BestOf": "hagpolicy.analysis.objectives",
     "Budget": "hagpolicy.sweeping.budget",
+    "BundleError": "hagpolicy.errors",
+    "Candidate": "hagpolicy.results",
     "Completion": "hagpolicy.data.completion",
     "Decision": "hagpolicy.policy.decision",
     "DecodingConfig": "hagpolicy.config.config",
     "DecodingSpace": "hagpolicy.config.space",
     "Encoder": "hagpolicy.fitting.encoders.base",
     "Engine": "hagpolicy.engines.base",
+    "EngineError": "hagpolicy.errors",
     "Estimate": "hagpolicy.results",
     "Evaluation": "hagpolicy.results",
+    "EvaluationRow": "hagpolicy.results",
+    "FittedLearner": "hagpolicy.fitting.learners.base",
+    "ForeignSweep": "hagpolicy.errors",
+    "GraphBuilder": "hagpolicy.fitting.graphs.builder",
+    "HagError": "hagpolicy.errors",
+    "Headroom": "hagpolicy.analysis.headroom",
+    "InvalidInput": "hagpolicy.errors",
     "Learner": "hagpolicy.fitting.learners.base",
     "Majority": "hagpolicy.analysis.objectives",
+    "MissingExtra": "hagpolicy.errors",
     "Objective": "hagpolicy.analysis.objectives",
     "PassAtK": "hagpolicy.analysis.objectives",
     "Policy": "hagpolicy.policy.policy",
+    "Portfolio": "hagpolicy.analysis.portfolio",
+    "Preview": "hagpolicy.sweeping.forecast.estimate",
     "Priced": "hagpolicy.analysis.objectives",
+    "Progress": "hagpolicy.sweeping.forecast.progress",
     "Prompt": "hagpolicy.data.prompts",
     "Quantile": "hagpolicy.analysis.objectives",
     "RayEngine": "hagpolicy.engines.ray.engine",
+    "Receipt": "hagpolicy.config.render",
+    "Rendering": "hagpolicy.config.render",
     "Request": "hagpolicy.data.completion",
     "Reward": "hagpolicy.analysis.objectives",
     "Score": "hagpolicy.scorers.base",
     "Scorer": "hagpolicy.scorers.base",
     "SimulatedEngine": "hagpolicy.simulated",
+    "StoreError": "hagpolicy.errors",
+    "SweepLocked": "hagpolicy.errors",
     "SweepTable": "hagpolicy.data.table",
+    "UnsupportedSetting": "hagpolicy.errors",
+    "WrappedModel": "hagpolicy.serving.model",
+    "WrappedPipeline": "hagpolicy.serving.pipeline",
     "evaluate": "hagpolicy.analysis.evaluation",
     "fit": "hagpolicy.fitting.fit",
     "get_scorer": "hagpolicy.scorers.registry",
@@ -57,12 +148,14 @@ __version__ = "0.1.0"
 __all__ = sorted([*_HOMES, "__version__"])
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'hagpolicy' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker a module with __getattr__ has every name, misspelt ones too
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'hagpolicy' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -19,8 +19,9 @@ from threadpoolctl import threadpool_limits
 from hagpolicy import Estimate, SweepTable, load_table
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import keep_comparable
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, choose_configs, crossfit_sbs, take_chosen
+from hagpolicy.analysis.estimates import assign_folds, choose_configs, crossfit_sbs, take_chosen
 from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import Training
 from hagpolicy.fitting.encoders.registry import encode, get_encoder

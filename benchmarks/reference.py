@@ -20,8 +20,9 @@ from workload.tables import workload_table
 from hagpolicy import SweepTable
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs
+from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.fitting.crossfit import Training, cross_fit
 from hagpolicy.fitting.encoders.registry import encode, get_encoder
 from hagpolicy.fitting.fit import MARGINS

@@ -15,11 +15,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hagpolicy.analysis.rule import WIDER
+
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
 README = ROOT / "README.md"
 TOP = ROOT.parent / "README.md"
-INTRO = """# Benchmarks
+INTRO = f"""# Benchmarks
 
 One script a claim. Every table below is rendered by `python benchmarks/render.py` from `benchmarks/results/`, which
 the scripts write; a test fails where this file is stale. Intervals are 95 %. A target that was missed stays here,
@@ -31,7 +33,7 @@ marked. Speed is given as ratios of two things measured in one run.
 - How to read a table: every gain is a paired difference on the same prompts. SBS, the single best configuration, is
   chosen anew in each bootstrap draw, and gains over it pay for that choice. What learned its choices on the other
   folds (learners, policy, best per task, most baselines) is judged on the prompts that a draw leaves out, which makes
-  its intervals 1.31 times as wide: choices learned on overlapping prompts err together. "Best per task" and "task
+  its intervals {WIDER} times as wide: choices learned on overlapping prompts err together. "Best per task" and "task
   lookup" know task labels that the policy is never told. "Gap closed" is the share of the split-sample oracle's gain.
 - `python benchmarks/<claim>.py --quick` takes about a minute and writes nothing.
 - `--data DIR` is a folder with public data: `tasks/` (GSM8K: openai/grade-school-math @ 3101c7d, SVAMP:

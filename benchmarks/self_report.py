@@ -25,8 +25,9 @@ from benchmarks.baselines.self_report import SelfReport
 from hagpolicy import SweepTable, fit
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds
+from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.fitting.baselines.registry import crossfit_baseline
 

@@ -154,7 +154,7 @@ class Candidate:
         gain: bias-corrected gain over SBS.
         margin: departs from SBS only for a predicted advantage above it.
         departing_groups: groups with a prompt for which it departs from SBS, out of fold.
-        shipped: True when the lower end is above 0 and at least 10 groups depart.
+        shipped: it passed the gate (`analysis.rule.may_ship`).
     """
 
     name: str

@@ -12,11 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
+from hagpolicy.analysis.rule import LEVEL, N_BOOT
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
-
-N_BOOT = 2000
-LEVEL = 0.95
 
 
 class GroupBootstrap:
@@ -58,7 +56,7 @@ class GroupBootstrap:
             values: float64 (n_prompts,).
             learned: they are of choices that were learned on the other folds. Choices learned on overlapping prompts
                 err together, so an interval that takes prompts for independent covers too rarely. This one is of the
-                groups that each draw leaves out, as the gate's, 1.31 times as wide.
+                groups that each draw leaves out, as the gate's, and `rule.WIDER` times as wide.
         """
         if learned and len(self.leaving):
             return interval(float(values.mean()), self.left_out(values[:, None])[:, 0])
@@ -82,8 +80,9 @@ class GroupBootstrap:
 
         A mean over the share f of the groups, drawn without replacement, scatters sqrt((1 - f) / f) times as widely
         as one over all of them (the delete-d jackknife of Shao and Wu, *Annals of Statistics* 17, 1989), which is
-        1.31 for the 37 % that a draw leaves out. Draws that chose the same differ by that scatter alone, and are drawn
-        together by as much. What draws that chose differently differ by is left: it is the price of the choice.
+        `rule.WIDER` for the share that a draw leaves out. Draws that chose the same differ by that scatter alone,
+        and are drawn together by as much. What draws that chose differently differ by is left: it is the price of the
+        choice.
 
         Args:
             draws: float64 (n_leaving,), such as from `left_out`.

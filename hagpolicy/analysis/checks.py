@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.analysis.objectives.base import Objective
+from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.data.groups import SIMILAR, similar_pairs
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
-# Fewer independent groups than this cannot prove anything, and a bootstrap over them is too narrow.
-MIN_GROUPS = 20
 # A larger share of prompts that are nearly equal to one of another group is worth a warning.
 MANY_SIMILAR = 0.2
 

@@ -81,8 +81,14 @@ class Comparison:
         return float(np.where(choices < 0, of_sbs, take_chosen(self.costs, choices)).mean())
 
     def score_choices(self, choices: np.ndarray, note: str = "", *, learned: bool = False) -> ComparisonRow:
-        """A row whose choices, int64 (n_prompts,), below 0 for SBS, were made before looking at these rewards;
-        `learned`: on the other folds, whose errors hang together, so that its intervals are 1.31 times as wide."""
+        """The row of choices that were made before looking at these rewards.
+
+        Args:
+            choices: int64 (n_prompts,), a config for each prompt; below 0 for SBS.
+            note: in plain words.
+            learned: they were made on the other folds; their errors hang together, so intervals are `rule.WIDER`
+                times as wide.
+        """
         silent, own = choices < 0, take_chosen(self.Y, choices)
         row = self._score(lambda sbs: np.where(silent, sbs, own), note, learned)
         return replace(row, cost=self.mean_cost(choices))

@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-N_FOLDS = 5
-
 
 def assign_folds(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """int64 (n_prompts,): a fold for each prompt; groups stay together, folds are balanced in prompts.

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._text import TextTable
-from hagpolicy.analysis.checks import MIN_GROUPS, check_default, counted
+from hagpolicy.analysis.checks import check_default, counted
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
 from hagpolicy.analysis.prepare import prepare
+from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import Sizing, detectable_gain, size_up
 from hagpolicy.config.config import DecodingConfig

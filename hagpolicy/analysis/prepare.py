@@ -8,9 +8,10 @@ import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import check_groups, check_samples, check_similar, keep_comparable
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds
+from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.objectives.targets import Targets, targets_of
+from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.data.groups import join_groups, similar_pairs
 from hagpolicy.data.table import SweepTable
 

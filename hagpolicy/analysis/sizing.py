@@ -18,20 +18,13 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.rule import DETECTABLE_ERRORS, ERRORS, GATE_ERRORS, MIN_GROUPS, WIDER
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
-# The gate's interval is made of groups left out of a bootstrap draw, some 37 % of them, and comes out
-# sqrt(1 / 0.368 - 1) = 1.31 times as wide as a plain one, as that of any choice made on the other folds.
-_WIDER = 1.31
-_GATE_ERRORS = 1.96 * _WIDER
-# 0.84 standard errors more are exceeded with probability 0.8.
-DETECTABLE_ERRORS = _GATE_ERRORS + 0.84
 # Of what the best config of each task gains over SBS, the share that policies that are not told the task won in
 # worlds of known gain, where the prompts just sufficed to prove it (benchmarks/learning_curve.py).
 CLOSED = 0.85
-# Fewer independent prompts than this say nothing of how far rewards scatter.
-_LEAST = 20
 
 
 def detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
@@ -74,7 +67,7 @@ def chance_to_prove(detectable: float, gain: float) -> float:
         detectable: above 0.
         gain: true gain over SBS of the policy that is judged, in the same unit.
     """
-    errors = DETECTABLE_ERRORS * gain / detectable - _GATE_ERRORS
+    errors = DETECTABLE_ERRORS * gain / detectable - GATE_ERRORS
     return 0.5 * (1.0 + math.erf(errors / math.sqrt(2.0)))
 
 
@@ -137,15 +130,16 @@ def size_up(
         example: a gain to be proven.
 
     Returns:
-        None where fewer than 20 independent prompts, or configs that never differ, leave nothing to reckon with.
+        None where too few independent prompts (`rule.MIN_GROUPS`), or configs that never differ, leave nothing to
+        reckon with.
     """
-    if n_prompts < _LEAST or not 0.0 < detectable < math.inf:
+    if n_prompts < MIN_GROUPS or not 0.0 < detectable < math.inf:
         return None
     seen = split if by_task is None else by_task
     needed = None
     if seen is not None and seen.value > 0.0 and seen.high > seen.low:
         # Its own interval, not the one of a policy that departs everywhere: tasks whose best is SBS add no noise.
-        errors = 2.0 * 1.96 * (1.0 if by_task is None else _WIDER)
+        errors = 2.0 * ERRORS * (1.0 if by_task is None else WIDER)
         own = DETECTABLE_ERRORS * (seen.high - seen.low) / errors
         needed = prompts_needed(own, n_prompts, CLOSED * seen.value)
     return Sizing(

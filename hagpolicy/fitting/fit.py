@@ -12,7 +12,6 @@ import numpy as np
 from hagpolicy._extras import require
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import (
-    MIN_GROUPS,
     check_default,
     check_groups,
     check_samples,
@@ -20,8 +19,9 @@ from hagpolicy.analysis.checks import (
     keep_comparable,
 )
 from hagpolicy.analysis.comparison import STANDARD_ROWS, Comparison, ComparisonRow, compare
-from hagpolicy.analysis.estimates import N_FOLDS, assign_folds, crossfit_sbs
+from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, Targets, get_objectives, targets_of
+from hagpolicy.analysis.rule import MIN_GROUPS, N_FOLDS
 from hagpolicy.analysis.selection import select
 from hagpolicy.data.groups import join_groups, similar_pairs
 from hagpolicy.data.table import SweepTable

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.analysis.comparison import Comparison, ComparisonRow
+from hagpolicy.analysis.rule import may_ship
 from hagpolicy.analysis.selection import OutOfBag, Selection, select_family
 from hagpolicy.fitting.crossfit import Contender
 from hagpolicy.results import Candidate
-
-# Independent groups that must depart from SBS: with fewer, their differences are too skewed for an interval.
-MIN_DEPARTING = 10
 
 
 def gate(
@@ -75,6 +73,5 @@ def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:
     """The gate: a lower end above 0, and enough independent groups that depart."""
     assert selected.index is not None
     departing = len(np.unique(winner.training.groups[winner.departs[point, :, selected.index]]))
-    shipped = selected.gain.low > 0.0 and departing >= MIN_DEPARTING
     margin = float(winner.margins[point, selected.index])
-    return Candidate(winner.name, selected.gain, margin, departing, shipped)
+    return Candidate(winner.name, selected.gain, margin, departing, may_ship(selected.gain, departing))

@@ -9,6 +9,7 @@ from hagpolicy._extras import require
 from hagpolicy._files import write_text
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.analysis.headroom import headroom as measure_headroom
+from hagpolicy.analysis.rule import MIN_DEPARTING
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.reporting import rows
@@ -159,7 +160,7 @@ def _judge_per_prompt(found: Headroom, evaluation: Evaluation | None) -> dict[st
     if candidate.shipped:
         text = f"is what the policy that ships, {candidate.name}, gains over the single best (SBS). {departs}"
         return {**figures, "text": text, "state": "proven"}
-    why = "the interval reaches zero" if gain.low <= 0.0 else "fewer than 10 independent groups depart"
+    why = "the interval reaches zero" if gain.low <= 0.0 else f"fewer than {MIN_DEPARTING} independent groups depart"
     text = (
         f"Not proven, because {why}: the best per-prompt candidate, {candidate.name}, is held back, and the single "
         f"best configuration (SBS) ships. {departs}"

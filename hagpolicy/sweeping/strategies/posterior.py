@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from hagpolicy.analysis.rule import ERRORS, WIDER
 from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.prompts import Prompt
 
@@ -17,8 +18,6 @@ from hagpolicy.data.prompts import Prompt
 DRAWS = 1000
 # Labels with fewer prompts than this are one kind together: their own means would be luck.
 MIN_KIND = 10
-# The gate's interval is so much wider than a plain one; see `evaluation`.
-GATE = 1.31
 # Prompts without labels: at most so many clusters, of words hashed to so many columns.
 CLUSTERS, WORDS = 8, 2048
 
@@ -156,8 +155,8 @@ class Posterior:
         got = np.take_along_axis(worth, chosen[:, :, None], axis=2)[:, :, 0]
         single = float((self.weights @ prior).max())
         gain = max(float(got.mean(axis=0) @ self.weights) - single, 0.0)
-        error_of_gain = GATE * np.sqrt(2.0 * self.noise / (self.n_prompts * common))
-        return single + gain * NormalDist().cdf(gain / error_of_gain - 1.96)
+        error_of_gain = WIDER * np.sqrt(2.0 * self.noise / (self.n_prompts * common))
+        return single + gain * NormalDist().cdf(gain / error_of_gain - ERRORS)
 
     def expect_losses(self, configs: Sequence[int]) -> np.ndarray:
         """float64 (len(configs),): expected loss in the best of the set with each of them taken out."""

@@ -43,6 +43,9 @@ class Scorer(ABC):
             refuses it before a token is spent.
         needs_default: True when the engine default's answer to the same prompt is needed: the
             completions are then scored after all are generated, by what `against` gives.
+        answers_agree: True when equal answers (`Score.answer`) mean the same answer, so that a majority of them
+            may be taken, as `Majority` does; False for a remark, such as a grade or an exception. Stored with every
+            reward. A scorer that extracts no answer leaves it True.
         calls: calls of an LLM that scoring one completion costs; for the preview of a sweep.
     """
 
@@ -50,6 +53,7 @@ class Scorer(ABC):
     version: str
     needs_reference: bool = False
     needs_default: bool = False
+    answers_agree: bool = True
     calls: int = 0
 
     @abstractmethod

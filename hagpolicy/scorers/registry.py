@@ -62,7 +62,6 @@ __all__ = [
     "checked_scores",
     "get_scorer",
     "scorer_of",
-    "votes",
 ]
 
 ScorerSpec = str | Scorer | Callable[..., Any] | Mapping[str, Any]
@@ -83,13 +82,6 @@ MADE: dict[str, tuple[str, str]] = {
     "reward_model": ("hagpolicy.scorers.reward_model", "RewardModel"),
     "python_tests": ("hagpolicy.scorers.code.python_tests", "PythonTests"),
 }
-# What these put into `Score.answer` says why, and is nothing that a majority could agree on.
-_REMARKS = ("judge", "reward_model", "python_tests", "distinct_items")
-
-
-def votes(name: str) -> bool:
-    """Whether equal answers of a scorer, by its name (as stored, with its version and parts), mean the same answer."""
-    return not any(remark in name for remark in _REMARKS)
 
 
 def get_scorer(spec: ScorerSpec) -> Scorer:

@@ -47,6 +47,7 @@ class RewardModel(Scorer):
     """
 
     name = "reward_model"
+    answers_agree = False
 
     def __init__(self, model: str | Path, low: float, high: float, device: str = "auto") -> None:
         for option, value in (("low", low), ("high", high)):

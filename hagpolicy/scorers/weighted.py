@@ -39,6 +39,7 @@ class Weighted(Scorer):
         self.version = ",".join(f"{weight!r}*{scorer.version}" for scorer, weight in self.parts)
         self.needs_reference = any(scorer.needs_reference for scorer, _ in self.parts)
         self.needs_default = any(scorer.needs_default for scorer, _ in self.parts)
+        self.answers_agree = all(scorer.answers_agree for scorer, _ in self.parts)
         self.calls = sum(scorer.calls for scorer, _ in self.parts)
 
     def check(self, prompt: Prompt) -> str | None:

@@ -223,7 +223,7 @@ def _row(key: str, request: Request, completion: Completion, scorer: Scorer, sco
     prompt = request.prompt
     failed = completion.finish == "error"
     error = (completion.error or "unknown") if failed else None
-    reward = (None,) * 4 if score is None else score_row(score, scorer)
+    reward = (None,) * 5 if score is None else score_row(score, scorer)
     return (
         key, prompt.digest, prompt.id and storable(prompt.id), storable(prompt.task),
         request.config.digest, request.max_tokens, request.sample, request.seed,

@@ -34,10 +34,10 @@ def storable(text: Any) -> str:
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
-def score_row(score: Score, scorer: Scorer) -> tuple[float, str | None, str | None, str]:
-    """A score as it is stored: reward, reason, answer, scorer."""
+def score_row(score: Score, scorer: Scorer) -> tuple[float, str | None, str | None, str, bool]:
+    """A score as it is stored: reward, reason, answer, scorer, whether its answers agree."""
     reason, answer = (None if said is None else storable(said) for said in (score.reason, score.answer))
-    return score.value, reason, answer, identity(scorer)
+    return score.value, reason, answer, identity(scorer), scorer.answers_agree
 
 
 def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:

@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hagpolicy import (
     DecodingSpace,
     Prompt,
     Score,
+    Scorer,
     SimulatedEngine,
     SweepTable,
     load_table,
@@ -22,7 +24,6 @@ from hagpolicy import (
 )
 from hagpolicy.data.answers import AnswerCodes, answer_key, renumber
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers.registry import votes
 from hagpolicy.sweeping import drive
 from tests.support.sweeping_world import cells_of, same
 
@@ -220,6 +221,42 @@ def test_remarks_of_scorers_are_no_answers_to_vote_on(tmp_path):
         out=tmp_path / "sweep",
         progress=False,
     )
-    assert votes("numeric_match 1")
-    assert not votes("0.8*judge+0.2*brevity")
     assert table.answers is None or (table.answers[0] == -1).all()
+
+
+class Letters(Scorer):
+    """The first letter of a text as answer; what it means is declared, and no name tells it."""
+
+    version = "1"
+
+    def __init__(self, name, answers_agree):
+        self.name, self.answers_agree = name, answers_agree
+
+    def score(self, items):
+        return [Score(0.5, None, completion.text[:1]) for _, completion in items]
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_a_scorer_declares_whether_its_answers_agree_and_its_name_says_nothing(folder, agree):
+    engine = SimulatedEngine(seed=1, unit_cells=5)
+    scorer = Letters("judge_of_letters" if agree else "letters", agree)
+    given = {"samples": 2, "max_tokens": 8, "out": folder, "progress": False}
+    table = sweep(engine, engine.prompts(4), SPACE, scorer, **given)
+    assert (table.answers is not None) == agree
+    assert {row["answers_agree"] for row in cells_of(folder)} == {agree}
+    assert same(table, load_table(folder))
+    other = rescore(folder, Letters("other", not agree))
+    assert (other.answers is not None) == (not agree)
+    weighted = rescore(folder, {"name": "weighted", "parts": [{"scorer": scorer, "weight": 1.0}]})
+    assert (weighted.answers is not None) == agree
+    assert (load_table(folder, scorer=scorer.name).answers is not None) == agree
+
+
+@pytest.mark.parametrize(("name", "agree"), [("0.8*judge+0.2*brevity", False), ("numeric_match", True)])
+def test_folders_of_before_tell_by_the_names_of_their_scorers(folder, name, agree):
+    engine = SimulatedEngine(seed=1, unit_cells=5)
+    given = {"samples": 2, "max_tokens": 8, "out": folder, "progress": False}
+    sweep(engine, engine.prompts(4), SPACE, Letters(name, not agree), **given)
+    for path in sorted((folder / "cells").glob("*.parquet")):
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).drop_columns(["answers_agree"]), path)
+    assert (load_table(folder).answers is not None) == agree

@@ -9,6 +9,10 @@ import numpy as np
 from hagpolicy.data.answers import AnswerCodes
 from hagpolicy.data.store.records import Records
 
+# Rewards of before `answers_agree` was stored beside them, by the scorer's stored name, which for a weighted scorer has
+# the names of its parts in it: what these scorers put into `answer` are remarks, of which no majority can be taken.
+_SCORERS_WITH_REMARKS = ("judge", "reward_model", "python_tests", "distinct_items")
+
 
 class Index:
     """The records of all segments, added in the order in which they count.
@@ -24,6 +28,7 @@ class Index:
         self.scores: dict[str, Records] = {}
         self.starts: list[tuple[str, int]] = []
         self._codes = AnswerCodes()
+        self._answers_agree: dict[str, bool] = {}
 
     def add(self, name: str, table: Any) -> None:
         """Take in a segment.
@@ -52,6 +57,15 @@ class Index:
             records = self.scores.setdefault(scorer, score_records())
             numbers = {"reward": rewards[mine], "answer": answers[mine]}
             records.add([keys[i] for i in some], numbers, {"reason": [reasons[i] for i in some]})
+            if "answers_agree" in table.column_names:
+                declared = table.column("answers_agree").take(mine).drop_null()
+                if len(declared):
+                    self._answers_agree[scorer] = declared[len(declared) - 1].as_py()
+
+    def answers_agree(self, scorer: str) -> bool:
+        """Whether equal answers of a scorer, by its stored name, mean the same answer, as it declared it."""
+        declared = self._answers_agree.get(scorer)
+        return not any(name in scorer for name in _SCORERS_WITH_REMARKS) if declared is None else declared
 
     def drop_outdated(self) -> list[str]:
         """Forget the segments of cells of which every record is replaced by a later one; their names."""

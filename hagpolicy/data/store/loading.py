@@ -19,7 +19,6 @@ from hagpolicy.data.store.index import score_records
 from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput, StoreError
-from hagpolicy.scorers.registry import votes
 
 __all__ = ["SweepStore", "choose_view", "drop_repeated", "load_table", "table_of"]
 
@@ -120,7 +119,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         scored = records.find(view.keys[i] for i in mine)
         values = records.column("reward")
         rewards[mine] = fill(view, scored, values)
-        if votes(name):
+        if store.index.answers_agree(name):
             answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NONE)
         without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
         for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):

@@ -67,7 +67,7 @@ def read_segment(store: SweepStore, name: str) -> Any:
         if error.errno != errno.EIO:
             raise
         table = None
-    if table is None or not set(wanted) <= set(table.column_names):
+    if table is None or not set(wanted) - segments.OPTIONAL <= set(table.column_names):
         _set_aside(store, name, "is damaged", loss)
         return None
     if segments.engine_of(table) not in (None, store.engine_digest):

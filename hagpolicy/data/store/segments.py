@@ -28,10 +28,13 @@ CELL_COLUMNS = {
     "reason": "string",
     "answer": "string",
     "scorer": "string",
+    "answers_agree": "bool_",
     "receipt": "string",
 }
 # Rewards that were computed later from stored texts.
-SCORE_COLUMNS = {name: CELL_COLUMNS[name] for name in ("cell", "reward", "reason", "answer", "scorer")}
+SCORE_COLUMNS = {name: CELL_COLUMNS[name] for name in ("cell", "reward", "reason", "answer", "scorer", "answers_agree")}
+# Whether equal answers of the scorer mean the same answer: segments of before this was stored have no such column.
+OPTIONAL = {"answers_agree"}
 # Digest of the engine's fingerprint, in the file's metadata; files of before have none.
 ENGINE = b"hagpolicy.engine"
 

@@ -63,6 +63,7 @@ class PythonTests(Scorer):
 
     name = "python_tests"
     needs_reference = True
+    answers_agree = False
 
     def __init__(self, allow_code: bool = False, seconds: int = 5, memory_mb: int = 512) -> None:
         if allow_code is not True:

@@ -66,6 +66,7 @@ class Judge(Scorer):
     """
 
     name = "judge"
+    answers_agree = False
 
     def __init__(
         self,
@@ -225,6 +226,7 @@ class _DefaultComparison(Scorer):
 
     def __init__(self, judge: Judge, defaults: Mapping[str, Completion]) -> None:
         self.name, self.version, self.calls, self.needs_default = judge.name, judge.version, judge.calls, True
+        self.answers_agree = judge.answers_agree
         self._judge, self._defaults = judge, defaults
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:

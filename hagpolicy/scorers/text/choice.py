@@ -43,6 +43,7 @@ class MultipleChoice(ReadingScorer[Choices]):
 
     name = "multiple_choice"
     needs_reference = True
+    answers_agree = True
 
     def wanted(self, prompt: Prompt) -> Choices:
         """The right letter and the options."""

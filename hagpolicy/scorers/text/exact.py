@@ -37,6 +37,7 @@ class ExactMatch(ReadingScorer[frozenset[str]]):
 
     name = "exact_match"
     needs_reference = True
+    answers_agree = True
 
     def wanted(self, prompt: Prompt) -> frozenset[str]:
         """The normalised accepted answers."""

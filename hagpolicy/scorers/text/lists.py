@@ -70,6 +70,7 @@ class DistinctItems(ReadingScorer[int]):
 
     name = "distinct_items"
     needs_reference = True
+    answers_agree = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.numbers, bool):

@@ -78,6 +78,7 @@ class NumericMatch(ReadingScorer[Fraction]):
 
     name = "numeric_match"
     needs_reference = True
+    answers_agree = True
 
     def __post_init__(self) -> None:
         for option in ("tolerance", "relative"):

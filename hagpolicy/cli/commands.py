@@ -13,11 +13,14 @@ from typing import Any
 
 import hagpolicy as hag
 from hagpolicy._files import json_text
+from hagpolicy.config.space import PRESETS
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
 
 DONE, PARTLY = 0, 1
+SPACES = (*PRESETS, "hag")
+"""Names of spaces that `--space` takes."""
 # Names of options that carry secrets; key_env only names the variable that holds one.
 _SECRET = re.compile(
     r"(^|[_-])(api)?(key|token|secret|password|credentials?|auth|authorization|headers?)$", re.IGNORECASE

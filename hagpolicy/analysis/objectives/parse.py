@@ -11,7 +11,7 @@ from hagpolicy.analysis.objectives.families import BestOf, Majority, PassAtK, Pr
 from hagpolicy.errors import InvalidInput
 
 ObjectiveSpec = str | Objective | Sequence[Objective]
-_FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
+FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
     "price/token": partial(Priced, per="token"),
     "price/second": partial(Priced, per="second"),
     "pass": PassAtK,
@@ -19,7 +19,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
     "majority": Majority,
     "quantile": Quantile,
 }
-_WRITTEN = "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of " + ", ".join(_FAMILIES) + ", pass:THRESHOLD"
+_WRITTEN = "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of " + ", ".join(FAMILIES) + ", pass:THRESHOLD"
 
 
 def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
@@ -53,11 +53,11 @@ def _parsed(text: str) -> tuple[Objective, ...]:
         return (Reward(),)
     family, at, values = text.partition("@")
     family, threshold, passing = family.partition(":")
-    if family not in _FAMILIES or not at or (threshold and family != "pass"):
+    if family not in FAMILIES or not at or (threshold and family != "pass"):
         raise InvalidInput("objective", _WRITTEN, text)
     try:
         places = [float(place) for place in values.split(",")]
-        made = partial(PassAtK, passing=float(passing)) if threshold else _FAMILIES[family]
+        made = partial(PassAtK, passing=float(passing)) if threshold else FAMILIES[family]
     except ValueError:
         raise InvalidInput("objective", _WRITTEN, text) from None
     return get_objectives([made(place) for place in places])

@@ -1,11 +1,12 @@
-"""Text for people: tables whose columns line up, and the same tables in Markdown."""
+"""Text for people: tables whose columns line up and the same in Markdown, counts, durations and sizes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["TextTable"]
+__all__ = ["TextTable", "format_count", "format_duration", "format_size"]
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,31 @@ class TextTable:
 def _markdown_line(cells: Sequence[str]) -> str:
     kept = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
     return f"| {' | '.join(kept)} |"
+
+
+def format_count(number: int, noun: str) -> str:
+    """The number and its noun: "1 group", "2 groups"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def format_duration(seconds: float) -> str:
+    """A length of time in two units at most, such as "3 min 20 s"; "?" where it is not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 10.0:
+        return f"{seconds:.1f} s"
+    for size, unit, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if round(seconds) >= size:
+            whole = round(seconds / small) * small
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def format_size(count: float) -> str:
+    """A number of bytes, such as "1.5 kB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000.0:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100.0 else f"{count:.1f} {unit}"
+        count /= 1000.0
+    return f"{count:.1f} TB"

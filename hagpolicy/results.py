@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hagpolicy._text import TextTable
+from hagpolicy._text import TextTable, format_count
 
 ROW_LABELS = {
     "engine_default": "engine's default",
@@ -249,7 +249,7 @@ class Evaluation:
             lines.append(describe_candidate(self.candidate))
         lines.append(self.to_table().to_text())
         left = f", {self.n_left_out} left out" if self.n_left_out else ""
-        lines.append(f"{self.n_prompts} prompts in {self.n_groups} independent group{'s' * (self.n_groups != 1)}{left}")
+        lines.append(f"{self.n_prompts} prompts in {format_count(self.n_groups, 'independent group')}{left}")
         if self.fallbacks > 0.0:
             lines.append(f"{self.fallbacks:.0%} of the prompts are unlike the training prompts and got the single best")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])

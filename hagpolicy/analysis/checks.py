@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hagpolicy._text import format_count
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.data.groups import SIMILAR, similar_pairs
@@ -29,9 +30,10 @@ def keep_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -
         counts = table.counts
         empty = int((counts == 0).all(axis=0).sum())
         needed = max((objective.needs for objective in objectives), default=1)
+        samples = format_count(needed, "scored sample")
         raise InvalidInput(
             "table",
-            f"at least two prompts with {counted(needed, 'scored sample')} of every {'sampled ' * (needed > 1)}config",
+            f"at least two prompts with {samples} of every {'sampled ' * (needed > 1)}config",
             f"{len(kept.prompts)} of {len(table.prompts)} (configs without any scored sample: {empty})",
             "Finish the sweep, or load it with space= of the configs that were run."
             if needed == 1
@@ -51,7 +53,7 @@ def check_groups(count: int) -> list[str]:
     """The warning for too few independent groups, none for enough of them."""
     if count >= MIN_GROUPS:
         return []
-    found = f"{counted(count, 'independent group')}: too few to prove anything (at least {MIN_GROUPS})"
+    found = f"{format_count(count, 'independent group')}: too few to prove anything (at least {MIN_GROUPS})"
     if count == 1:
         return [f"{found}; the single best config is chosen and scored on the same prompts, and intervals are unknown"]
     return [f"{found}; intervals over so few are too narrow"]
@@ -97,11 +99,6 @@ def check_samples(table: SweepTable) -> list[str]:
                 "(a cache, a fixed seed, a server that ignores temperature)? Copies are not samples"
             )
     return found
-
-
-def counted(number: int, noun: str) -> str:
-    """The number and its noun: "1 group", "2 groups"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def check_similar(table: SweepTable) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy._text import TextTable
-from hagpolicy.analysis.checks import check_default, counted
+from hagpolicy._text import TextTable, format_count
+from hagpolicy.analysis.checks import check_default
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
@@ -106,7 +106,7 @@ class Headroom:
         else:
             low = f"at least {max(self.could_win_low.value, 0.0):.3f}"
             could = f"{low} and {high} (lower end: split samples; upper end: biased)"
-        size = f"{counted(self.n_groups, 'independent prompt')} × {counted(self.n_samples, 'sample')}"
+        size = f"{format_count(self.n_groups, 'independent prompt')} × {format_count(self.n_samples, 'sample')}"
         enough = self.n_groups >= MIN_GROUPS
         proof = f"a gain of {self.detectable:.3f}" if enough else f"nothing (at least {MIN_GROUPS} prompts are needed)"
         return f"{default}; knowing each prompt's best would win {could}; {size} can prove {proof}."
@@ -158,7 +158,7 @@ class Headroom:
         rows = [(row.label, str(row.value or format_gain(row.gain)), row.note) for row in self.format_rows()]
         lines = [TextTable(("", "", ""), rows).to_text()]
         left = f", {self.n_left_out} prompts left out (a config without a scored sample)" if self.n_left_out else ""
-        lines.append(f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}")
+        lines.append(f"{self.n_prompts} prompts in {format_count(self.n_groups, 'independent group')}{left}")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join([*lines, self.sentence, *([self.sizing.sentence] if self.sizing is not None else [])])
 

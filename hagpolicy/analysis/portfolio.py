@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.checks import counted, keep_comparable
+from hagpolicy._text import format_count
+from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.estimates import crossfit_sbs, take_chosen
 from hagpolicy.analysis.maxima import Maxima, maxima_of
 from hagpolicy.analysis.objectives.families import Reward
@@ -77,7 +78,7 @@ class Portfolio:
     def sentence(self) -> str:
         """The outcome in plain sentences."""
         chosen = ", ".join(f"{count} × ({config})" for config, count in self.configs)
-        many = counted(self.n, "sample")
+        many = format_count(self.n, "sample")
         found = f"For {many} of a prompt, of which the best counts: {chosen}. It scores {self.value}"
         one = f"{self.over_one_sample:+} over one sample of the single best config ({self.one_sample})"
         if self.over_best_single is None:
@@ -89,7 +90,7 @@ class Portfolio:
 
     def __str__(self) -> str:
         left = f", {self.n_left_out} left out (too few scored samples)" if self.n_left_out else ""
-        size = f"{self.n_prompts} prompts in {counted(self.n_groups, 'independent group')}{left}"
+        size = f"{self.n_prompts} prompts in {format_count(self.n_groups, 'independent group')}{left}"
         return "\n".join([self.sentence, size, *(f"warning: {warning}" for warning in self.warnings)])
 
 

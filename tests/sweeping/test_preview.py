@@ -18,7 +18,7 @@ from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import per_cell, student
 from hagpolicy.sweeping.forecast.preview import preview
-from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, duration, failure_words, kind_of
+from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, failure_words, kind_of
 from hagpolicy.sweeping.forecast.projection import split_probe
 from hagpolicy.sweeping.plan import plan_work
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run
@@ -237,22 +237,6 @@ def test_time_left_is_that_of_the_latter_half():
     assert state.seconds_left == pytest.approx(10.0)
     assert Progress(10, 20, 0, 0, 5.0).seconds_left == 5.0  # without a pace: the rate so far
     assert math.isnan(Progress(0, 20, 0, 0, 0.0).seconds_left)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (59.4, "59 s"),
-        (61, "1 min 1 s"),
-        (7170, "2 h"),
-        (90000, "1 d 1 h"),
-        (math.nan, "?"),
-    ],
-)
-def test_durations_in_words(seconds, words):
-    assert duration(seconds) == words
 
 
 def test_the_interval_is_that_of_a_ratio_estimate():

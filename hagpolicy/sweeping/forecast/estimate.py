@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._text import format_duration
 from hagpolicy.sweeping.budget import Budget
-from hagpolicy.sweeping.forecast.progress import duration
 
 LEVEL = 0.95
 
@@ -105,7 +105,7 @@ class Preview:
             return ""
         if self.tokens is None or self.seconds is None:
             return f"no estimate of tokens and time: {self.source}"
-        low, high = duration(self.seconds.low), duration(self.seconds.high)
+        low, high = format_duration(self.seconds.low), format_duration(self.seconds.high)
         time = f"at most {high}" if self.upper else f"about {high}" if low == high else f"{low} to {high}"
         fewest, most = _number(self.tokens.low), _number(self.tokens.high)
         words = f"about {most} new tokens" if fewest == most else f"{fewest} to {most} new tokens"

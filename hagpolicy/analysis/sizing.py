@@ -5,8 +5,8 @@ of the number of independent prompts, so a gain `g` that is to be proven takes a
 
     needed = n × (detectable(n) / g)²
 
-of them, where `detectable(n)` is the gain that n prompts prove four times in five. `benchmarks/learning_curve.py`
-holds the rule against worlds of known gain.
+of them, where `detectable(n)` is the gain that n prompts prove four times in five.
+`benchmarks/claims/fitting/learning_curve.py` holds the rule against worlds of known gain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
 # Of what the best config of each task gains over SBS, the share that policies that are not told the task won in
-# worlds of known gain, where the prompts just sufficed to prove it (benchmarks/learning_curve.py).
+# worlds of known gain, where the prompts just sufficed to prove it (benchmarks/claims/fitting/learning_curve.py).
 CLOSED = 0.85
 
 

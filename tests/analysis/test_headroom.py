@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 import hagpolicy as hag
 from tests.support.drawing import SPACE, drawn, table_of
-from tests.support.paths import BENCHMARKS, DATA
+from tests.support.paths import DATA
 
 
 def test_headroom_orders_the_oracles_and_says_it_plainly(strong: tuple) -> None:
@@ -141,8 +140,7 @@ def test_copies_are_named_although_a_sample_failed() -> None:
 
 @pytest.mark.skipif(not (DATA / "jhu-gpt35").exists(), reason="the public data is not here (HAGPOLICY_DATA)")
 def test_known_data_gives_the_known_headroom() -> None:
-    sys.path.insert(0, str(BENCHMARKS))
-    import jhu
+    from benchmarks.sweeps import jhu
 
     h = hag.headroom(jhu.load(DATA))
     assert h.naive_oracle.value == pytest.approx(0.755, abs=0.002)

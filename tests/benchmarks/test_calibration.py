@@ -1,19 +1,13 @@
-"""Calibration (benchmarks/calibrating.py) on predictors whose error is known."""
+"""Calibration (benchmarks/tools/calibrating.py) on predictors whose error is known."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import pytest
 
 import hagpolicy as hag
+from benchmarks.tools.calibrating import calibration
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from tests.support.paths import BENCHMARKS
-
-sys.path.insert(0, str(BENCHMARKS))
-
-from calibrating import calibration
 
 N, CELLS, SAMPLES = 400, 6, 4
 
@@ -98,8 +92,8 @@ def test_copies_of_a_prompt_add_no_certainty() -> None:
 def test_the_study_of_a_simulated_world() -> None:
     """The whole benchmark on a world that can be learned; and a plot that is the same for the same numbers."""
     pytest.importorskip("matplotlib")
-    import calibration as benchmark
-    from plots import calibration_plot
+    from benchmarks.claims.fitting import calibration as benchmark
+    from benchmarks.tools.plots import calibration_plot
 
     engine = hag.SimulatedEngine(0, gap=0.2)
     prompts, space = engine.prompts(160), hag.DecodingSpace.grid(temperature=[0.4, 0.7, 1.0], top_p=[0.8, 0.9, 1.0])

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 import hagpolicy as hag
 from hagpolicy.analysis.objectives import get_objectives
-from tests.support.paths import BENCHMARKS
-
-
-@pytest.fixture(autouse=True)
-def _path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
 
 
 def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
     pytest.importorskip("torch")
-    from studies import STUDIES
+    from benchmarks.studies.catalog import STUDIES
 
     for study in STUDIES:
         assert get_objectives(study.objective)
@@ -31,7 +23,7 @@ def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
 
 
 def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
-    from render import comparison_lines
+    from benchmarks.tools.render import comparison_lines
 
     rng = np.random.default_rng(0)
     space = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
@@ -55,7 +47,7 @@ def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
 @pytest.mark.parametrize("default_is_best", [True, False])
 def test_a_default_that_ships_gains_nothing_over_itself(default_is_best: bool) -> None:
     pytest.importorskip("torch")
-    import quality
+    from benchmarks.claims.fitting import quality
 
     rewards = (np.random.default_rng(5).random((120, 6, 2)) < 0.5).astype(float)
     order = np.argsort(rewards.mean(axis=(0, 2)))

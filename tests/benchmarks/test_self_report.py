@@ -15,7 +15,6 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
-from tests.support.paths import BENCHMARKS
 
 SPACE = DecodingSpace(
     [DecodingConfig(temperature=0.0), DecodingConfig(temperature=0.7), DecodingConfig(temperature=1.0, min_p=0.1)]
@@ -262,8 +261,7 @@ def test_the_real_llm_is_asked_and_its_answer_counted(smollm):
 
 def test_asking_is_paid_for_once_for_the_same_questions(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import asking
+    from benchmarks.baselines import asking
 
     measured = []
     monkeypatch.setattr(asking, "COSTS", tmp_path / "costs.json")
@@ -280,11 +278,9 @@ def test_asking_is_paid_for_once_for_the_same_questions(tmp_path, monkeypatch):
 def test_adapters_learn_labels_and_leave_the_model_as_it_was(tmp_path, monkeypatch):
     pytest.importorskip("peft")
     torch = pytest.importorskip("torch")
+    from benchmarks.baselines import lora
     from hagpolicy.engines.transformers.engine import TransformersEngine
     from tests.support.tiny_llama import tiny_model, tiny_tokenizer
-
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import lora
 
     monkeypatch.setattr(lora, "BATCH", 2)
     monkeypatch.setattr(lora, "RATE", 5e-3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,16 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from benchmarks.sweeps import stored_table, stronger
+from benchmarks.sweeps.stronger import download, made, prompts
+from benchmarks.sweeps.stronger.facts import all_facts
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, sweep
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.groups import similar_pairs
 from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import scorer_of
-from tests.support.paths import BENCHMARKS, DATA
-
-sys.path.insert(0, str(BENCHMARKS))
-
-import stored_table
-import stronger
-from stronger import download, made, prompts
-from stronger.facts import all_facts
+from tests.support.paths import DATA
 
 CONTENT = [b"GGUF first ", b"second ", b"third"]
 SHA256 = hashlib.sha256(b"".join(CONTENT)).hexdigest()

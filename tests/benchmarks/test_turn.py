@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,12 +12,8 @@ import pytest
 import hagpolicy as hag
 from benchmarks.baselines.entropy import EntropyCurve, measure_entropy
 from benchmarks.baselines.turn import BEST_OF, TEMPERATURES, Turn, nearest_sampled, turning_point
+from benchmarks.claims.fitting import turn as benchmark
 from hagpolicy.errors import InvalidInput
-from tests.support.paths import BENCHMARKS
-
-sys.path.insert(0, str(BENCHMARKS))
-
-import turn as benchmark
 
 FINE = tuple(np.round(np.arange(0.1, 1.55, 0.1), 1).tolist())
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.paths import BENCHMARKS
-
-sys.path.insert(0, str(BENCHMARKS))
-
-from workload import editing, scoring, tasks
-from workload.instructions import CHECKS, can_meet, followed
+from benchmarks.sweeps.workload import editing, scoring, tasks
+from benchmarks.sweeps.workload.instructions import CHECKS, can_meet, followed
 
 DATA = os.environ.get("HAGPOLICY_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="HAGPOLICY_DATA names no folder of public data")

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.paths import BENCHMARKS
-
-sys.path.insert(0, str(BENCHMARKS))
-
-from workload import scoring, tables
-
+from benchmarks.sweeps.workload import scoring, tables
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.store import segments
 from hagpolicy.errors import StoreError

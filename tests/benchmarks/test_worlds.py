@@ -1,9 +1,8 @@
-"""A smaller run of the study on worlds of known truth (benchmarks/worlds.py), and the whole loop."""
+"""A smaller run of the study on worlds of known truth (benchmarks/claims/fitting/worlds.py), and the whole loop."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,9 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from benchmarks.claims.fitting import false_alarms, learning_curve, worlds
+from benchmarks.tools import resumable
 from tests.support.paths import BENCHMARKS
-
-sys.path.insert(0, str(BENCHMARKS))
-
-import false_alarms
-import learning_curve
-import resumable
-import worlds
 
 
 @pytest.mark.parametrize("name", ["tied", "different", "unpredictable", "duplicates"])

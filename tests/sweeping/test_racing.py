@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +9,15 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from benchmarks.claims.fitting import worlds
+from benchmarks.tools import raced
 from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Observation
 from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
 from hagpolicy.sweeping.strategies.racing import rounds
-from tests.support.paths import BENCHMARKS
 from tests.support.sweeping_world import Counting, same
-
-sys.path.insert(0, str(BENCHMARKS))
-
-import raced
-import worlds
 
 SPACE = worlds.SPACE
 

@@ -40,7 +40,7 @@ class RayEngine(Engine):
 
     Only requests and completions travel. The process that draws from `stream` scores and stores, so a
     folder has one writer and the same format as ever. It is therefore the limit of a sweep whose
-    workers are many and whose answers are short: `benchmarks/ray_overhead.py` prints the cells per
+    workers are many and whose answers are short: `benchmarks/claims/engines/ray_overhead.py` prints the cells per
     second that pass through it. If it ends, so do the workers; the same call goes on from the folder.
 
     Nodes need this library and the engine's packages and files. An engine on a GPU needs `num_gpus`:

@@ -26,7 +26,7 @@ _LENGTH_FACTOR = 16.0
 
 
 class StaticEncoder(Encoder):
-    """Token embeddings distilled from all-MiniLM-L6-v2, mean-pooled (`benchmarks/distill_static.py`).
+    """Token embeddings distilled from all-MiniLM-L6-v2, mean-pooled (`benchmarks/tools/distill_static.py`).
 
     Features, float32 (batch, 257): columns 0 to 252 the mean int8 code of the tokens' embeddings
     (about -30 to 30), 253 the share of unknown tokens, 254 and 255 those of line breaks and

@@ -20,7 +20,7 @@ LEARNERS: dict[str, tuple[str, str]] = {
 }
 
 # One learner, not several that compete: in simulated worlds the mean of three gains as much as the best of four, and
-# the estimate need not pay for a choice among them (benchmarks/learner_choice.py).
+# the estimate need not pay for a choice among them (benchmarks/claims/fitting/learner_choice.py).
 AUTO = ("blend",)
 
 

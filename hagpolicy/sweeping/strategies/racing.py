@@ -19,7 +19,7 @@ the common samples of every prompt. Measured as well as the others, it stays amo
 Dropping may look at no sample that is judged later: a config kept for its luck would carry that luck
 into the gate. So the race takes samples from the end and the common ones are taken from the front;
 they meet only where there is one sample alone, and in deterministic configs, which have one outcome
-to be looked at. `benchmarks/racing.py` reruns the null worlds under this mask.
+to be looked at. `benchmarks/claims/sweeping/racing.py` reruns the null worlds under this mask.
 """
 
 from __future__ import annotations

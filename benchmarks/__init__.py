@@ -1,0 +1,1 @@
+"""Claims, each measured by a script, and what they are measured on."""

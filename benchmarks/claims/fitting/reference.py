@@ -1,0 +1,83 @@
+"""What the choice of the reference does: the single best config of the other folds, or of every bootstrap draw.
+
+    python -m benchmarks.claims.fitting.reference --data DIR
+
+Both on the mixed workload, with the same learner, folds and draws. The engine's default stands for a baseline that
+always names the same config.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks.sweeps.workload.tables import workload_table
+from benchmarks.tools.record import Figure, arguments, figure, record, stored
+from hagpolicy import SweepTable
+from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.comparison import Comparison, compare
+from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
+from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.rule import N_FOLDS
+from hagpolicy.fitting.crossfit import Training, cross_fit
+from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.fit import MARGINS
+from hagpolicy.fitting.gate import gate
+from hagpolicy.fitting.learners.registry import get_learner
+from hagpolicy.results import Estimate
+
+STATEMENT = "What a policy and the engine's default gain over the single best config, by how that one is chosen."
+SEED = 0
+
+
+def comparisons(table: SweepTable, training: Training) -> dict[str, Comparison]:
+    """The comparison of mean reward under both references."""
+    boot = GroupBootstrap(training.groups, seed=SEED)
+    choices = crossfit_sbs(training.targets.Y(0), training.folds)
+    folded = np.eye(len(table.space))[choices]
+    return {
+        "other folds": compare(table, training.targets, 0, boot, SEED, sbs=folded),
+        "every draw": compare(table, training.targets, 0, boot, SEED),
+    }
+
+
+def figures_of(table: SweepTable) -> list[Figure]:
+    """Value of the reference, and gains over it, under both."""
+    targets, encoder = targets_of(table, get_objectives("reward")), get_encoder("static")
+    folds = assign_folds(table.groups, N_FOLDS, SEED)
+    training = Training(encoder, *encode(encoder, table.prompts), targets, table.groups, folds, SEED)
+    assert table.default is not None
+    default = np.full(len(table.prompts), table.default)
+    figures = [figure("engine's default", targets.Y(0)[:, table.default].mean(), unit="reward")]
+    for name, comparison in comparisons(table, training).items():
+        contender = cross_fit(training, get_learner("blend"), MARGINS, [comparison.sbs])
+        _, [candidate], _ = gate([contender], [comparison])
+        figures.append(figure(f"{name}: single best config", comparison.reference.mean(), unit="reward"))
+        figures.append(_gain(f"{name}: engine's default over it", comparison.score_choices(default).gain))
+        figures.append(_gain(f"{name}: policy over it", candidate.gain))
+    return figures
+
+
+def _gain(name: str, estimate: Estimate) -> Figure:
+    return figure(name, estimate.value, estimate.low, estimate.high, unit="reward gain")
+
+
+def main() -> int:
+    args = arguments(STATEMENT)
+    table = stored(workload_table, "reference", STATEMENT, args)
+    if table is None:
+        return 0
+    table = table.take(table.complete)
+    if args.quick:
+        table = table.take(np.arange(len(table.prompts)) % 4 == 0)
+    with threadpool_limits(1):
+        figures = figures_of(table)
+    return record("reference", STATEMENT, figures, args, f"{len(table.prompts)} prompts, learner blend, seed {SEED}.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""Claim: `pip install ".[cpu]"` brings none of the training packages and is enough to predict.
+
+    python -m benchmarks.claims.predicting.light_install [--quick]
+
+Makes a virtual environment in a temporary folder (needs a package index), installs this checkout
+with the extra [cpu], loads a saved policy there and decides for a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+import hagpolicy as hag
+from benchmarks.tools.record import arguments, figure, record
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("torch", "transformers", "lightgbm", "scikit-learn", "pyarrow", "onnx", "scipy")
+CODE = """
+import sys, time
+start = time.perf_counter()
+import hagpolicy
+decision = hagpolicy.load(sys.argv[1]).decide("Tell me about the harbour and the reef.")
+print(time.perf_counter() - start, decision.config, decision.reason)
+"""
+
+
+def main() -> int:
+    args = arguments(__doc__ or "")
+    world = hag.SimulatedEngine(0, gap=0.2)
+    space = hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0], repetition_penalty=[1.0, 1.1])
+    prompts = world.prompts(80)
+    table = hag.SweepTable.from_arrays(prompts, space, world.truth(prompts, space))
+    with tempfile.TemporaryDirectory() as folder:
+        policy = hag.fit(table, learner="ridge").save(Path(folder) / "policy")
+        venv.create(Path(folder) / "light", with_pip=True)
+        python = Path(folder) / "light" / "bin" / "python"
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt",
+             f"{ROOT}[cpu]"],
+            check=True,
+        )  # fmt: skip
+        listed = subprocess.run(
+            [python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True
+        )
+        packages = {item["name"].lower() for item in json.loads(listed.stdout)}
+        done = subprocess.run([python, "-c", CODE, policy], check=True, capture_output=True, text=True, cwd=folder)
+        size = sum(path.stat().st_size for path in policy.iterdir())
+    print(sorted(packages))
+    print(done.stdout)
+    figures = [
+        figure("training packages installed", len(packages & set(HEAVY)), unit="packages", at_most=0),
+        figure("packages installed, pip and setuptools included", len(packages), unit="packages"),
+        figure("import, load and first decision", float(done.stdout.split()[0]), unit="s"),
+        figure("size of the bundle", size / 2**20, unit="MiB"),
+    ]
+    return record(
+        "light_install", 'pip install ".[cpu]" is light, and enough to load a bundle and predict', figures, args
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What was looked into without a promise, and the list of what is fitted and compared."""

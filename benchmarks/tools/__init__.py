@@ -1,0 +1,1 @@
+"""What every script shares: figures, plots, resumable studies, rendered pages."""

@@ -118,7 +118,8 @@ def hidden_vectors(prompts: Sequence[hag.Prompt]) -> dict[str, np.ndarray]:
 
 def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
     """Each idea by its name, as what fits it."""
-    from hagpolicy.fitting.encoders.registry import encode, get_encoder
+    from hagpolicy.fitting.encoders.features import compute_features
+    from hagpolicy.fitting.encoders.registry import get_encoder
 
     def on(vectors: np.ndarray) -> hag.SweepTable:
         return replace(table, prompts=tuple(with_vectors(table.prompts, vectors)))
@@ -126,7 +127,7 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
     def fitted(seen: hag.SweepTable, **options: Any) -> hag.Policy:
         return hag.fit(seen, objective=OBJECTIVE, **options)
 
-    features, _ = encode(get_encoder("static"), table.prompts)
+    features, _ = compute_features(get_encoder("static"), table.prompts)
     plain = [config for config in table.space if not set(config.to_dict()) - SAMPLING]
     deterministic = [config for config in table.space if config.deterministic]
     found: dict[str, Callable[[], hag.Policy]] = {

@@ -30,7 +30,8 @@ from hagpolicy.fitting.baselines.neighbours import Nearest
 from hagpolicy.fitting.baselines.registry import Baseline, crossfit_baseline, get_baselines
 from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.export import export_policy, points_of
 from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.base import Learner
@@ -113,7 +114,7 @@ def fit(
     trainings = []
     for spec in encoders:
         chosen = get_encoder(spec)
-        features, unknown = encode(chosen, kept.prompts)
+        features, unknown = compute_features(chosen, kept.prompts)
         trainings.append(Training(chosen, features, unknown, targets, groups, folds, seed))
     contenders: list[Contender] = []
     threads = require("threadpoolctl", "fit", "fitting")

@@ -14,8 +14,11 @@ from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.config.space import PRESETS
 from hagpolicy.errors import InvalidInput
+from hagpolicy.fitting.baselines.registry import BASELINES
+from hagpolicy.fitting.encoders.registry import ENCODERS
+from hagpolicy.fitting.learners.registry import LEARNERS
 
-REGISTRIES: list[Registry[Any]] = [DIALECTS, SERVERS, PRESETS]
+REGISTRIES: list[Registry[Any]] = [DIALECTS, SERVERS, PRESETS, ENCODERS, LEARNERS, BASELINES]
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)

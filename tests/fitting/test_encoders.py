@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.errors import BundleError, InvalidInput
+from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.encoders.static import StaticEncoder, _asset
 from hagpolicy.policy.inputs import HEAD_CHARS, TAIL_CHARS, TokenInputs, cut, make_inputs, split_by_length
 from tests.support import making
@@ -53,7 +54,7 @@ def test_the_columns_of_shares_are_their_own(tokenizer):
 
 def test_features_are_the_exact_means_of_the_table(tokenizer):
     prompts = as_prompts([*making.SUMS, *making.LISTS, *ODD])
-    features, unknown = encode(STATIC, prompts)
+    features, unknown = compute_features(STATIC, prompts)
     assert features.shape == (len(prompts), 257)
     for row, prompt in enumerate(prompts):
         text = prompt.text.encode("utf-8", "replace").decode()
@@ -66,25 +67,25 @@ def test_features_are_the_exact_means_of_the_table(tokenizer):
 
 def test_features_do_not_depend_on_the_batch():
     prompts = as_prompts([*ODD, *making.SUMS, "word " * 3000])
-    whole = encode(STATIC, prompts)
+    whole = compute_features(STATIC, prompts)
     for size in (1, 2, 7):
-        parts = [encode(STATIC, prompts[start : start + size]) for start in range(0, len(prompts), size)]
+        parts = [compute_features(STATIC, prompts[start : start + size]) for start in range(0, len(prompts), size)]
         assert np.array_equal(np.concatenate([part[0] for part in parts]), whole[0])
         assert np.array_equal(np.concatenate([part[1] for part in parts]), whole[1])
 
 
 def test_features_of_real_prompts_do_not_depend_on_the_batch():
     prompts = making.real_prompts(1200)
-    whole, _ = encode(STATIC, prompts)
+    whole, _ = compute_features(STATIC, prompts)
     inputs = make_inputs(STATIC.spec(), STATIC.files())
     sizes = {len(numbers) for numbers, _ in inputs.many(prompts)}
     assert max(sizes) > 64
-    alone = np.concatenate([encode(STATIC, prompts[start : start + 1])[0] for start in range(0, 1200, 40)])
+    alone = np.concatenate([compute_features(STATIC, prompts[start : start + 1])[0] for start in range(0, 1200, 40)])
     assert np.array_equal(alone, whole[::40])
 
 
 def test_a_prompt_without_a_token_reads_as_zeros():
-    features, unknown = encode(STATIC, as_prompts(["\x00\x01", "a longer prompt beside it"]))
+    features, unknown = compute_features(STATIC, as_prompts(["\x00\x01", "a longer prompt beside it"]))
     assert not features[0].any()
     assert unknown[0] == 0.0
 
@@ -102,7 +103,7 @@ def test_long_prompts_are_cut_at_spaces_to_head_and_tail():
 
 def test_a_messages_prompt_reads_as_its_texts():
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    features, _ = encode(STATIC, [Prompt(messages), Prompt("Be brief.\n\nHello")])
+    features, _ = compute_features(STATIC, [Prompt(messages), Prompt("Be brief.\n\nHello")])
     assert np.array_equal(features[0], features[1])
 
 
@@ -125,7 +126,7 @@ def test_a_tokenizer_that_pads_or_truncates_is_refused(tokenizer, setting):
 def test_precomputed_features_are_the_vectors():
     vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     encoder = PrecomputedEncoder()
-    features, unknown = encode(encoder, with_vectors(list("abcde"), vectors))
+    features, unknown = compute_features(encoder, with_vectors(list("abcde"), vectors))
     assert np.array_equal(features, vectors)
     assert not unknown.any()
     assert encoder.spec() == {"name": "precomputed", "inputs": "vectors", "dim": 3}
@@ -134,12 +135,12 @@ def test_precomputed_features_are_the_vectors():
 @pytest.mark.parametrize("vector", [[1.0, float("nan")], [], [[1.0]], ["a"], [1.0]])
 def test_bad_vectors_are_refused(vector):
     with pytest.raises(InvalidInput):
-        encode(PrecomputedEncoder(2), [Prompt("a", metadata={"vector": vector})])
+        compute_features(PrecomputedEncoder(2), [Prompt("a", metadata={"vector": vector})])
 
 
 def test_a_prompt_without_a_vector_is_refused():
     with pytest.raises(InvalidInput, match="metadata"):
-        encode(PrecomputedEncoder(2), [Prompt("a")])
+        compute_features(PrecomputedEncoder(2), [Prompt("a")])
 
 
 def test_encoders_by_name():

@@ -10,7 +10,8 @@ from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.gate import _out_of_bag, gate
 from hagpolicy.fitting.learners.registry import get_learner
 
@@ -77,7 +78,7 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     targets, boot = targets_of(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
     comparison = compare(table, targets, 0, boot, 0)
     encoder = get_encoder("static")
-    training = Training(encoder, *encode(encoder, table.prompts), targets, boot.index, boot.index % 5, 0)
+    training = Training(encoder, *compute_features(encoder, table.prompts), targets, boot.index, boot.index % 5, 0)
     contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [comparison.sbs]) for name in ("ridge", "knn")]
     for contender in contenders:
         mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())

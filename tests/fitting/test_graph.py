@@ -7,8 +7,8 @@ import pytest
 
 from hagpolicy.data.prompts import as_prompts
 from hagpolicy.errors import HagError, InvalidInput
+from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.fitting.encoders.registry import encode
 from hagpolicy.fitting.encoders.static import StaticEncoder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.fitting.graphs.ood import fit_ood
@@ -36,7 +36,7 @@ def run(model, inputs, prompts):
 def trained():
     """Features of the made prompts, rewards that depend on them, and groups."""
     prompts = as_prompts([*making.SUMS, *making.LISTS])
-    features, unknown = encode(STATIC, prompts)
+    features, unknown = compute_features(STATIC, prompts)
     rng = np.random.default_rng(0)
     leaning = (features - features.mean(axis=0)) @ rng.normal(0, 0.03, (features.shape[1], 4))
     return features, unknown, 0.5 + 0.3 * np.tanh(leaning), np.arange(len(prompts))
@@ -50,7 +50,7 @@ def test_every_learner_has_one_graph_that_equals_it_on_real_prompts(name, traine
     reference, margin = int(targets.mean(axis=0).argmax()), 0.02
     heads, rule = {"values": fitted}, Rule(reference, margin)
     model = policy_graph(STATIC, heads, rule, fit_ood(features, unknown, groups, 0, STATIC.length))
-    real, _ = encode(STATIC, prompts)
+    real, _ = compute_features(STATIC, prompts)
     assert check_parity(model, STATIC, heads, prompts, real, rule) <= 1e-6
     expected = fitted.predict(real)
     values, ood_score, choice = run(model, STATIC.inputs, prompts)
@@ -136,7 +136,7 @@ def test_the_out_of_distribution_score_is_the_same_in_the_graph_and_in_numpy(tra
     features, unknown, _, groups = trained
     ood = fit_ood(features, unknown, groups, 0, STATIC.length)
     prompts = as_prompts([*making.SUMS, making.CHINESE, "x = [\n    1,\n]\n" * 20, "Hello", "\x00"])
-    own, share = encode(STATIC, prompts)
+    own, share = compute_features(STATIC, prompts)
     model = policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), ood)
     _, ood_score, _ = run(model, STATIC.inputs, prompts)
     np.testing.assert_allclose(ood_score, ood.score(own, share), rtol=1e-5)
@@ -157,20 +157,20 @@ def strangers() -> dict[str, list[str]]:
 def test_strangers_are_new_and_prompts_of_the_kind_are_not():
     prompts = making.real_prompts(3000)
     training, held = prompts[:300], prompts[300:]
-    features, unknown = encode(STATIC, training)
+    features, unknown = compute_features(STATIC, training)
     ood = fit_ood(features, unknown, np.arange(len(training)), 0, STATIC.length)
-    assert (ood.score(*encode(STATIC, held)) > 1).mean() <= 0.01
+    assert (ood.score(*compute_features(STATIC, held)) > 1).mean() <= 0.01
     for kind, texts in strangers().items():
-        assert (ood.score(*encode(STATIC, as_prompts(texts))) > 1).all(), kind
+        assert (ood.score(*compute_features(STATIC, as_prompts(texts))) > 1).all(), kind
 
 
 def test_made_prompts_of_the_kind_are_not_new():
     prompts = as_prompts([*making.SUMS, *making.LISTS])
     rows = np.random.default_rng(0).permutation(len(prompts))
-    features, unknown = encode(STATIC, prompts)
+    features, unknown = compute_features(STATIC, prompts)
     ood = fit_ood(features[rows[:30]], unknown[rows[:30]], np.arange(30), 0, STATIC.length)
     assert (ood.score(features[rows[30:]], unknown[rows[30:]]) <= 1).all()
-    assert (ood.score(*encode(STATIC, as_prompts(strangers()["chinese"]))) > 1).all()
+    assert (ood.score(*compute_features(STATIC, as_prompts(strangers()["chinese"]))) > 1).all()
 
 
 def test_the_out_of_distribution_score_of_a_single_group_or_of_equal_prompts_is_finite():

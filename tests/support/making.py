@@ -16,8 +16,8 @@ from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.fitting.encoders.registry import encode
 from hagpolicy.fitting.encoders.static import StaticEncoder
 from hagpolicy.fitting.export import export_policy, points_of
 from hagpolicy.fitting.graphs.ood import fit_ood
@@ -73,7 +73,7 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     if isinstance(encoder, PrecomputedEncoder):
         prompts = with_vectors(prompts, np.random.default_rng(0).normal(0, 0.05, (len(prompts), 8)) + side[:, None])
     table = SweepTable.from_arrays(prompts, SPACE, rewards, default=3)
-    features, unknown = encode(encoder, table.prompts)
+    features, unknown = compute_features(encoder, table.prompts)
     wide = features.astype(np.float64)
     axis = wide[side > 0].mean(axis=0) - wide[side < 0].mean(axis=0)
     slope = 2.0 * axis / (axis @ axis)  # reads +1 on the mean sum and -1 on the mean list

@@ -24,7 +24,8 @@ from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import Training
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.fit import MARGINS
 from hagpolicy.fitting.learners.registry import AUTO, get_learner
 
@@ -35,7 +36,7 @@ ENLARGED_DEMO = RESULTS / "sweeps" / "enlarged_demo"
 ENOUGH = 0.9
 FEW = 10
 # The default first: its plot is shown.
-LEARNERS = (*AUTO, "ridge", "lightgbm", "mlp", "knn")
+LEARNERS = (AUTO, "ridge", "lightgbm", "mlp", "knn")
 EVERY, CHOSEN = "reward, every config", "reward, chosen config"
 OVER_SBS, DEPARTING = "advantage over SBS, every config", "advantage over SBS, departures"
 
@@ -64,7 +65,7 @@ def study(table: SweepTable, learners: tuple[str, ...] = LEARNERS, seed: int = 0
     boot = GroupBootstrap(kept.groups, seed=seed)
     folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
     encoder = get_encoder("static")
-    features, unknown = encode(encoder, kept.prompts)
+    features, unknown = compute_features(encoder, kept.prompts)
     training = Training(
         encoder, features, unknown, targets_of(kept, get_objectives("reward")), kept.groups, folds, seed
     )

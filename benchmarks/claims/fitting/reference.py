@@ -24,7 +24,8 @@ from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.fitting.crossfit import Training, cross_fit
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.fit import MARGINS
 from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.registry import get_learner
@@ -49,7 +50,7 @@ def figures_of(table: SweepTable) -> list[Figure]:
     """Value of the reference, and gains over it, under both."""
     targets, encoder = targets_of(table, get_objectives("reward")), get_encoder("static")
     folds = assign_folds(table.groups, N_FOLDS, SEED)
-    training = Training(encoder, *encode(encoder, table.prompts), targets, table.groups, folds, SEED)
+    training = Training(encoder, *compute_features(encoder, table.prompts), targets, table.groups, folds, SEED)
     assert table.default is not None
     default = np.full(len(table.prompts), table.default)
     figures = [figure("engine's default", targets.Y(0)[:, table.default].mean(), unit="reward")]

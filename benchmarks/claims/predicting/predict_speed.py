@@ -29,7 +29,8 @@ from benchmarks.tools.record import arguments, bootstrap, figure, record
 from hagpolicy import DecodingSpace, Policy, SweepTable
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.prompts import as_prompts
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.export import export_policy, points_of
 from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.registry import Learner, get_learner
@@ -67,7 +68,7 @@ def fitted_policy(name: str | Learner, texts: list[str]) -> Policy:
     space = DecodingSpace.preset("standard")
     rng = np.random.default_rng(1)
     encoder, learner = get_encoder("static"), get_learner(name)
-    features, unknown = encode(encoder, as_prompts(texts))
+    features, unknown = compute_features(encoder, as_prompts(texts))
     leaning = (features - features.mean(axis=0)) @ rng.normal(0, 0.03, (features.shape[1], len(space)))
     chances = 0.4 + 0.3 * np.tanh(leaning)
     rewards = rng.random((*chances.shape, 4)) < chances[:, :, None]

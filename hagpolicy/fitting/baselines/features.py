@@ -7,7 +7,8 @@ import numpy as np
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.encoders.registry import encode, get_encoder
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.registry import get_encoder
 
 
 class Features:
@@ -24,6 +25,6 @@ class Features:
     def of(self, table: SweepTable) -> np.ndarray:
         """float64 (n_prompts, n_features)."""
         if self._known is None or self._known[0] is not table.prompts:
-            features, _ = encode(get_encoder(self.encoder), table.prompts)
+            features, _ = compute_features(get_encoder(self.encoder), table.prompts)
             self._known = table.prompts, features.astype(np.float64)
         return self._known[1]

@@ -1,40 +1,36 @@
-"""Baselines: other ways to choose a config for each prompt, behind one interface and in one table."""
+"""Baselines by name, loaded late."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
-from hagpolicy._names import suggest
+from hagpolicy._names import Registry
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices, crossfit_baseline
+from hagpolicy.fitting.plugins import get_plugin
 
 __all__ = ["BASELINES", "Baseline", "BaselineChoices", "crossfit_baseline", "get_baseline", "get_baselines"]
 
-BASELINES: dict[str, tuple[str, str]] = {
-    "generation_config": ("hagpolicy.fitting.baselines.fixed", "GenerationConfig"),
-    "task_lookup": ("hagpolicy.fitting.baselines.tasks", "TaskLookup"),
-    "nearest": ("hagpolicy.fitting.baselines.neighbours", "Nearest"),
-    "argmax": ("hagpolicy.fitting.baselines.neighbours", "Argmax"),
-}
+BASELINES: Registry[type[Baseline]] = Registry(
+    "baseline",
+    {
+        "generation_config": "hagpolicy.fitting.baselines.fixed:GenerationConfig",
+        "task_lookup": "hagpolicy.fitting.baselines.tasks:TaskLookup",
+        "nearest": "hagpolicy.fitting.baselines.neighbours:Nearest",
+        "argmax": "hagpolicy.fitting.baselines.neighbours:Argmax",
+    },
+    expected="a Baseline, or a name of {names}",
+)
 
 
 def get_baseline(spec: str | Baseline) -> Baseline:
     """A baseline by its name, or the one given.
 
     Raises:
-        InvalidInput: an unknown name, with the nearest known one.
+        InvalidInput: an unknown name, with the nearest known one; or a baseline without a name.
         MissingExtra: the baseline's package is not installed.
     """
-    if isinstance(spec, Baseline):
-        return spec
-    if spec not in BASELINES:
-        raise InvalidInput(
-            "baseline", f"a Baseline, or a name of {', '.join(BASELINES)}", spec, suggest(spec, BASELINES)
-        )
-    module, name = BASELINES[spec]
-    baseline: Baseline = getattr(importlib.import_module(module), name)()
-    return baseline
+    return get_plugin(BASELINES, Baseline, spec)  # type: ignore[type-abstract]
 
 
 def get_baselines(specs: Sequence[str | Baseline]) -> list[Baseline]:

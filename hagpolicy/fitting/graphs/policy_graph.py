@@ -127,7 +127,7 @@ def check_parity(
         encoder: of the prompts.
         heads: the fitted learners.
         prompts: n prompts, at least one.
-        features: float32 (n, n_features), theirs, from `encoders.encode`.
+        features: float32 (n, n_features), theirs, from `encoders.features.compute_features`.
         rule: as the graph was made with.
 
     Returns the largest difference of a value, as a share of the values' scale (their largest

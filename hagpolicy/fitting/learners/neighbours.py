@@ -32,7 +32,7 @@ class FittedNeighbours(FittedLearner):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, n_configs)."""
-        nearest = self.nearest(encode(features, self.centre, self.factor))
+        nearest = self.nearest(round_to_codes(features, self.centre, self.factor))
         return np.asarray(self.targets[nearest].mean(axis=1))
 
     def nearest(self, codes: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ class NearestNeighbours(Learner):
         X = scaling.apply(features)
         largest = float(np.abs(X).max())
         factor = scaling.factor * (CODE_LIMIT / largest if largest > 0.0 else 1.0)
-        codes = encode(features, scaling.centre, factor)
+        codes = round_to_codes(features, scaling.centre, factor)
         relative, level = advantages(targets)
         distance = _distances(codes, codes)
         distance[groups[:, None] == groups[None, :]] = np.iinfo(np.int32).max
@@ -92,7 +92,7 @@ class NearestNeighbours(Learner):
         return FittedNeighbours(codes, scaling.centre, factor, shrunk, k)
 
 
-def encode(features: np.ndarray, centre: np.ndarray, factor: float) -> np.ndarray:
+def round_to_codes(features: np.ndarray, centre: np.ndarray, factor: float) -> np.ndarray:
     """int8 (n, n_features): centred, scaled, rounded half to even, clipped to ±127."""
     scaled = np.rint((features.astype(np.float64) - centre) * factor)
     return np.asarray(np.clip(scaled, -CODE_LIMIT, CODE_LIMIT), dtype=np.int8)

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-
-from hagpolicy.errors import InvalidInput
+from hagpolicy._names import Registry
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
+from hagpolicy.fitting.plugins import get_plugin
 
 __all__ = ["AUTO", "LEARNERS", "FittedLearner", "Learner", "get_learner", "get_learners"]
 
-LEARNERS: dict[str, tuple[str, str]] = {
-    "constant": ("hagpolicy.fitting.learners.linear", "Constant"),
-    "ridge": ("hagpolicy.fitting.learners.linear", "Ridge"),
-    "knn": ("hagpolicy.fitting.learners.neighbours", "NearestNeighbours"),
-    "mlp": ("hagpolicy.fitting.learners.mlp", "Perceptron"),
-    "lightgbm": ("hagpolicy.fitting.learners.trees", "BoostedTrees"),
-    "blend": ("hagpolicy.fitting.learners.blend", "Blend"),
-}
+LEARNERS: Registry[type[Learner]] = Registry(
+    "learner",
+    {
+        "constant": "hagpolicy.fitting.learners.linear:Constant",
+        "ridge": "hagpolicy.fitting.learners.linear:Ridge",
+        "knn": "hagpolicy.fitting.learners.neighbours:NearestNeighbours",
+        "mlp": "hagpolicy.fitting.learners.mlp:Perceptron",
+        "lightgbm": "hagpolicy.fitting.learners.trees:BoostedTrees",
+        "blend": "hagpolicy.fitting.learners.blend:Blend",
+    },
+    expected="'auto' or one of {names}",
+    also=("auto",),
+)
 
 # One learner, not several that compete: in simulated worlds the mean of three gains as much as the best of four, and
 # the estimate need not pay for a choice among them (benchmarks/claims/fitting/learner_choice.py).
-AUTO = ("blend",)
+AUTO = "blend"
 
 
 def get_learner(spec: str | Learner) -> Learner:
-    """A learner by its name, or the one given.
+    """A learner by its name, or the one given; "auto" is `AUTO`.
 
     Raises:
-        InvalidInput: an unknown name, with the nearest known ones.
+        InvalidInput: an unknown name, with the nearest known one; or a learner without a name.
         MissingExtra: the learner's package is not installed.
     """
-    if isinstance(spec, Learner):
-        return spec
-    if spec not in LEARNERS:
-        near = difflib.get_close_matches(str(spec), LEARNERS, n=1)
-        do = f"Did you mean {near[0]!r}?" if near else ""
-        raise InvalidInput("learner", f"'auto' or one of {', '.join(LEARNERS)}", spec, do)
-    module, name = LEARNERS[spec]
-    learner: Learner = getattr(importlib.import_module(module), name)()
-    return learner
+    return get_plugin(LEARNERS, Learner, AUTO if isinstance(spec, str) and spec == "auto" else spec)  # type: ignore[type-abstract]
 
 
 def get_learners(spec: str | Learner | list[str | Learner]) -> list[Learner]:
-    """The learners that compete: one, several, or that of "auto"."""
-    if spec == "auto":
-        return [get_learner(name) for name in AUTO]
+    """The learners that compete: one, or several."""
     return [get_learner(item) for item in (spec if isinstance(spec, list) else [spec])]

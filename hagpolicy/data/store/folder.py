@@ -24,7 +24,7 @@ from hagpolicy._files import jsonl_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.data.store import reading, segments, tidying
+from hagpolicy.data.store import reader, segments, tidying
 from hagpolicy.data.store.cells import Plan, View
 from hagpolicy.data.store.files import files_at
 from hagpolicy.data.store.index import Index
@@ -178,9 +178,9 @@ class SweepStore:
         self.index = Index()
         self.cells, self.scores = self.index.cells, self.index.scores
         for name in self.names("prompts", ".jsonl"):
-            self.prompts |= reading.read_prompts(self, name)
+            self.prompts |= reader.read_prompts(self, name)
         for name in self.names("plans", ".json"):
-            plan = reading.read_plan(self, name)
+            plan = reader.read_plan(self, name)
             if plan is not None:
                 self._take_plan(plan, name)
         for name in self.segment_names():
@@ -199,8 +199,8 @@ class SweepStore:
         return sorted(names, key=lambda name: name.rpartition("/")[2].removesuffix(".parquet"))
 
     def read_segment(self, name: str) -> Any:
-        """See `reading.read_segment`."""
-        return reading.read_segment(self, name)
+        """See `reader.read_segment`."""
+        return reader.read_segment(self, name)
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> None:
         """Store the prompts that are not stored yet."""

@@ -15,14 +15,14 @@ from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import Plan, stream_seed
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.data.store.segments import CELL_COLUMNS
+from hagpolicy.data.store.records import CellRecord
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, StoreError
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import BudgetMeter
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.health import Health
-from hagpolicy.sweeping.scoring import score_row, scored, storable
+from hagpolicy.sweeping.scoring import score_record, scored, storable
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class _Buffer:
     def __init__(self, store: SweepStore) -> None:
         self._store = store
         # Rows, not columns: a Ctrl-C between two columns would leave them of unequal length.
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[CellRecord] = []
         self._path: str | None = None
         self._flushed = time.monotonic()
 
-    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def add(self, rows: Iterable[CellRecord]) -> None:
         """Take the cells of one unit; write when it is time."""
         self._rows.extend(list(rows))
         if time.monotonic() - self._flushed >= FLUSH_SECONDS or len(self._rows) >= FLUSH_CELLS:
@@ -51,7 +51,7 @@ class _Buffer:
         """Write what is held as one segment. Interrupted and called again, it writes the same file anew."""
         if self._rows:
             self._path = self._path or self._store.new_segment()
-            self._store.add_cells(self._path, dict(zip(CELL_COLUMNS, zip(*self._rows, strict=True), strict=True)))
+            self._store.add_cells(self._path, self._rows)
             self._rows, self._path = [], None
         self._flushed = time.monotonic()
 
@@ -153,7 +153,7 @@ def _stored(
         scores = _scored_now(owners, unit.requests, completions)
     finally:
         # Interrupted while they were scored, the texts are stored all the same: the next call scores them.
-        buffer.add(_row(*cell) for cell in zip(unit.keys, unit.requests, completions, owners, scores, strict=True))
+        buffer.add(_record(*cell) for cell in zip(unit.keys, unit.requests, completions, owners, scores, strict=True))
     return scores
 
 
@@ -218,16 +218,29 @@ def _scored_now(
     return scores
 
 
-def _row(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> tuple[Any, ...]:
-    """A cell in the order of `CELL_COLUMNS`."""
+def _record(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> CellRecord:
     prompt = request.prompt
-    failed = completion.finish == "error"
-    error = (completion.error or "unknown") if failed else None
-    reward = (None,) * 5 if score is None else score_row(score, scorer)
-    return (
-        key, prompt.digest, prompt.id and storable(prompt.id), storable(prompt.task),
-        request.config.digest, request.max_tokens, request.sample, request.seed,
-        storable(completion.text), completion.tokens, completion.prompt_tokens, completion.seconds,
-        str(completion.finish), error and storable(error),
-        *reward, json.dumps(dict(completion.receipt), default=str),
-    )  # fmt: skip
+    error = storable(completion.error or "unknown") if completion.finish == "error" else None
+    stored = None if score is None else score_record(key, score, scorer)
+    return CellRecord(
+        cell=key,
+        prompt=prompt.digest,
+        prompt_id=prompt.id and storable(prompt.id),
+        task=storable(prompt.task),
+        config=request.config.digest,
+        max_tokens=request.max_tokens,
+        sample=request.sample,
+        seed=request.seed,
+        text=storable(completion.text),
+        tokens=completion.tokens,
+        prompt_tokens=completion.prompt_tokens,
+        seconds=completion.seconds,
+        finish=str(completion.finish),
+        error=error,
+        reward=None if stored is None else stored.reward,
+        reason=None if stored is None else stored.reason,
+        answer=None if stored is None else stored.answer,
+        scorer=None if stored is None else stored.scorer,
+        answers_agree=None if stored is None else stored.answers_agree,
+        receipt=json.dumps(dict(completion.receipt), default=str),
+    )

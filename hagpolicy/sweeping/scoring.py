@@ -11,7 +11,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import View, cell_key
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.data.store.segments import SCORE_COLUMNS
+from hagpolicy.data.store.records import ScoreRecord
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.registry import checked_scores
@@ -34,10 +34,17 @@ def storable(text: Any) -> str:
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
-def score_row(score: Score, scorer: Scorer) -> tuple[float, str | None, str | None, str, bool]:
-    """A score as it is stored: reward, reason, answer, scorer, whether its answers agree."""
-    reason, answer = (None if said is None else storable(said) for said in (score.reason, score.answer))
-    return score.value, reason, answer, identity(scorer), scorer.answers_agree
+def score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
+    """The score of a cell as it is stored."""
+    reason, answer = (None if text is None else storable(text) for text in (score.reason, score.answer))
+    return ScoreRecord(
+        cell=key,
+        reward=score.value,
+        reason=reason,
+        answer=answer,
+        scorer=identity(scorer),
+        answers_agree=scorer.answers_agree,
+    )
 
 
 def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
@@ -82,7 +89,7 @@ def score_stored(
             row = store.cells.rows.get(key)
             if row is not None and not failed[row] and key not in known:
                 wanted[key] = i
-    rows: list[tuple[Any, ...]] = []
+    rows: list[ScoreRecord] = []
     begun = time.monotonic()
     try:
         for found in _parts(store.completions(wanted)) if wanted else ():
@@ -90,7 +97,7 @@ def score_stored(
             items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
             scores = scored([bound[id(scorers[i])] for i in owners], items)
             for (key, _), i, score in zip(found, owners, scores, strict=True):
-                rows.append((key, *score_row(score, scorers[i])))
+                rows.append(score_record(key, score, scorers[i]))
             if len(rows) >= FLUSH_SCORES or time.monotonic() - begun >= FLUSH_SECONDS:
                 _store(store, rows)
                 begun = time.monotonic()
@@ -124,8 +131,8 @@ def _defaults(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[
     return {owner[key]: completion for found in store.completions(stored) for key, completion in found}
 
 
-def _store(store: SweepStore, rows: list[tuple[Any, ...]]) -> None:
+def _store(store: SweepStore, rows: list[ScoreRecord]) -> None:
     """Write rewards as one segment and empty the list."""
     if rows:
-        store.add_scores(dict(zip(SCORE_COLUMNS, zip(*rows, strict=True), strict=True)))
+        store.add_scores(rows)
         rows.clear()

@@ -19,16 +19,17 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hagpolicy._digest import digest
 from hagpolicy._files import jsonl_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.data.store import reader, segments, tidying
+from hagpolicy.data.store import segments, tidying
 from hagpolicy.data.store.cells import Plan, View
 from hagpolicy.data.store.files import files_at
 from hagpolicy.data.store.index import Index
 from hagpolicy.data.store.place import Place
+from hagpolicy.data.store.reader import Reader
+from hagpolicy.data.store.records import CellRecord, ScoreRecord
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError
 
 logger = logging.getLogger(__name__)
@@ -118,11 +119,12 @@ class SweepStore:
                 f"{self.path} holds the cells of another engine.\n  stored: {self.fingerprint}\n"
                 f"  given:  {dict(fingerprint)}\nGive another folder for this engine."
             )
-        self.engine_digest = digest(self.fingerprint)
+        self._reader = Reader(self.files, self.fingerprint, may_rename=self.writable)
+        self.engine_digest = self._reader.engine_digest
         try:
             if self.writable:
                 self._clear()
-                tidying.merge_small(self)
+                self._merge()
             for _ in range(_LOOKS):
                 try:
                     self._read()
@@ -132,7 +134,7 @@ class SweepStore:
             else:
                 raise StoreError(f"files of {self.path} vanish while they are read. Is it being deleted?")
             if self.writable:
-                tidying.remove_outdated(self)
+                tidying.remove_outdated(self.files, self.index)
         except OSError as error:
             raise StoreError(f"cannot read the sweep folder {self.path}: {error}") from error
 
@@ -156,8 +158,8 @@ class SweepStore:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None and self.writable:
-                tidying.merge_small(self)
-                tidying.drop_plans(self)
+                self._merge()
+                tidying.drop_plans(self.files, list(zip(self._plan_names, self.plans, strict=True)), self.cells.rows)
         finally:
             self.close()
 
@@ -174,13 +176,13 @@ class SweepStore:
     def _read(self) -> None:
         self.prompts: dict[str, Prompt] = {}
         self.plans: list[Plan] = []
-        self.plan_names: list[str] = []
+        self._plan_names: list[str] = []
         self.index = Index()
         self.cells, self.scores = self.index.cells, self.index.scores
-        for name in self.names("prompts", ".jsonl"):
-            self.prompts |= reader.read_prompts(self, name)
-        for name in self.names("plans", ".json"):
-            plan = reader.read_plan(self, name)
+        for name in self._reader.names("prompts", ".jsonl"):
+            self.prompts |= self._reader.prompts(name)
+        for name in self._reader.names("plans", ".json"):
+            plan = self._reader.plan(name, self.prompts)
             if plan is not None:
                 self._take_plan(plan, name)
         for name in self.segment_names():
@@ -191,16 +193,15 @@ class SweepStore:
     def _take_plan(self, plan: Plan, name: str) -> None:
         shared = self.known(plan.view)
         self.plans.append(Plan(shared, plan.patterns, plan.units, plan.notes))
-        self.plan_names.append(name)
+        self._plan_names.append(name)
 
     def segment_names(self) -> list[str]:
         """Names of all segments, of cells and of rewards, in the order in which they count."""
-        names = self.names("cells", ".parquet") + self.names("rewards", ".parquet")
-        return sorted(names, key=lambda name: name.rpartition("/")[2].removesuffix(".parquet"))
+        return self._reader.segment_names()
 
     def read_segment(self, name: str) -> Any:
-        """See `reader.read_segment`."""
-        return reader.read_segment(self, name)
+        """A segment as an Arrow table; see `Reader.segment`."""
+        return self._reader.segment(name)
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> None:
         """Store the prompts that are not stored yet."""
@@ -223,22 +224,24 @@ class SweepStore:
         """The name of the next segment of cells; the same until it is written."""
         return self._next("cells", f"{self.files.mark}.parquet")
 
-    def add_cells(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Store generated cells as the segment `name` (of `new_segment`): the columns of `segments.CELL_COLUMNS`."""
-        self._add(segments.to_table(columns, segments.CELL_COLUMNS), name)
+    def add_cells(self, name: str, cells: Sequence[CellRecord]) -> None:
+        """Store generated cells, at least one, as the segment `name` (of `new_segment`)."""
+        self._add(name, segments.to_table(cells))
 
-    def add_scores(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Store rewards of stored cells as one segment: the columns of `segments.SCORE_COLUMNS`."""
-        name = self._next("rewards", f"{self.files.mark}.parquet")
-        self._add(segments.to_table(columns, segments.SCORE_COLUMNS), name)
+    def add_scores(self, scores: Sequence[ScoreRecord]) -> None:
+        """Store rewards of stored cells, at least one, as one segment."""
+        self._add(self._next("rewards", f"{self.files.mark}.parquet"), segments.to_table(scores))
 
-    def _add(self, table: Any, name: str) -> None:
-        self.put_segment(name, table)
+    def _add(self, name: str, table: Any) -> None:
+        self._put_segment(name, table)
         self.index.add(name, table)
 
-    def put_segment(self, name: str, table: Any) -> None:
+    def _put_segment(self, name: str, table: Any) -> None:
         """Write a segment and nothing else."""
         self._put(name, segments.encode_segment(table, self.engine_digest))
+
+    def _merge(self) -> None:
+        tidying.merge_small(self.files, self._reader, self._put_segment)
 
     def completions(self, wanted: Collection[str]) -> Iterator[list[tuple[str, Completion]]]:
         """Stored completions of some cells, one list a segment: (key, completion)."""
@@ -262,10 +265,6 @@ class SweepStore:
         # Counted before it is written: a write that is interrupted may have happened.
         self._numbers[folder] = max(self._numbers.get(folder, 1), segments.next_number([base]))
         self.files.write(name, data)
-
-    def names(self, folder: str, ending: str) -> list[str]:
-        """Names of the files of a folder that end so, sorted."""
-        return [f"{folder}/{name}" for name in self.files.sizes(folder) if name.endswith(ending)]
 
     def _next(self, folder: str, ending: str) -> str:
         together = ("cells", "rewards") if folder in ("cells", "rewards") else (folder,)

@@ -1,10 +1,79 @@
-"""`Records`: columns that only grow, found by key."""
+"""What a sweep folder stores of a cell, as rows (`CellRecord`, `ScoreRecord`) and as columns that grow (`Records`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+
+def _column(kind: str, *, optional: bool = False) -> Any:
+    """A field that is a column of this Arrow type in a segment; an optional one lacks in files of earlier versions."""
+    return field(metadata={"arrow": kind, "optional": optional})
+
+
+# Not frozen: a sweep makes millions of them, and a frozen one takes three times as long to make.
+@dataclass(slots=True)
+class CellRecord:
+    """A generated cell as it is stored: what it is, what came back, and its first reward.
+
+    Attributes:
+        cell: its key, see `cells.cell_key`.
+        prompt: digest of the prompt.
+        prompt_id: the caller's name for the prompt.
+        task: of the prompt.
+        config: digest of the config.
+        max_tokens: limit on new tokens.
+        sample: number of the sample, from 0.
+        seed: of the cell's random stream.
+        text: what was generated; "" where the engine failed.
+        tokens: new tokens.
+        prompt_tokens: tokens of the prompt.
+        seconds: the cell's share of its unit's wall time.
+        finish: "stop", "length" or "error".
+        error: why the engine failed; None where it did not.
+        reward: in [0, 1]; NaN where it cannot be scored; None where it is scored later.
+        reason: why it cannot be scored.
+        answer: what the scorer extracted from the text.
+        scorer: identity of the scorer, such as "chrf@1"; None where it is scored later.
+        answers_agree: whether equal answers of the scorer mean the same answer; None where it is scored later.
+        receipt: settings that were not honoured as sent, as a JSON object.
+    """
+
+    cell: str = _column("string")
+    prompt: str = _column("string")
+    prompt_id: str | None = _column("string")
+    task: str = _column("string")
+    config: str = _column("string")
+    max_tokens: int = _column("int32")
+    sample: int = _column("int32")
+    seed: int = _column("int64")
+    text: str = _column("string")
+    tokens: int = _column("int32")
+    prompt_tokens: int = _column("int32")
+    seconds: float = _column("float64")
+    finish: str = _column("string")
+    error: str | None = _column("string")
+    reward: float | None = _column("float64")
+    reason: str | None = _column("string")
+    answer: str | None = _column("string")
+    scorer: str | None = _column("string")
+    answers_agree: bool | None = _column("bool_", optional=True)
+    receipt: str = _column("string")
+
+
+@dataclass(slots=True)
+class ScoreRecord:
+    """A reward that was computed later from a stored text; attributes as those of `CellRecord`."""
+
+    cell: str = _column("string")
+    reward: float = _column("float64")
+    reason: str | None = _column("string")
+    answer: str | None = _column("string")
+    scorer: str = _column("string")
+    answers_agree: bool = _column("bool_", optional=True)
 
 
 class Records:

@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from hagpolicy._extras import require
+from hagpolicy.data.store.records import CellRecord, ScoreRecord
 
-# Column name -> Arrow type name. A cell has its identity, what came back, and its first reward.
-CELL_COLUMNS = {
-    "cell": "string",
-    "prompt": "string",
-    "prompt_id": "string",
-    "task": "string",
-    "config": "string",
-    "max_tokens": "int32",
-    "sample": "int32",
-    "seed": "int64",
-    "text": "string",
-    "tokens": "int32",
-    "prompt_tokens": "int32",
-    "seconds": "float64",
-    "finish": "string",
-    "error": "string",
-    "reward": "float64",
-    "reason": "string",
-    "answer": "string",
-    "scorer": "string",
-    "answers_agree": "bool_",
-    "receipt": "string",
-}
-# Rewards that were computed later from stored texts.
-SCORE_COLUMNS = {name: CELL_COLUMNS[name] for name in ("cell", "reward", "reason", "answer", "scorer", "answers_agree")}
-# Whether equal answers of the scorer mean the same answer: segments of before this was stored have no such column.
-OPTIONAL = {"answers_agree"}
 # Digest of the engine's fingerprint, in the file's metadata; files of before have none.
 ENGINE = b"hagpolicy.engine"
 
 
-def to_table(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> Any:
-    """An Arrow table of values of every column in `types` (`CELL_COLUMNS`, `SCORE_COLUMNS`), of one length."""
+def columns_of(kind: type[CellRecord] | type[ScoreRecord]) -> dict[str, str]:
+    """Names of a segment's columns, in their order, with the names of their Arrow types."""
+    return {field.name: field.metadata["arrow"] for field in fields(kind)}
+
+
+def required_columns(kind: type[CellRecord] | type[ScoreRecord]) -> set[str]:
+    """Names of the columns that a whole segment has, one of an earlier version too."""
+    return {field.name for field in fields(kind) if not field.metadata["optional"]}
+
+
+def to_table(records: Sequence[CellRecord] | Sequence[ScoreRecord]) -> Any:
+    """An Arrow table of at least one record, all of one kind."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
+    types = columns_of(type(records[0]))
+    columns = dict(zip(types, zip(*map(attrgetter(*types), records), strict=True), strict=True))
     return arrow.table({name: arrow.array(columns[name], type=getattr(arrow, kind)()) for name, kind in types.items()})
 
 

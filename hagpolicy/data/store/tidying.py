@@ -8,14 +8,16 @@ counts; the next writer finds them so and removes them.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from hagpolicy._digest import digest_bytes
 from hagpolicy._extras import require
+from hagpolicy.data.store.cells import Plan
+from hagpolicy.data.store.index import Index
+from hagpolicy.data.store.place import Files
+from hagpolicy.data.store.reader import Reader
 from hagpolicy.errors import StoreError
-
-if TYPE_CHECKING:
-    from hagpolicy.data.store.folder import SweepStore
 
 logger = logging.getLogger(__name__)
 
@@ -26,46 +28,61 @@ MANY_SEGMENTS = 32
 MANY_PLANS = 32
 
 
-def merge_small(store: SweepStore) -> None:
+def merge_small(files: Files, reader: Reader, put: Callable[[str, Any], None]) -> None:
     """Merge neighbouring small segments of cells where there are many. A failure is a warning: nothing depends on it.
 
     Only neighbours in the order of all segments are merged, so no record passes one of another
     segment that replaces it or that it replaces.
+
+    Args:
+        files: the folder's files.
+        reader: reads them.
+        put: writes a segment: its name, its Arrow table.
     """
     try:
-        for group in _groups(store):
-            _merge(store, group)
+        sizes = {f"cells/{name}": size for name, size in files.sizes("cells").items()}
+        for group in _group_small(reader.segment_names(), sizes):
+            _merge(files, reader, put, group)
     except (StoreError, OSError) as error:
-        logger.warning("the small segments of %s are not merged: %s", store.path, error)
+        logger.warning("the small segments of %s are not merged: %s", files.place, error)
 
 
-def remove_outdated(store: SweepStore) -> None:
+def remove_outdated(files: Files, index: Index) -> None:
     """Remove the segments of cells of which every record is replaced by a later one."""
-    for name in store.index.drop_outdated():
-        _remove(store, name)
+    for name in index.drop_outdated():
+        _remove(files, name)
 
 
-def drop_plans(store: SweepStore) -> None:
-    """Remove plans that have nothing left to be run and nothing to tell that a later one of the same cells has not."""
-    if len(store.plan_names) <= MANY_PLANS:
+def drop_plans(files: Files, plans: Sequence[tuple[str, Plan]], stored: Collection[str]) -> None:
+    """Remove plans that have nothing left to be run and nothing to tell that a later one of the same cells has not.
+
+    Args:
+        files: the folder's files.
+        plans: stored plans with the names of their files, in the order they were made. Equal views are one object.
+        stored: keys of the cells that are generated.
+    """
+    if len(plans) <= MANY_PLANS:
         return
-    later: dict[int, list[Any]] = {}
-    for plan, name in reversed(list(zip(store.plans, store.plan_names, strict=True))):
-        # Equal views of one store are one object.
+    later: dict[int, list[Mapping[str, Any]]] = {}
+    for name, plan in reversed(plans):
         notes = later.setdefault(id(plan.view), [])
         if notes and (not plan.notes or plan.notes in notes):
-            stored = (any(key in store.cells.rows for key in plan.keys(unit)) for unit in range(len(plan.units)))
-            if all(stored):
-                _remove(store, name)
+            begun = (any(key in stored for key in plan.keys(unit)) for unit in range(len(plan.units)))
+            if all(begun):
+                _remove(files, name)
         notes.append(plan.notes)
 
 
-def _groups(store: SweepStore) -> list[list[str]]:
-    """Groups of two and more segments to be merged: small neighbours, in order."""
-    sizes = {f"cells/{name}": size for name, size in store.files.sizes("cells").items()}
+def _group_small(names: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:
+    """Groups of two and more segments to be merged: small neighbours, in order.
+
+    Args:
+        names: of all segments, in the order in which they count.
+        sizes: bytes of those that hold cells.
+    """
     groups: list[list[str]] = [[]]
     total, n_small = 0, 0
-    for name in store.segment_names():
+    for name in names:
         small = sizes.get(name, SMALL_BYTES) < SMALL_BYTES
         n_small += small
         if not small or total + sizes[name] > MERGED_BYTES:
@@ -77,10 +94,10 @@ def _groups(store: SweepStore) -> list[list[str]]:
     return [group for group in groups if len(group) > 1] if n_small > MANY_SEGMENTS else []
 
 
-def _merge(store: SweepStore, names: list[str]) -> None:
+def _merge(files: Files, reader: Reader, put: Callable[[str, Any], None], names: Sequence[str]) -> None:
     """Write the latest records of some segments as one, then remove them."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
-    read = [(name, store.read_segment(name)) for name in names]
+    read = [(name, reader.segment(name)) for name in names]
     whole = [(name, table) for name, table in read if table is not None]
     if len(whole) < 2:
         return
@@ -91,17 +108,17 @@ def _merge(store: SweepStore, names: list[str]) -> None:
     table = table.take(sorted(last.values())) if len(last) < len(keys) else table
     # After the last of its sources and before the next segment, in the order of names.
     name = f"{whole[-1][0].removesuffix('.parquet')}-{_mark(table)}.parquet"
-    store.put_segment(name, table)
+    put(name, table)
     for source, _ in whole:
-        store.files.remove(source)
-    logger.debug("%s: %d segments merged into %s", store.path, len(whole), name)
+        files.remove(source)
+    logger.debug("%s: %d segments merged into %s", files.place, len(whole), name)
 
 
-def _remove(store: SweepStore, name: str) -> None:
+def _remove(files: Files, name: str) -> None:
     try:
-        store.files.remove(name)
+        files.remove(name)
     except OSError as error:
-        logger.warning("%s is of no use any more and cannot be removed: %s", store.files.at(name), error)
+        logger.warning("%s is of no use any more and cannot be removed: %s", files.at(name), error)
 
 
 def _mark(table: Any) -> str:

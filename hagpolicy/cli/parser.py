@@ -125,15 +125,15 @@ def _add_objective(parser: argparse.ArgumentParser, more: str = "") -> None:
 
 
 def _add_scorer(parser: argparse.ArgumentParser) -> None:
-    from hagpolicy.scorers.registry import MADE, SCORERS
+    from hagpolicy.scorers.registry import ONLY_IN_CALLS, list_prompt_scorers
 
     parser.add_argument(
         "--scorer",
         action="append",
         metavar="SCORER",
-        help=f"a scorer's name ({_list_names(SCORERS)}), or TASK=NAME once for each task, or a JSON file with a name "
-        f"and its options ({_list_names(MADE)} too) or one scorer a task; left out: each prompt brings its own in "
-        "the key `scorer`",
+        help=f"a scorer's name ({_list_names(list_prompt_scorers())}), or TASK=NAME once for each task, or a JSON "
+        f"file with a name and its options ({_list_names(ONLY_IN_CALLS)} too) or one scorer a task; left out: each "
+        "prompt brings its own in the key `scorer`",
     )
 
 

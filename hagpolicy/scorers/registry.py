@@ -1,87 +1,43 @@
-"""Scorers: completion (and reference) to reward.
-
-| name | reward | reference |
-|---|---|---|
-| exact_match | 1 where the whole answer equals it, normalised | text, number, or a list of accepted ones |
-| numeric_match | 1 where the last number equals it | number, or text that is one |
-| multiple_choice | 1 where the right option is chosen | letter, or {"answer": …, "choices": …} |
-| contains_all | share of required words, inflections allowed | list of words, phrases, or alternatives |
-| distinct_items | distinct items / items wanted, at most 1 | number of items wanted |
-| chrf | likeness to it, sentence chrF / 100 | text or a list of texts |
-| json_valid | 1 for JSON, or the share of required keys | none, or required keys |
-| brevity | 1 − tokens / budget | none |
-
-These read the text only, and their names alone are scorers. Three more are made with options, such as
-{"name": "judge", "engine": "openai:MODEL"}; they spend tokens or run what was generated, so the caller
-asks for them, and a prompt's own metadata cannot:
-
-| name | reward | reference |
-|---|---|---|
-| judge | an LLM's grade, or its verdict against the engine default's answer | none, or a right answer to show it |
-| reward_model | score of a sequence classifier between two stated values | none |
-| python_tests | 1 where unit tests pass, run in a sandbox with "allow_code": true | source of the tests |
-"""
+"""The scorers by name, and the scorer that a caller, or a prompt, means."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hagpolicy._digest import canonical_json
+from hagpolicy._names import Registry
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.functions import FunctionScorer
-from hagpolicy.scorers.text.choice import MultipleChoice
-from hagpolicy.scorers.text.exact import ExactMatch
-from hagpolicy.scorers.text.lists import DistinctItems
-from hagpolicy.scorers.text.numeric import NumericMatch
-from hagpolicy.scorers.text.shape import Brevity, Chrf, JsonValid
-from hagpolicy.scorers.text.words import ContainsAll
 from hagpolicy.scorers.weighted import Weighted
-
-__all__ = [
-    "MADE",
-    "SCORERS",
-    "Brevity",
-    "Chrf",
-    "ContainsAll",
-    "DistinctItems",
-    "ExactMatch",
-    "FunctionScorer",
-    "JsonValid",
-    "MultipleChoice",
-    "NumericMatch",
-    "Score",
-    "Scorer",
-    "Weighted",
-    "checked_scores",
-    "get_scorer",
-    "scorer_of",
-]
 
 ScorerSpec = str | Scorer | Callable[..., Any] | Mapping[str, Any]
 
-SCORERS: dict[str, type[Scorer]] = {
-    "exact_match": ExactMatch,
-    "numeric_match": NumericMatch,
-    "multiple_choice": MultipleChoice,
-    "contains_all": ContainsAll,
-    "distinct_items": DistinctItems,
-    "chrf": Chrf,
-    "json_valid": JsonValid,
-    "brevity": Brevity,
-}
-# Made with options, each in a module of its own: loaded when asked for, since they need an engine, torch or a sandbox.
-MADE: dict[str, tuple[str, str]] = {
-    "judge": ("hagpolicy.scorers.judge.judge", "Judge"),
-    "reward_model": ("hagpolicy.scorers.reward_model", "RewardModel"),
-    "python_tests": ("hagpolicy.scorers.code.python_tests", "PythonTests"),
-}
+# Each is loaded when it is asked for: some need an engine, torch or a sandbox.
+SCORERS: Registry[type[Scorer]] = Registry(
+    "scorer",
+    {
+        "exact_match": "hagpolicy.scorers.text.exact:ExactMatch",
+        "numeric_match": "hagpolicy.scorers.text.numeric:NumericMatch",
+        "multiple_choice": "hagpolicy.scorers.text.choice:MultipleChoice",
+        "contains_all": "hagpolicy.scorers.text.words:ContainsAll",
+        "distinct_items": "hagpolicy.scorers.text.lists:DistinctItems",
+        "chrf": "hagpolicy.scorers.text.shape:Chrf",
+        "json_valid": "hagpolicy.scorers.text.shape:JsonValid",
+        "brevity": "hagpolicy.scorers.text.shape:Brevity",
+        "judge": "hagpolicy.scorers.judge.judge:Judge",
+        "reward_model": "hagpolicy.scorers.reward_model:RewardModel",
+        "python_tests": "hagpolicy.scorers.code.python_tests:PythonTests",
+    },
+    most=2,
+    cutoff=0.5,
+)
+# They spend tokens or run what was generated: a file of prompts shall not call a server or run code.
+ONLY_IN_CALLS = ("judge", "reward_model", "python_tests")
 
 
 def get_scorer(spec: ScorerSpec) -> Scorer:
@@ -90,8 +46,7 @@ def get_scorer(spec: ScorerSpec) -> Scorer:
     Args:
         spec: one of
             a name of `SCORERS`: "numeric_match";
-            a name of `MADE` with its options: {"name": "judge", "engine": "openai:MODEL"};
-            a name with options: {"name": "numeric_match", "tolerance": 0.01};
+            a name with options: {"name": "judge", "engine": "openai:MODEL"};
             names with weights: {"numeric_match": 0.8, "brevity": 0.2};
             parts with options and weights: {"name": "weighted", "parts": [{"scorer": spec, "weight": 0.8}, …]};
             a function, see `FunctionScorer` (which takes a name, a version, or a batch function);
@@ -114,7 +69,7 @@ def get_scorer(spec: ScorerSpec) -> Scorer:
     elif callable(spec):
         return FunctionScorer(spec)
     expected = 'a name, {"name": …, options}, {name: weight, …}, a function or a Scorer'
-    raise InvalidInput("scorer", expected, spec, f"Names: {', '.join(SCORERS)}.")
+    raise InvalidInput("scorer", expected, spec, f"Names: {', '.join(list_prompt_scorers())}.")
 
 
 def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer]:
@@ -122,18 +77,18 @@ def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer
 
     Args:
         spec: one scorer for all (anything `get_scorer` takes), or a mapping {task: scorer} that has
-            every task of the prompts. A prompt whose metadata has `scorer` (a name of `SCORERS` or
-            a mapping of them) brings its own, which goes before; None: every prompt does.
+            every task of the prompts. A prompt whose metadata has `scorer` (a name of `SCORERS` that is not in
+            `ONLY_IN_CALLS`, or a mapping of such) brings its own, which goes before; None: every prompt does.
         prompts: the prompts.
 
     Raises:
-        InvalidInput: a task without a scorer, or a bad scorer; a prompt that brings one of `MADE`: a
-            file of prompts shall not call a server or run code.
+        InvalidInput: a task without a scorer, or a bad scorer; a prompt that brings one of
+            `ONLY_IN_CALLS`.
     """
     own: dict[int, Scorer] = {}
     for index, prompt in enumerate(prompts):
         if isinstance(named := prompt.metadata.get("scorer"), (str, Mapping)):
-            _refuse_made(named)
+            _refuse_only_in_calls(named)
             own[index] = get_scorer(named)
     tasks = list(dict.fromkeys(prompt.task for index, prompt in enumerate(prompts) if index not in own))
     if not tasks:
@@ -165,22 +120,10 @@ def _shared(spec: ScorerSpec, made: dict[str, Scorer]) -> Scorer:
     return made[key]
 
 
-def _named(name: str) -> type[Scorer]:
-    if name in MADE:
-        module, made = MADE[name]
-        found: type[Scorer] = getattr(importlib.import_module(module), made)
-        return found
-    if name not in SCORERS:
-        near = difflib.get_close_matches(name, [*SCORERS, *MADE], n=2, cutoff=0.5)
-        do = f"Did you mean {' or '.join(near)}?" if near else ""
-        raise InvalidInput("scorer", f"one of {', '.join([*SCORERS, *MADE])}", name, do)
-    return SCORERS[name]
-
-
 def _with_options(name: str, options: dict[str, Any]) -> Scorer:
     if name == "weighted":
         return _weighted(options)
-    made = _named(name)
+    made = SCORERS[name]
     known = inspect.signature(made).parameters
     if unknown := [option for option in options if option not in known]:
         allowed = f"only the options {', '.join(known)}" if known else "no options"
@@ -192,19 +135,23 @@ def _with_options(name: str, options: dict[str, Any]) -> Scorer:
     return made(**options)
 
 
-def _refuse_made(spec: Any) -> None:
-    """Raise where any part of a prompt's own scorer is one of `MADE`."""
-    if isinstance(spec, str) and spec in MADE:
-        raise InvalidInput(
-            "scorer in a prompt's metadata", f"one of {', '.join(SCORERS)}", spec, "Name it in the call."
-        )
+def list_prompt_scorers() -> list[str]:
+    """Names of the scorers that a prompt's own metadata may ask for."""
+    return [name for name in SCORERS if name not in ONLY_IN_CALLS]
+
+
+def _refuse_only_in_calls(spec: Any) -> None:
+    """Raise where any part of a prompt's own scorer is one of `ONLY_IN_CALLS`."""
+    if isinstance(spec, str) and spec in ONLY_IN_CALLS:
+        expected = f"one of {', '.join(list_prompt_scorers())}"
+        raise InvalidInput("scorer in a prompt's metadata", expected, spec, "Name it in the call.")
     if isinstance(spec, Mapping):
         for key, value in spec.items():
-            _refuse_made(key)
-            _refuse_made(value)
+            _refuse_only_in_calls(key)
+            _refuse_only_in_calls(value)
     elif isinstance(spec, Sequence) and not isinstance(spec, str):
         for value in spec:
-            _refuse_made(value)
+            _refuse_only_in_calls(value)
 
 
 def _weighted(options: dict[str, Any]) -> Weighted:

@@ -14,7 +14,7 @@ from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.records import ScoreRecord
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.registry import checked_scores
+from hagpolicy.scorers.checked import checked_scores
 
 logger = logging.getLogger(__name__)
 

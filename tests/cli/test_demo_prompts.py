@@ -12,7 +12,8 @@ import pytest
 
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import normalise, read_prompts
-from hagpolicy.scorers.registry import checked_scores, scorer_of
+from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.registry import scorer_of
 
 SCORERS = {
     "arithmetic": "numeric_match",

@@ -19,15 +19,15 @@ from hagpolicy.engines.spec import ENGINES, SHORTHANDS
 from hagpolicy.fitting.baselines.registry import BASELINES
 from hagpolicy.fitting.encoders.registry import ENCODERS
 from hagpolicy.fitting.learners.registry import LEARNERS
-from hagpolicy.scorers.registry import MADE, SCORERS
+from hagpolicy.scorers.registry import SCORERS
 from hagpolicy.sweeping.strategies.base import STRATEGIES
 
 LISTED: dict[tuple[str, str], Iterable[str]] = {
     ("sweep", "engines"): [*SHORTHANDS, *(kind.form for kind in ENGINES.values())],
     ("sweep", "spaces"): [*PRESETS, "hag"],
-    ("sweep", "scorers"): [*SCORERS, *MADE],
+    ("sweep", "scorers"): SCORERS,
     ("sweep", "strategies"): ["full", *STRATEGIES],
-    ("rescore", "scorers"): [*SCORERS, *MADE],
+    ("rescore", "scorers"): SCORERS,
     ("headroom", "objectives"): ["reward", *FAMILIES],
     ("fit", "objectives"): ["reward", *FAMILIES],
     ("fit", "learners"): ["auto", *LEARNERS],

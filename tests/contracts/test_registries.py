@@ -17,8 +17,10 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.registry import BASELINES
 from hagpolicy.fitting.encoders.registry import ENCODERS
 from hagpolicy.fitting.learners.registry import LEARNERS
+from hagpolicy.scorers.registry import SCORERS
+from hagpolicy.sweeping.strategies.base import STRATEGIES
 
-REGISTRIES: list[Registry[Any]] = [DIALECTS, SERVERS, PRESETS, ENCODERS, LEARNERS, BASELINES]
+REGISTRIES: list[Registry[Any]] = [DIALECTS, SERVERS, PRESETS, ENCODERS, LEARNERS, BASELINES, SCORERS, STRATEGIES]
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)

@@ -14,16 +14,11 @@ from hypothesis import strategies as st
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers.registry import (
-    SCORERS,
-    FunctionScorer,
-    Score,
-    Scorer,
-    Weighted,
-    checked_scores,
-    get_scorer,
-    scorer_of,
-)
+from hagpolicy.scorers.base import Score, Scorer
+from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.functions import FunctionScorer
+from hagpolicy.scorers.registry import get_scorer, scorer_of
+from hagpolicy.scorers.weighted import Weighted
 from tests.support.scoring import reason, score
 
 REFERENCES = {
@@ -41,7 +36,7 @@ REFERENCES = {
 # ------------------------------------------------------------------ the contract, over all
 
 
-@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_every_scorer_has_a_name_a_version_and_its_reference(name):
     scorer = get_scorer(name)
     assert scorer.name == name
@@ -52,7 +47,7 @@ def test_every_scorer_has_a_name_a_version_and_its_reference(name):
         assert "needs a reference" in score(name, "text").reason
 
 
-@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("name", REFERENCES)
 @settings(max_examples=60, deadline=None)
 @given(text=st.one_of(st.text(max_size=80), st.text("0123456789.,-$/ \n*()abcABC{}\\:;", max_size=60)))
 def test_any_text_gets_a_reward_in_range(name, text):
@@ -64,7 +59,7 @@ def test_any_text_gets_a_reward_in_range(name, text):
 RUNAWAYS = [" ", "\n", "*", "1,", "1,000", "1 ", "\\boxed{", "(", "a) ", "and ", "answer ", "the ", "- x\n", "```"]
 
 
-@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("head", ["", "answer", "The answer is", "1. "])
 def test_a_text_that_went_astray_is_scored_too(name, head):
     for piece in RUNAWAYS:  # each would take minutes with a pattern that backtracks over its runs
@@ -78,7 +73,7 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("name", REFERENCES)
 @settings(max_examples=60, deadline=None)
 @given(reference=json_values)
 def test_any_reference_is_checked_before_it_is_used(name, reference):
@@ -89,7 +84,7 @@ def test_any_reference_is_checked_before_it_is_used(name, reference):
     assert result.reason == scorer.check(prompt)
 
 
-@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_a_failed_completion_is_unscored_and_an_empty_one_is_not(name):
     failed = score(name, "", REFERENCES[name], finish="error", error="out of memory")
     assert math.isnan(failed.value)

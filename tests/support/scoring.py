@@ -1,7 +1,8 @@
 """What the tests of scorers share."""
 
 from hagpolicy import Completion, Prompt
-from hagpolicy.scorers.registry import checked_scores, get_scorer
+from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.registry import get_scorer
 
 
 def score(spec, text, reference=None, *, content="A question?", **completion):

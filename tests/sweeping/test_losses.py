@@ -11,7 +11,7 @@ import hagpolicy.sweeping.scoring as scoring
 from hagpolicy import Completion, load_table
 from hagpolicy.errors import EngineError
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.registry import FunctionScorer
+from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.sweeping_world import Counting, cells_of, run, same
 
 

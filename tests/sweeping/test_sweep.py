@@ -7,7 +7,7 @@ import pytest
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import SimulatedEngine, load_table, rescore, sweep
 from hagpolicy.errors import InvalidInput
-from hagpolicy.scorers.registry import FunctionScorer
+from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run, same
 
 

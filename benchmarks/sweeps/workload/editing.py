@@ -11,7 +11,7 @@ from benchmarks.sweeps.workload import examples, words
 from benchmarks.sweeps.workload.examples import after
 from hagpolicy import Prompt
 from hagpolicy.data.prompts import PromptLike
-from hagpolicy.scorers.registry import FunctionScorer, Score
+from hagpolicy.scorers import FunctionScorer, Score
 
 MOST_FOR_UNFINISHED = 0.5
 _EDGES = " \t\n\"'`*“”‘’"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hagpolicy.scorers.registry import FunctionScorer, Score
+from hagpolicy.scorers import FunctionScorer, Score
 
 Check = Callable[[str, Mapping[str, Any]], bool]
 # Words that an answer of so many tokens can hold; demands beyond them are left out.

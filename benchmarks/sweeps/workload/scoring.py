@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.sweeps.workload.editing import EDIT, alike
 from benchmarks.sweeps.workload.instructions import INSTRUCTIONS
-from hagpolicy.scorers.registry import FunctionScorer, Score
+from hagpolicy.scorers import FunctionScorer, Score
 
 
 def yes_no(text: str, right: str) -> Score:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hagpolicy._names import Registry
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
-from hagpolicy.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,15 @@ was observed, so that a sweep that was killed repeats its rounds over what is st
 Strategy = Callable[[View, int, int], Rounds]
 """Makes the rounds from the view of everything, the generations allowed in all, and a seed."""
 
-STRATEGIES = {"racing": "hagpolicy.sweeping.strategies.racing", "hag": "hagpolicy.sweeping.strategies.hag_search"}
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy",
+    {
+        "racing": "hagpolicy.sweeping.strategies.racing:rounds",
+        "hag": "hagpolicy.sweeping.strategies.hag_search:rounds",
+    },
+    expected="full, {names}, or a function",
+    also=("full",),
+)
 # Of the generations of the full sweep, where no budget is given.
 DEFAULT_SHARE = 0.35
 
@@ -69,6 +76,4 @@ def get_strategy(spec: str | Strategy) -> tuple[str, Strategy | None]:
         return getattr(spec, "__name__", repr(spec)), spec
     if spec == "full":
         return spec, None
-    if spec not in STRATEGIES:
-        raise InvalidInput("strategy", f"full, {', '.join(STRATEGIES)}, or a function", spec)
-    return spec, importlib.import_module(STRATEGIES[spec]).rounds
+    return spec, STRATEGIES[spec]

@@ -22,7 +22,7 @@ from hagpolicy.data.store.files import LocalFiles
 from hagpolicy.data.store.loading import SweepStore
 from hagpolicy.data.store.locks import FolderLock
 from hagpolicy.errors import StoreError, SweepLocked
-from hagpolicy.scorers.registry import FunctionScorer
+from hagpolicy.scorers.functions import FunctionScorer
 from hagpolicy.sweeping.plan import pack
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7])

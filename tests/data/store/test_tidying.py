@@ -12,7 +12,7 @@ import hagpolicy.sweeping.drive as drive
 from hagpolicy import SimulatedEngine, load_table, rescore
 from hagpolicy.data.store.loading import SweepStore
 from hagpolicy.data.store.segments import decode_segment, engine_of
-from hagpolicy.scorers.registry import FunctionScorer
+from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.paths import FIXTURES
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run, same
 

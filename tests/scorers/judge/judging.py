@@ -7,8 +7,8 @@ import re
 from hagpolicy import DecodingConfig, Prompt
 from hagpolicy.data.completion import Completion
 from hagpolicy.engines.base import Engine
+from hagpolicy.scorers.checked import checked_scores
 from hagpolicy.scorers.judge.judge import Judge
-from hagpolicy.scorers.registry import checked_scores
 
 ASK = Prompt("Name a colour.")
 

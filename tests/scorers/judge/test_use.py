@@ -12,7 +12,8 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.judge.agreement import judge_agreement
 from hagpolicy.scorers.judge.judge import Judge
-from hagpolicy.scorers.registry import Weighted, get_scorer, scorer_of
+from hagpolicy.scorers.registry import get_scorer, scorer_of
+from hagpolicy.scorers.weighted import Weighted
 from hagpolicy.sweeping.run import rescore, sweep
 from tests.scorers.judge.judging import ASK, Scripted, by_length, longer
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.fitting.baselines.base import Baseline as Baseline
     from hagpolicy.fitting.baselines.base import BaselineChoices as BaselineChoices
     from hagpolicy.fitting.encoders.base import Encoder as Encoder
+    from hagpolicy.fitting.encoders.precomputed import with_vectors as with_vectors
     from hagpolicy.fitting.fit import fit as fit
     from hagpolicy.fitting.graphs.builder import GraphBuilder as GraphBuilder
     from hagpolicy.fitting.learners.base import FittedLearner as FittedLearner
@@ -61,6 +62,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.results import EvaluationRow as EvaluationRow
     from hagpolicy.scorers.base import Score as Score
     from hagpolicy.scorers.base import Scorer as Scorer
+    from hagpolicy.scorers.functions import FunctionScorer as FunctionScorer
     from hagpolicy.scorers.judge.agreement import Agreement as Agreement
     from hagpolicy.scorers.judge.agreement import judge_agreement as judge_agreement
     from hagpolicy.scorers.registry import get_scorer as get_scorer
@@ -75,6 +77,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.sweeping.forecast.progress import Progress as Progress
     from hagpolicy.sweeping.run import rescore as rescore
     from hagpolicy.sweeping.run import sweep as sweep
+    from hagpolicy.sweeping.strategies.base import Observation as Observation
+    from hagpolicy.sweeping.strategies.base import StrategyResult as StrategyResult
 
 _HOMES = {
     "Agreement": "hagpolicy.scorers.judge.agreement",
@@ -96,6 +100,7 @@ _HOMES = {
     "EvaluationRow": "hagpolicy.results",
     "FittedLearner": "hagpolicy.fitting.learners.base",
     "ForeignSweep": "hagpolicy.errors",
+    "FunctionScorer": "hagpolicy.scorers.functions",
     "GraphBuilder": "hagpolicy.fitting.graphs.builder",
     "HagError": "hagpolicy.errors",
     "Headroom": "hagpolicy.analysis.headroom",
@@ -104,6 +109,7 @@ _HOMES = {
     "Majority": "hagpolicy.analysis.objectives",
     "MissingExtra": "hagpolicy.errors",
     "Objective": "hagpolicy.analysis.objectives",
+    "Observation": "hagpolicy.sweeping.strategies.base",
     "PassAtK": "hagpolicy.analysis.objectives",
     "Policy": "hagpolicy.policy.policy",
     "Portfolio": "hagpolicy.analysis.portfolio",
@@ -121,6 +127,7 @@ _HOMES = {
     "Scorer": "hagpolicy.scorers.base",
     "SimulatedEngine": "hagpolicy.simulated",
     "StoreError": "hagpolicy.errors",
+    "StrategyResult": "hagpolicy.sweeping.strategies.base",
     "SweepLocked": "hagpolicy.errors",
     "SweepTable": "hagpolicy.data.table",
     "UnsupportedSetting": "hagpolicy.errors",
@@ -140,6 +147,7 @@ _HOMES = {
     "rescore": "hagpolicy.sweeping.run",
     "reward_quantiles": "hagpolicy.scorers.reward_model",
     "sweep": "hagpolicy.sweeping.run",
+    "with_vectors": "hagpolicy.fitting.encoders.precomputed",
     "wrap": "hagpolicy.serving.pipeline",
     "write_report": "hagpolicy.reporting.page",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+import hagpolicy
 from tests.support.paths import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -40,3 +41,9 @@ def test_every_page_is_in_the_contents() -> None:
     contents = (ROOT / "mkdocs.yml").read_text("utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name in contents, page
+
+
+def test_the_reference_has_every_public_name() -> None:
+    lines = (ROOT / "docs" / "reference.md").read_text("utf-8").splitlines()
+    named = [line.removeprefix("::: hagpolicy.") for line in lines if line.startswith("::: ")]
+    assert sorted(named) == [name for name in hagpolicy.__all__ if name != "__version__"]

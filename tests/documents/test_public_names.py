@@ -17,11 +17,12 @@ from tests.support.paths import ROOT
 # A name that leaves this list, or joins it, is a change of the public interface: say so in CHANGELOG.md.
 PUBLIC = """
 Agreement Baseline BaselineChoices BestOf Budget BundleError Candidate Completion Decision DecodingConfig DecodingSpace
-Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner ForeignSweep GraphBuilder HagError Headroom
-InvalidInput Learner Majority MissingExtra Objective PassAtK Policy Portfolio Preview Priced Progress Prompt Quantile
-RayEngine Receipt Rendering Request Reward Score Scorer SimulatedEngine StoreError SweepLocked SweepTable
-UnsupportedSetting WrappedModel WrappedPipeline __version__ evaluate fit get_scorer headroom judge_agreement load
-load_engine load_table portfolio preview read_prompts rescore reward_quantiles sweep wrap write_report
+Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner ForeignSweep FunctionScorer GraphBuilder
+HagError Headroom InvalidInput Learner Majority MissingExtra Objective Observation PassAtK Policy Portfolio Preview
+Priced Progress Prompt Quantile RayEngine Receipt Rendering Request Reward Score Scorer SimulatedEngine StoreError
+StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedModel WrappedPipeline __version__ evaluate fit
+get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts rescore reward_quantiles
+sweep with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters of progress and labels.
 BY_MODULE = {"Head", "Labels", "Meter", "ProgressReporter"}

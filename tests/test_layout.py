@@ -24,6 +24,7 @@ ROOMS = [
     "_digest",
     "_files",
     "_names",
+    "_checks",
     "_text",
     "results",
     "config",

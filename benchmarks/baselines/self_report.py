@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hagpolicy._checks import is_whole
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -84,7 +85,7 @@ class SelfReport(Baseline):
         cache: str | Path | None = None,
         max_tokens: int = 96,
     ) -> None:
-        if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0 or (tuned and examples):
+        if not is_whole(examples, 0) or (tuned and examples):
             raise InvalidInput("examples", "a whole number, at least 0, and 0 for a tuned engine", examples)
         self.engine, self.examples, self.by_reward, self.tuned = engine, examples, by_reward, tuned
         self.max_tokens, self.learns = max_tokens, tuned or examples > 0

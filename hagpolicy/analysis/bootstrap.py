@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hagpolicy._checks import is_whole
 from hagpolicy.analysis.rule import LEVEL, N_BOOT
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
@@ -30,7 +31,7 @@ class GroupBootstrap:
     """
 
     def __init__(self, groups: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        if not is_whole(seed, 0):
             raise InvalidInput("seed", "a whole number, at least 0", seed)
         _, self.index = np.unique(groups, return_inverse=True)
         self.n_groups = int(self.index.max()) + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_integral
 from hagpolicy._text import format_count
 from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.estimates import crossfit_sbs, take_chosen
@@ -114,7 +115,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     Raises:
         InvalidInput: a bad `n` or `seed`, or fewer than two comparable prompts.
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MAX_SAMPLES:
+    if not is_integral(n) or not 1 <= n <= MAX_SAMPLES:
         raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
     n = int(n)
     usable, most = _usable(keep_comparable(table), n)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_integral
 from hagpolicy._digest import DIGEST_BYTES, digest_bytes
 from hagpolicy.data.prompts import normalise
 from hagpolicy.errors import InvalidInput
@@ -83,7 +84,7 @@ def as_codes(values: Any) -> np.ndarray:
         raise InvalidInput("answers", "lists of equal length at every level", "lists that differ in length")
     # A missing label is NaN where it went through pandas.
     missing = [one is None or (isinstance(one, float) and one != one) for one in flat]
-    kinds = {int if _whole(one) else type(one) for one, none in zip(flat, missing, strict=True) if not none}
+    kinds = {int if is_integral(one) else type(one) for one, none in zip(flat, missing, strict=True) if not none}
     if kinds <= {int}:
         codes = [NONE if none else int(one) for one, none in zip(flat, missing, strict=True)]
     elif all(issubclass(kind, str) for kind in kinds):
@@ -145,7 +146,3 @@ def _from_none(codes: np.ndarray) -> np.ndarray:
     if codes.size and codes.min() < NONE:
         raise InvalidInput("answers", _EXPECTED, int(codes.min()))
     return codes
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_integral
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import as_codes, check_codes, renumber
@@ -83,8 +84,7 @@ class SweepTable:
         if self.answers is not None:
             object.__setattr__(self, "answers", check_codes(self.answers, rewards))
         if self.default is not None:
-            whole = isinstance(self.default, (int, np.integer)) and not isinstance(self.default, bool)
-            if not whole or not 0 <= self.default < len(self.space):
+            if not is_integral(self.default) or not 0 <= self.default < len(self.space):
                 raise InvalidInput("default", f"an index of the space, 0 to {len(self.space) - 1}", self.default)
             object.__setattr__(self, "default", int(self.default))
         if self.common is not None and not 1 <= self.common <= rewards.shape[2]:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_number
 from hagpolicy.errors import InvalidInput
 
 # Far beyond any use; above it values would leave float32, which the graph decides in.
@@ -33,7 +33,7 @@ def as_price(value: Any, unit: str) -> float:
     Raises:
         InvalidInput: no number, or out of range.
     """
-    if not _number(value) or not 0.0 <= value <= MAX_PRICE:
+    if not is_number(value) or not 0.0 <= value <= MAX_PRICE:
         raise InvalidInput("price", f"reward a {unit}, in [0, {MAX_PRICE:g}]", value)
     return float(value)
 
@@ -44,13 +44,9 @@ def as_count(value: Any, largest: int = MAX_COUNT) -> int:
     Raises:
         InvalidInput: no whole number in [1, largest].
     """
-    if not _number(value) or not 1 <= value <= largest or int(value) != value:
+    if not is_number(value) or not 1 <= value <= largest or int(value) != value:
         raise InvalidInput("n", f"a whole number of answers in [1, {largest}]", value)
     return int(value)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, as_prompts
@@ -53,9 +54,9 @@ class SweepSpec:
             InvalidInput: bad prompts, space, scorer or numbers, references that a scorer cannot use.
         """
         for name, value in (("samples", samples), ("max_tokens", max_tokens)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise InvalidInput(name, "a whole number of at least 1", value)
-        if isinstance(seed, bool) or not isinstance(seed, int):
+        if not is_whole(seed):
             raise InvalidInput("seed", "a whole number", seed)
         chosen = drop_repeated(as_prompts(prompts))
         scorers = tuple(scorer_of(scorer, chosen))

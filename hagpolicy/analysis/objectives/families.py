@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
+from hagpolicy._checks import is_number
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.objectives.heads import Best, Head, Low, MeanCost, MeanReward
 from hagpolicy.analysis.objectives.votes import Vote
@@ -214,7 +214,6 @@ class Quantile(Objective):
 
 def _share(name: str, value: Any, *, one: bool) -> float:
     """A number in (0, 1) as a float, 1 itself where `one` is true. Raises InvalidInput for anything else."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0.0 < value <= 1.0 or (value == 1.0 and not one):
+    if not is_number(value) or not 0.0 < value <= 1.0 or (value == 1.0 and not one):
         raise InvalidInput(name, f"a number in (0, 1{']' if one else ')'}", value)
     return float(value)

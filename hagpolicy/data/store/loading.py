@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import NONE, renumber
@@ -89,7 +90,7 @@ def choose_view(
         known = store.engine_default
         default = space.index(known) if known is not None and known in space else None
     for name, value in (("samples", samples), ("max_tokens", max_tokens)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if value is not None and not is_whole(value, 1):
             raise InvalidInput(name, "a whole number of at least 1", value)
     return View(
         prompts=chosen,

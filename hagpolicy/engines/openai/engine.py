@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.servers import SERVERS, server_lacks
 from hagpolicy.data.completion import Completion, Request
@@ -245,7 +246,7 @@ class OpenAIEngine(Engine):
 
 
 def _check_bound(bound: Any) -> None:
-    if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 1):
+    if bound is not None and not is_whole(bound, 1):
         raise InvalidInput("max_concurrency", "a whole number of at least 1", bound)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
@@ -75,7 +76,7 @@ class RayEngine(Engine):
         **options: Any,
     ) -> None:
         spec = EngineSpec.parse(engine, **options).with_absolute_paths()
-        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        if workers is not None and not is_whole(workers, 1):
             raise InvalidInput("workers", "a whole number of at least 1, or None", workers)
         for name, share in (("num_gpus", num_gpus), ("num_cpus", num_cpus)):
             if not share >= 0.0:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
@@ -70,7 +71,7 @@ class PythonTests(Scorer):
             do = 'Ask for it: {"name": "python_tests", "allow_code": true}.'
             raise InvalidInput("python_tests.allow_code", "true: this scorer runs generated code", allow_code, do)
         for option, value, least in (("seconds", seconds, 1), ("memory_mb", memory_mb, 64)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if not is_whole(value, least):
                 raise InvalidInput(f"python_tests.{option}", f"a whole number of at least {least}", value)
         seccomp_filter(platform.machine())
         self.seconds, self.memory_mb = seconds, memory_mb

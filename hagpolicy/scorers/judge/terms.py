@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
@@ -49,7 +50,7 @@ class Terms:
             raise InvalidInput("judge.rubric", "what makes an answer good, in words", self.rubric)
         if not isinstance(self.pairwise, bool):
             raise InvalidInput("judge.pairwise", "true or false", self.pairwise)
-        if isinstance(self.max_tokens, bool) or not isinstance(self.max_tokens, int) or self.max_tokens < 1:
+        if not is_whole(self.max_tokens, 1):
             raise InvalidInput("judge.max_tokens", "a whole number of at least 1", self.max_tokens)
         object.__setattr__(self, "scale", _check_scale(self.scale))
         object.__setattr__(self, "config", _check_config(self.config))
@@ -84,7 +85,7 @@ class Terms:
 
 def _check_scale(scale: object) -> tuple[int, int]:
     ends = tuple(scale) if isinstance(scale, Sequence) and not isinstance(scale, str) else ()
-    whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
+    whole = all(is_whole(end) for end in ends)
     if len(ends) != 2 or not whole or not 0 <= ends[0] < ends[1] <= 100_000:
         raise InvalidInput("judge.scale", "two whole numbers, the worst grade and the best, such as [1, 10]", scale)
     return ends

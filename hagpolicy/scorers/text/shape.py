@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy._extras import require
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
@@ -70,7 +71,7 @@ class Chrf(ReadingScorer[tuple[str, ...]]):
     needs_reference = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.word_order, bool) or not isinstance(self.word_order, int) or not 0 <= self.word_order <= 4:
+        if not is_whole(self.word_order, 0, 4):
             raise InvalidInput("chrf.word_order", "a whole number in [0, 4]", self.word_order)
         super().__post_init__()
 
@@ -110,7 +111,7 @@ class Brevity(Scorer):
         high = 10**9
         for option, low in (("budget", 1), ("free", 0)):
             value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if not is_whole(value, low, high):
                 raise InvalidInput(f"brevity.{option}", f"a whole number in [{low}, {high}]", value)
             high = self.budget - 1
         object.__setattr__(self, "version", f"1{changed_options(self)}")

@@ -1,0 +1,87 @@
+"""`hagpolicy headroom`, `fit`, `evaluate`, `portfolio` and `report`: what a table tells and what is made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import hagpolicy as hag
+from hagpolicy.cli import main
+from tests.cli.running import sweep
+
+
+def test_headroom_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["headroom", str(folder / "sweep")]) == 0
+    assert "The best single configuration" in capsys.readouterr().out
+    assert main(["headroom", str(folder / "sweep"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n_prompts"] == 100
+    assert found["sbs_over_default"].keys() == {"value", "low", "high"}
+
+
+def test_fit_prints_the_comparison_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "constant,ridge", "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"engine_default", "sbs", "ridge", "policy"} <= {row["name"] for row in found["evaluation"]["rows"]}
+    assert isinstance(found["ships_sbs"], bool)
+    assert (tmp_path / "p" / "policy.onnx").is_file()
+
+
+def test_an_objective_with_several_values_is_a_dial(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "ridge", "--json"]
+    assert main([*made, "--objective", "best@1,3", "--baselines", "argmax, nearest"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(point["name"], point["at"]) for point in found["points"]] == [("best of 1", 1.0), ("best of 3", 3.0)]
+    assert {"argmax", "nearest"} <= {row["name"] for row in found["points"][1]["evaluation"]["rows"]}
+    assert main(["predict", str(tmp_path / "p"), "Tell me more.", "--n", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] > 0.0
+    assert main(["headroom", str(folder / "sweep"), "--objective", "best@3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["objective"] == "best of 3"
+    assert main(["fit", str(folder / "sweep"), "--out", str(tmp_path / "q"), "--objective", "best@9"]) == 2
+    assert "9 scored samples of every sampled config" in capsys.readouterr().err
+
+
+def test_the_earlier_word_for_baselines_is_understood_and_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", "constant", "--json"]
+    assert main([*made, "--rivals", "argmax"]) == 0
+    printed = capsys.readouterr()
+    assert "argmax" in {row["name"] for row in json.loads(printed.out)["evaluation"]["rows"]}
+    assert printed.err == "hagpolicy: --rivals is called --baselines now\n"
+    assert main([*made, "--rivals", "argmax", "--baselines", "nearest"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_take_the_policy_is_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hag, "fit", lambda *_, **__: pytest.fail("fitted first"))
+    assert main(["fit", str(folder / "sweep"), "--out", str(folder / "sweep")]) == 2
+
+
+def test_evaluate_leaves_out_the_prompts_trained_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(folder, "more.jsonl", "more") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder / "policy"), str(folder / "more"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_prompts"], found["n_left_out"]) == (40, 20)
+
+
+def test_a_portfolio_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["portfolio", str(folder / "sweep"), "--n", "3"]) == 0
+    assert "For 3 samples of a prompt" in capsys.readouterr().out
+    assert main(["portfolio", str(folder / "sweep"), "--n", "3", "--json"]) == 0
+    assert sum(part["count"] for part in json.loads(capsys.readouterr().out)["configs"]) == 3
+
+
+def test_report_with_a_policy(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r.html"
+    assert main(["report", str(folder / "sweep"), "--policy", str(folder / "policy"), "--out", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    assert "The comparison" in out.read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hagpolicy._files import append_bytes, jsonl_text, new_folder, read_jsonl, read_lines, write_bytes, write_text
+from hagpolicy._files import (
+    append_bytes,
+    json_text,
+    jsonl_text,
+    new_folder,
+    read_jsonl,
+    read_lines,
+    write_bytes,
+    write_text,
+)
 from hagpolicy.errors import InvalidInput
 
 
@@ -126,3 +137,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = write_text(tmp_path / "torn", '1\n{"a"\n')
     with pytest.raises(InvalidInput, match="torn, line 2: expected one JSON value"):
         list(read_jsonl(path, "test file"))
+
+
+def test_json_has_null_for_what_it_cannot_say() -> None:
+    text = json_text({"a": float("nan"), "b": (np.float32(0.5), np.int64(2)), "c": {"d": float("inf")}})
+    assert json.loads(text) == {"a": None, "b": [0.5, 2], "c": {"d": None}}

@@ -1,4 +1,4 @@
-"""Counts, durations and sizes in words."""
+"""Tables, counts, durations and sizes in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hagpolicy._text import format_count, format_duration, format_size
+from hagpolicy._text import TextTable, format_count, format_duration, format_size
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,15 @@ def test_one_is_no_plural(number: int, words: str) -> None:
 )
 def test_sizes_in_words(count: float, words: str) -> None:
     assert format_size(count) == words
+
+
+def test_columns_line_up_and_cells_cannot_end_a_markdown_row() -> None:
+    table = TextTable(("", "share", "note"), [("one", "9%", ""), ("eleven", "100%", "a | b\nc")], "<><")
+    assert table.to_text(" ").splitlines() == ["         share  note", " one        9%", " eleven   100%  a | b", "c"]
+    assert table.to_markdown().splitlines() == [
+        "|  | share | note |",
+        "|---|---|---|",
+        "| one | 9% |  |",
+        "| eleven | 100% | a \\| b c |",
+    ]
+    assert TextTable(("", ""), [("a", "b")]).to_text() == "a  b"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hagpolicy._text import TextTable
+from hagpolicy._text import TextTable, format_duration
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -35,7 +35,7 @@ def format_opening(out: Path) -> str:
 def format_engine(engine: Engine, seconds: float) -> str:
     """The engine and its default."""
     default = describe_config(engine.default_config())
-    return f"\n1  Engine\n   {engine.name}, loaded in {seconds:.0f} s; its default: {default}"
+    return f"\n1  Engine\n   {engine.name}, loaded in {format_duration(seconds)}; its default: {default}"
 
 
 def format_plan(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine, samples: int, max_tokens: int) -> str:
@@ -66,7 +66,7 @@ def format_sweep(table: SweepTable, found: Headroom, seconds: float) -> str:
     failed = sum(table.failures.values())
     return "\n".join(
         [
-            f"   done in {_format_time(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
+            f"   done in {format_duration(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
             "\n   mean reward, 0 to 1 (S single best, D the engine's default, * best of its column)",
             means.to_text("   "),
         ]
@@ -92,7 +92,7 @@ def format_fit(policy: Policy, seconds: float) -> str:
         for row in evaluation.format_rows()
     ]
     table = TextTable(("", evaluation.objective, "gain over SBS [95 %]", ""), rows, "<><<")
-    head = f"\n4  Fit and honest evaluation ({_format_time(seconds)})"
+    head = f"\n4  Fit and honest evaluation ({format_duration(seconds)})"
     return "\n".join([head, table.to_text("   "), _wrap(format_verdict(policy))])
 
 
@@ -141,7 +141,7 @@ def format_closing(out: Path, seconds: Mapping[str, float]) -> str:
     following = f'hagpolicy predict {out / "policy"} "List five animals." --engine transformers'
     return "\n".join(
         [
-            f"\nDone in {_format_time(sum(seconds.values()))}.",
+            f"\nDone in {format_duration(sum(seconds.values()))}.",
             TextTable(("", ""), files).to_text("   "),
             f"next:\n   {following}",
         ]
@@ -166,7 +166,3 @@ def _wrap(text: str, indent: str = "   ", hanging_indent: str | None = None) -> 
     return textwrap.fill(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent if hanging_indent is None else hanging_indent
     )
-
-
-def _format_time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"

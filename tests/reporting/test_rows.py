@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hagpolicy._text import TextTable
+import numpy as np
+
 from hagpolicy.analysis.headroom import headroom
 from hagpolicy.cli.demo_text import format_fit, format_headroom
 from hagpolicy.fitting.fit import fit
 from hagpolicy.policy.card import policy_card
+from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting.page import write_report
-from hagpolicy.reporting.rows import make_lines, with_reference
+from hagpolicy.reporting.rows import (
+    list_departures,
+    list_left_out,
+    make_lines,
+    predict_choices,
+    tabulate_choices,
+    tabulate_costs,
+    tabulate_rewards,
+    with_reference,
+)
+from hagpolicy.reporting.text import describe_config
 from hagpolicy.results import ROW_LABELS, Estimate, EvaluationRow, FormattedRow
-from tests.reporting.test_report import Page, made_table
+from tests.reporting.tables import SPACE, TASKS, Page, made_table
 
 
 def test_every_output_shows_the_rows_of_a_comparison(tmp_path: Path) -> None:
@@ -73,13 +85,54 @@ def test_what_is_biased_says_so_and_the_reference_is_drawn_at_zero() -> None:
     assert [line.estimate.value for line in make_lines(rows)] == [0.5, 0.2]
 
 
-def test_columns_line_up_and_cells_cannot_end_a_markdown_row() -> None:
-    table = TextTable(("", "share", "note"), [("one", "9%", ""), ("eleven", "100%", "a | b\nc")], "<><")
-    assert table.to_text(" ").splitlines() == ["         share  note", " one        9%", " eleven   100%  a | b", "c"]
-    assert table.to_markdown().splitlines() == [
-        "|  | share | note |",
-        "|---|---|---|",
-        "| one | 9% |  |",
-        "| eleven | 100% | a \\| b c |",
+def test_the_choices_shown_are_the_policys(proven: Policy) -> None:
+    table = made_table()
+    choices = predict_choices(proven, table)
+    assert choices.tolist() == [SPACE.index(proven.predict(prompt)) for prompt in table.prompts]
+    rows = list_departures(proven, table, choices, proven.sbs_index)
+    assert 0 < len(rows) <= 8
+    shown = [float(row["advantage"]) for row in rows]
+    assert shown == sorted(shown, reverse=True)
+    assert all(row["words"] != describe_config(proven.sbs) for row in rows)
+
+
+def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
+    table = made_table()
+    sbs = int(np.argmax(table.means.mean(axis=0)))
+    grid = tabulate_rewards(table, sbs)
+    assert grid.columns == (("all", 60), ("arithmetic", 15), ("facts", 15), ("lists", 15), ("sentences", 15))
+    assert grid.rows[0].words == describe_config(SPACE[sbs])
+    assert grid.rows[0].marks == ("SBS",)
+    assert {row.words: row.marks for row in grid.rows}["temperature 0.7"] == ("engine's default",)
+    lists = [row.cells[3] for row in grid.rows]
+    shown = {row.words: cell[0] for row, cell in zip(grid.rows, lists, strict=True)}
+    assert shown["greedy · repetition_penalty 1.2"] == f"{table.means[15:30, 1].mean():.2f}"
+    assert [cell[2] for cell in lists].count(True) == 1
+    assert max(lists, key=lambda cell: cell[1])[2]
+
+
+def test_choice_grid_counts_shares_by_task() -> None:
+    choices = np.array([1 if task == "lists" else 0 for task in TASKS])
+    grid = tabulate_choices(made_table(), choices, 0)
+    assert [(row.words, [cell[0] for cell in row.cells]) for row in grid.rows] == [
+        ("greedy", ["75%", "100%", "100%", "–", "100%"]),
+        ("greedy · repetition_penalty 1.2", ["25%", "–", "–", "100%", "–"]),
     ]
-    assert TextTable(("", ""), [("a", "b")]).to_text() == "a  b"
+
+
+def test_left_out_names_failures_missing_samples_and_prompts() -> None:
+    rewards = np.array(made_table().rewards)
+    rewards[0, 3, :] = np.nan
+    table = made_table(rewards=rewards, failures={"no list found": 2})
+    sentences = " ".join(list_left_out(table, headroom(table)))
+    assert "2 cells were not scored: no list found" in sentences
+    assert "1 pairs of prompt and configuration have fewer samples" in sentences
+    assert "1 prompts are left out of every comparison" in sentences
+    assert list_left_out(made_table(), headroom(made_table())) == []
+
+
+def test_cost_leaves_out_what_is_unknown() -> None:
+    assert tabulate_costs(made_table(tokens=None)) == []
+    rows = tabulate_costs(made_table())
+    assert {row["tokens"] for row in rows} == {"20.0"}
+    assert all("seconds" not in row for row in rows)

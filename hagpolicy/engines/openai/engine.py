@@ -141,10 +141,10 @@ class OpenAIEngine(Engine):
             server = "openai" if server == "auto" else server
         else:
             probed = probe(address, key.headers)
-            models = probed.facts["models"]
+            models = probed.models
             server = probed.server if server == "auto" else server
             if probed.server == server:
-                version, default = probed.version, _read_default(probed.facts["defaults"])
+                version, default = probed.version, _read_default(probed.defaults)
         model = _choose_model(model, models, server, address)
         if default is None and server != "openai":
             words = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Mapping
-from http.client import HTTPException
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
 
 from hagpolicy.config.servers import SERVERS
+from hagpolicy.engines.openai.retry import Backoff, RequestFailed, RetryPolicy, classify_status
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["ServerProbe", "probe"]
+__all__ = ["ServerInfo", "probe"]
 
 SECONDS = 5.0
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama_cpp"}
@@ -29,28 +30,32 @@ LLAMA_CPP_PYTHON = "llama.cpp Python API"
 TRANSFORMERS_SERVE = {"/load_model", "/reset", "/v1/chat/completions"}
 LARGEST = 8_000_000
 MODELS = "/v1/models"
-# A question is asked up to so often, with so many seconds more between, where it met a fault on the way.
-TRIES, PAUSE = 4, 0.2
-AGAIN = {408, 429, 500, 502, 503, 504}
+# A packed answer could be larger than it looks.
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
+# How often a question is asked that met a fault on the way.
+POLICY = RetryPolicy(max_attempts=4, initial_delay=0.2, max_delay=0.8, max_elapsed=30.0)
 
 
-class ServerProbe(NamedTuple):
-    """A server that answered.
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server is, and what it tells of itself.
 
     Attributes:
         server: a name in `config.servers.SERVERS`.
         version: as the server tells it; "" where it does not.
-        facts: "models", names that requests may use; "context", the greatest number of tokens of
-            prompt and answer, or None; "defaults", our fields as the server sets them where a
-            request does not, as far as it tells.
+        models: names that requests may use.
+        context: the greatest number of tokens of prompt and answer together; None where it does not tell.
+        defaults: our fields as the server sets them where a request does not, as far as it tells.
     """
 
     server: str
-    version: str
-    facts: dict[str, Any]
+    version: str = ""
+    models: list[str] = field(default_factory=list)
+    context: int | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
-def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: float = SECONDS) -> ServerProbe:
+def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: float = SECONDS) -> ServerInfo:
     """Ask a server what it is.
 
     Args:
@@ -62,54 +67,60 @@ def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: f
         InvalidInput: not a plain URL of http or https, or headers that HTTP cannot carry.
         EngineError: nothing listens there, it does not answer in time, or it asks for another key.
     """
-    parts = urllib.parse.urlsplit(base_url)
+    parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InvalidInput("base_url", "a URL of http or https, such as http://localhost:8000/v1", base_url)
     if "@" in parts.netloc or parts.query:
         # Such parts hold keys: not shown.
         raise InvalidInput("base_url", "a URL without a user, password or query", "one with them")
-    if any("\n" in text or "\r" in text for pair in (headers or {}).items() for text in pair):
+    texts = [text for pair in (headers or {}).items() for text in pair]
+    if any("\n" in text or "\r" in text for text in texts):
         raise InvalidInput("headers", "values of one line", "one with a line break", "Is there one in the key?")
-    ask = _Asker(base_url, dict(headers or {}), timeout)
+    if not all(text.isascii() for text in texts):
+        raise InvalidInput("headers", "ASCII characters", "others", "Is there one in the key?")
+    with httpx2.Client(headers={**(headers or {}), **HEADERS}, timeout=timeout, follow_redirects=False) as client:
+        return _identify(_Asker(client, base_url, timeout))
+
+
+def _identify(ask: _Asker) -> ServerInfo:
+    """What a server is, by its answers to a few questions."""
     cards = _cards(ask(MODELS))
     owners = {str(card.get("owned_by", "")) for card in cards}
-    facts: dict[str, Any] = {
-        "models": [str(card["id"]) for card in cards if "id" in card],
-        "context": next((card["max_model_len"] for card in cards if card.get("max_model_len")), None),
-        "defaults": {},
-    }
+    models = [str(card["id"]) for card in cards if "id" in card]
+    context = next((card["max_model_len"] for card in cards if card.get("max_model_len")), None)
     named = next((OWNERS[owner] for owner in owners if owner in OWNERS), None)
     if named == "vllm":
-        return ServerProbe(named, _text(ask("/version"), "version"), facts)
+        return ServerInfo(named, _text(ask("/version"), "version"), models, context)
     if named == "sglang":
-        return ServerProbe(named, _text(ask("/server_info") or ask("/get_server_info"), "version"), facts)
+        told = ask("/server_info") or ask("/get_server_info")
+        return ServerInfo(named, _text(told, "version"), models, context)
     props = ask("/props")
     if named == "llama_cpp" or "default_generation_settings" in props:
-        return _llama_cpp(props, cards, facts)
+        return _read_llama_cpp(props, cards, models)
     if version := _text(ask("/api/version"), "version"):
-        return ServerProbe("ollama", version, facts)
+        return ServerInfo("ollama", version, models, context)
     schema = ask("/openapi.json")
     if LLAMA_CPP_PYTHON in _text(_inner(schema, "info"), "title"):
         fields = _inner(schema, "components", "schemas", "CreateChatCompletionRequest", "properties")
         defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
-        facts["defaults"] = _in_our_words("llama_cpp_python", defaults)
-        return ServerProbe("llama_cpp_python", _text(_inner(schema, "info"), "version"), facts)
+        version = _text(_inner(schema, "info"), "version")
+        server = "llama_cpp_python"
+        return ServerInfo(server, version, models, context, _translate_defaults(server, defaults))
     if set(_inner(schema, "paths")) >= TRANSFORMERS_SERVE:
         # Its list is of the hub's cache, not of the folder it was started with.
-        facts["models"] = _pinned(ask) or facts["models"]
-        return ServerProbe("transformers_serve", "", facts)
-    return ServerProbe("compatible", "", facts)
+        return ServerInfo("transformers_serve", "", _read_pinned_model(ask) or models, context)
+    return ServerInfo("compatible", "", models, context)
 
 
-def _llama_cpp(props: dict[str, Any], cards: list[dict[str, Any]], facts: dict[str, Any]) -> ServerProbe:
+def _read_llama_cpp(props: dict[str, Any], cards: list[dict[str, Any]], models: list[str]) -> ServerInfo:
     settings = _inner(props, "default_generation_settings")
     meta = _inner(cards[0], "meta") if cards else {}
-    facts["context"] = settings.get("n_ctx") or meta.get("n_ctx")
-    facts["defaults"] = _in_our_words("llama_cpp", _inner(settings, "params") or settings)
-    return ServerProbe("llama_cpp", _text(props, "build_info"), facts)
+    defaults = _translate_defaults("llama_cpp", _inner(settings, "params") or settings)
+    context = settings.get("n_ctx") or meta.get("n_ctx")
+    return ServerInfo("llama_cpp", _text(props, "build_info"), models, context, defaults)
 
 
-def _in_our_words(server: str, told: Mapping[str, Any]) -> dict[str, Any]:
+def _translate_defaults(server: str, told: Mapping[str, Any]) -> dict[str, Any]:
     """The server's own defaults under our names; the limit on tokens is the caller's anyway."""
     settings = SERVERS[server].dialect.settings
     return {
@@ -119,7 +130,7 @@ def _in_our_words(server: str, told: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pinned(ask: _Asker) -> list[str]:
+def _read_pinned_model(ask: _Asker) -> list[str]:
     """The one model of a server that serves no other: it names it when asked for a name that cannot be."""
     detail = _text(ask("/v1/completions", {"model": "//", "prompt": ""}), "detail")
     _, marked, rest = detail.partition("pinned to '")
@@ -127,44 +138,67 @@ def _pinned(ask: _Asker) -> list[str]:
 
 
 class _Asker:
-    """Requests to one server; what is not a JSON object counts as an empty one."""
+    """Requests to one server; what is not a JSON object counts as an empty one.
 
-    def __init__(self, base_url: str, headers: dict[str, str], timeout: float) -> None:
+    Args:
+        client: sends the key along. It follows no redirect, which could lead to another host.
+        base_url: the API's root.
+        timeout: seconds for each request from sending to the last byte.
+    """
+
+    def __init__(self, client: httpx2.Client, base_url: str, timeout: float) -> None:
         self.root = base_url.rstrip("/").removesuffix("/v1")
-        self.headers = {**headers, "Accept": "application/json"}
-        self.timeout = timeout
-        # A redirect could lead to another host, and the key must not go there.
-        self.opener = urllib.request.build_opener(_NoRedirect)
+        self._client, self._timeout = client, timeout
+        self._backoff = Backoff(POLICY)
 
     def __call__(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The answer. A fault on the way is no answer, and taken for one it could name the wrong server."""
-        for attempt in range(TRIES):
-            last = attempt == TRIES - 1
-            time.sleep(PAUSE * attempt)
-            try:
-                status, told = self._once(path, body)
-            except (OSError, HTTPException) as error:
-                if last:
-                    raise EngineError(self._silent(error)) from error
-                continue
-            if last or (status not in AGAIN and told is not None):
-                return self._read(path, status, told)
-        raise AssertionError("unreachable")
+        """The answer. A fault on the way is no answer, and taken for one it could name the wrong server.
 
-    def _once(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any]:
-        """(status, what the body holds, None where it is JSON that is cut)."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = self.headers if body is None else {**self.headers, "Content-Type": "application/json"}
-        request = urllib.request.Request(self.root + path, data=data, headers=headers)
+        Raises:
+            EngineError: there is none, or it refuses the key.
+        """
+        begun, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            status, told, silence = 0, None, ""
+            try:
+                status, told, failure = self._send(path, body)
+            except httpx2.RequestError as error:
+                silence = self._describe(error)
+                failure = RequestFailed("unreachable", silence)
+            wait = None if failure is None else self._backoff.choose_delay(attempt, failure, time.monotonic() - begun)
+            if wait is not None:
+                time.sleep(wait)
+            elif silence:
+                raise EngineError(f"no server at {self.root}: {silence}. Check the address, and that the server is up.")
+            else:
+                return self._read(path, status, told)
+
+    def _send(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any, RequestFailed | None]:
+        """(status, what the body holds, what went wrong on the way)."""
+        method = "GET" if body is None else "POST"
+        with self._client.stream(method, self.root + path, json=body) as response:
+            data = bytearray()
+            for part in self._limit(response.iter_bytes()):
+                data += part
+        status, kind = response.status_code, response.headers.get("Content-Type", "").partition(";")[0].strip()
+        failure = classify_status(status, "", "", response.headers, proven=True) if status >= 400 else None
         try:
-            with self.opener.open(request, timeout=self.timeout) as answer:
-                status, said, kind = answer.status, answer.read(LARGEST), answer.headers.get_content_type()
-        except urllib.error.HTTPError as error:
-            status, said, kind = error.code, error.read(LARGEST), error.headers.get_content_type()
-        try:
-            return status, json.loads(said)
+            return status, json.loads(data), failure
         except ValueError:
-            return status, None if kind == "application/json" else {}
+            cut = RequestFailed("faulty", "the answer is cut") if kind.lower() == "application/json" else None
+            return status, {}, failure or cut
+
+    def _limit(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """Parts of a body up to a size, and up to a time, whatever the time between two of them."""
+        end, size = time.monotonic() + self._timeout, 0
+        for part in parts:
+            yield part
+            size += len(part)
+            if size >= LARGEST:
+                return
+            if time.monotonic() > end:
+                raise httpx2.ReadTimeout("the body takes too long")
 
     def _read(self, path: str, status: int, told: Any) -> dict[str, Any]:
         if status in (401, 403) and path == MODELS:
@@ -172,20 +206,15 @@ class _Asker:
             raise EngineError(f"{self.root} answers {status}: no entry with this key. {do}")
         return told if isinstance(told, dict) else {}
 
-    def _silent(self, error: Exception) -> str:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ConnectionRefusedError):
-            what = "nothing listens there"
-        elif isinstance(reason, TimeoutError):
-            what = f"it did not answer within {self.timeout:g} s"
-        else:
-            what = f"{type(reason).__name__}: {reason}"
-        return f"no server at {self.root}: {what}. Check the address, and that the server is up."
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def _describe(self, error: httpx2.RequestError) -> str:
+        if isinstance(error, httpx2.TimeoutException):
+            return f"it did not answer within {self._timeout:g} s"
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConnectionRefusedError):
+                return "nothing listens there"
+            cause = cause.__cause__ or cause.__context__
+        return f"{type(error).__name__}: {error}"
 
 
 def _cards(listed: dict[str, Any]) -> list[dict[str, Any]]:

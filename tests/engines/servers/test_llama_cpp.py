@@ -19,9 +19,9 @@ def engine(llama_served):
 @pytest.mark.llm
 def test_it_is_found_out_and_keeps_the_contract(llama_served, engine):
     found = probe(llama_served.url)
-    assert (found.server, found.facts["models"]) == ("llama_cpp_python", ["smollm2"])
+    assert (found.server, found.models) == ("llama_cpp_python", ["smollm2"])
     # What it does where a request is silent: nothing neutral at all.
-    assert {"temperature": 0.8, "top_k": 40, "min_p": 0.05}.items() <= found.facts["defaults"].items()
+    assert {"temperature": 0.8, "top_k": 40, "min_p": 0.05}.items() <= found.defaults.items()
     report = check_contract(engine)
     assert [finding.held for finding in report.findings] == [True, True, True, True]
     assert report.tokens <= 200

@@ -3,7 +3,9 @@
 import contextlib
 import http.server
 import json
+import logging
 import threading
+import time
 
 import pytest
 
@@ -35,7 +37,7 @@ PLAIN = {"/v1/models": {"data": [{"id": "gpt", "owned_by": "system"}]}}
 
 
 @contextlib.contextmanager
-def answering(routes, *, faults=0, status=404):
+def answering(routes, *, faults=0, status=404, seconds_a_byte=0.0):
     """A server that answers these paths, after so many faults at each, and `status` to others."""
     met = {}
 
@@ -59,7 +61,10 @@ def answering(routes, *, faults=0, status=404):
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(OSError):  # the client may have left
+                for part in [bytes([byte]) for byte in body] if seconds_a_byte else [body]:
+                    self.wfile.write(part)
+                    time.sleep(seconds_a_byte)
 
         def log_message(self, *_):
             pass
@@ -91,9 +96,9 @@ def test_a_server_is_told_by_what_only_it_has(routes, server, version, context, 
         found = probe(url)
         assert probe(url.removesuffix("/v1") + "/") == found
     assert (found.server, found.version) == (server, version)
-    assert (found.facts["context"], found.facts["defaults"]) == (context, defaults)
+    assert (found.context, found.defaults) == (context, defaults)
     models = [card["id"] for card in routes.get("/v1/models", {}).get("data", [])]
-    assert found.facts["models"] == models
+    assert found.models == models
 
 
 @pytest.mark.parametrize("routes", [VLLM, LLAMA_CPP, OLLAMA])
@@ -110,7 +115,13 @@ def test_nothing_there_is_said_plainly():
         probe(url)
 
 
-def test_a_key_is_sent_to_this_host_only_and_shown_nowhere():
+def test_an_answer_that_does_not_end_is_no_answer():
+    with answering(PLAIN, seconds_a_byte=0.05) as (url, _), pytest.raises(EngineError, match=r"answer within 0\.3 s"):
+        probe(url, timeout=0.3)
+
+
+def test_a_key_is_sent_to_this_host_only_and_shown_nowhere(caplog):
+    caplog.set_level(logging.DEBUG)
     key = {"Authorization": "Bearer sk-secret"}
     with answering(PLAIN) as (other, elsewhere):
         away = {"/v1/models": {"location": other + "/models"}}
@@ -121,6 +132,7 @@ def test_a_key_is_sent_to_this_host_only_and_shown_nowhere():
     with answering({}, status=401) as (url, _), pytest.raises(EngineError, match="answers 401") as caught:
         probe(url, key)
     assert "sk-secret" not in str(caught.value)
+    assert "sk-secret" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -131,6 +143,7 @@ def test_a_key_is_sent_to_this_host_only_and_shown_nowhere():
         ("http://me:sk-secret@host/v1", {}),
         ("http://host/v1?key=sk-secret", {}),
         ("http://host/v1", {"Authorization": "Bearer sk-secret\n"}),
+        ("http://host/v1", {"Authorization": "Bearer sk-secret\u2026"}),
     ],
 )
 def test_an_address_or_header_that_cannot_be_is_refused_without_its_secrets(url, headers):

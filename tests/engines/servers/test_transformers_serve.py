@@ -35,7 +35,7 @@ def asked(served, **body):
 @pytest.mark.llm
 def test_it_is_found_out_and_keeps_the_contract(smollm_served):
     with_probe = probe(smollm_served.url)
-    assert (with_probe.server, with_probe.facts["models"]) == ("transformers_serve", [smollm_served.model])
+    assert (with_probe.server, with_probe.models) == ("transformers_serve", [smollm_served.model])
     engine = engine_of(smollm_served)
     try:
         assert engine.server == "transformers_serve"

@@ -19,7 +19,7 @@ from benchmarks.sweeps.workload import editing, scoring, tasks
 from benchmarks.tools.record import RESULTS
 from hagpolicy import Completion, DecodingConfig, DecodingSpace, Prompt, SweepTable
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.registry import assign_scorers
 
 FOLDER = RESULTS / "sweeps" / "drafting"
 DRAFTS = (0, 3, 10)
@@ -158,6 +158,6 @@ def drafting_table(data: Path, dtype: str = "float32") -> SweepTable:
 
 def _rewards(prompt: Prompt, line: dict[str, Any]) -> list[float]:
     """The reward of each config's text; null stands for the text of plain greedy decoding."""
-    (scorer,) = scorer_of(SCORERS, [prompt])
+    (scorer,) = assign_scorers(SCORERS, [prompt])
     texts = [line["texts"][0] if text is None else text for text in line["texts"]]
     return [score.value for score in scorer.score([(prompt, Completion(text)) for text in texts])]

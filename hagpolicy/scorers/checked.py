@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _ROUNDING = 1e-9
 
 
-def as_score(value: object) -> Score:
+def validate_score(value: object) -> Score:
     """A valid `Score` from whatever a scorer gave back.
 
     Args:
@@ -32,7 +32,7 @@ def as_score(value: object) -> Score:
     if hasattr(given, "item") and getattr(given, "ndim", None) == 0:
         given = given.item()  # a numpy or torch scalar
     if not isinstance(given, numbers.Real):
-        return Score.unscored(f"the scorer returned {_shown(given)}, expected a number in [0, 1]")
+        return Score.unscored(f"the scorer returned {_shorten(given)}, expected a number in [0, 1]")
     number = float(given)
     if math.isnan(number):
         reason = value.reason if isinstance(value, Score) else None
@@ -43,43 +43,43 @@ def as_score(value: object) -> Score:
     return Score(min(max(number, 0.0), 1.0), None, None if answer is None else str(answer))
 
 
-def checked_scores(scorer: Scorer, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+def score_checked(scorer: Scorer, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
     """Rewards of some completions, in their order: each in [0, 1], or NaN with a reason. Never raises.
 
     A completion that failed in the engine is not shown to the scorer. Where the scorer raises on
     the batch, or gives back the wrong number of scores, it is asked again for one item at a time,
     so that only the items it fails on are unscored.
     """
-    scores = [Score.unscored(_failure(completion)) for _, completion in items]
+    scores = [Score.unscored(_describe_failure(completion)) for _, completion in items]
     usable = [index for index, (_, completion) in enumerate(items) if completion.finish != "error"]
     if usable:
-        for index, score in zip(usable, _asked(scorer, [items[index] for index in usable]), strict=True):
+        for index, score in zip(usable, _ask(scorer, [items[index] for index in usable]), strict=True):
             scores[index] = score
     return scores
 
 
-def _asked(scorer: Scorer, items: list[tuple[Prompt, Completion]]) -> list[Score]:
+def _ask(scorer: Scorer, items: list[tuple[Prompt, Completion]]) -> list[Score]:
     try:
         given = list(scorer.score(items))
         if len(given) != len(items):
             raise ValueError(f"scorer {scorer.name} returned {len(given)} scores for {len(items)} completions")
     except Exception as error:  # whatever a user's function raises is a mark on its cells
         if len(items) == 1:
-            return [Score.unscored(error_text(error))]
-        logger.warning("scorer %s failed on a batch (%s): asking one by one", scorer.name, error_text(error))
-        return [_asked(scorer, [item])[0] for item in items]
-    return [as_score(value) for value in given]
+            return [Score.unscored(describe_error(error))]
+        logger.warning("scorer %s failed on a batch (%s): asking one by one", scorer.name, describe_error(error))
+        return [_ask(scorer, [item])[0] for item in items]
+    return [validate_score(value) for value in given]
 
 
-def error_text(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An exception in one line, such as "KeyError: 'x'"."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
 
 
-def _failure(completion: Completion) -> str:
+def _describe_failure(completion: Completion) -> str:
     return f"engine error: {completion.error or 'unknown'}"
 
 
-def _shown(value: object) -> str:
+def _shorten(value: object) -> str:
     shown = f"{type(value).__name__} {value!r}"
     return shown if len(shown) <= 80 else shown[:80] + " …"

@@ -14,7 +14,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.checked import as_score, error_text
+from hagpolicy.scorers.checked import describe_error, validate_score
 
 _CONVENTION = "f(text), f(text, reference), or with batch=True f(items)"
 
@@ -61,8 +61,8 @@ class FunctionScorer(Scorer):
         if concurrency < 1:
             raise InvalidInput("scorer.concurrency", "a whole number of at least 1", concurrency)
         self.function = function
-        self.name = name or _name_of(function)
-        self.version = version if version is not None else _version_of(function)
+        self.name = name or _derive_name(function)
+        self.version = version if version is not None else _derive_version(function)
         self.batch = batch
         self.needs_reference = needs_reference
         self.concurrency = concurrency
@@ -73,19 +73,20 @@ class FunctionScorer(Scorer):
         if self.batch:
             given = self.function(list(items))
             if inspect.isawaitable(given):
-                (given,) = _awaited([given], 1)
+                (given,) = _await_all([given], 1)
                 if isinstance(given, Exception):
                     raise given
-            scores = [as_score(value) for value in given]
+            scores = [validate_score(value) for value in given]
             if len(scores) != len(items):
                 raise InvalidInput(f"scorer {self.name}", f"one reward an item, {len(items)}", f"{len(scores)}")
             return scores
         given = [self._call(prompt, completion) for prompt, completion in items]
         pending = [index for index, value in enumerate(given) if inspect.isawaitable(value)]
-        for index, value in zip(pending, _awaited([given[i] for i in pending], self.concurrency), strict=True):
+        for index, value in zip(pending, _await_all([given[i] for i in pending], self.concurrency), strict=True):
             given[index] = value
         return [
-            Score.unscored(error_text(value)) if isinstance(value, Exception) else as_score(value) for value in given
+            Score.unscored(describe_error(value)) if isinstance(value, Exception) else validate_score(value)
+            for value in given
         ]
 
     def _call(self, prompt: Prompt, completion: Completion) -> Any:
@@ -114,14 +115,14 @@ def _takes_reference(function: Callable[..., Any], name: str, batch: bool) -> bo
     return not batch and (len(required) == 2 or (second is not None and second.name == "reference") or not positional)
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def _derive_name(function: Callable[..., Any]) -> str:
     if isinstance(function, functools.partial):
-        return _name_of(function.func)
+        return _derive_name(function.func)
     name = getattr(function, "__name__", None) or type(function).__name__
     return "lambda" if name == "<lambda>" else str(name)
 
 
-def _version_of(function: Callable[..., Any]) -> str:
+def _derive_version(function: Callable[..., Any]) -> str:
     bound: Any = None
     inner: Any = function
     if isinstance(inner, functools.partial):
@@ -131,10 +132,10 @@ def _version_of(function: Callable[..., Any]) -> str:
     try:
         return "source:" + digest([inspect.getsource(inner), canonical_json(bound)])[:12]
     except (OSError, TypeError, ValueError):
-        return "name:" + _name_of(function)
+        return "name:" + _derive_name(function)
 
 
-def _awaited(pending: Sequence[Awaitable[Any]], concurrency: int) -> list[Any]:
+def _await_all(pending: Sequence[Awaitable[Any]], concurrency: int) -> list[Any]:
     """Results in order, or the exceptions raised. Works where an event loop is already running, as in a notebook."""
     if not pending:
         return []

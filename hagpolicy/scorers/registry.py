@@ -58,10 +58,10 @@ def get_scorer(spec: ScorerSpec) -> Scorer:
     if isinstance(spec, Scorer):
         return spec
     if isinstance(spec, str):
-        return _with_options(spec, {})
+        return _make_named(spec, {})
     if isinstance(spec, Mapping):
         if isinstance(name := spec.get("name"), str):
-            return _with_options(name, {key: value for key, value in spec.items() if key != "name"})
+            return _make_named(name, {key: value for key, value in spec.items() if key != "name"})
         if _is_weights(spec):
             return Weighted([(get_scorer(name), weight) for name, weight in spec.items()])
     elif isinstance(spec, type) and issubclass(spec, Scorer):
@@ -72,7 +72,7 @@ def get_scorer(spec: ScorerSpec) -> Scorer:
     raise InvalidInput("scorer", expected, spec, f"Names: {', '.join(list_prompt_scorers())}.")
 
 
-def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer]:
+def assign_scorers(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer]:
     """The scorer of each prompt, in their order; prompts of one task share one object.
 
     Args:
@@ -103,13 +103,13 @@ def scorer_of(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[Scorer
             do = f"Did you mean {', '.join(map(repr, near))}?" if near else f"Scorers are given for {sorted(spec)}."
             raise InvalidInput("scorer", "a scorer for every task", f"none for {missing}", do)
         shared: dict[str, Scorer] = {}
-        by_task = {task: _shared(spec[task], shared) for task in tasks}
+        by_task = {task: _get_shared(spec[task], shared) for task in tasks}
     else:
         by_task = dict.fromkeys(tasks, get_scorer(spec))
     return [own[index] if index in own else by_task[prompt.task] for index, prompt in enumerate(prompts)]
 
 
-def _shared(spec: ScorerSpec, made: dict[str, Scorer]) -> Scorer:
+def _get_shared(spec: ScorerSpec, made: dict[str, Scorer]) -> Scorer:
     """The scorer of `spec`; tasks that say the same in names share one, which may hold an engine."""
     try:
         key = canonical_json(spec)
@@ -120,9 +120,9 @@ def _shared(spec: ScorerSpec, made: dict[str, Scorer]) -> Scorer:
     return made[key]
 
 
-def _with_options(name: str, options: dict[str, Any]) -> Scorer:
+def _make_named(name: str, options: dict[str, Any]) -> Scorer:
     if name == "weighted":
-        return _weighted(options)
+        return _make_weighted(options)
     made = SCORERS[name]
     known = inspect.signature(made).parameters
     if unknown := [option for option in options if option not in known]:
@@ -154,7 +154,7 @@ def _refuse_only_in_calls(spec: Any) -> None:
             _refuse_only_in_calls(value)
 
 
-def _weighted(options: dict[str, Any]) -> Weighted:
+def _make_weighted(options: dict[str, Any]) -> Weighted:
     parts = options.get("parts")
     rows = parts if isinstance(parts, Sequence) and set(options) == {"parts"} else []
     if not rows or not all(isinstance(part, Mapping) and set(part) == {"scorer", "weight"} for part in rows):

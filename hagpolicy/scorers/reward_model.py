@@ -62,9 +62,9 @@ class RewardModel(Scorer):
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards in order; `answer` is the raw score."""
-        return [self._squashed(raw) for raw in self._classifier.raw([(p, c.text) for p, c in items])]
+        return [self._squash(raw) for raw in self._classifier.score_raw([(p, c.text) for p, c in items])]
 
-    def _squashed(self, raw: float | str) -> Score:
+    def _squash(self, raw: float | str) -> Score:
         if isinstance(raw, str):
             return Score.unscored(raw)
         if not math.isfinite(raw):
@@ -95,7 +95,7 @@ def reward_quantiles(
     """
     if not 0.0 <= share < 0.5:
         raise InvalidInput("share", "a number in [0, 0.5)", share)
-    raw = _Classifier(str(model), device).raw([(as_prompt(prompt), answer) for prompt, answer in items])
+    raw = _Classifier(str(model), device).score_raw([(as_prompt(prompt), answer) for prompt, answer in items])
     usable = [value for value in raw if isinstance(value, float) and math.isfinite(value)]
     if len(usable) < 2:
         raise InvalidInput("items", "at least two texts that can be scored", f"{len(usable)} of {len(raw)}")
@@ -128,9 +128,9 @@ class _Classifier:
         template = digest(getattr(self._tokenizer, "chat_template", None))
         self.identity = [state_digest(self._model), tokenizer_digest(self._tokenizer), template, version]
 
-    def raw(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float | str]:
+    def score_raw(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float | str]:
         """The raw score of each (prompt, answer), or why there is none."""
-        encoded = [self._encoded(prompt, answer) for prompt, answer in pairs]
+        encoded = [self._encode(prompt, answer) for prompt, answer in pairs]
         found: list[float | str] = [one if isinstance(one, str) else math.nan for one in encoded]
         ready = [(len(one["input_ids"]), index, one) for index, one in enumerate(encoded) if not isinstance(one, str)]
         ready.sort(key=lambda row: row[:2])
@@ -138,21 +138,21 @@ class _Classifier:
         rows = BATCH if self._model.config.get_text_config().pad_token_id is not None else 1
         for at in range(0, len(ready), rows):
             batch = ready[at : at + rows]
-            padded = self._padded([one for _, _, one in batch])
+            padded = self._pad([one for _, _, one in batch])
             with self._torch.inference_mode():
                 scores = self._model(**padded).logits[:, 0].float().tolist()
             for (_, index, _), value in zip(batch, scores, strict=True):
                 found[index] = value
         return found
 
-    def _padded(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _pad(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if len(rows) == 1:
             tensors = {name: self._torch.tensor([values]) for name, values in rows[0].items()}
         else:
             tensors = dict(self._tokenizer.pad(list(rows), return_tensors="pt"))
         return {name: values.to(self._model.device) for name, values in tensors.items()}
 
-    def _encoded(self, prompt: Prompt, answer: str) -> dict[str, Any] | str:
+    def _encode(self, prompt: Prompt, answer: str) -> dict[str, Any] | str:
         if getattr(self._tokenizer, "chat_template", None):
             content = prompt.content
             turns = [{"role": "user", "content": content}] if isinstance(content, str) else map(dict, content)

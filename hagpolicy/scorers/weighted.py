@@ -11,7 +11,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.checked import score_checked
 
 
 class Weighted(Scorer):
@@ -48,8 +48,8 @@ class Weighted(Scorer):
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Weighted means in order; the answer is that of the first part that extracts one."""
-        columns = [checked_scores(scorer, items) for scorer, _ in self.parts]
-        return [self._joined(row) for row in zip(*columns, strict=True)]
+        columns = [score_checked(scorer, items) for scorer, _ in self.parts]
+        return [self._combine(row) for row in zip(*columns, strict=True)]
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
         """The same weights over parts that know the default's answers."""
@@ -69,7 +69,7 @@ class Weighted(Scorer):
         """The reports of the parts that have one, by name."""
         return {scorer.name: said for scorer, _ in self.parts if (said := scorer.report())}
 
-    def _joined(self, row: tuple[Score, ...]) -> Score:
+    def _combine(self, row: tuple[Score, ...]) -> Score:
         for (scorer, _), score in zip(self.parts, row, strict=True):
             if math.isnan(score.value):
                 return Score.unscored(f"{scorer.name}: {score.reason}")

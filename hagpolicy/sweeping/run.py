@@ -17,7 +17,7 @@ from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.registry import assign_scorers
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.forecast.progress import Progress, ProgressReporter
 from hagpolicy.sweeping.forecast.summary import summarise
@@ -59,7 +59,7 @@ def sweep(
         engine: an engine, what `load_engine` takes, or a mapping {"engine": that, **its options}.
         prompts: strings, chat messages, mappings or `Prompt`; or the path of a .jsonl or .parquet file.
         space: the configs.
-        scorer: one for all or a mapping by task; see `scorers.scorer_of`.
+        scorer: one for all or a mapping by task; see `scorers.assign_scorers`.
         samples: drawn of every prompt and config, at least 1.
         max_tokens: limit on new tokens where a config has none of its own, at least 1.
         out: the folder: a path, a URL such as "s3://bucket/sweep", or a file system; see `store.files.Place`.
@@ -138,7 +138,7 @@ def rescore(out: Place, scorer: Any) -> SweepTable:
         if not store.plans:
             raise StoreError(f"{store.path} holds no plan: there is nothing to score.")
         latest = store.plans[-1].view
-        scorers = scorer_of(scorer, latest.prompts)
+        scorers = assign_scorers(scorer, latest.prompts)
         check_references(latest.prompts, scorers)
         view = replace(latest, scorers=tuple(identity(one) for one in scorers))
         with open_scorers(scorers, store.folder):

@@ -14,7 +14,7 @@ from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.records import ScoreRecord
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.checked import score_checked
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]
         mine.setdefault(id(scorer), []).append(index)
     scores: dict[int, Score] = {}
     for indices in mine.values():
-        scores |= zip(indices, checked_scores(scorers[indices[0]], [items[i] for i in indices]), strict=True)
+        scores |= zip(indices, score_checked(scorers[indices[0]], [items[i] for i in indices]), strict=True)
     return [scores[index] for index in range(len(items))]
 
 

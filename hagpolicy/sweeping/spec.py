@@ -15,7 +15,7 @@ from hagpolicy.data.store.loading import drop_repeated
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.registry import assign_scorers
 from hagpolicy.sweeping.plan import check_references, check_settings
 from hagpolicy.sweeping.scoring import identity
 
@@ -59,7 +59,7 @@ class SweepSpec:
         if not is_whole(seed):
             raise InvalidInput("seed", "a whole number", seed)
         chosen = drop_repeated(as_prompts(prompts))
-        scorers = tuple(scorer_of(scorer, chosen))
+        scorers = tuple(assign_scorers(scorer, chosen))
         check_references(chosen, scorers)
         space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
         return cls(chosen, scorers, space, samples, max_tokens, seed)

@@ -18,7 +18,7 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
-from hagpolicy.scorers.checked import error_text
+from hagpolicy.scorers.checked import describe_error
 from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
@@ -184,4 +184,4 @@ def open_scorers(scorers: Sequence[Scorer], folder: Path | None) -> Iterator[Non
             try:
                 scorer.close()
             except Exception as error:  # whatever a user's scorer raises
-                logger.warning("the scorer %s could not be closed: %s", scorer.name, error_text(error))
+                logger.warning("the scorer %s could not be closed: %s", scorer.name, describe_error(error))

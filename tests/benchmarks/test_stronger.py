@@ -20,7 +20,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.groups import similar_pairs
 from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.registry import assign_scorers
 from tests.support.paths import DATA
 
 CONTENT = [b"GGUF first ", b"second ", b"third"]
@@ -89,9 +89,9 @@ def test_references_of_programs_are_what_they_print(source: str, printed: int) -
 def test_facts_ask_every_question_once() -> None:
     facts = all_facts()
     assert len({prompt.text for prompt in facts}) == len(facts) == len({prompt.id for prompt in facts})
-    (scorer,) = set(map(id, scorer_of("contains_all", facts)))
+    (scorer,) = set(map(id, assign_scorers("contains_all", facts)))
     assert scorer
-    assert all(scorer_of("contains_all", [prompt])[0].check(prompt) is None for prompt in facts)
+    assert all(assign_scorers("contains_all", [prompt])[0].check(prompt) is None for prompt in facts)
 
 
 def test_a_table_is_read_without_the_stored_prompts(tmp_path: Path) -> None:
@@ -148,6 +148,6 @@ def test_stored_cells_meet_their_prompts_and_bear_the_rewards_of_their_texts(dat
     mine = [row for row in rows if row["prompt_id"] in by_id]
     assert len(mine) == table.rewards.size
     scored = [by_id[row["prompt_id"]] for row in mine]
-    for row, prompt, scorer in zip(mine, scored, scorer_of(prompts.SCORERS, scored), strict=True):
+    for row, prompt, scorer in zip(mine, scored, assign_scorers(prompts.SCORERS, scored), strict=True):
         (score,) = scorer.score([(prompt, Completion(row["text"]))])
         assert score.value == row["reward"]

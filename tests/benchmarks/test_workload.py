@@ -120,10 +120,10 @@ def test_prompts_are_the_same_in_every_run_and_the_parts_are_apart() -> None:
 @needs_data
 def test_every_reference_can_be_scored_and_the_wanted_answer_passes() -> None:
     from hagpolicy.data.completion import Completion
-    from hagpolicy.scorers.registry import scorer_of
+    from hagpolicy.scorers.registry import assign_scorers
 
     prompts = tasks.workload_prompts(Path(str(DATA)))
-    for prompt, scorer in zip(prompts, scorer_of(scoring.SCORERS, prompts), strict=True):
+    for prompt, scorer in zip(prompts, assign_scorers(scoring.SCORERS, prompts), strict=True):
         assert scorer.check(prompt) is None, prompt.id
         wanted = _wanted(prompt.task, prompt.reference)
         if wanted is not None:

@@ -12,7 +12,7 @@ from benchmarks.sweeps.workload import scoring, tables
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.store import segments
 from hagpolicy.errors import StoreError
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.registry import assign_scorers
 
 DATA = os.environ.get("HAGPOLICY_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="HAGPOLICY_DATA names no folder of public data")
@@ -64,4 +64,4 @@ def _rows(path: Path) -> list[dict[str, object]]:
 
 
 def _scorers(run: tables.Run) -> list[object]:
-    return list(scorer_of(scoring.SCORERS, run.prompts))
+    return list(assign_scorers(scoring.SCORERS, run.prompts))

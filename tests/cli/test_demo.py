@@ -16,7 +16,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.registry import assign_scorers
 from hagpolicy.simulated import SimulatedEngine
 
 SPACE = DecodingSpace(DecodingConfig.from_dict(values) for values in CONFIGS)
@@ -129,7 +129,7 @@ def test_its_own_prompts_fit_the_budget() -> None:
     deterministic = int(SPACE.deterministic.sum())
     assert deterministic >= 2
     assert len(prompts) * (deterministic + SAMPLES * (len(SPACE) - deterministic)) * MAX_TOKENS <= 45_000
-    for prompt, scorer in zip([*prompts, *fresh], scorer_of(SCORERS, [*prompts, *fresh]), strict=True):
+    for prompt, scorer in zip([*prompts, *fresh], assign_scorers(SCORERS, [*prompts, *fresh]), strict=True):
         assert scorer.check(prompt) is None
 
 

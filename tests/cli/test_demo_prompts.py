@@ -12,8 +12,8 @@ import pytest
 
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import normalise, read_prompts
-from hagpolicy.scorers.checked import checked_scores
-from hagpolicy.scorers.registry import scorer_of
+from hagpolicy.scorers.checked import score_checked
+from hagpolicy.scorers.registry import assign_scorers
 
 SCORERS = {
     "arithmetic": "numeric_match",
@@ -29,8 +29,8 @@ OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mu
 
 
 def reward(prompt, text):
-    (scorer,) = scorer_of(SCORERS, [prompt])
-    return checked_scores(scorer, [(prompt, Completion(text, tokens=1))])[0].value
+    (scorer,) = assign_scorers(SCORERS, [prompt])
+    return score_checked(scorer, [(prompt, Completion(text, tokens=1))])[0].value
 
 
 def of_task(task):
@@ -53,7 +53,7 @@ def test_every_kind_is_there_as_often():
 
 
 def test_every_reference_can_be_used():
-    scorers = scorer_of(SCORERS, BOTH)
+    scorers = assign_scorers(SCORERS, BOTH)
     assert [reason for scorer, prompt in zip(scorers, BOTH, strict=True) if (reason := scorer.check(prompt))] == []
 
 

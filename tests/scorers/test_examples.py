@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.registry import get_scorer
-from hagpolicy.scorers.text.choice import chosen_letter
-from hagpolicy.scorers.text.lists import listed_items
-from hagpolicy.scorers.text.numeric import final_number, numbers_in
+from hagpolicy.scorers.text.choice import extract_choice
+from hagpolicy.scorers.text.lists import extract_items
+from hagpolicy.scorers.text.numeric import extract_final_number, extract_numbers
 from tests.support.scoring import reason, score
 
 # ------------------------------------------------------------------ exact_match
@@ -156,13 +156,13 @@ def test_numeric_match_reads_marked_references():
     style=st.sampled_from(["{}", "{:,}", "It is {:,}.", "({})", "**{}**", "${:,}", "= {}\n", "\\boxed{{{}}} 99"]),
 )
 def test_a_number_is_found_however_it_is_written(number, style):
-    assert final_number(style.format(number)) == number
+    assert extract_final_number(style.format(number)) == number
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.decimals(-9999, 9999, places=2), min_size=1, max_size=6))
 def test_numbers_come_in_their_order(values):
-    assert list(numbers_in(" and ".join(str(value) for value in values))) == [Fraction(value) for value in values]
+    assert list(extract_numbers(" and ".join(str(value) for value in values))) == [Fraction(value) for value in values]
 
 
 # ------------------------------------------------------------------ multiple_choice
@@ -212,7 +212,7 @@ METALS = {"A": "iron", "B": "gold", "C": "tin", "D": "iron oxide"}
     ],
 )
 def test_chosen_letter(text, letter):
-    assert chosen_letter(text, METALS) == letter
+    assert extract_choice(text, METALS) == letter
 
 
 def test_multiple_choice_references():
@@ -302,7 +302,7 @@ def test_contains_all_refuses(reference):
     ],
 )
 def test_distinct_items(text, found):
-    assert score("distinct_items", text, 10).value == pytest.approx(found / 10), listed_items(text)
+    assert score("distinct_items", text, 10).value == pytest.approx(found / 10), extract_items(text)
 
 
 def test_distinct_items_references():

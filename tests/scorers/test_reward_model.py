@@ -10,7 +10,7 @@ import pytest
 from hagpolicy import Prompt
 from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
-from hagpolicy.scorers.registry import get_scorer, scorer_of
+from hagpolicy.scorers.registry import assign_scorers, get_scorer
 from hagpolicy.scorers.reward_model import RewardModel, reward_quantiles
 from tests.support.tiny_llama import WORDS, tiny_model, tiny_tokenizer
 
@@ -132,7 +132,7 @@ def test_tasks_that_say_the_same_share_one_model(tmp_path):
     folder, _ = saved(tmp_path)
     spec = {"name": "reward_model", "model": str(folder), "low": -1, "high": 1, "device": "cpu"}
     prompts = [Prompt("count", task=task) for task in ("a", "b", "c")]
-    first, second, third = scorer_of({"a": spec, "b": dict(spec), "c": {**spec, "high": 2}}, prompts)
+    first, second, third = assign_scorers({"a": spec, "b": dict(spec), "c": {**spec, "high": 2}}, prompts)
     assert first is second
     assert first is not third
     assert first.check(prompts[0]) is None

@@ -15,9 +15,9 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.checked import score_checked
 from hagpolicy.scorers.functions import FunctionScorer
-from hagpolicy.scorers.registry import get_scorer, scorer_of
+from hagpolicy.scorers.registry import assign_scorers, get_scorer
 from hagpolicy.scorers.weighted import Weighted
 from tests.support.scoring import reason, score
 
@@ -90,7 +90,7 @@ def test_a_failed_completion_is_unscored_and_an_empty_one_is_not(name):
     assert math.isnan(failed.value)
     assert failed.reason == "engine error: out of memory"
     assert not math.isnan(score(name, "", REFERENCES[name]).value)
-    assert checked_scores(get_scorer(name), []) == []
+    assert score_checked(get_scorer(name), []) == []
 
 
 # ------------------------------------------------------------------ weighted combinations
@@ -167,7 +167,7 @@ def ratio(text, reference, scale=1.0):
 def test_functions_of_every_kind(function):
     scorer = get_scorer(function)
     items = [(Prompt("?", "yes"), Completion("yes")), (Prompt("?", "yes"), Completion("no"))]
-    assert [result.value for result in checked_scores(scorer, items)] == [1.0, 0.0]
+    assert [result.value for result in score_checked(scorer, items)] == [1.0, 0.0]
     assert scorer.name
     assert scorer.version == get_scorer(function).version
 
@@ -208,7 +208,7 @@ WILD = {
     ids=["sync", "async", "batch"],
 )
 def test_a_bad_reward_marks_its_own_cell_only(scorer):
-    results = checked_scores(scorer, [(Prompt("?"), Completion(text)) for text in WILD])
+    results = score_checked(scorer, [(Prompt("?"), Completion(text)) for text in WILD])
     for result, expected in zip(results, WILD.values(), strict=True):
         if expected is None:
             assert result == Score(0.5)
@@ -227,7 +227,7 @@ def test_a_scorer_that_raises_on_a_batch_is_asked_one_by_one():
                 raise MemoryError("too many")
             return [0.25] if items[0][1].text == "fine" else []
 
-    results = checked_scores(Fragile(), [(Prompt("?"), Completion(text)) for text in ("fine", "bad", "fine")])
+    results = score_checked(Fragile(), [(Prompt("?"), Completion(text)) for text in ("fine", "bad", "fine")])
     assert [results[0].value, results[2].value] == [0.25, 0.25]
     assert "returned 0 scores for 1 completions" in results[1].reason
 
@@ -256,7 +256,7 @@ def test_async_calls_are_limited():
         running -= 1
         return 1.0
 
-    checked_scores(FunctionScorer(counted, concurrency=3), [(Prompt("?"), Completion("x"))] * 10)
+    score_checked(FunctionScorer(counted, concurrency=3), [(Prompt("?"), Completion("x"))] * 10)
     assert most == 3
 
 
@@ -312,21 +312,21 @@ def test_options_are_part_of_the_version():
 def test_one_scorer_per_task():
     prompts = [Prompt("a", 1, "math"), Prompt("b", 3, "lists"), Prompt("c", 2, "math")]
     by_task = {"math": {"numeric_match": 1, "brevity": 1}, "lists": "distinct_items", "more": "chrf"}
-    scorers = scorer_of(by_task, prompts)
+    scorers = assign_scorers(by_task, prompts)
     assert scorers[0] is scorers[2]
     assert [scorer.name for scorer in scorers[:2]] == ["0.5*numeric_match+0.5*brevity", "distinct_items"]
-    assert len({id(scorer) for scorer in scorer_of("numeric_match", prompts)}) == 1
+    assert len({id(scorer) for scorer in assign_scorers("numeric_match", prompts)}) == 1
     with pytest.raises(InvalidInput, match=r"none for \['lists'\].*Did you mean 'list'"):
-        scorer_of({"math": "numeric_match", "list": "distinct_items"}, prompts)
+        assign_scorers({"math": "numeric_match", "list": "distinct_items"}, prompts)
 
 
 def test_a_prompt_may_bring_its_own_scorer():
     own = Prompt("a", "x", "math", metadata={"scorer": "exact_match"})
-    both = scorer_of("numeric_match", [own, Prompt("b", 1, "math")])
+    both = assign_scorers("numeric_match", [own, Prompt("b", 1, "math")])
     assert [scorer.name for scorer in both] == ["exact_match", "numeric_match"]
-    assert scorer_of(None, [own])[0].name == "exact_match"
+    assert assign_scorers(None, [own])[0].name == "exact_match"
     with pytest.raises(InvalidInput, match="every prompt"):
-        scorer_of(None, [Prompt("b", 1)])
+        assign_scorers(None, [Prompt("b", 1)])
 
 
 @pytest.mark.parametrize("options", [{"budget": "many"}, {"budget": 0}, {"budget": 9, "free": 9}, {"free": -1}])

@@ -1,13 +1,13 @@
 """What the tests of scorers share."""
 
 from hagpolicy import Completion, Prompt
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.checked import score_checked
 from hagpolicy.scorers.registry import get_scorer
 
 
 def score(spec, text, reference=None, *, content="A question?", **completion):
     scorer = get_scorer(spec)
-    (result,) = checked_scores(scorer, [(Prompt(content, reference), Completion(text, **{"tokens": 5, **completion}))])
+    (result,) = score_checked(scorer, [(Prompt(content, reference), Completion(text, **{"tokens": 5, **completion}))])
     return result
 
 

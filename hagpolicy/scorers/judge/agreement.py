@@ -18,7 +18,7 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 from hagpolicy.scorers.base import Scorer
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.checked import score_checked
 
 _KEYS = '"prompt" (or "messages"), "answer" and "reward" in [0, 1]'
 
@@ -114,7 +114,7 @@ def judge_agreement(scorer: Scorer, labels: Labels) -> Agreement:
     """
     chosen = read_labels(labels)
     items = [(label.prompt, Completion(label.answer)) for label in chosen]
-    scores = checked_scores(scorer.against(_collect_defaults(chosen)) if scorer.needs_default else scorer, items)
+    scores = score_checked(scorer.against(_collect_defaults(chosen)) if scorer.needs_default else scorer, items)
     values = np.array([score.value for score in scores])
     scored = np.isfinite(values)
     n, unscored = int(scored.sum()), int((~scored).sum())

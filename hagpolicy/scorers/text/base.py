@@ -16,11 +16,11 @@ from hagpolicy.scorers.base import Score, Scorer
 Wanted = TypeVar("Wanted")
 
 
-class Unusable(ValueError):
+class UnusableReference(ValueError):
     """A prompt's reference cannot be used by a scorer; the message says why."""
 
 
-class ReadingScorer(Scorer, Generic[Wanted]):
+class ReferenceScorer(Scorer, Generic[Wanted]):
     """A scorer of one text at a time. Subclasses are frozen dataclasses whose fields are their options.
 
     Attributes:
@@ -30,10 +30,10 @@ class ReadingScorer(Scorer, Generic[Wanted]):
     behaviour: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version", f"{self.behaviour}{changed_options(self)}")
+        object.__setattr__(self, "version", f"{self.behaviour}{format_options(self)}")
 
     @abstractmethod
-    def wanted(self, prompt: Prompt) -> Wanted:
+    def read_reference(self, prompt: Prompt) -> Wanted:
         """What the prompt asks for, read from its reference.
 
         Raises:
@@ -41,7 +41,7 @@ class ReadingScorer(Scorer, Generic[Wanted]):
         """
 
     @abstractmethod
-    def judge(self, text: str, wanted: Wanted) -> Score:
+    def score_text(self, text: str, wanted: Wanted) -> Score:
         """The score of one text."""
 
     def check(self, prompt: Prompt) -> str | None:
@@ -49,8 +49,8 @@ class ReadingScorer(Scorer, Generic[Wanted]):
         if (missing := super().check(prompt)) is not None:
             return missing
         try:
-            self.wanted(prompt)
-        except Unusable as error:
+            self.read_reference(prompt)
+        except UnusableReference as error:
             return str(error)
         return None
 
@@ -60,17 +60,19 @@ class ReadingScorer(Scorer, Generic[Wanted]):
         for prompt, completion in items:
             reason = self.check(prompt)
             scores.append(
-                self.judge(completion.text, self.wanted(prompt)) if reason is None else Score.unscored(reason)
+                self.score_text(completion.text, self.read_reference(prompt))
+                if reason is None
+                else Score.unscored(reason)
             )
         return scores
 
-    def unusable(self, expected: str, got: object) -> Unusable:
+    def reject(self, expected: str, got: object) -> UnusableReference:
         """The error of a reference that is not what this scorer expects."""
         shown = repr(got)
-        return Unusable(f"scorer {self.name} expects {expected} as reference, got {shown[:80]}")
+        return UnusableReference(f"scorer {self.name} expects {expected} as reference, got {shown[:80]}")
 
 
-def changed_options(scorer: Any) -> str:
+def format_options(scorer: Any) -> str:
     """The options that differ from their defaults, such as '+{"tolerance":0.01}'; "" where none does."""
     changed = {
         field.name: getattr(scorer, field.name)
@@ -83,6 +85,6 @@ def changed_options(scorer: Any) -> str:
 _PLAIN = str.maketrans("’‘“”‐‑‒–—−", "''\"\"------")
 
 
-def plain(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Text without differences that mean nothing: NFKC, case folded, plain quotes and dashes, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).translate(_PLAIN).casefold().split())

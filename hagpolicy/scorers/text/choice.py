@@ -10,7 +10,7 @@ from typing import Any
 
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.scorers.base import Score
-from hagpolicy.scorers.text.base import ReadingScorer, plain
+from hagpolicy.scorers.text.base import ReferenceScorer, normalise_text
 
 # "A) text", "(A) text", "A. text" at the start of a line of a prompt.
 _OPTION_LINE = re.compile(r"^[ \t]*(?:\(([A-Za-z])\)|([A-Za-z])[).:])[ \t]+(\S.*)$", re.MULTILINE)
@@ -28,7 +28,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class MultipleChoice(ReadingScorer[Choices]):
+class MultipleChoice(ReferenceScorer[Choices]):
     r"""1 where the answer chooses the right option, else 0.
 
     The reference is a letter ("B"), or {"answer": …, "choices": …} with the options' texts as a list
@@ -45,16 +45,16 @@ class MultipleChoice(ReadingScorer[Choices]):
     needs_reference = True
     answers_agree = True
 
-    def wanted(self, prompt: Prompt) -> Choices:
+    def read_reference(self, prompt: Prompt) -> Choices:
         """The right letter and the options."""
         reference = prompt.reference
         if isinstance(reference, Mapping):
             if "answer" not in reference:
-                raise self.unusable(_EXPECTED, reference)
-            texts = self._texts(reference.get("choices"), prompt)
+                raise self.reject(_EXPECTED, reference)
+            texts = self._read_choices(reference.get("choices"), prompt)
             answer = reference["answer"]
         else:
-            texts, answer = self._texts(None, prompt), reference
+            texts, answer = self._read_choices(None, prompt), reference
         letters = sorted(texts)
         if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(letters):
             return Choices(letters[answer], texts)
@@ -62,17 +62,17 @@ class MultipleChoice(ReadingScorer[Choices]):
             letter = re.sub(r"[\s().:*]", "", answer).upper()
             if letter in texts:
                 return Choices(letter, texts)
-            same = [key for key in letters if texts[key] and plain(texts[key]) == plain(answer)]
+            same = [key for key in letters if texts[key] and normalise_text(texts[key]) == normalise_text(answer)]
             if len(same) == 1:
                 return Choices(same[0], texts)
-        raise self.unusable(f"{_EXPECTED}, here one of {', '.join(letters)}", reference)
+        raise self.reject(f"{_EXPECTED}, here one of {', '.join(letters)}", reference)
 
-    def judge(self, text: str, wanted: Choices) -> Score:
+    def score_text(self, text: str, wanted: Choices) -> Score:
         """1.0 or 0.0, with the letter chosen."""
-        chosen = chosen_letter(text, wanted.texts)
+        chosen = extract_choice(text, wanted.texts)
         return Score(float(chosen == wanted.right), None, chosen)
 
-    def _texts(self, choices: Any, prompt: Prompt) -> dict[str, str]:
+    def _read_choices(self, choices: Any, prompt: Prompt) -> dict[str, str]:
         if isinstance(choices, Mapping) and choices:
             texts = {str(letter).strip().upper(): str(text) for letter, text in choices.items()}
             if all(len(letter) == 1 and letter in ascii_uppercase for letter in texts):
@@ -85,10 +85,10 @@ class MultipleChoice(ReadingScorer[Choices]):
             if len(found) >= 2 and sorted(found) == list(ascii_uppercase[: len(found)]):
                 return found
             return dict.fromkeys("ABCDEFGH", "")
-        raise self.unusable("choices as a list of up to 26 texts, or as a mapping of letters to texts", choices)
+        raise self.reject("choices as a list of up to 26 texts, or as a mapping of letters to texts", choices)
 
 
-def chosen_letter(text: str, texts: Mapping[str, str]) -> str | None:
+def extract_choice(text: str, texts: Mapping[str, str]) -> str | None:
     """The letter that `text` chooses among the options, or None where it chooses none or several.
 
     Args:
@@ -101,7 +101,7 @@ def chosen_letter(text: str, texts: Mapping[str, str]) -> str | None:
     letter = rf"(?:([{letters}])(?![A-Za-z0-9'])|({either})(?=[)\]}}*.]|\s*$))"
     said = re.findall(rf"(?i:{_SAID}){letter}", text)
     if said:
-        return _upper(said[-1])
+        return _first_upper(said[-1])
     whole = re.fullmatch(rf"[\W_]*(?:(?i:option|choice)\s+)?({either})[\W_]*", text)
     if whole:
         return str(whole[1]).upper()
@@ -117,7 +117,9 @@ def chosen_letter(text: str, texts: Mapping[str, str]) -> str | None:
     bracketed = {str(found).upper() for found in re.findall(rf"(?<!not )[(\[]({either})[)\]]", text)}
     if len(bracketed) == 1:
         return bracketed.pop()
-    named = _named(plain(text), {key: plain(value) for key, value in texts.items() if plain(value)})
+    named = _find_named(
+        normalise_text(text), {key: normalise_text(value) for key, value in texts.items() if normalise_text(value)}
+    )
     if len(named) == 1:
         return named.pop()
     # "A" before a word is the article, unless that word is "or": "A or B" chooses none.
@@ -127,7 +129,7 @@ def chosen_letter(text: str, texts: Mapping[str, str]) -> str | None:
     return alone.pop() if len(alone) == 1 and not named else None
 
 
-def _named(text: str, options: Mapping[str, str]) -> set[str]:
+def _find_named(text: str, options: Mapping[str, str]) -> set[str]:
     """Letters of the options whose words occur in the text, longest first: "iron" within "iron oxide" is not named."""
     named = set()
     for key in sorted(options, key=lambda key: -len(options[key])):
@@ -138,5 +140,5 @@ def _named(text: str, options: Mapping[str, str]) -> set[str]:
     return named
 
 
-def _upper(groups: Sequence[str]) -> str:
+def _first_upper(groups: Sequence[str]) -> str:
     return next(group for group in groups if group).upper()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.scorers.base import Score
-from hagpolicy.scorers.text.base import ReadingScorer, plain
+from hagpolicy.scorers.text.base import ReferenceScorer, normalise_text
 
 # A leading ".", "-" or "+" may belong to a number, so the two ends lose different signs.
 _LEFT = " \t\"'`*_([{#>¿¡"
@@ -16,17 +16,17 @@ _RIGHT = " \t\"'`*_)]}.,;:!?"
 _ARTICLE = re.compile(r"^(?:the|an|a) +(?=\S)")
 
 
-def normalised_answer(text: str) -> str:
-    """Text as `exact_match` compares it: `plain`, without the markup, quotes and punctuation
+def normalise_answer(text: str) -> str:
+    """Text as `exact_match` compares it: `normalise_text`, without the markup, quotes and punctuation
     around the whole of it and without a leading article."""
-    text = plain(text)
+    text = normalise_text(text)
     while (stripped := _ARTICLE.sub("", text.lstrip(_LEFT).rstrip(_RIGHT))) != text:
         text = stripped
     return text
 
 
 @dataclass(frozen=True)
-class ExactMatch(ReadingScorer[frozenset[str]]):
+class ExactMatch(ReferenceScorer[frozenset[str]]):
     """1 where the whole answer equals the reference, else 0.
 
     Compared without differences of case, Unicode form, spacing, a leading article, and quotes,
@@ -39,25 +39,25 @@ class ExactMatch(ReadingScorer[frozenset[str]]):
     needs_reference = True
     answers_agree = True
 
-    def wanted(self, prompt: Prompt) -> frozenset[str]:
+    def read_reference(self, prompt: Prompt) -> frozenset[str]:
         """The normalised accepted answers."""
         reference = prompt.reference
         values = reference if isinstance(reference, list) else [reference]
-        accepted = {normalised_answer(self._text(value)) for value in values}
+        accepted = {normalise_answer(self._write_value(value)) for value in values}
         if not accepted or "" in accepted:
-            raise self.unusable("text, a number or a list of them", reference)
+            raise self.reject("text, a number or a list of them", reference)
         return frozenset(accepted)
 
-    def judge(self, text: str, wanted: frozenset[str]) -> Score:
+    def score_text(self, text: str, wanted: frozenset[str]) -> Score:
         """1.0 or 0.0, with the normalised answer."""
-        answer = normalised_answer(text)
+        answer = normalise_answer(text)
         return Score(float(answer in wanted), None, answer)
 
-    def _text(self, value: Any) -> str:
+    def _write_value(self, value: Any) -> str:
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, float):
             return f"{value:.15g}"  # 5.0 is asked for as "5"
         if isinstance(value, (str, int)):
             return str(value)
-        raise self.unusable("text, a number or a list of them", value)
+        raise self.reject("text, a number or a list of them", value)

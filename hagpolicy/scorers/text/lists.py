@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score
-from hagpolicy.scorers.text.base import ReadingScorer, plain
-from hagpolicy.scorers.text.words import stems
+from hagpolicy.scorers.text.base import ReferenceScorer, normalise_text
+from hagpolicy.scorers.text.words import stem_words
 
 _BULLET = r"(?:[-*•‣◦·–+]|\(?\d{1,3}[.):]|\(?[A-Za-z][.)])"
 _LISTED = re.compile(rf"^\s*(?:[*_]{{2}})?{_BULLET}(?:[*_]{{2}})?\s+(.*\S)\s*$")
@@ -26,7 +26,7 @@ _MOST_WORDS = 8
 _MOST_INLINE_WORDS = 4
 
 
-def listed_items(text: str) -> list[str]:
+def extract_items(text: str) -> list[str]:
     """The items of a list in a text, in their order and as written.
 
     Bulleted or numbered lines where there are any; else items numbered within a line; else the
@@ -39,7 +39,7 @@ def listed_items(text: str) -> list[str]:
     bulleted = [match[1] for line in lines if (match := _LISTED.match(line))]
     if bulleted:
         # "1. apple 2. pear" on one line is one list.
-        return [item for line in bulleted for item in _numbered(line)]
+        return [item for line in bulleted for item in _split_numbered(line)]
     joined = "\n".join(lines)
     if len(_INLINE.findall(joined)) >= 2:
         return [item for item in _INLINE.split(joined)[1:] if item.strip()]
@@ -54,11 +54,11 @@ def listed_items(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class DistinctItems(ReadingScorer[int]):
+class DistinctItems(ReferenceScorer[int]):
     """Distinct items listed / items wanted, at most 1.
 
     The reference is the number wanted, or a mapping with it as `count`. Items are found by
-    `listed_items`. Two items are one when they agree after folding case, markup, articles,
+    `extract_items`. Two items are one when they agree after folding case, markup, articles,
     explanations ("apple: a fruit") and inflections. What has more than 8 words is a sentence, and
     what has no letter is a number left over from the numbering: neither is an item.
 
@@ -77,7 +77,7 @@ class DistinctItems(ReadingScorer[int]):
             raise InvalidInput("distinct_items.numbers", "True or False", self.numbers)
         super().__post_init__()
 
-    def wanted(self, prompt: Prompt) -> int:
+    def read_reference(self, prompt: Prompt) -> int:
         """The number of items wanted, at least 1."""
         reference = prompt.reference
         count = reference.get("count") if isinstance(reference, Mapping) else reference
@@ -86,23 +86,23 @@ class DistinctItems(ReadingScorer[int]):
         if isinstance(count, float) and count.is_integer():
             count = int(count)
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise self.unusable("the number of items wanted, a whole number from 1, or {'count': number}", reference)
+            raise self.reject("the number of items wanted, a whole number from 1, or {'count': number}", reference)
         return count
 
-    def judge(self, text: str, wanted: int) -> Score:
+    def score_text(self, text: str, wanted: int) -> Score:
         """The share, with the distinct items found."""
-        keys = (item_key(item) for item in listed_items(text))
+        keys = (normalise_item(item) for item in extract_items(text))
         found = dict.fromkeys(key for key in keys if key and (self.numbers or re.search(r"[^\W\d_]", key)))
         return Score(min(len(found) / wanted, 1.0), None, ", ".join(found) or None)
 
 
-def item_key(item: str) -> str:
+def normalise_item(item: str) -> str:
     """What two items must share to count as one; "" for what is no item."""
-    name = _EXPLAINED.sub("", plain(item).strip(" *_`\"'#.,;:!?"))
-    found = [word for word in stems(name) if word not in ("a", "an", "the")]
+    name = _EXPLAINED.sub("", normalise_text(item).strip(" *_`\"'#.,;:!?"))
+    found = [word for word in stem_words(name) if word not in ("a", "an", "the")]
     return " ".join(found) if len(found) <= _MOST_WORDS else ""
 
 
-def _numbered(line: str) -> list[str]:
+def _split_numbered(line: str) -> list[str]:
     parts = [part for part in _INLINE.split(line) if part.strip()]
     return parts or [line]

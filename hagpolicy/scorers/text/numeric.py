@@ -12,7 +12,7 @@ from fractions import Fraction
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score
-from hagpolicy.scorers.text.base import ReadingScorer
+from hagpolicy.scorers.text.base import ReferenceScorer
 
 _MINUS = dict.fromkeys(map(ord, "−–‒‐‑－﹣"), "-")
 _CURRENCY = r"(?:(?:US)?[$€£¥₹₽]\s?)"
@@ -38,7 +38,7 @@ _SPACED = re.compile(r"(?<=\d)(?:\\[,!]|\{,\})(?=\d{3})")
 _MAX_DIGITS = 400
 
 
-def numbers_in(text: str) -> Iterator[Fraction]:
+def extract_numbers(text: str) -> Iterator[Fraction]:
     """The numbers of a text in their order, exactly.
 
     Understood: signs (the Unicode minus too), thousands separators, currency signs, decimals with a
@@ -46,24 +46,24 @@ def numbers_in(text: str) -> Iterator[Fraction]:
     ("24/6") is read as its two numbers: it is a sum not yet done. Percent signs and units are
     passed over; digits within a name (H2O) are no number.
     """
-    for match in _TERM.finditer(_readable(text)):
-        yield from _values(match)
+    for match in _TERM.finditer(_normalise_digits(text)):
+        yield from _parse_match(match)
 
 
-def final_number(text: str) -> Fraction | None:
+def extract_final_number(text: str) -> Fraction | None:
     r"""The number a text ends on: the last one in its last \boxed{}, else of its last line "#### number",
     else after its last "####", else of all; None where there is none."""
     # After "#### 7" some models go on with a question of their own; "#### Step 2" is only a heading.
     lines = [*_FINAL_LINE.findall(text)[-1:], text.rpartition("####")[2]] if "####" in text else []
     for marked in (*reversed(_BOXED.findall(text)), *lines, text):
-        if found := list(numbers_in(marked)):
+        if found := list(extract_numbers(marked)):
             return found[-1]
     return None
 
 
 @dataclass(frozen=True)
-class NumericMatch(ReadingScorer[Fraction]):
-    r"""1 where the number the answer ends on (`final_number`) equals the reference, else 0.
+class NumericMatch(ReferenceScorer[Fraction]):
+    r"""1 where the number the answer ends on (`extract_final_number`) equals the reference, else 0.
 
     The reference is a number, or text that is one ("1,000", "$3.50", "3/4") or marks one
     (\boxed{5}, "#### 5"). An answer without any number is wrong, not unscored.
@@ -87,27 +87,27 @@ class NumericMatch(ReadingScorer[Fraction]):
                 raise InvalidInput(f"numeric_match.{option}", "a number in [0, inf)", value)
         super().__post_init__()
 
-    def wanted(self, prompt: Prompt) -> Fraction:
+    def read_reference(self, prompt: Prompt) -> Fraction:
         """The reference, exactly."""
         reference = prompt.reference
         if isinstance(reference, (int, float)) and not isinstance(reference, bool) and math.isfinite(reference):
             return Fraction(str(reference))
         if isinstance(reference, str):
             marked = "####" in reference or _BOXED.search(reference)
-            if (number := final_number(reference) if marked else _only_number(reference)) is not None:
+            if (number := extract_final_number(reference) if marked else _parse_only_number(reference)) is not None:
                 return number
-        raise self.unusable("a number", reference)
+        raise self.reject("a number", reference)
 
-    def judge(self, text: str, wanted: Fraction) -> Score:
+    def score_text(self, text: str, wanted: Fraction) -> Score:
         """1.0 or 0.0, with the number found."""
-        found = final_number(text)
+        found = extract_final_number(text)
         if found is None:
             return Score(0.0)
         allowed = max(Fraction(self.tolerance), Fraction(self.relative) * abs(wanted))
-        return Score(float(abs(found - wanted) <= allowed), None, _written(found))
+        return Score(float(abs(found - wanted) <= allowed), None, _format_number(found))
 
 
-def _values(match: re.Match[str]) -> list[Fraction]:
+def _parse_match(match: re.Match[str]) -> list[Fraction]:
     """The numbers of one match: one, two of a division that comes out even, none that is too long to be meant."""
     parts = match.groupdict()
     sign = -1 if (parts["sign"] or "").strip() in ("-", "negative") or parts["inner"] else 1
@@ -125,7 +125,7 @@ def _values(match: re.Match[str]) -> list[Fraction]:
     return [sign * number * Fraction(10) ** int(parts["power"] or 0)]
 
 
-def _readable(text: str) -> str:
+def _normalise_digits(text: str) -> str:
     """Text with ASCII digits and minus signs, and with LaTeX and Unicode fractions as a/b."""
     text = _SPACED.sub(",", text.translate(_MINUS))
     text = _FRACTION.sub(lambda m: f"{m[1] + ' ' if m[1] else ''}{m[2]}/{m[3]}", text)
@@ -144,16 +144,16 @@ def _readable(text: str) -> str:
     return "".join(pieces).replace("⁄", "/")
 
 
-def _only_number(text: str) -> Fraction | None:
+def _parse_only_number(text: str) -> Fraction | None:
     """The number a text consists of, a unit or sign around it allowed; None for anything else."""
     text = text.strip()
     if "/" in text and (whole := re.fullmatch(r"(-?\d{1,15})\s?/\s?(\d{1,15})", text)) and int(whole[2]):
         return Fraction(int(whole[1]), int(whole[2]))
-    found = list(numbers_in(text))
+    found = list(extract_numbers(text))
     return found[0] if len(found) == 1 else None
 
 
-def _written(number: Fraction) -> str:
+def _format_number(number: Fraction) -> str:
     if number.denominator == 1:
         return str(number.numerator)
     return f"{float(number):.12g}" if abs(number) < 10**300 else str(number)

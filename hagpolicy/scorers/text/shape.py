@@ -15,13 +15,13 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.text.base import ReadingScorer, changed_options
+from hagpolicy.scorers.text.base import ReferenceScorer, format_options
 
 _FENCED = re.compile(r"```[A-Za-z]*[ \t]*\n?(.*?)\n?[ \t]*```", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class JsonValid(ReadingScorer[tuple[str, ...]]):
+class JsonValid(ReferenceScorer[tuple[str, ...]]):
     """1 where the whole answer is a JSON object or array, else 0; one code fence around it is allowed.
 
     With a reference (a list of keys, or a mapping that has them) the answer must be an object, and
@@ -30,20 +30,20 @@ class JsonValid(ReadingScorer[tuple[str, ...]]):
 
     name = "json_valid"
 
-    def wanted(self, prompt: Prompt) -> tuple[str, ...]:
+    def read_reference(self, prompt: Prompt) -> tuple[str, ...]:
         """The required keys; none without a reference."""
         reference = prompt.reference
         if reference is None:
             return ()
         if isinstance(reference, (list, Mapping)) and reference and all(isinstance(key, str) for key in reference):
             return tuple(dict.fromkeys(reference))
-        raise self.unusable("none, a list of required keys or a mapping that has them", reference)
+        raise self.reject("none, a list of required keys or a mapping that has them", reference)
 
-    def judge(self, text: str, wanted: tuple[str, ...]) -> Score:
+    def score_text(self, text: str, wanted: tuple[str, ...]) -> Score:
         """1.0 or 0.0, or the share of the keys."""
         fenced = _FENCED.fullmatch(text.strip())
         try:
-            value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+            value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return Score(0.0)
         if not wanted:
@@ -51,12 +51,12 @@ class JsonValid(ReadingScorer[tuple[str, ...]]):
         return Score(sum(key in value for key in wanted) / len(wanted) if isinstance(value, dict) else 0.0)
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
 @dataclass(frozen=True)
-class Chrf(ReadingScorer[tuple[str, ...]]):
+class Chrf(ReferenceScorer[tuple[str, ...]]):
     """Sentence-level chrF (Popović 2015) through sacrebleu, divided by 100: in [0, 1].
 
     The reference is a text or a list of texts, the likest of which counts.
@@ -75,21 +75,21 @@ class Chrf(ReadingScorer[tuple[str, ...]]):
             raise InvalidInput("chrf.word_order", "a whole number in [0, 4]", self.word_order)
         super().__post_init__()
 
-    def wanted(self, prompt: Prompt) -> tuple[str, ...]:
+    def read_reference(self, prompt: Prompt) -> tuple[str, ...]:
         """The references."""
         texts = prompt.reference if isinstance(prompt.reference, list) else [prompt.reference]
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise self.unusable("text or a list of texts", prompt.reference)
+            raise self.reject("text or a list of texts", prompt.reference)
         return tuple(texts)
 
-    def judge(self, text: str, wanted: tuple[str, ...]) -> Score:
+    def score_text(self, text: str, wanted: tuple[str, ...]) -> Score:
         """chrF / 100."""
-        score = _metric(self.word_order).sentence_score(text, list(wanted)).score / 100.0
+        score = _load_metric(self.word_order).sentence_score(text, list(wanted)).score / 100.0
         return Score(min(max(float(score), 0.0), 1.0))
 
 
 @lru_cache(maxsize=8)
-def _metric(word_order: int) -> Any:
+def _load_metric(word_order: int) -> Any:
     return require("sacrebleu", "sweep", "the scorer chrf").metrics.CHRF(word_order=word_order)
 
 
@@ -114,13 +114,13 @@ class Brevity(Scorer):
             if not is_whole(value, low, high):
                 raise InvalidInput(f"brevity.{option}", f"a whole number in [{low}, {high}]", value)
             high = self.budget - 1
-        object.__setattr__(self, "version", f"1{changed_options(self)}")
+        object.__setattr__(self, "version", f"1{format_options(self)}")
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards; unscored where a text came without its number of tokens."""
-        return [self._one(completion) for _, completion in items]
+        return [self._score_one(completion) for _, completion in items]
 
-    def _one(self, completion: Completion) -> Score:
+    def _score_one(self, completion: Completion) -> Score:
         if completion.tokens <= 0 and completion.text:
             return Score.unscored("the completion has a text, but no number of tokens")
         spent = max(completion.tokens - self.free, 0) / (self.budget - self.free)

@@ -13,33 +13,33 @@ from hagpolicy._extras import require
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score
-from hagpolicy.scorers.text.base import ReadingScorer
+from hagpolicy.scorers.text.base import ReferenceScorer
 
 # Letters and digits of any script; an apostrophe within a word belongs to it.
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 Stems = tuple[str, ...]
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text, case folded, without possessive 's."""
     folded = unicodedata.normalize("NFKC", text).replace("’", "'").casefold()
     return [word.removesuffix("'s") for word in _WORD.findall(folded)]
 
 
 @lru_cache(maxsize=8)
-def _stemmer(language: str) -> Any:
+def _load_stemmer(language: str) -> Any:
     stemmers = require("snowballstemmer", "sweep", "the scorer contains_all")
     return stemmers.stemmer(language)
 
 
-def stems(text: str, language: str = "english") -> Stems:
+def stem_words(text: str, language: str = "english") -> Stems:
     """Snowball stems of the words of a text, in their order; `language` "" leaves words as they are."""
-    found = words(text)
-    return tuple(found) if not language else tuple(_stemmer(language).stemWords(found))
+    found = split_words(text)
+    return tuple(found) if not language else tuple(_load_stemmer(language).stemWords(found))
 
 
 @dataclass(frozen=True)
-class ContainsAll(ReadingScorer[tuple[tuple[Stems, ...], ...]]):
+class ContainsAll(ReferenceScorer[tuple[tuple[Stems, ...], ...]]):
     """The share of required words that occur in the answer, inflected or not.
 
     The reference is a list of requirements (or one of them): a word, a phrase whose words must
@@ -63,34 +63,34 @@ class ContainsAll(ReadingScorer[tuple[tuple[Stems, ...], ...]]):
                 raise InvalidInput("contains_all.language", f"one of {', '.join(known)}, or ''", self.language)
         super().__post_init__()
 
-    def wanted(self, prompt: Prompt) -> tuple[tuple[Stems, ...], ...]:
+    def read_reference(self, prompt: Prompt) -> tuple[tuple[Stems, ...], ...]:
         """For every requirement its alternatives, each the stems of a phrase."""
         reference = prompt.reference
         required = []
         for entry in reference if isinstance(reference, list) else [reference]:
             alternatives = entry if isinstance(entry, list) else [entry]
-            phrases = tuple(self._phrase(phrase, reference) for phrase in alternatives)
+            phrases = tuple(self._read_phrase(phrase, reference) for phrase in alternatives)
             if not phrases:
-                raise self.unusable("no empty list of alternatives", reference)
+                raise self.reject("no empty list of alternatives", reference)
             required.append(phrases)
         if not required:
-            raise self.unusable("at least one word", reference)
+            raise self.reject("at least one word", reference)
         return tuple(dict.fromkeys(required))
 
-    def judge(self, text: str, wanted: tuple[tuple[Stems, ...], ...]) -> Score:
+    def score_text(self, text: str, wanted: tuple[tuple[Stems, ...], ...]) -> Score:
         """The share of requirements met."""
-        found = stems(text, self.language)
-        met = sum(any(_occurs(phrase, found) for phrase in phrases) for phrases in wanted)
+        found = stem_words(text, self.language)
+        met = sum(any(_contains(phrase, found) for phrase in phrases) for phrases in wanted)
         return Score(met / len(wanted))
 
-    def _phrase(self, phrase: object, reference: object) -> Stems:
+    def _read_phrase(self, phrase: object, reference: object) -> Stems:
         if isinstance(phrase, (int, float)) and not isinstance(phrase, bool):
             phrase = str(phrase)
-        if not isinstance(phrase, str) or not (found := stems(phrase, self.language)):
-            raise self.unusable("words or phrases", reference)
+        if not isinstance(phrase, str) or not (found := stem_words(phrase, self.language)):
+            raise self.reject("words or phrases", reference)
         return found
 
 
-def _occurs(phrase: Sequence[str], found: Sequence[str]) -> bool:
+def _contains(phrase: Sequence[str], found: Sequence[str]) -> bool:
     length = len(phrase)
     return any(tuple(found[at : at + length]) == tuple(phrase) for at in range(len(found) - length + 1))

@@ -7,7 +7,7 @@ import re
 from hagpolicy import DecodingConfig, Prompt
 from hagpolicy.data.completion import Completion
 from hagpolicy.engines.base import Engine
-from hagpolicy.scorers.checked import checked_scores
+from hagpolicy.scorers.checked import score_checked
 from hagpolicy.scorers.judge.judge import Judge
 
 ASK = Prompt("Name a colour.")
@@ -61,7 +61,7 @@ def longer(asked):
 
 
 def graded(reply, text="blue", **options):
-    (score,) = checked_scores(Judge(Scripted(lambda _: reply), **options), [(ASK, Completion(text))])
+    (score,) = score_checked(Judge(Scripted(lambda _: reply), **options), [(ASK, Completion(text))])
     return score
 
 

@@ -12,7 +12,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.judge.agreement import judge_agreement
 from hagpolicy.scorers.judge.judge import Judge
-from hagpolicy.scorers.registry import get_scorer, scorer_of
+from hagpolicy.scorers.registry import assign_scorers, get_scorer
 from hagpolicy.scorers.weighted import Weighted
 from hagpolicy.sweeping.run import rescore, sweep
 from tests.scorers.judge.judging import ASK, Scripted, by_length, longer
@@ -114,7 +114,7 @@ def test_a_file_of_prompts_cannot_bring_a_judge_of_its_own():
     for own in ("judge", {"name": "judge", "engine": "openai:x"},
                 {"name": "weighted", "parts": [{"scorer": {"name": "python_tests"}, "weight": 1}]}):  # fmt: skip
         with pytest.raises(InvalidInput, match="metadata"):
-            scorer_of(None, [Prompt("Q?", metadata={"scorer": own})])
+            assign_scorers(None, [Prompt("Q?", metadata={"scorer": own})])
 
 
 @pytest.mark.parametrize("pairwise", [False, True])

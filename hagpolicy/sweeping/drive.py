@@ -22,7 +22,7 @@ from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import BudgetMeter
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.health import Health
-from hagpolicy.sweeping.scoring import score_record, scored, storable
+from hagpolicy.sweeping.scoring import make_storable, score_items, score_record
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +65,14 @@ class _Unit:
     failed_before: bool
 
 
-class _Feed:
+class _UnitQueue:
     """The units of a sweep on their way to the engine, as long as the budget lasts and the engine lives."""
 
     def __init__(
         self, units: Iterable[tuple[Plan, int]], store: SweepStore, budget_meter: BudgetMeter, health: Health
     ) -> None:
         self._units, self._store, self._budget_meter, self._health = units, store, budget_meter, health
-        self.flying: dict[int, _Unit] = {}
+        self.in_flight: dict[int, _Unit] = {}
         self.all_taken = True
 
     def __iter__(self) -> Iterator[list[Request]]:
@@ -86,8 +86,8 @@ class _Feed:
             again = any(key in self._store.cells.rows for key in wanted)
             keys = wanted[: self._budget_meter.admit(len(wanted), again=again)]
             if keys:
-                self.flying[number] = _Unit(keys, _requests(plan, unit, keys), again)
-                yield self.flying[number].requests
+                self.in_flight[number] = _Unit(keys, _make_requests(plan, unit, keys), again)
+                yield self.in_flight[number].requests
                 number += 1
             # Not the end: where a budget has no room for more, cells that failed are still tried again.
             self.all_taken = self.all_taken and len(keys) == len(wanted)
@@ -110,22 +110,24 @@ def run_units(
         EngineError: the engine is dead by its `Health` (units that were left are not begun), or loses units.
     """
     health = Health()
-    buffer, feed = _Buffer(store), _Feed(units, store, budget_meter, health)
+    buffer, queue = _Buffer(store), _UnitQueue(units, store, budget_meter, health)
     try:
-        with contextlib.closing(cast("Generator[Any, None, None]", engine.stream(feed))) as outcomes:
+        with contextlib.closing(cast("Generator[Any, None, None]", engine.stream(queue))) as outcomes:
             for number, outcome in outcomes:
-                unit = feed.flying.pop(number, None)
+                unit = queue.in_flight.pop(number, None)
                 if unit is None:
                     raise EngineError(f"{engine.name} gave back a unit {number!r} that it was not given")
-                completions, error = _checked(engine, unit.requests, outcome)
-                health.ended(number, error, feed.flying, failed_before=unit.failed_before)
-                scores = _stored(unit, completions, scorers, buffer)
+                completions, error = _check_completions(engine, unit.requests, outcome)
+                health.record_end(number, error, queue.in_flight, failed_before=unit.failed_before)
+                scores = _score_and_store(unit, completions, scorers, buffer)
                 budget_meter.add_tokens(sum(completion.tokens for completion in completions))
                 missing = [score for score in scores if score is not None and score.value != score.value]
                 reporter.add(completions, [score.reason or "no reason given" for score in missing])
         buffer.flush()
-        if feed.flying:
-            raise EngineError(f"{engine.name} gave {len(feed.flying)} units not back; the same call goes on from there")
+        if queue.in_flight:
+            raise EngineError(
+                f"{engine.name} gave {len(queue.in_flight)} units not back; the same call goes on from there"
+            )
     except StoreError:
         raise
     except BaseException as error:
@@ -135,29 +137,29 @@ def run_units(
             words = "stopped: %d of %d cells of this run are stored in %s; the same call goes on from there"
             logger.warning(words, done, total, store.path)
         raise
-    if health.dead and not (feed.all_taken and health.good):
+    if health.dead and not (queue.all_taken and health.good):
         raise EngineError(
             f"{engine.name} failed on {health.failures} units in a row, last with: {health.error}. What this run did "
             f"is stored in {store.path}; the same call tries the failed cells again."
         ) from health.error
-    return feed.all_taken
+    return queue.all_taken
 
 
-def _stored(
+def _score_and_store(
     unit: _Unit, completions: Sequence[Completion], scorers: Mapping[Prompt, Scorer], buffer: _Buffer
 ) -> list[Score | None]:
     """Score a unit and hand its cells on; their scores."""
     owners = [scorers[request.prompt] for request in unit.requests]
     scores: list[Score | None] = [None] * len(owners)
     try:
-        scores = _scored_now(owners, unit.requests, completions)
+        scores = _score_now(owners, unit.requests, completions)
     finally:
         # Interrupted while they were scored, the texts are stored all the same: the next call scores them.
         buffer.add(_record(*cell) for cell in zip(unit.keys, unit.requests, completions, owners, scores, strict=True))
     return scores
 
 
-def _requests(plan: Plan, unit: int, keys: Sequence[str]) -> list[Request]:
+def _make_requests(plan: Plan, unit: int, keys: Sequence[str]) -> list[Request]:
     view = plan.view
     requests = []
     for key, (prompt, slot) in zip(keys, plan.cells(unit), strict=False):  # a budget may end within the unit
@@ -166,11 +168,11 @@ def _requests(plan: Plan, unit: int, keys: Sequence[str]) -> list[Request]:
     return requests
 
 
-def _checked(
+def _check_completions(
     engine: Engine, requests: Sequence[Request], outcome: list[Completion] | Exception
 ) -> tuple[list[Completion], Exception | None]:
     """The completions of a unit; where the engine failed as a whole, failed ones and the error."""
-    error = outcome if isinstance(outcome, Exception) else _misfit(engine, requests, outcome)
+    error = outcome if isinstance(outcome, Exception) else _find_misfit(engine, requests, outcome)
     if error is None:
         assert not isinstance(outcome, Exception)
         return list(outcome), None
@@ -179,7 +181,7 @@ def _checked(
     return [Completion("", finish="error", error=reason) for _ in requests], error
 
 
-def _misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> Exception | None:
+def _find_misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> Exception | None:
     """What is wrong with what an engine gave for a unit."""
     try:
         given = list(outcome)
@@ -187,11 +189,11 @@ def _misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> Except
         return EngineError(f"{engine.name} gave no completions, but {outcome!r:.80}")
     if len(given) != len(requests):
         return EngineError(f"{engine.name} gave {len(given)} completions for {len(requests)} requests")
-    bad = [one for one in given if not _well_formed(one)]
+    bad = [one for one in given if not _is_well_formed(one)]
     return EngineError(f"{engine.name} gave no completion with a text, but {bad[0]!r:.200}") if bad else None
 
 
-def _well_formed(one: Any) -> bool:
+def _is_well_formed(one: Any) -> bool:
     """Whether it is a completion that can be stored."""
     return (
         isinstance(one, Completion)
@@ -206,13 +208,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and 0 <= int(value) < 2**31
 
 
-def _scored_now(
+def _score_now(
     scorers: Sequence[Scorer], requests: Sequence[Request], completions: Sequence[Completion]
 ) -> list[Score | None]:
     """Rewards in order; None where the scorer needs what is generated elsewhere."""
     scores: list[Score | None] = [None] * len(requests)
     now = [i for i, scorer in enumerate(scorers) if not scorer.needs_default or completions[i].finish == "error"]
-    found = scored([scorers[i] for i in now], [(requests[i].prompt, completions[i]) for i in now])
+    found = score_items([scorers[i] for i in now], [(requests[i].prompt, completions[i]) for i in now])
     for i, score in zip(now, found, strict=True):
         scores[i] = score
     return scores
@@ -220,18 +222,18 @@ def _scored_now(
 
 def _record(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> CellRecord:
     prompt = request.prompt
-    error = storable(completion.error or "unknown") if completion.finish == "error" else None
+    error = make_storable(completion.error or "unknown") if completion.finish == "error" else None
     stored = None if score is None else score_record(key, score, scorer)
     return CellRecord(
         cell=key,
         prompt=prompt.digest,
-        prompt_id=prompt.id and storable(prompt.id),
-        task=storable(prompt.task),
+        prompt_id=prompt.id and make_storable(prompt.id),
+        task=make_storable(prompt.task),
         config=request.config.digest,
         max_tokens=request.max_tokens,
         sample=request.sample,
         seed=request.seed,
-        text=storable(completion.text),
+        text=make_storable(completion.text),
         tokens=completion.tokens,
         prompt_tokens=completion.prompt_tokens,
         seconds=completion.seconds,

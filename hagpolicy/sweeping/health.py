@@ -28,7 +28,9 @@ class Health:
         self.error: Exception | None = None
         self._awaited: set[int] = set()
 
-    def ended(self, number: int, error: Exception | None, in_flight: Iterable[int], *, failed_before: bool) -> None:
+    def record_end(
+        self, number: int, error: Exception | None, in_flight: Iterable[int], *, failed_before: bool
+    ) -> None:
         """Take in a unit that ended.
 
         Args:

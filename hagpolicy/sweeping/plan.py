@@ -90,10 +90,12 @@ def plan_work(
             if all(keys_of[prompt][slot] in fresh for prompt, slot in plan.cells(unit)):
                 old.append((plan, unit))
                 fresh.difference_update(plan.keys(unit))
-    return Work(view, pack(view, _slots(view, fresh), unit_cells, _slots(view, again)), tuple(old), stored)
+    return Work(
+        view, pack(view, _select_slots(view, fresh), unit_cells, _select_slots(view, again)), tuple(old), stored
+    )
 
 
-def _slots(view: View, chosen: set[str]) -> list[tuple[int, ...]]:
+def _select_slots(view: View, chosen: set[str]) -> list[tuple[int, ...]]:
     """For each prompt, the slots of the cells whose keys are chosen."""
     if not chosen:
         return [()] * len(view.prompts)
@@ -119,7 +121,7 @@ def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int, again: Se
     for alone, rows in ((False, wanted), (True, again)):
         for prompt, slots in enumerate(map(tuple, rows)):
             if slots not in parts_of:
-                parts_of[slots] = _parts(slots, max(unit_cells, 1))
+                parts_of[slots] = _split_slots(slots, max(unit_cells, 1))
             for pattern in parts_of[slots]:
                 if current and (alone or size + len(pattern) > unit_cells):
                     units.append(tuple(current))
@@ -131,7 +133,7 @@ def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int, again: Se
     return Plan(view, tuple(patterns), tuple(units))
 
 
-def _parts(slots: tuple[int, ...], most: int) -> list[tuple[int, ...]]:
+def _split_slots(slots: tuple[int, ...], most: int) -> list[tuple[int, ...]]:
     """The slots in as few parts of about equal size as have at most so many; none where there are no slots."""
     n_parts = math.ceil(len(slots) / most)
     cuts = np.array_split(np.array(slots, dtype=np.int64), n_parts) if n_parts else []

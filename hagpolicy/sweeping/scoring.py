@@ -29,14 +29,14 @@ def identity(scorer: Scorer) -> str:
     return f"{scorer.name}@{scorer.version}"
 
 
-def storable(text: Any) -> str:
+def make_storable(text: Any) -> str:
     """A text as a file can hold it: an engine that cut one within a character may leave half of it."""
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
 def score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
     """The score of a cell as it is stored."""
-    reason, answer = (None if text is None else storable(text) for text in (score.reason, score.answer))
+    reason, answer = (None if text is None else make_storable(text) for text in (score.reason, score.answer))
     return ScoreRecord(
         cell=key,
         reward=score.value,
@@ -47,7 +47,7 @@ def score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
     )
 
 
-def scored(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
+def score_items(scorers: Sequence[Scorer], items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
     """Scores in order; every scorer sees its items at once."""
     mine: dict[int, list[int]] = {}
     for index, scorer in enumerate(scorers):
@@ -78,7 +78,7 @@ def score_stored(
         again: see above.
     """
     failed = store.cells.column("failed") > 0
-    defaults = _defaults(store, view, scorers)
+    defaults = _load_default_answers(store, view, scorers)
     bound = {id(scorer): scorer.against(defaults) if scorer.needs_default else scorer for scorer in scorers}
     wanted: dict[str, int] = {}
     for i, keys in enumerate(chosen):
@@ -92,29 +92,29 @@ def score_stored(
     rows: list[ScoreRecord] = []
     begun = time.monotonic()
     try:
-        for found in _parts(store.completions(wanted)) if wanted else ():
+        for found in _split_segments(store.completions(wanted)) if wanted else ():
             owners = [wanted[key] for key, _ in found]
             items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
-            scores = scored([bound[id(scorers[i])] for i in owners], items)
+            scores = score_items([bound[id(scorers[i])] for i in owners], items)
             for (key, _), i, score in zip(found, owners, scores, strict=True):
                 rows.append(score_record(key, score, scorers[i]))
             if len(rows) >= FLUSH_SCORES or time.monotonic() - begun >= FLUSH_SECONDS:
-                _store(store, rows)
+                _flush_rows(store, rows)
                 begun = time.monotonic()
     finally:
-        _store(store, rows)
+        _flush_rows(store, rows)
     if wanted:
         logger.info("%s: %d stored cells scored without generating", store.path, len(wanted))
 
 
-def _parts(found: Iterable[list[tuple[str, Completion]]]) -> Iterator[list[tuple[str, Completion]]]:
+def _split_segments(found: Iterable[list[tuple[str, Completion]]]) -> Iterator[list[tuple[str, Completion]]]:
     """The completions of all segments in parts of a bounded size."""
     for segment in found:
         for start in range(0, len(segment), SCORED_AT_ONCE):
             yield segment[start : start + SCORED_AT_ONCE]
 
 
-def _defaults(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[str, Completion]:
+def _load_default_answers(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[str, Completion]:
     """The engine default's answers (sample 0) that scorers need, by prompt digest."""
     needy = [i for i, scorer in enumerate(scorers) if scorer.needs_default]
     if not needy:
@@ -131,7 +131,7 @@ def _defaults(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[
     return {owner[key]: completion for found in store.completions(stored) for key, completion in found}
 
 
-def _store(store: SweepStore, rows: list[ScoreRecord]) -> None:
+def _flush_rows(store: SweepStore, rows: list[ScoreRecord]) -> None:
     """Write rewards as one segment and empty the list."""
     if rows:
         store.add_scores(rows)

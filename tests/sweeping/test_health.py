@@ -117,15 +117,15 @@ def test_each_call_gives_a_dead_engine_up_after_a_few_units(tmp_path):
 def test_units_that_were_in_flight_are_waited_for():
     health = Health()
     for number in (1, 2, 3):
-        health.ended(number, RuntimeError("no"), {0, 4}, failed_before=False)
+        health.record_end(number, RuntimeError("no"), {0, 4}, failed_before=False)
     assert not health.dead
-    health.ended(4, RuntimeError("no"), {0, 5}, failed_before=False)
+    health.record_end(4, RuntimeError("no"), {0, 5}, failed_before=False)
     assert not health.dead
-    health.ended(0, None, {5}, failed_before=False)
+    health.record_end(0, None, {5}, failed_before=False)
     assert not health.dead
     assert health.failures == 0
     for number in (5, 6, 7):
-        health.ended(number, RuntimeError("no"), set(), failed_before=False)
+        health.record_end(number, RuntimeError("no"), set(), failed_before=False)
     assert health.dead
-    health.ended(8, None, set(), failed_before=False)
+    health.record_end(8, None, set(), failed_before=False)
     assert health.dead

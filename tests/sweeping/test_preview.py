@@ -16,9 +16,9 @@ from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.errors import EngineError, ForeignSweep, InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget
-from hagpolicy.sweeping.forecast.estimate import per_cell, student
+from hagpolicy.sweeping.forecast.estimate import estimate_per_cell, student
 from hagpolicy.sweeping.forecast.preview import preview
-from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, failure_words, kind_of
+from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, classify_failure, format_failures
 from hagpolicy.sweeping.forecast.projection import split_probe
 from hagpolicy.sweeping.plan import plan_work
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run
@@ -218,11 +218,11 @@ def test_failures_are_counted_by_kind():
     assert dict(reporter.state.failures) == {"engine error: the prompt has … tokens": 2, "KeyError: …": 1}
     assert (reporter.state.failed, reporter.state.tokens, reporter.state.prompt_tokens) == (3, 12, 20)
     assert reporter.state.cell_seconds == 2.0
-    assert failure_words({"a": 5, "b": 3, "c": 2, "d": 1, "e": 1}) == "12 failed: 5 × a; 3 × b; 2 × c; 2 × other"
-    assert kind_of("") == "no reason given"
-    assert kind_of("engine error: HTTP 429: 17 tries, 3.5 s") == "engine error: HTTP 429: … tries, … s"
-    assert kind_of("it says 'a key'") == "it says …"
-    assert len(kind_of("x" * 1000)) == 100
+    assert format_failures({"a": 5, "b": 3, "c": 2, "d": 1, "e": 1}) == "12 failed: 5 × a; 3 × b; 2 × c; 2 × other"
+    assert classify_failure("") == "no reason given"
+    assert classify_failure("engine error: HTTP 429: 17 tries, 3.5 s") == "engine error: HTTP 429: … tries, … s"
+    assert classify_failure("it says 'a key'") == "it says …"
+    assert len(classify_failure("x" * 1000)) == 100
 
 
 def test_time_left_is_that_of_the_latter_half():
@@ -247,7 +247,7 @@ def test_the_interval_is_that_of_a_ratio_estimate():
     for _ in range(400):
         means = draw.normal(50.0, 10.0, size=12)  # prompts differ, and the cells of one are alike
         owners = np.repeat(np.arange(12), draw.integers(1, 4, size=12))
-        span = per_cell(owners.tolist(), (means[owners] + draw.normal(0, 3, len(owners))).tolist())
+        span = estimate_per_cell(owners.tolist(), (means[owners] + draw.normal(0, 3, len(owners))).tolist())
         hits += span.low <= 50.0 <= span.high
     assert 360 <= hits <= 395
-    assert per_cell(["a", "a"], [3, 5]).high == math.inf
+    assert estimate_per_cell(["a", "a"], [3, 5]).high == math.inf

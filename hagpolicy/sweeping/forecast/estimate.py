@@ -138,18 +138,18 @@ def add_estimate(
     cells = preview.to_generate
     if sample is None or not len(sample.tokens) or not cells:
         return preview
-    each = per_cell(sample.prompts, sample.tokens)
+    each = estimate_per_cell(sample.prompts, sample.tokens)
     limits = [most_tokens, math.inf if budget.tokens is None else float(budget.tokens)]
-    tokens = _scaled(each, cells, min(limits))
+    tokens = _scale(each, cells, min(limits))
     pace = sample.seconds / max(sum(sample.tokens), 1.0)
-    seconds = _scaled(tokens, pace, math.inf if budget.minutes is None else 60.0 * budget.minutes)
+    seconds = _scale(tokens, pace, math.inf if budget.minutes is None else 60.0 * budget.minutes)
     known = sum(sample.characters)
     prompt_tokens = sum(sample.prompt_tokens) / known * characters if known else None
     values = {**vars(preview), "tokens": tokens, "prompt_tokens": prompt_tokens, "seconds": seconds}
     return Preview(**{**values, "source": sample.source, "upper": sample.upper})
 
 
-def per_cell(prompts: Sequence[Any], tokens: Sequence[float]) -> Span:
+def estimate_per_cell(prompts: Sequence[Any], tokens: Sequence[float]) -> Span:
     """Mean tokens of a cell, with the interval of a ratio estimate over prompts.
 
     The residuals of each prompt's total against its number of cells give the standard error
@@ -185,7 +185,7 @@ def student(degrees: int) -> float:
     return z + math.fsum(term / float(degrees) ** power for power, term in enumerate(terms, start=1))
 
 
-def _scaled(span: Span, factor: float, most: float) -> Span:
+def _scale(span: Span, factor: float, most: float) -> Span:
     """The span times a factor, cut at `most`."""
     return Span(min(span.low * factor, most), min(span.value * factor, most), min(span.high * factor, most))
 

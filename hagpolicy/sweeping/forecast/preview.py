@@ -21,7 +21,7 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.engines.loading import EngineSource, open_engine
 from hagpolicy.sweeping.budget import Budget
 from hagpolicy.sweeping.forecast.estimate import Preview, Sample
-from hagpolicy.sweeping.forecast.progress import kind_of
+from hagpolicy.sweeping.forecast.progress import classify_failure
 from hagpolicy.sweeping.forecast.projection import (
     PROBE_CELLS,
     generates_concurrently,
@@ -72,15 +72,15 @@ def preview(
         counts = project_counts(store, view, spec.scorers, made, called, limits, files_at(out).place)
         if not counts.to_generate:
             return counts
-        found = sample_stored(store, view, made) or probe(made, view)
+        found = sample_stored(store, view, made) or run_probe(made, view)
         if isinstance(found, str):
             return replace(counts, source=found)
         return project_costs(counts, view, found, limits)
 
 
-def probe(engine: Engine, view: View) -> Sample | str:
+def run_probe(engine: Engine, view: View) -> Sample | str:
     """Generate a few cells of all kinds of prompts and configs; why not, where it fails."""
-    requests = _requests(view)
+    requests = _make_requests(view)
     done: list[tuple[Request, Completion]] = []
     spent: list[float] = []  # seconds of each call
     warm = 0  # new tokens of all calls but the first
@@ -97,7 +97,7 @@ def probe(engine: Engine, view: View) -> Sample | str:
         spent.append(time.perf_counter() - begun)
     good = [(request, answer) for request, answer in done if answer.finish != "error"]
     if not good:
-        return f"all {len(done)} cells of the probe failed: {kind_of(done[0][1].error or 'unknown')}"
+        return f"all {len(done)} cells of the probe failed: {classify_failure(done[0][1].error or 'unknown')}"
     return Sample(
         prompts=[request.prompt for request, _ in good],
         tokens=[answer.tokens for _, answer in good],
@@ -109,7 +109,7 @@ def probe(engine: Engine, view: View) -> Sample | str:
     )
 
 
-def _requests(view: View) -> list[Request]:
+def _make_requests(view: View) -> list[Request]:
     """Cells of prompts from all over the tasks, each under another config than its neighbours."""
     order = sorted(range(len(view.prompts)), key=lambda index: view.prompts[index].task)
     count = min(PROBE_CELLS, view.n_cells)

@@ -33,7 +33,7 @@ class Progress:
         prompt_tokens: tokens of the prompts of these cells.
         cell_seconds: the cells' own seconds added up; more than `seconds` where an engine generates
             units side by side.
-        failures: the failed cells by kind (`kind_of`), most frequent first.
+        failures: the failed cells by kind (`classify_failure`), most frequent first.
         pace: cells per second over the latter half of the run; NaN before two units have ended.
     """
 
@@ -118,7 +118,7 @@ class ProgressReporter:
             self._begin = time.monotonic()
         self.state = replace(self.state, total=self.state.total + cells)
         if self._show and self._bar is None and cells:
-            self._bar = _bar(cells)
+            self._bar = _make_bar(cells)
         elif self._bar is not None:
             self._bar.total = self.state.total
             self._bar.refresh()
@@ -126,7 +126,7 @@ class ProgressReporter:
     def add(self, completions: Sequence[Completion], failures: Iterable[str]) -> None:
         """Count one unit: what was generated, and why cells of it have no reward."""
         was, seconds = self.state, time.monotonic() - self._begin
-        self._failures.update(kind_of(reason) for reason in failures)
+        self._failures.update(classify_failure(reason) for reason in failures)
         done = was.done + len(completions)
         self._pace.add(seconds, done)
         self.state = Progress(
@@ -143,7 +143,7 @@ class ProgressReporter:
         if self._call is not None:
             self._call(self.state)
         if self._bar is not None:
-            self._bar.set_postfix_str(bar_words(self.state), refresh=False)
+            self._bar.set_postfix_str(format_bar(self.state), refresh=False)
             self._bar.update(len(completions))
 
     def write(self, text: str) -> None:
@@ -160,19 +160,19 @@ class ProgressReporter:
             self._bar = None
 
 
-def kind_of(reason: str) -> str:
+def classify_failure(reason: str) -> str:
     """The class of a reason: its first line without the numbers and quoted parts that differ from cell to cell."""
     line = next(iter(reason.splitlines()), "") or "no reason given"
     return _VARYING.sub("…", line)[:100]
 
 
-def bar_words(state: Progress) -> str:
+def format_bar(state: Progress) -> str:
     """What stands beside the bar: rates, time left, failures by kind."""
     words = [f"{format_duration(state.seconds_left)} left", f"{state.tokens_per_second:.0f} tokens/s"]
-    return ", ".join([*words, *([failure_words(state.failures)] if state.failures else [])])
+    return ", ".join([*words, *([format_failures(state.failures)] if state.failures else [])])
 
 
-def failure_words(failures: Mapping[str, int]) -> str:
+def format_failures(failures: Mapping[str, int]) -> str:
     """Counts of failures, the most frequent kinds by name."""
     kinds = list(failures.items())
     named = "; ".join(f"{count:,} × {kind}" for kind, count in kinds[:SHOWN_KINDS])
@@ -180,7 +180,7 @@ def failure_words(failures: Mapping[str, int]) -> str:
     return f"{sum(failures.values()):,} failed: {named}" + (f"; {rest:,} × other" if rest else "")
 
 
-def _bar(total: int) -> Any:
+def _make_bar(total: int) -> Any:
     try:
         from tqdm import tqdm
     except ImportError:

@@ -12,7 +12,7 @@ from hagpolicy._text import format_duration, format_size
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.scorers.base import Scorer
-from hagpolicy.sweeping.forecast.progress import Progress, failure_words
+from hagpolicy.sweeping.forecast.progress import Progress, format_failures
 from hagpolicy.sweeping.scoring import identity
 
 PARTS = ("cells", "rewards", "plans", "prompts")
@@ -49,7 +49,7 @@ class Summary:
             words = f"{run.tokens:,} new tokens after {run.prompt_tokens:,} of prompts"
             lines[0] += f", {words}, {run.tokens_per_second:,.0f} new tokens/s"
         if run.failures:
-            lines.append(failure_words(run.failures))
+            lines.append(format_failures(run.failures))
         sizes = ", ".join(f"{name} {format_size(self.bytes[name])}" for name in PARTS if self.bytes.get(name))
         lines.append(
             f"{self.out}: {self.cells:,} of {self.wanted:,} cells, {self.tokens:,} new tokens, "

@@ -17,7 +17,6 @@ from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.loading import SweepStore, table_of
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import assign_scorers
-from hagpolicy.sweeping.scoring import identity
 
 
 def stored_table(
@@ -53,7 +52,7 @@ def stored_table(
         max_tokens=max_tokens,
         seed=seed,
         default=index,
-        scorers=tuple(identity(one) for one in assign_scorers(scorer, known)),
+        scorers=tuple(one.stored_name for one in assign_scorers(scorer, known)),
     )
     with SweepStore(folder) as store:
         if not (store.cells.find(view.keys) >= 0).any():

@@ -56,6 +56,11 @@ class Scorer(ABC):
     answers_agree: bool = True
     calls: int = 0
 
+    @property
+    def stored_name(self) -> str:
+        """Name and version, "name@version", as stored with every reward."""
+        return f"{self.name}@{self.version}"
+
     @abstractmethod
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards of some completions, in their order. May raise: the caller marks the cells."""

@@ -22,7 +22,7 @@ from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import BudgetMeter
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.health import Health
-from hagpolicy.sweeping.scoring import make_storable, score_items, score_record
+from hagpolicy.sweeping.scoring import make_score_record, make_storable, score_items
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ def _score_now(
 def _record(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> CellRecord:
     prompt = request.prompt
     error = make_storable(completion.error or "unknown") if completion.finish == "error" else None
-    stored = None if score is None else score_record(key, score, scorer)
+    stored = None if score is None else make_score_record(key, score, scorer)
     return CellRecord(
         cell=key,
         prompt=prompt.digest,

@@ -22,7 +22,7 @@ from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.forecast.progress import Progress, ProgressReporter
 from hagpolicy.sweeping.forecast.summary import summarise
 from hagpolicy.sweeping.plan import check_references
-from hagpolicy.sweeping.scoring import identity, score_stored
+from hagpolicy.sweeping.scoring import score_stored
 from hagpolicy.sweeping.spec import SweepSpec
 from hagpolicy.sweeping.strategies.base import Strategy, get_strategy
 from hagpolicy.sweeping.sweep_run import SweepRun, open_scorers
@@ -140,7 +140,7 @@ def rescore(out: Place, scorer: Any) -> SweepTable:
         latest = store.plans[-1].view
         scorers = assign_scorers(scorer, latest.prompts)
         check_references(latest.prompts, scorers)
-        view = replace(latest, scorers=tuple(identity(one) for one in scorers))
+        view = replace(latest, scorers=tuple(one.stored_name for one in scorers))
         with open_scorers(scorers, store.folder):
             score_stored(store, view, scorers, view.keys, again=True)
         store.add_plan(Plan(view))

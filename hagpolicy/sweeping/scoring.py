@@ -24,17 +24,12 @@ FLUSH_SCORES, FLUSH_SECONDS = 100_000, 30.0
 SCORED_AT_ONCE = 1000
 
 
-def identity(scorer: Scorer) -> str:
-    """Name and version of a scorer, as stored with every reward."""
-    return f"{scorer.name}@{scorer.version}"
-
-
 def make_storable(text: Any) -> str:
     """A text as a file can hold it: an engine that cut one within a character may leave half of it."""
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
-def score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
+def make_score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
     """The score of a cell as it is stored."""
     reason, answer = (None if text is None else make_storable(text) for text in (score.reason, score.answer))
     return ScoreRecord(
@@ -42,7 +37,7 @@ def score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
         reward=score.value,
         reason=reason,
         answer=answer,
-        scorer=identity(scorer),
+        scorer=scorer.stored_name,
         answers_agree=scorer.answers_agree,
     )
 
@@ -97,7 +92,7 @@ def score_stored(
             items = [(view.prompts[i], completion) for i, (_, completion) in zip(owners, found, strict=True)]
             scores = score_items([bound[id(scorers[i])] for i in owners], items)
             for (key, _), i, score in zip(found, owners, scores, strict=True):
-                rows.append(score_record(key, score, scorers[i]))
+                rows.append(make_score_record(key, score, scorers[i]))
             if len(rows) >= FLUSH_SCORES or time.monotonic() - begun >= FLUSH_SECONDS:
                 _flush_rows(store, rows)
                 begun = time.monotonic()

@@ -17,7 +17,6 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.registry import assign_scorers
 from hagpolicy.sweeping.plan import check_references, check_settings
-from hagpolicy.sweeping.scoring import identity
 
 
 @dataclass(frozen=True)
@@ -72,5 +71,5 @@ class SweepSpec:
         """
         check_settings(engine, self.space)
         space, default = self.space.with_config(engine.default_config())
-        names = tuple(identity(one) for one in self.scorers)
+        names = tuple(one.stored_name for one in self.scorers)
         return View(self.prompts, space, self.samples, self.max_tokens, self.seed, default, names)

@@ -13,7 +13,6 @@ from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.sweeping.forecast.progress import Progress, format_failures
-from hagpolicy.sweeping.scoring import identity
 
 PARTS = ("cells", "rewards", "plans", "prompts")
 
@@ -85,7 +84,7 @@ def summarise(store: SweepStore, view: View, scorers: Sequence[Scorer], run: Pro
         tokens=int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0,
         cell_seconds=float(np.nansum(store.cells.column("seconds")[rows])) if rows else 0.0,
         bytes={part: sum(store.files.sizes(part).values()) for part in PARTS},
-        scorers={identity(scorer): report for scorer in distinct if (report := scorer.report())},
+        scorers={scorer.stored_name: report for scorer in distinct if (report := scorer.report())},
     )
 
 

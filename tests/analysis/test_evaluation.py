@@ -2,67 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.data.prompts import as_prompts
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.registry import get_baseline
-from hagpolicy.fitting.encoders.precomputed import with_vectors
-from hagpolicy.fitting.learners.linear import Ridge
-from hagpolicy.results import ROW_LABELS
-from tests.support.drawing import SPACE, draw, drawn, table_of
-
-
-def test_missing_cells_leave_the_prompt_out_and_are_never_zero(strong: tuple) -> None:
-    _, table, _ = strong
-    rewards = table.rewards.copy()
-    rewards[:7, 3] = np.nan
-    holed = hag.SweepTable.from_arrays(table.prompts, SPACE, rewards, default=table.default)
-    assert hag.headroom(holed).n_left_out == 7
-    rewards[:, 3] = np.nan
-    with pytest.raises(InvalidInput, match="configs without any scored sample: 1"):
-        hag.headroom(hag.SweepTable.from_arrays(table.prompts, SPACE, rewards))
-
-
-def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> None:
-    world, _, policy = strong
-    found = policy.evaluation.candidate
-    assert found.shipped
-    assert not policy.ships_sbs
-    assert policy.candidate is None
-    new = world.prompts(500, seed=9)
-    truth = world.truth(new, SPACE)
-    chosen = truth[np.arange(500), [decision.index for decision in policy.decide_batch(new)]]
-    gained = (chosen - truth[:, policy.sbs_index]).mean()
-    assert found.gain.low <= gained <= found.gain.high
-    assert gained >= 0.8 * (truth.max(axis=1) - truth[:, policy.sbs_index]).mean()
-
-
-def test_the_comparison_is_complete_and_in_order(strong: tuple) -> None:
-    names = [row.name for row in strong[2].evaluation.rows]
-    assert names == [
-        "engine_default", "random", "sbs", "best_per_task", "nearest", "blend", "policy", "split_vbs", "naive_vbs",
-    ]  # fmt: skip
-    assert [name for name in names if name not in ROW_LABELS] == ["blend"]  # a learner keeps its own name
-    sbs = strong[2].evaluation.row("sbs")
-    assert sbs.gain == sbs.gain_low == sbs.gain_high == 0.0
-
-
-def test_the_gate_holds_where_nothing_is_to_be_won(null: tuple) -> None:
-    table, policy = null
-    assert policy.ships_sbs
-    assert not policy.evaluation.candidate.shipped
-    assert policy.evaluation.row("policy").gain == 0.0
-    assert set(policy.predict_batch(["anything at all", "List ten birds."])) == {policy.sbs}
-    np.testing.assert_allclose(policy.values(["anything"])[0], table.means.mean(axis=0), rtol=1e-6)
-    assert policy.decide("anything").reason == "sbs_shipped"
-    if policy.candidate is not None:
-        assert "not proven" in policy.candidate.reason
+from tests.support.drawing import SPACE, draw, drawn
 
 
 def test_evaluate_on_another_table_leaves_out_what_was_trained_on(strong: tuple) -> None:
@@ -94,42 +39,6 @@ def test_space_order_and_extra_configs_do_not_matter_to_evaluate(strong: tuple) 
     assert hag.evaluate(policy, turned).row("policy").value == hag.evaluate(policy, other).row("policy").value
 
 
-def test_every_comparison_has_neighbours_unless_a_learner_bears_their_name() -> None:
-    table = table_of(drawn(60, 3, 2), hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0]))
-
-    class Namesake(Ridge):
-        name = "nearest"
-
-    def names(**more: Any) -> list[str]:
-        return [row.name for row in hag.fit(table, **more).evaluation.rows]
-
-    assert "nearest" in names(learner="ridge")
-    assert "nearest" not in names(learner="ridge", baselines=())
-    assert names(learner=Namesake()).count("nearest") == 1
-    with pytest.raises(InvalidInput, match="no other row of the comparison bears"):
-        hag.fit(table, learner=Namesake(), baselines=["nearest"])
-
-
-def test_the_earlier_keyword_for_baselines_works_and_warns() -> None:
-    table = draw(hag.SimulatedEngine(0), 40, 2)
-    with pytest.warns(DeprecationWarning, match=r"fit\(baselines=\.\.\.\)"):
-        earlier = hag.fit(table, learner="constant", rivals=["argmax"])
-    assert earlier.evaluation == hag.fit(table, learner="constant", baselines=["argmax"]).evaluation
-    assert "argmax" in [row.name for row in earlier.evaluation.rows]
-    with (
-        pytest.warns(DeprecationWarning, match="called baselines now"),
-        pytest.raises(InvalidInput, match="rivals: expected nothing beside baselines"),
-    ):
-        hag.fit(table, learner="constant", rivals=["argmax"], baselines=["nearest"])
-
-
-def test_a_baseline_of_one_group_is_called_biased() -> None:
-    space = hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0])
-    prompts = [hag.Prompt(prompt.text, group="one") for prompt in hag.SimulatedEngine(0).prompts(40)]
-    evaluation = hag.fit(hag.SweepTable.from_arrays(prompts, space, drawn(40, 3, 2)), learner="ridge").evaluation
-    assert "biased upward" in evaluation.row("nearest").note
-
-
 def test_evaluate_leaves_out_the_groups_that_were_trained_on() -> None:
     world = hag.SimulatedEngine(8)
     texts = [prompt.text for prompt in world.prompts(120)]
@@ -142,32 +51,6 @@ def test_evaluate_leaves_out_the_groups_that_were_trained_on() -> None:
     assert e.n_prompts == 20
 
 
-def test_few_groups_ship_sbs_without_a_search() -> None:
-    table = draw(hag.SimulatedEngine(1), 15, 2)
-    policy = hag.fit(table)
-    assert policy.ships_sbs
-    assert any("too few to prove" in warning for warning in policy.evaluation.warnings)
-
-
-def test_bad_tables_and_seeds_are_refused(strong: tuple) -> None:
-    _, table, policy = strong
-    for call in (hag.headroom, hag.fit, lambda given: hag.evaluate(policy, given)):
-        with pytest.raises(InvalidInput, match="load_table"):
-            call("sweeps/smol")
-    for seed in (-1, 1.5, "x", True):
-        with pytest.raises(InvalidInput, match="seed"):
-            hag.headroom(table, seed=seed)
-
-
-def test_bad_arguments(strong: tuple) -> None:
-    bad: list[dict] = [{"margins": []}, {"margins": [-0.1]}, {"margins": [float("nan")]}, {"learner": "rigde"}]
-    bad += [{"margins": margins} for margins in (0.1, "0.1", [None], ["x"], [float("inf")], [[0.1]], np.array([]))]
-    bad += [{"learner": []}, {"encoder": []}, {"near_duplicates": 0.0}, {"near_duplicates": 80}]
-    for arguments in bad:
-        with pytest.raises(InvalidInput, match=next(iter(arguments))):
-            hag.fit(strong[1], **arguments)
-
-
 def test_evaluate_on_few_or_foreign_prompts_says_so(strong: tuple) -> None:
     _, _, policy = strong
     prompts = [f"SELECT a{i} FROM t{i} WHERE {{x: [{i}]}};" for i in range(8)]
@@ -175,65 +58,3 @@ def test_evaluate_on_few_or_foreign_prompts_says_so(strong: tuple) -> None:
     assert any("8 independent groups: too few" in warning for warning in e.warnings)
     assert e.fallbacks > 0.5
     assert f"{e.fallbacks:.0%} of the prompts are unlike the training prompts" in str(e)
-
-
-def test_a_share_of_an_unproven_gap_is_not_printed() -> None:
-    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
-    policy = hag.fit(table_of(drawn(100, 3, 4, seed=1), space), learner="constant")
-    vbs = policy.evaluation.row("split_vbs")
-    assert vbs.gain_low < 0.0 < vbs.gain
-    assert all(row.gap_closed is None for row in policy.evaluation.rows)
-
-
-def test_tokens_that_one_cell_lacks_are_unknown_costs_and_no_broken_bundle(tmp_path: Path) -> None:
-    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
-    tokens = np.full((60, 3, 2), 12.0)
-    costs = {}
-    for name in ("whole", "holed"):
-        policy = hag.fit(table_of(drawn(60, 3, 2), space, tokens=tokens), learner="constant")
-        again = hag.load(policy.save(tmp_path / name))
-        assert again.evaluation == policy.evaluation
-        costs[name] = {row.cost for row in policy.evaluation.rows if row.name in ("sbs", "random", "policy")}
-        tokens[3, 1, 1] = np.nan
-    assert costs == {"whole": {12.0}, "holed": {None}}
-    with pytest.raises(InvalidInput, match="scored cells that lack them"):
-        hag.headroom(table_of(drawn(60, 3, 2), space, tokens=tokens), objective="price/token@0.1")
-
-
-def test_margins_may_be_an_array() -> None:
-    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
-    policy = hag.fit(table_of(drawn(60, 3, 2), space), learner="knn", margins=np.array([0.5]))  # type: ignore[arg-type]
-    assert policy.evaluation.candidate.margin in (0.0, 0.5)
-
-
-@pytest.mark.parametrize("name", ["sbs", "policy", "split_vbs", "ridge"])
-def test_a_baseline_cannot_take_the_place_of_another_line(name: str) -> None:
-    baseline = get_baseline("argmax")
-    baseline.name = name
-    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])
-    with pytest.raises(InvalidInput, match=f"baselines: expected names .* got {name}"):
-        hag.fit(table_of(drawn(60, 3, 2), space), learner="ridge", baselines=[baseline])
-
-
-def test_the_share_that_fell_back_is_that_of_the_winning_encoder() -> None:
-    """Texts tell nothing, vectors all; one document's vectors are unlike all others, its texts are not."""
-    rng = np.random.default_rng(0)
-    texts = ["".join(rng.choice(list("abcdefgh "), 40)) for _ in range(126)]
-    side = np.where(np.arange(126) % 2, 1.0, -1.0)
-    vectors = side[:, None] + rng.normal(0, 0.1, (126, 4))
-    vectors[120:] *= 100.0
-    groups = [f"{min(number, 120)}" for number in range(126)]
-    rewards = np.stack([0.5 + 0.3 * side, 0.55 - 0.3 * side], axis=1)[:, :, None].repeat(2, axis=2)
-    space = hag.DecodingSpace.grid(temperature=[0.5, 0.7])
-    table = hag.SweepTable.from_arrays(with_vectors(as_prompts(texts), vectors), space, rewards, groups=groups)
-    policy = hag.fit(table, encoder=["static", "precomputed"], learner="ridge")
-    assert policy.evaluation.candidate.name == "ridge on precomputed"
-    assert policy.evaluation.fallbacks == pytest.approx(6 / 126)
-
-
-def test_a_baseline_that_learns_nothing_is_judged_as_the_config_it_names() -> None:
-    world = hag.SimulatedEngine(4, gap=0.0, config_effect=0.02, space=SPACE)
-    evaluation = hag.fit(draw(world, 120, 2), learner="constant", baselines=["generation_config", "nearest"]).evaluation
-    default, same = evaluation.row("engine_default"), evaluation.row("generation_config")
-    assert (same.gain, same.gain_low, same.gain_high) == (default.gain, default.gain_low, default.gain_high)
-    assert (same.value, same.low, same.high) == (default.value, default.low, default.high)

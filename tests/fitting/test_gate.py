@@ -18,59 +18,6 @@ from hagpolicy.fitting.learners.registry import get_learner
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0])
 
 
-def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
-    rng = np.random.default_rng(4)
-    table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
-    boot = GroupBootstrap(table.groups, n_boot=300)
-    comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, 0)
-    assert len(np.unique(comparison.resampled.config)) > 1
-    silent = comparison.score_choices(np.full(90, -1))
-    assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)
-    choices = np.where(np.arange(90) < 30, -1, 2)
-    gains, shares = [], []
-    for draw, sbs in zip(boot.leaving, comparison.resampled.config, strict=True):
-        out = boot.counts[draw, boot.index] == 0.0
-        worth = np.where(choices < 0, comparison.Y[:, sbs], comparison.Y[:, 2])
-        gains.append((worth - comparison.Y[:, sbs])[out].mean())
-        shares.append((boot.counts[draw] == 0.0).mean())
-    wide = comparison.score_choices(choices, learned=True).gain
-    assert (wide.low, wide.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
-    # Draws with the same SBS are drawn together, those with another one keep their distance.
-    narrow = np.array(gains)
-    for sbs in set(comparison.resampled.config):
-        same = comparison.resampled.config == sbs
-        off = narrow[same] - narrow[same].mean()
-        share = np.array(shares)[same]
-        narrow[same] = narrow[same].mean() + off * np.sqrt(share / (1 - share))
-    found = comparison.score_choices(choices).gain
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(narrow, [0.025, 0.975])))
-
-
-def test_draws_that_agree_scatter_as_a_mean_over_all_prompts_does() -> None:
-    rng = np.random.default_rng(6)
-    values, boot = rng.normal(size=(300, 1)), GroupBootstrap(np.arange(300))
-    draws = boot.left_out(values)[:, 0]
-    error = values.std() / np.sqrt(300)
-    assert draws.std() == pytest.approx(1.31 * error, rel=0.05)
-    assert boot.narrow(draws, np.zeros(len(draws), dtype=int)).std() == pytest.approx(error, rel=0.05)
-    # Draws that have nothing to do with each other are left as they are.
-    np.testing.assert_allclose(boot.narrow(draws, np.arange(len(draws))), draws)
-    apart = boot.narrow(draws + 5.0 * (np.arange(len(draws)) % 2), np.arange(len(draws)) % 2)
-    assert apart.std() == pytest.approx(np.hypot(2.5, error), rel=0.05)
-
-
-@pytest.mark.parametrize("sizes", [[1, 99], [321, *[1] * 39], [101, *[1] * 24], [2] * 30])
-def test_groups_of_any_size_give_intervals_like_a_plain_bootstrap(sizes: list[int]) -> None:
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    values = (np.random.default_rng(8).random((len(groups), 1)) < 0.9).astype(float)
-    boot = GroupBootstrap(groups)
-    draws = boot.left_out(values)[:, 0]
-    narrow = boot.narrow(draws, np.zeros(len(draws), dtype=int))
-    assert 0.0 <= narrow.min() <= narrow.max() <= 1.0
-    plain = boot.means(values)[boot.leaving, 0]
-    assert narrow.std() == pytest.approx(plain.std(), rel=0.35)  # by prompts left out, it was up to ten times
-
-
 def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     rng = np.random.default_rng(5)
     n = 80

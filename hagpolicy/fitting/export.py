@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +12,8 @@ from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
-from hagpolicy.policy.bundle import digest_salted
 from hagpolicy.policy.dial import Dial, OperatingPoint
+from hagpolicy.policy.manifest import PolicyManifest, TrainedOn
 from hagpolicy.policy.policy import Policy
 from hagpolicy.results import Evaluation, describe_candidate
 
@@ -54,24 +52,19 @@ def export_policy(
     rule = Rule(first.reference, first.margin if first.ships else None, points[0].weights)
     model = policy_graph(encoder, fitted, rule, used)
     check_parity(model, encoder, fitted, table.prompts, features, rule)
-    salt = secrets.token_hex(16)
-    manifest: dict[str, Any] = {
-        "space": table.space.to_json(),
-        "default": table.default,
-        "dial": dial.to_json(),
-        "task_best": [_task_best(table, targets.Y(number)) for number in range(len(points))],
-        "encoder": encoder.spec(),
-        "learner": learner.name,
-        "carries_vectors": learner.carries_vectors,
-        "fingerprint": dict(table.fingerprint),
-        "max_tokens": table.max_tokens,
-        "scorers": dict(table.scorers),
-        "trained_on": {
-            "salt": salt,
-            "digests": sorted(digest_salted((prompt.text for prompt in table.prompts), salt)),
-            "groups": sorted(set(digest_salted((p.group for p in table.prompts if p.group is not None), salt))),
-        },
-    }
+    manifest = PolicyManifest(
+        space=table.space,
+        dial=dial,
+        task_best=tuple(_task_best(table, targets.Y(number)) for number in range(len(points))),
+        encoder=encoder.spec(),
+        learner=learner.name,
+        carries_vectors=learner.carries_vectors,
+        default=table.default,
+        fingerprint=dict(table.fingerprint),
+        max_tokens=table.max_tokens,
+        scorers=dict(table.scorers),
+        trained_on=TrainedOn.of(table.prompts),
+    )
     return Policy(manifest, model.SerializeToString(), encoder.files())
 
 
@@ -89,7 +82,7 @@ def points_of(
             margin=margin,
             ships=shipped,
             reason=_reason(evaluation, shipped),
-            evaluation=evaluation.to_json(),
+            evaluation=evaluation,
         )
         for objective, weights, evaluation, margin, shipped in parts
     )

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hagpolicy.policy.policy import Policy
+from hagpolicy.policy.dial import Dial
+from hagpolicy.policy.manifest import PolicyManifest
 
 
-def policy_card(policy: Policy) -> str:
+def policy_card(manifest: PolicyManifest) -> str:
     """Markdown for a bundle's README.md: how it was made, how well it does, where it must not be used."""
-    engine = ", ".join(f"{name} {value}" for name, value in policy.fingerprint.items()) or "not known"
-    limit = f"at most {policy.max_tokens} new tokens" if policy.max_tokens else "no known limit on new tokens"
-    training = len((policy.manifest.get("trained_on") or {}).get("digests", ()))
+    dial = manifest.dial
+    engine = ", ".join(f"{name} {value}" for name, value in manifest.fingerprint.items()) or "not known"
+    limit = f"at most {manifest.max_tokens} new tokens" if manifest.max_tokens else "no known limit on new tokens"
+    vectors = (
+        "vectors of the training prompts are inside the graph" if manifest.carries_vectors else "no training vector"
+    )
+    training = 0 if manifest.trained_on is None else len(manifest.trained_on.digests)
     lines = [
         "# A decoding policy",
         "",
-        policy.reason or "No evaluation is stored with this policy.",
+        manifest.reason or "No evaluation is stored with this policy.",
         "",
         f"- engine it was swept on: {engine}",
         f"- sweep: {limit}, {training or 'an unknown number of'} training prompts",
-        f"- encoder {policy.encoder['name']}, learner {policy.learner}, margin "
-        + ", ".join(f"{point.margin:g}" for point in policy.dial.points),
-        "- contents: no training text, no reward of a single prompt; "
-        + ("vectors of the training prompts are inside the graph" if policy.carries_vectors else "no training vector"),
+        f"- encoder {manifest.encoder['name']}, learner {manifest.learner}, margin "
+        + ", ".join(f"{point.margin:g}" for point in dial.points),
+        f"- contents: no training text, no reward of a single prompt; {vectors}",
         "",
         "## Configurations",
         "",
-        "| number | configuration | " + " | ".join(f"{point.name}, in training" for point in policy.dial.points) + " |",
-        "|---|---|" + "---|" * len(policy.dial.points),
+        "| number | configuration | " + " | ".join(f"{point.name}, in training" for point in dial.points) + " |",
+        "|---|---|" + "---|" * len(dial.points),
     ]
-    rules = [policy.dial.rule_of_point(number) for number in range(len(policy.dial.points))]
-    for number, config in enumerate(policy.space):
+    rules = [dial.rule_of_point(number) for number in range(len(dial.points))]
+    for number, config in enumerate(manifest.space):
         name = str(config).replace("|", "\\|").replace("\n", " ")
         best = (" (the best single one)" * (rule.reference == number) for rule in rules)
         cells = [f"{rule.means[number]:.3f}{mark}" for rule, mark in zip(rules, best, strict=True)]
         lines.append(f"| {number} | {name} | {' | '.join(cells)} |")
-    for point, evaluation in zip(policy.dial.points, policy.evaluations, strict=True):
+    for point, evaluation in zip(dial.points, manifest.evaluations, strict=True):
         if evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
             lines += [point.reason, ""] * (len(rules) > 1) + ["```", str(evaluation), "```"]
@@ -48,7 +49,7 @@ def policy_card(policy: Policy) -> str:
         "import hagpolicy",
         "",
         'policy = hagpolicy.load("this folder")',
-        f"decision = policy.decide(prompt{_dial(policy)})",
+        f"decision = policy.decide(prompt{_dial_argument(dial)})",
         'rendering = decision.render("transformers")',
         "```",
         "",
@@ -59,8 +60,6 @@ def policy_card(policy: Policy) -> str:
     return "\n".join(lines)
 
 
-def _dial(policy: Policy) -> str:
+def _dial_argument(dial: Dial) -> str:
     """The argument that turns the dial, with one of its values; "" where there is nothing to turn."""
-    if not policy.dial.argument:
-        return ""
-    return f", {policy.dial.argument}={policy.dial.points[-1].at:g}"
+    return f", {dial.argument}={dial.points[-1].at:g}" if dial.argument else ""

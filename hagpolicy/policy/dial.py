@@ -17,6 +17,7 @@ import numpy as np
 
 from hagpolicy._checks import is_number
 from hagpolicy.errors import InvalidInput
+from hagpolicy.results import Evaluation
 
 # Far beyond any use; above it values would leave float32, which the graph decides in.
 MAX_PRICE = 1e6
@@ -61,7 +62,7 @@ class OperatingPoint:
         margin: depart from the best config on average only for a larger advantage.
         ships: a per-prompt policy is proven here.
         reason: what the gate said.
-        evaluation: of this objective, as `Evaluation.to_json` writes it; None where nothing was evaluated.
+        evaluation: of this objective, on prompts that were not trained on; None where nothing was evaluated.
     """
 
     at: float
@@ -71,16 +72,20 @@ class OperatingPoint:
     margin: float
     ships: bool
     reason: str = ""
-    evaluation: Mapping[str, Any] | None = None
+    evaluation: Evaluation | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping."""
-        return {**self.__dict__, "weights": list(self.weights)}
+        """A JSON-able mapping that `from_json` reads back."""
+        evaluation = None if self.evaluation is None else self.evaluation.to_json()
+        return {**self.__dict__, "weights": list(self.weights), "evaluation": evaluation}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> OperatingPoint:
-        """What `to_json` wrote."""
-        return cls(**{**values, "weights": tuple(float(weight) for weight in values["weights"])})
+        """What `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        stored = values.get("evaluation")
+        evaluation = None if stored is None else Evaluation.from_json(stored)
+        weights = tuple(float(weight) for weight in values["weights"])
+        return cls(**{**values, "weights": weights, "evaluation": evaluation})
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +234,10 @@ class Dial:
         if price is not None:
             return as_price(price, self.unit)
         return self.points[0].at if n is None else float(as_count(n))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The rules that were looked up cannot be copied to another process; what they were made of can.
+        return Dial, (self.argument, self.unit, self.heads, self.scales, self.means, self.points)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping that `from_json` reads back."""

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import PromptLike, as_prompt
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.policy.bundle import Bundle, digest_salted, read_bundle, write_bundle
+from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
 from hagpolicy.policy.card import policy_card
 from hagpolicy.policy.decision import Decision, choose_index, decide
-from hagpolicy.policy.dial import Dial
 from hagpolicy.policy.inputs import make_inputs
+from hagpolicy.policy.manifest import PolicyManifest
 from hagpolicy.policy.session import open_session
 from hagpolicy.results import Evaluation
 
 __all__ = ["Decision", "Policy", "load"]
+
+# Outputs of the graph beside its heads, by the names that they have in every bundle that was written.
+_OOD, _CHOICE = "novelty", "choice"
 
 
 def load(folder: str | Path) -> Policy:
@@ -42,7 +44,7 @@ class Policy:
     unlike the training prompts; ties go to the first in the space's order.
 
     Args:
-        manifest: content of policy.json.
+        manifest: what it is, as policy.json says it.
         model: bytes of the ONNX graph, see `graphs.policy_graph`.
         files: other files of the bundle, by name.
 
@@ -61,29 +63,18 @@ class Policy:
         candidate: the policy that the gate held back, where there is one; not part of the bundle.
 
     Raises:
-        BundleError: a manifest that lacks something, or a graph that does not fit it.
+        BundleError: a graph that does not fit the manifest.
     """
 
     candidate: Policy | None
 
-    def __init__(self, manifest: Mapping[str, Any], model: bytes, files: Mapping[str, bytes]) -> None:
-        self.manifest = dict(manifest)
+    def __init__(self, manifest: PolicyManifest, model: bytes, files: Mapping[str, bytes]) -> None:
+        self.manifest = manifest
         self._model, self._files = model, dict(files)
         self.candidate = None
-        try:
-            self.space = DecodingSpace.from_json(manifest["space"])
-            self.dial = Dial.from_json(manifest["dial"])
-            self.encoder: dict[str, Any] = dict(manifest["encoder"])
-            self.task_best: tuple[dict[str, int], ...] = tuple(dict(best) for best in manifest["task_best"])
-            stored = [point.evaluation for point in self.dial.points]
-            self.evaluations = tuple(None if found is None else Evaluation.from_json(found) for found in stored)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"policy.json: expected a policy's manifest: {type(error).__name__}: {error}") from error
-        if self.dial.means.shape[1] != len(self.space):
-            raise BundleError("policy.json: the dial's means do not fit the space")
-        numbers = {number for best in self.task_best for number in best.values()}
-        if len(self.task_best) != len(stored) or not numbers <= set(range(len(self.space))):
-            raise BundleError("policy.json: the best configs of the tasks fit neither the dial nor the space")
+        self.space, self.dial, self.encoder = manifest.space, manifest.dial, dict(manifest.encoder)
+        self.task_best = manifest.task_best
+        self.evaluations = manifest.evaluations
         first = self.dial.rule_at()
         self.training_means, self.sbs_index = first.means, first.reference
         self.margin, self.reason = self.dial.points[0].margin, self.dial.reason
@@ -91,7 +82,7 @@ class Policy:
         self._inputs = make_inputs(self.encoder, files)
         self._session = open_session(model)
         named = (self._session.get_inputs(), self._session.get_outputs())
-        wanted = (set(self._inputs.names), {*self.dial.heads, "novelty", "choice"})
+        wanted = (set(self._inputs.names), {*self.dial.heads, _OOD, _CHOICE})
         for what, found, expected in zip(("inputs", "outputs"), named, wanted, strict=True):
             names = {item.name for item in found}
             if names != expected:
@@ -102,7 +93,7 @@ class Policy:
     def _check_fit(self) -> None:
         """One run on the tokenizer's last token: tokenizer, graph and space must fit each other now, not
         fail on some prompt later."""
-        names = [*self.dial.heads, "novelty", "choice"]
+        names = [*self.dial.heads, _OOD, _CHOICE]
         try:
             found = self._session.run(names, self._inputs.probe())
         except Exception as error:  # onnxruntime's exception types have no stable public name
@@ -120,27 +111,27 @@ class Policy:
     @property
     def default_index(self) -> int | None:
         """Index of the engine's default in the space; None where unknown."""
-        return self.manifest.get("default")
+        return self.manifest.default
 
     @property
     def learner(self) -> str:
         """Name of the learner."""
-        return str(self.manifest.get("learner", ""))
+        return self.manifest.learner
 
     @property
     def carries_vectors(self) -> bool:
         """True when vectors of the training prompts are inside the graph."""
-        return bool(self.manifest.get("carries_vectors", False))
+        return self.manifest.carries_vectors
 
     @property
     def fingerprint(self) -> dict[str, str]:
         """Of the engine that was swept; empty where unknown."""
-        return dict(self.manifest.get("fingerprint") or {})
+        return dict(self.manifest.fingerprint)
 
     @property
     def max_tokens(self) -> int | None:
         """The sweep's own limit on new tokens; None where unknown."""
-        return self.manifest.get("max_tokens")
+        return self.manifest.max_tokens
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -169,7 +160,7 @@ class Policy:
             return self.decide(prompt, fixed, price=price, n=n).config
         if price is None and n is None:
             arrays, _ = self._inputs.one(prompt)
-            return self._configs[int(self._session.run(["choice"], arrays)[0][0])]
+            return self._configs[int(self._session.run([_CHOICE], arrays)[0][0])]
         rule = self.dial.rule_at(price, n)
         heads, ood_score, _ = self._read(prompt)
         return self._configs[choose_index(rule, rule.values(heads), ood_score)[0]]
@@ -185,7 +176,7 @@ class Policy:
         """The config of each prompt, the same as `predict` gives; see there."""
         if fixed or price is not None or n is not None:
             return [decision.config for decision in self.decide_batch(prompts, fixed, price=price, n=n)]
-        return [self._configs[number] for number in self._run(prompts, "choice")[0]]
+        return [self._configs[number] for number in self._run(prompts, _CHOICE)[0]]
 
     def decide(
         self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
@@ -205,7 +196,7 @@ class Policy:
     ) -> list[Decision]:
         """The decision for each prompt, the same as `decide` gives."""
         rule = self.dial.rule_at(price, n)
-        *heads, ood_scores = self._run(prompts, *self.dial.heads, "novelty")
+        *heads, ood_scores = self._run(prompts, *self.dial.heads, _OOD)
         contents = (self._inputs.content(prompt) for prompt in prompts)
         rows = zip(np.stack(heads, axis=1), ood_scores, contents, strict=True)
         return [
@@ -216,7 +207,7 @@ class Policy:
     def _read(self, prompt: Any) -> tuple[list[np.ndarray], float, PromptLike | None]:
         """Heads, each float32 (n_configs,), and out-of-distribution score of a prompt, from the graph; its content."""
         arrays, content = self._inputs.one(prompt)
-        *heads, ood_score = self._session.run([*self.dial.heads, "novelty"], arrays)
+        *heads, ood_score = self._session.run([*self.dial.heads, _OOD], arrays)
         return [head[0] for head in heads], float(ood_score[0]), content
 
     def values(self, prompts: Sequence[Any], *, price: float | None = None, n: int | None = None) -> np.ndarray:
@@ -238,20 +229,15 @@ class Policy:
 
     def ood_scores(self, prompts: Sequence[Any]) -> np.ndarray:
         """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training."""
-        return self._run(prompts, "novelty")[0]
+        return self._run(prompts, _OOD)[0]
 
     def trained_on(self, prompts: Sequence[Any]) -> np.ndarray:
         """bool (n_prompts,): True for a prompt whose normalised text, or whose declared group, was
         among the training prompts."""
-        stored = self.manifest.get("trained_on")
-        if not stored:
+        trained_on = self.manifest.trained_on
+        if trained_on is None:
             return np.zeros(len(prompts), dtype=bool)
-        known = [as_prompt(prompt) for prompt in prompts]
-        texts, groups = set(stored["digests"]), set(stored.get("groups", ()))
-        by_text = digest_salted((prompt.text for prompt in known), stored["salt"])
-        by_group = digest_salted((prompt.group or "" for prompt in known), stored["salt"])
-        marks = zip(known, by_text, by_group, strict=True)
-        return np.array([t in texts or (p.group is not None and g in groups) for p, t, g in marks], dtype=bool)
+        return trained_on.has([as_prompt(prompt) for prompt in prompts])
 
     def save(self, folder: str | Path) -> Path:
         """Write the policy as a bundle; an older bundle in its place is replaced. Returns the folder.
@@ -259,7 +245,7 @@ class Policy:
         Raises:
             BundleError: the folder holds something else, or it cannot be written.
         """
-        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), policy_card(self))
+        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), policy_card(self.manifest))
 
     def _run(self, prompts: Sequence[Any], *names: str) -> list[np.ndarray]:
         """Graph outputs for many prompts, in their order."""
@@ -268,7 +254,7 @@ class Policy:
         results = [
             np.empty(
                 (len(prompts), len(self.space)) if name in self.dial.heads else len(prompts),
-                dtype=np.int64 if name == "choice" else np.float32,
+                dtype=np.int64 if name == _CHOICE else np.float32,
             )
             for name in names
         ]

@@ -15,7 +15,8 @@ from hagpolicy import load
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.errors import BundleError
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
-from hagpolicy.policy.bundle import FORMAT_VERSION, Bundle, digest_salted, read_bundle, write_bundle
+from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
+from hagpolicy.policy.manifest import FORMAT_VERSION
 from hagpolicy.policy.onnx_scan import scan
 from tests.support import making
 from tests.support.paths import FIXTURES
@@ -380,18 +381,15 @@ def test_a_full_disk_leaves_the_old_bundle(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["policy.json", "../up", ".hidden", "a/b"])
 def test_odd_file_names_are_not_written(small, tmp_path, name):
     with pytest.raises(BundleError, match="plain file names"):
-        write_bundle(tmp_path / "policy", Bundle({}, b"", {name: b""}), "")
+        write_bundle(tmp_path / "policy", Bundle(small.manifest, b"", {name: b""}), "")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_salted_digests_know_equal_texts_and_differ_between_salts():
-    salt = "00" * 16
-    first, same, other = digest_salted(["What  is 2?", "What is\n2?", "What is 3?"], salt)
-    assert first == same != other
-    assert digest_salted(["What is 2?"], "01" * 16) != [first]
 
 
 def test_a_read_bundle_has_the_manifest_and_the_other_files(saved):
     bundle = read_bundle(saved)
-    assert bundle.manifest["format_version"] == FORMAT_VERSION
+    stored = json.loads((saved / "policy.json").read_text("utf-8"))
+    assert stored.pop("format_version") == FORMAT_VERSION
+    assert sorted(stored.pop("files")) == ["README.md", "policy.onnx", "tokenizer.json"]
+    assert stored.pop("digest")
+    assert bundle.manifest.to_json() == stored
     assert sorted(bundle.files) == ["tokenizer.json"]

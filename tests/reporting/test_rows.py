@@ -36,7 +36,7 @@ def test_every_output_shows_the_rows_of_a_comparison(tmp_path: Path) -> None:
     assert [row.name for row in rows] == [row.name for row in evaluation.rows]
     text, demo = str(evaluation), format_fit(policy, 1.0)
     page = Page(write_report(tmp_path / "r.html", table=table, policy=policy).read_text("utf-8")).words
-    assert text in policy_card(policy)
+    assert text in policy_card(policy.manifest)
     for row in rows:
         assert row.value is not None
         assert f"{row.name} " in text

@@ -104,7 +104,7 @@ class SelfReport(Baseline):
         path = Path(folder) / f"{baseline.name}.jsonl"
         if not path.exists():
             raise InvalidInput(
-                "folder", f"the file {path.name} in it", str(folder), "Run benchmarks.claims.fitting.self_report."
+                "folder", f"the file {path.name} in it", str(folder), "Run python -m benchmarks run self_report."
             )
         return cls(None, examples, by_reward=by_reward, cache=path)
 

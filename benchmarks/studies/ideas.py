@@ -1,6 +1,6 @@
 """What was tried to win more on the mixed workload: other encoders, learners and spaces, each under the same gate.
 
-    python -m benchmarks.studies.ideas --data DIR
+    python -m benchmarks run ideas --data DIR
 
 Exploration on the table that the comparisons are made of: many looks at one table, so none of these is a result of its
 own. What `fit` does by default was one of them, and is by itself in `learner_choice.py`. Needs the sentence encoder
@@ -21,6 +21,7 @@ import numpy as np
 
 import hagpolicy as hag
 from benchmarks.sweeps.workload.tables import workload_table
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.distill_static import teacher
 from benchmarks.tools.record import Figure, arguments, figure, record, stored
 from hagpolicy.fitting.encoders.precomputed import with_vectors
@@ -28,7 +29,14 @@ from hagpolicy.fitting.graphs.builder import GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling
 from hagpolicy.fitting.learners.blend import Blend
 
-STATEMENT = "What other encoders, learners and spaces gain over SBS on the mixed workload (exploration, many looks)."
+CLAIM = Claim(
+    name="ideas",
+    states="What other encoders, learners and spaces gain over SBS on the mixed workload (exploration, many looks).",
+    groups=("explore",),
+    headline="default*reward - 0.001 a token",
+    needs=("data", "llm"),
+    after=("workload_sweep",),
+)
 OBJECTIVE = "price/token@0,0.001"
 TOKENS = 400  # of a prompt that the LLM reads for its hidden states
 FOUR = ("ridge", "mlp", "knn", "lightgbm")
@@ -154,8 +162,8 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
 
 
 def main() -> int:
-    args = arguments(STATEMENT)
-    table = stored(workload_table, "ideas", STATEMENT, args)
+    args = arguments(CLAIM.states)
+    table = stored(workload_table, CLAIM, args)
     if table is None:
         return 0
     table = table.take(table.complete)
@@ -172,7 +180,7 @@ def main() -> int:
                 figure(f"{name}: {evaluation.objective}", gain.value, gain.low, gain.high, unit="reward gain")
             )
     notes = f"{len(table.prompts)} prompts. Gain of each idea's best policy over its space's SBS, before the gate."
-    return record("ideas", STATEMENT, figures, args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,20 @@ from benchmarks.sweeps import stronger
 from benchmarks.sweeps.stronger import configs
 from benchmarks.sweeps.stronger.download import model_file
 from benchmarks.sweeps.stronger.prompts import SCORERS, final_prompts, pilot_prompts
+from benchmarks.tools.claim import Claim
 from hagpolicy import DecodingSpace, Prompt, SweepTable, load_engine, sweep
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import StoreError
+
+CLAIM = Claim(
+    name="stronger_sweep",
+    states="The sweep of the stronger LLM, Qwen2.5-Coder-1.5B-Instruct.",
+    groups=("generate",),
+    needs=("data", "download", "hours"),
+    runs=(("--final",),),
+    quick=False,
+    measures=False,
+)
 
 MODEL = Path(stronger.__file__).resolve().parent / "work"
 # More cells than the engine's own units have: a unit ends with few rows, and a read of the weights costs as much then.

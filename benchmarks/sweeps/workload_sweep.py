@@ -18,7 +18,18 @@ import numpy as np
 from benchmarks.sweeps.workload import configs
 from benchmarks.sweeps.workload.scoring import SCORERS
 from benchmarks.sweeps.workload.tables import Run, runs, stored
+from benchmarks.tools.claim import Claim
 from hagpolicy import SweepTable, load_engine, sweep
+
+CLAIM = Claim(
+    name="workload_sweep",
+    states="The sweeps of the mixed workload on SmolLM2-135M-Instruct.",
+    groups=("generate",),
+    needs=("data", "llm", "hours"),
+    runs=(("--final",), ("--budgets",)),
+    quick=False,
+    measures=False,
+)
 
 
 def filled(run: Run) -> SweepTable:

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from benchmarks.tools.claim import Claim
+
 BREAK, INDENT, UNKNOWN = "↵", "⇥", "[UNK]"
 COLUMNS = 256  # 253 of meaning and one for each of the three above: a multiple of 16 keeps the kernels aligned
 # The share of unknown tokens is an output of its own and needs no size; the others stand beside meaning.
@@ -41,6 +43,15 @@ VARIANTS = {
 # What a policy reads off a prompt is its kind and structure, and frequent words carry that: weighting them down
 # helps retrieval (.52 -> .60) and costs the exam of a question (.77 -> .73) and its number of steps (.13 -> .08).
 CHOSEN = "plain, half even"
+CLAIM = Claim(
+    name="distill_static",
+    states="The shipped token embeddings, distilled from all-MiniLM-L6-v2.",
+    groups=(),
+    needs=("index",),
+    runs=(("--write",),),
+    quick=False,
+    measures=False,
+)
 ASSET = Path(__file__).parents[2] / "hagpolicy" / "assets" / "static"
 LIMIT = 8 * 1024 * 1024
 

@@ -1,7 +1,7 @@
 """Arguments, intervals and result files: what every benchmark script shares.
 
 A script measures, makes a `Figure` of every number it claims, and ends with
-`raise SystemExit(record("its_name", "the claim in a sentence", figures, args))`.
+`raise SystemExit(record(CLAIM, figures, args))`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from benchmarks.tools.claim import ROOT, Claim
 from hagpolicy.errors import HagError
 from hagpolicy.results import Evaluation
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 FORMAT = 1
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime", "tokenizers", "scikit-learn", "lightgbm", "pyarrow")
@@ -101,8 +101,7 @@ def bootstrap(
 
 
 def record(
-    claim: str,
-    statement: str,
+    claim: Claim,
     figures: Sequence[Figure],
     args: argparse.Namespace,
     notes: str = "",
@@ -110,11 +109,10 @@ def record(
     comparisons: Sequence[Evaluation] = (),
     plots: Sequence[str] = (),
 ) -> int:
-    """Print the table and, unless `--quick`, write `results/<claim>.json`.
+    """Print the table and, unless `--quick`, write `results/<name of the claim>.json`.
 
     Args:
-        claim: name of the file and of the script.
-        statement: the claim in one sentence.
+        claim: the script's own, or a part of it.
         figures: at least one.
         args: what `arguments` returned.
         notes: how it was measured, where that needs saying.
@@ -124,36 +122,36 @@ def record(
     Returns:
         The exit code: 0, or 1 where a target is missed.
     """
-    print(f"\n{statement}\n{table(figures)}")
+    print(f"\n{claim.states}\n{table(figures)}")
     if not args.quick:
         measured = [asdict(item) for item in figures]
         shown = {"ladders": [comparison.to_json() for comparison in comparisons], "plots": list(plots)}
         more = {name: values for name, values in shown.items() if values}
-        _write(claim, {"status": "run", "statement": statement, "figures": measured, "notes": notes, **more})
+        _write(claim, {"status": "run", "statement": claim.states, "figures": measured, "notes": notes, **more})
     return int(any(figure.met is False for figure in figures))
 
 
-def not_run(claim: str, statement: str, reason: str, args: argparse.Namespace) -> int:
+def not_run(claim: Claim, reason: str, args: argparse.Namespace) -> int:
     """Say, and record unless `--quick`, that this machine cannot measure the claim. Returns exit code 0.
 
     A result that was measured elsewhere is kept: it says more than the lack of this machine.
     """
-    print(f"{statement}\nnot run: {reason}")
-    if not args.quick and not (RESULTS / f"{claim}.json").exists():
-        _write(claim, {"status": "not run", "statement": statement, "reason": reason, "figures": []})
+    print(f"{claim.states}\nnot run: {reason}")
+    if not args.quick and not (RESULTS / f"{claim.name}.json").exists():
+        _write(claim, {"status": "not run", "statement": claim.states, "reason": reason, "figures": []})
     return 0
 
 
-def stored(read: Callable[[Path], T], claim: str, statement: str, args: argparse.Namespace) -> T | None:
+def stored(read: Callable[[Path], T], claim: Claim, args: argparse.Namespace) -> T | None:
     """What `read` makes of the folder of public data; None, with `not_run` said, without one or where the sweep is
     not stored."""
     if args.data is None:
-        not_run(claim, statement, "it needs the prompts: --data DIR", args)
+        not_run(claim, "it needs the prompts: --data DIR", args)
         return None
     try:
         return read(args.data)
     except (HagError, FileNotFoundError) as error:
-        not_run(claim, statement, f"what it reads is not stored: {error}", args)
+        not_run(claim, f"what it reads is not stored: {error}", args)
         return None
 
 
@@ -169,28 +167,29 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _write(claim: str, result: dict[str, Any]) -> None:
+def _write(claim: Claim, result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    # The data folder's own place on this machine says nothing to a reader.
-    words = sys.argv[1:]
-    words = ["DIR" if index and words[index - 1] == "--data" else word for index, word in enumerate(words)]
-    words = ["--data=DIR" if word.startswith("--data=") else word for word in words]
     stamp = {
         "format": FORMAT,
-        "claim": claim,
-        "command": " ".join(["python -m", _module(), *words]),
+        "claim": claim.name,
+        "command": _command(Path(sys.argv[0]).stem, sys.argv[1:]),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "hardware": _hardware(),
         "versions": _versions(),
     }
     text = json.dumps({**stamp, **result}, indent=1, ensure_ascii=False, allow_nan=False)
-    (RESULTS / f"{claim}.json").write_text(text + "\n", "utf-8")
+    (RESULTS / f"{claim.name}.json").write_text(text + "\n", "utf-8")
 
 
-def _module() -> str:
-    """Dotted name of the script that runs."""
-    return ".".join(Path(sys.argv[0]).resolve().with_suffix("").relative_to(ROOT.parent).parts)
+def _command(script: str, words: Sequence[str]) -> str:
+    """How the runner is asked for this run of a script: the script's own options stand after `--`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data")
+    known, own = parser.parse_known_args(words)
+    # The data folder's own place on this machine says nothing to a reader.
+    data = [] if known.data is None else ["--data", "DIR"]
+    return " ".join(["python -m benchmarks run", script, *data, *(["--", *own] if own else [])])
 
 
 def _commit() -> str:

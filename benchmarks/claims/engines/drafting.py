@@ -39,12 +39,19 @@ from transformers import DynamicCache
 
 from benchmarks.sweeps import drafted
 from benchmarks.sweeps.drafted import DRAFTS, EACH, MAX_TOKENS, SPACE, TWICE, Drafting
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, bootstrap, figure, not_run, record
 from hagpolicy import Prompt, load_engine
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.engines.transformers.generate import Generated, run_generate
 
-STATEMENT = "What drafting by prompt lookup saves and costs, by task, on SmolLM2-135M-Instruct at batch 1 on a CPU."
+CLAIM = Claim(
+    name="drafting",
+    states="What drafting by prompt lookup saves and costs, by task, on SmolLM2-135M-Instruct at batch 1 on a CPU.",
+    groups=("generate",),
+    headline="float32, all: seconds, drafts of 10 over none",
+    needs=("data", "llm", "hours"),
+)
 SEED = 20261123
 WIDTHS = (1, 2, 4, 8, 11, 21)
 KNOWN = "the best for all"
@@ -184,18 +191,18 @@ def _ratio(pairs: np.ndarray) -> tuple[float, float, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=STATEMENT)
+    parser = argparse.ArgumentParser(description=CLAIM.states)
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of public data; see benchmarks/README.md")
     parser.add_argument("--quick", action="store_true", help="from the stored measurements, writes nothing")
     args = parser.parse_args()
     if args.data is None:
-        return not_run("drafting", STATEMENT, "no --data", args)
+        return not_run(CLAIM, "no --data", args)
     figures = []
     for dtype, each in EACH.items():
         if not args.quick:
             measure_all(drafted.prompts(args.data, each), dtype)
         figures += figures_of(drafted.drafting(args.data, dtype), dtype)
-    return record("drafting", STATEMENT, figures, args)
+    return record(CLAIM, figures, args)
 
 
 if __name__ == "__main__":

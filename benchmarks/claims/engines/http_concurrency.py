@@ -1,6 +1,6 @@
 """Concurrency over HTTP settles at no less than 90 % of a server's best rate.
 
-    python -m benchmarks.claims.engines.http_concurrency [--quick]
+    python -m benchmarks run http_concurrency [--quick]
 
 The server is a process of its own on a real socket (`tests/support/stub_server.py`), whose curve is known: it
 works on so many requests at a time, each for a fixed time, and on one of them every request beyond
@@ -19,12 +19,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, bootstrap, figure, record
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines.openai.engine import OpenAIEngine
 from tests.support.stub_server import StubProcess
 
-CLAIM = "Over HTTP, concurrency settles at no less than 90 % of the server's best rate."
+CLAIM = Claim(
+    name="http_concurrency",
+    states="Over HTTP, concurrency settles at no less than 90 % of the server's best rate.",
+    groups=("bench",),
+    headline="rate / best rate, 8 at a time, slowed by each one more",
+)
 BLOCK = 40
 # slots, seconds a request takes, slowing by each request beyond the slots
 CURVES = {
@@ -69,7 +75,7 @@ def main() -> int:
         ratio, low, high = bootstrap(rates / best, lambda block, axis: 1.0 / np.mean(1.0 / block, axis=axis))
         figures.append(figure(f"rate / best rate, {name}", ratio, low, high, unit="times", at_least=0.9))
         figures.append(figure(f"requests in flight, {name}", settled, unit="requests"))
-    return record("http_concurrency", CLAIM, figures, args, "best rate = requests at a time / seconds of one")
+    return record(CLAIM, figures, args, "best rate = requests at a time / seconds of one")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, bootstrap, figure, not_run, record
 from hagpolicy import DecodingSpace, SimulatedEngine, sweep
 
-STATEMENT = "Two Ray workers give 1.8 times the cells per second of one process, when the engine is what takes time."
+CLAIM = Claim(
+    name="ray_overhead",
+    states="Two Ray workers give 1.8 times the cells per second of one process, when the engine is what takes time.",
+    groups=("bench",),
+    headline="two workers over one process*",
+)
 DELAY = 0.002  # seconds a cell: a unit of 64 takes an eighth of a second
 SPEC = "simulated:4"
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.5, 1.0], top_p=[0.8, 0.9, 1.0])
@@ -59,7 +65,7 @@ def main() -> int:
     try:
         import ray
     except ImportError:
-        return not_run("ray_overhead", STATEMENT, "Ray is not installed: pip install 'hagpolicy[cluster]'", args)
+        return not_run(CLAIM, "Ray is not installed: pip install 'hagpolicy[cluster]'", args)
     from hagpolicy.engines.ray.engine import RayEngine
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -106,7 +112,7 @@ def main() -> int:
         f"Simulated engine, units of {SimulatedEngine(4).unit_cells} cells, {int(fast_rows['one'][0, 2]):,} cells "
         "without delay; workers and driver share one machine, so without a delay they compete for its cores."
     )
-    return record("ray_overhead", STATEMENT, figures, args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A sweep at a real server loses nothing to faults on the way.
 
-    python -m benchmarks.claims.engines.server_faults [--quick]
+    python -m benchmarks run server_faults [--quick]
 
 `transformers serve` holds the real LLM and generates 500 cells: once undisturbed, once behind a proxy
 process that breaks answers in seven ways, each at about 5 % of the requests: late, reset in mid-answer,
@@ -17,6 +17,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, not_run, record
 from hagpolicy import load_engine
 from tests.support.servers.fault_proxy import FAULTS
@@ -24,7 +25,13 @@ from tests.support.servers.faulty_sweep import CELLS_OF_A_PROMPT, PLAN, Swept, i
 from tests.support.servers.launching import faulty, transformers_serve
 from tests.support.servers.model_folders import saved, tiny_folder
 
-CLAIM = "With about 5 % of answers failing in each of seven ways, a sweep at a real server ends whole."
+CLAIM = Claim(
+    name="server_faults",
+    states="With about 5 % of answers failing in each of seven ways, a sweep at a real server ends whole.",
+    groups=("bench",),
+    headline="cells missing",
+    needs=("llm",),
+)
 CELLS, QUICK_CELLS, MAX_TOKENS = 500, 105, 6
 
 
@@ -78,9 +85,9 @@ def main() -> int:
         try:
             found = measured(Path(work), args.quick)
         except ImportError as error:
-            return not_run("server_faults", CLAIM, f"this machine lacks a package: {error}", args)
+            return not_run(CLAIM, f"this machine lacks a package: {error}", args)
     notes = "A connection that is refused while nothing listens does not reach the proxy and is not counted."
-    return record("server_faults", CLAIM, found, args, notes)
+    return record(CLAIM, found, args, notes)
 
 
 if __name__ == "__main__":

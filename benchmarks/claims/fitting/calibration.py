@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.tools.calibrating import Calibration, calibration
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.plots import calibration_plot
 from benchmarks.tools.record import RESULTS, Figure, arguments, figure, record
 from hagpolicy import Estimate, SweepTable, load_table
@@ -29,7 +30,14 @@ from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.fit import MARGINS
 from hagpolicy.fitting.learners.registry import AUTO, get_learner
 
-STATEMENT = "What the learners expect of prompts they have not seen, against what was achieved, by decile."
+CLAIM = Claim(
+    name="calibration",
+    states="What the learners expect of prompts they have not seen, against what was achieved, by decile.",
+    groups=("stored",),
+    headline="blend, reward, every config: error beyond chance",
+    needs=("data",),
+    after=("enlarged_demo", "workload_sweep"),
+)
 FOLDER = RESULTS / "calibration"
 ENLARGED_DEMO = RESULTS / "sweeps" / "enlarged_demo"
 # A table of a sweep that is still running may have prompts that lack a config.
@@ -135,7 +143,7 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> int:
-    args = arguments(STATEMENT)
+    args = arguments(CLAIM.states)
     table, words = (load_table(ENLARGED_DEMO), "the enlarged demo") if args.quick else pick_table(args)
     found = study(table, LEARNERS[:2] if args.quick else LEARNERS)
     best = found[0]
@@ -158,7 +166,7 @@ def main() -> int:
         text = json.dumps({"table": words, "learners": views}, indent=1, ensure_ascii=False, allow_nan=False)
         (FOLDER / "deciles.json").write_text(text + "\n", "utf-8")
         (FOLDER / "calibration.svg").write_text(calibration_plot(best.views), "utf-8")
-    return record("calibration", STATEMENT, figures_of(found), args, notes, plots=["calibration/calibration.svg"])
+    return record(CLAIM, figures_of(found), args, notes, plots=["calibration/calibration.svg"])
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ Each world is a real sweep whose reward rows are dealt to its prompts anew: a pr
 single best config stays, and no word of a prompt can tell what its rewards are. Then `fit` runs as for a user, with
 learner="auto".
 
-    python -m benchmarks.claims.fitting.false_alarms [--quick] [--data DIR] [--worlds 200] [--workers 1]
-        [--studies workload]
+    python -m benchmarks run false_alarms [--quick] [--data DIR]
+        [-- --worlds 200 --workers 1 --studies workload]
 
 Resumable: one line a world in benchmarks/results/false_alarms/<study>.jsonl.
 """
@@ -28,14 +28,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import hagpolicy as hag
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, Figure, figure, not_run, record
 from benchmarks.tools.resumable import Row, resumed, share
 from hagpolicy._digest import digest_bytes
 
 STORE = RESULTS / "false_alarms"
-STATEMENT = (
-    "On real sweeps whose reward rows are permuted against their prompts, the gate ships a per-prompt policy in at "
-    "most 5 of 100"
+CLAIM = Claim(
+    name="false_alarms",
+    states=(
+        "On real sweeps whose reward rows are permuted against their prompts, the gate ships a per-prompt policy in at "
+        "most 5 of 100"
+    ),
+    groups=("simulation",),
+    headline="workload: false alarms",
+    needs=("data",),
+    after=("enlarged_demo", "workload_sweep"),
 )
 
 
@@ -153,7 +161,7 @@ def main() -> int:
     options = parser.parse_args()
     studies = options.studies or (["enlarged_demo"] if options.quick else ["workload", "workload_price"])
     if options.data is None and any(STUDIES[study].table is real_table for study in studies):
-        return not_run("false_alarms", STATEMENT, "needs --data, the folder of public data", options)
+        return not_run(CLAIM, "needs --data, the folder of public data", options)
     found, notes = [], []
     for study in studies:
         table = _table(study, options.data)
@@ -164,7 +172,7 @@ def main() -> int:
         found += figures(study, rows)
         groups = len(np.unique(table.groups[table.complete]))
         notes.append(f"{study}: {table!r}, {int(table.complete.sum())} prompts compared in {groups} groups.")
-    return record("false_alarms", STATEMENT, found, options, " ".join(notes))
+    return record(CLAIM, found, options, " ".join(notes))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Claim: `fit` with learner="auto" on 300 prompts × 12 configs takes at most 60 s on 2 cores.
 
-    python -m benchmarks.claims.fitting.fit_speed [--quick]
+    python -m benchmarks run fit_speed [--quick]
 
 The time is also given as a multiple of a fixed piece of work in the same run (a singular value
 decomposition of 600 × 400 on one thread), since machines are shared.
@@ -15,7 +15,15 @@ from threadpoolctl import threadpool_limits
 
 import hagpolicy as hag
 from benchmarks.claims.fitting.worlds import SPACE
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, bootstrap, figure, record
+
+CLAIM = Claim(
+    name="fit_speed",
+    states='fit with learner="auto" on 300 prompts × 12 configs takes at most 60 s',
+    groups=("bench",),
+    headline="fit, 300 prompts*",
+)
 
 
 def main() -> int:
@@ -41,7 +49,7 @@ def main() -> int:
         figure(f"fit, 300 prompts × {len(SPACE)} configs", *bootstrap(seconds), unit="s", at_most=60),
         figure("the same, in decompositions of 600 × 400", *bootstrap(units), unit="times"),
     ]
-    return record("fit_speed", 'fit with learner="auto" on 300 prompts × 12 configs takes at most 60 s', figures, args)
+    return record(CLAIM, figures, args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """HAG's own method on one split: the LLM is tuned to write its own settings, then answers with them.
 
-    python -m benchmarks.claims.fitting.hag_tuning --data DIR
+    python -m benchmarks run hag_tuning --data DIR
 
 Half of the workload's prompts (groups kept together) label SmolLM2-135M-Instruct's best settings; low-rank
 adapters are tuned on these labels (Hyperparameter Aware Generation, arXiv 2402.11251), and with the adapters on it
@@ -29,6 +29,7 @@ from benchmarks.baselines.lora import ALPHA, EPOCHS, RANK, RATE, tune
 from benchmarks.baselines.self_report import SelfReport
 from benchmarks.studies.catalog import PRICES
 from benchmarks.sweeps.workload.tables import workload_table
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, not_run, record
 from hagpolicy._digest import digest_file
 from hagpolicy.analysis.bootstrap import GroupBootstrap
@@ -38,8 +39,15 @@ from hagpolicy.analysis.objectives import Targets, get_objectives, targets_of
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.transformers.engine import TransformersEngine
 
-STATEMENT = (
-    "What SmolLM2-135M-Instruct gains when it is tuned to write its own settings, beside a policy, on one split."
+CLAIM = Claim(
+    name="hag_tuning",
+    states=(
+        "What SmolLM2-135M-Instruct gains when it is tuned to write its own settings, beside a policy, on one split."
+    ),
+    groups=("generate",),
+    headline="self_report_tuned: over SBS",
+    needs=("data", "llm", "hours"),
+    after=("self_report", "workload_sweep"),
 )
 SEED = 0
 TUNED = FOLDER / "tuning.json"
@@ -48,10 +56,10 @@ TUNED = FOLDER / "tuning.json"
 def main() -> int:
     args = arguments((__doc__ or "").split("\n")[0])
     if args.data is None:
-        return not_run("hag_tuning", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+        return not_run(CLAIM, "it needs the workload's prompts: --data DIR", args)
     table = finished(workload_table, args.data)
     if table is None:
-        return not_run("hag_tuning", STATEMENT, "the workload's sweep is not stored, or not finished", args)
+        return not_run(CLAIM, "the workload's sweep is not stored, or not finished", args)
     if args.quick:
         table = table.take(np.arange(len(table.prompts)) % 30 == 0)
     train = assign_folds(table.groups, 2, SEED) == 0
@@ -60,7 +68,7 @@ def main() -> int:
         count = table.take(train).to_instruction_tuning(labels)
         told = tuning(labels, FOLDER if not args.quick else Path(folder))
         figures = compared(table, train, told, labels, store=not args.quick)
-    return record("hag_tuning", STATEMENT, figures, args, notes(table, train, count))
+    return record(CLAIM, figures, args, notes(table, train, count))
 
 
 def tuning(labels: Path, folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Claim: on a real public sweep with a known outcome, headroom and fit say what is known.
 
-    python -m benchmarks.claims.fitting.known_data --data DIR
+    python -m benchmarks run known_data --data DIR
 
 Reads jhu-gpt35 (matthewrenze/jhu-llm-temperature, commit b00cfb6).
 """
@@ -11,15 +11,22 @@ import numpy as np
 
 import hagpolicy as hag
 from benchmarks.sweeps import jhu
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, figure, not_run, record
 
-STATEMENT = "On jhu-gpt35 headroom is as known, nothing per prompt is proven, and the single best config ships"
+CLAIM = Claim(
+    name="known_data",
+    states="On jhu-gpt35 headroom is as known, nothing per prompt is proven, and the single best config ships",
+    groups=("bench",),
+    headline="SBS, on prompts it was not chosen on",
+    needs=("data",),
+)
 
 
 def main() -> int:
     args = arguments(__doc__ or "")
     if args.data is None or not (args.data / "jhu-gpt35").exists():
-        return not_run("known_data", STATEMENT, "needs --data with the folder jhu-gpt35", args)
+        return not_run(CLAIM, "needs --data with the folder jhu-gpt35", args)
     table = jhu.load(args.data)
     h = hag.headroom(table)
     print(h, "\n")
@@ -55,7 +62,7 @@ def main() -> int:
     notes = (
         f"{prompts} problems in {groups} groups (problems on one passage), 11 temperatures, 10 answers. {h.sentence}"
     )
-    return record("known_data", STATEMENT, figures, args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

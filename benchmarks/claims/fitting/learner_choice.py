@@ -1,6 +1,6 @@
 """Why `learner="auto"` is one average of three learners, and not the best of four that compete.
 
-    python -m benchmarks.claims.fitting.learner_choice [--quick] [--worlds 16] [--data DIR]
+    python -m benchmarks run learner_choice [--quick] [--data DIR] [-- --worlds 16]
 
 On simulated worlds other than those of `worlds.py`. Both are fitted to the same table; what each gains is read off the
 world on 1,000 new prompts. Resumable: one line a world in benchmarks/results/learner_choice/<kind>.jsonl. Then on two
@@ -24,11 +24,19 @@ from benchmarks.claims.fitting import worlds
 from benchmarks.claims.sweeping import enlarged_demo
 from benchmarks.studies.catalog import PRICES
 from benchmarks.sweeps.stronger import stronger_table
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, Figure, arguments, bootstrap, figure, record
 from benchmarks.tools.resumable import Row, resumed, share
 from hagpolicy.fitting.learners.registry import Learner
 
-STATEMENT = "In simulated worlds the mean of three learners gains what the best of four competing ones gains"
+CLAIM = Claim(
+    name="learner_choice",
+    states="In simulated worlds the mean of three learners gains what the best of four competing ones gains",
+    groups=("simulation",),
+    headline="weak: candidate's true gain, blend minus competing",
+    needs=("data",),
+    after=("enlarged_demo", "stronger_sweep"),
+)
 WAYS: dict[str, str | list[str | Learner]] = {"compete": ["ridge", "knn", "lightgbm", "mlp"], "blend": "blend"}
 KINDS = ("weak", "strong", "gap-600x2", "different")
 FIRST = 1000  # seeds from here on: worlds that no reported figure is made of
@@ -76,7 +84,7 @@ def on_sweeps(data: Path | None) -> list[Figure]:
 
 
 def main() -> int:
-    args = arguments(STATEMENT, more=lambda parser: parser.add_argument("--worlds", type=int, default=16))
+    args = arguments(CLAIM.states, more=lambda parser: parser.add_argument("--worlds", type=int, default=16))
     found: list[Figure] = []
     for kind in KINDS:
         cases = [{"seed": FIRST + number} for number in range(3 if args.quick else args.worlds)]
@@ -85,7 +93,7 @@ def main() -> int:
     if not args.quick:
         found += on_sweeps(args.data)
     notes = f"{args.worlds} worlds a kind, paired. The last kind holds nothing to be won per prompt."
-    return record("learner_choice", STATEMENT, found, args, notes)
+    return record(CLAIM, found, args, notes)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Worlds of known gain and random subsets of a real sweep, at several numbers of p
 `fit` (learner="auto") estimates and proves there, and what its candidate gains on prompts it has not seen. The rule of
 `hagpolicy/sizing.py` then predicts, from each table alone and the candidate's true gain, how often the gate ships.
 
-    python -m benchmarks.claims.fitting.learning_curve [--quick] [--data DIR] [--worlds 8] [--workers 1]
-        [--parts worlds table]
+    python -m benchmarks run learning_curve [--quick] [--data DIR]
+        [-- --worlds 8 --workers 1 --parts worlds workload]
 
 Resumable: one line a fit in benchmarks/results/learning_curve/*.jsonl; the curves as arrays in curves.json beside them.
 """
@@ -30,13 +30,21 @@ import numpy as np
 import hagpolicy as hag
 from benchmarks.claims.fitting import worlds
 from benchmarks.claims.fitting.false_alarms import STUDIES, digest_of
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.plots import learning_plot
 from benchmarks.tools.record import RESULTS, Figure, bootstrap, figure, not_run, record
 from benchmarks.tools.resumable import Row, resumed, share
 from hagpolicy.analysis.sizing import CLOSED, chance_to_prove, prompts_needed
 
 STORE = RESULTS / "learning_curve"
-STATEMENT = "More prompts prove smaller gains, and the stated rule says about how many it takes"
+CLAIM = Claim(
+    name="learning_curve",
+    states="More prompts prove smaller gains, and the stated rule says about how many it takes",
+    groups=("stored",),
+    headline="rule promises 60% to 90%*: shipped",
+    needs=("data",),
+    after=("enlarged_demo", "workload_sweep"),
+)
 # Gap of the world, prompts, samples a cell; the seeds are others than those of worlds.py.
 WORLDS = [
     *((0.15, n, 4) for n in (75, 150, 300)),
@@ -254,7 +262,7 @@ def main() -> int:
     store = not options.quick
     parts = options.parts or (["worlds", "enlarged_demo"] if options.quick else ["worlds", "workload"])
     if "workload" in parts and options.data is None:
-        return not_run("learning_curve", STATEMENT, "needs --data, the folder of public data", options)
+        return not_run(CLAIM, "needs --data, the folder of public data", options)
     figures: list[Figure] = []
     arrays: dict[str, Any] = {}
     for part in parts:
@@ -276,7 +284,7 @@ def main() -> int:
         f"Worlds: {options.worlds} of each point, gains known. Real sweeps: {SUBSETS} random subsets of whole groups "
         "of each size, new prompts are those outside the subset; the last point is the whole table, once."
     )
-    return record("learning_curve", STATEMENT, figures, options, notes, plots=["learning_curve/curves.svg"])
+    return record(CLAIM, figures, options, notes, plots=["learning_curve/curves.svg"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The comparisons: what a per-prompt policy wins, on every stored sweep and under every objective.
 
-    python -m benchmarks.claims.fitting.quality --data DIR [--only STUDY]
+    python -m benchmarks run quality --data DIR [-- --only STUDY]
 
 Fits with the default encoder and `learner="auto"`, cross-fitted and gated as `fit` always does, and compares
 with every baseline in the same table. Generates nothing.
@@ -18,10 +18,20 @@ import numpy as np
 
 import hagpolicy as hag
 from benchmarks.studies.catalog import PLAIN, STUDIES, Study
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.plots import gain_plot
 from benchmarks.tools.record import RESULTS, Figure, arguments, figure, record, stored
 from hagpolicy.fitting.baselines.registry import Baseline
 from hagpolicy.results import Estimate, Evaluation
+
+CLAIM = Claim(
+    name="quality",
+    states="What a per-prompt policy wins, on every stored sweep and under every objective.",
+    groups=("stored",),
+    headline="*: best per-prompt policy over SBS",
+    needs=("data",),
+    after=("workload_sweep", "stronger_sweep", "drafting", "turn", "self_report"),
+)
 
 AFTERWARDS = (
     "Comparisons of the policy with a baseline are point estimates. The learner and the reference were changed after a "
@@ -52,8 +62,8 @@ def prepared(study: Study, data: Path) -> tuple[hag.SweepTable, list[str | Basel
 
 def run(study: Study, args: argparse.Namespace) -> int:
     """Fit one study and record its comparisons."""
-    claim = f"quality_{study.name}"
-    found = stored(partial(prepared, study), claim, study.statement, args)
+    claim = CLAIM.part(study.name, study.statement)
+    found = stored(partial(prepared, study), claim, args)
     if found is None:
         return 0
     table, baselines = found
@@ -77,7 +87,7 @@ def run(study: Study, args: argparse.Namespace) -> int:
         (RESULTS / plots[0]).parent.mkdir(parents=True, exist_ok=True)
         drawn = gain_plot([(evaluation.objective, evaluation) for evaluation in comparisons])
         (RESULTS / plots[0]).write_text(drawn, "utf-8")
-    return record(claim, study.statement, figures, args, notes, comparisons=comparisons, plots=plots)
+    return record(claim, figures, args, notes, comparisons=comparisons, plots=plots)
 
 
 def figures_of(evaluation: Evaluation, *, targeted: bool, default_is_best: bool) -> list[Figure]:
@@ -153,9 +163,9 @@ def _turned(policy: hag.Policy, at: float) -> dict[str, float]:
 
 def single_tasks(args: argparse.Namespace) -> int:
     """Each task of the workload alone: most often there is nothing to be won."""
-    claim, statement = "quality_single_tasks", "Mean reward, each task of the mixed workload alone, SmolLM2-135M"
+    claim = CLAIM.part("single_tasks", "Mean reward, each task of the mixed workload alone, SmolLM2-135M")
     study = STUDIES[0]
-    table = stored(study.table, claim, statement, args)
+    table = stored(study.table, claim, args)
     if table is None:
         return 0
     figures: list[Figure] = []
@@ -171,7 +181,7 @@ def single_tasks(args: argparse.Namespace) -> int:
         shipped = "a per-prompt policy ships" if evaluation.candidate.shipped else "nothing proven, SBS ships"
         best = "the engine's default" if policy.sbs_index == table.default else f"`{policy.sbs}`"
         notes.append(f"{task}: the single best config is {best}, {shipped}")
-    return record(claim, statement, figures, args, ". ".join(notes) + ".")
+    return record(claim, figures, args, ". ".join(notes) + ".")
 
 
 if __name__ == "__main__":

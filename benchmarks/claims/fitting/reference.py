@@ -1,6 +1,6 @@
 """What the choice of the reference does: the single best config of the other folds, or of every bootstrap draw.
 
-    python -m benchmarks.claims.fitting.reference --data DIR
+    python -m benchmarks run reference --data DIR
 
 Both on the mixed workload, with the same learner, folds and draws. The engine's default stands for a baseline that
 always names the same config.
@@ -16,6 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.sweeps.workload.tables import workload_table
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, record, stored
 from hagpolicy import SweepTable
 from hagpolicy.analysis.bootstrap import GroupBootstrap
@@ -31,7 +32,14 @@ from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.registry import get_learner
 from hagpolicy.results import Estimate
 
-STATEMENT = "What a policy and the engine's default gain over the single best config, by how that one is chosen."
+CLAIM = Claim(
+    name="reference",
+    states="What a policy and the engine's default gain over the single best config, by how that one is chosen.",
+    groups=("stored",),
+    headline="every draw: policy over it",
+    needs=("data",),
+    after=("workload_sweep",),
+)
 SEED = 0
 
 
@@ -68,8 +76,8 @@ def _gain(name: str, estimate: Estimate) -> Figure:
 
 
 def main() -> int:
-    args = arguments(STATEMENT)
-    table = stored(workload_table, "reference", STATEMENT, args)
+    args = arguments(CLAIM.states)
+    table = stored(workload_table, CLAIM, args)
     if table is None:
         return 0
     table = table.take(table.complete)
@@ -77,7 +85,7 @@ def main() -> int:
         table = table.take(np.arange(len(table.prompts)) % 4 == 0)
     with threadpool_limits(1):
         figures = figures_of(table)
-    return record("reference", STATEMENT, figures, args, f"{len(table.prompts)} prompts, learner blend, seed {SEED}.")
+    return record(CLAIM, figures, args, f"{len(table.prompts)} prompts, learner blend, seed {SEED}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The LLM asked for its own decoding settings, with no example and with four, on every prompt of the workload.
 
-    python -m benchmarks.claims.fitting.self_report --data DIR
+    python -m benchmarks run self_report --data DIR
 
 Stores the answers (`benchmarks/results/self_report/`), from which `SelfReport.from_results` makes the baselines of
 the comparisons without an LLM; asks only what is not stored. Examples come from the training part of each fold of
@@ -21,6 +21,7 @@ from benchmarks.baselines.self_report import SelfReport
 from benchmarks.studies.catalog import SECONDS
 from benchmarks.sweeps.drafted import drafting_table
 from benchmarks.sweeps.workload.tables import budgets_table, workload_table
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, not_run, record
 from hagpolicy import SweepTable, fit
 from hagpolicy.analysis.bootstrap import GroupBootstrap
@@ -31,18 +32,25 @@ from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.fitting.baselines.registry import crossfit_baseline
 
-STATEMENT = "What SmolLM2-135M-Instruct gains by choosing its own settings when asked, and what asking costs."
+CLAIM = Claim(
+    name="self_report",
+    states="What SmolLM2-135M-Instruct gains by choosing its own settings when asked, and what asking costs.",
+    groups=("generate",),
+    headline="self_report: over SBS",
+    needs=("data", "llm", "hours"),
+    after=("workload_sweep", "drafting"),
+)
 SEED = 0
 
 
 def main() -> int:
     args = arguments((__doc__ or "").split("\n")[0])
     if args.data is None:
-        return not_run("self_report", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+        return not_run(CLAIM, "it needs the workload's prompts: --data DIR", args)
     workload, budgets = finished(workload_table, args.data), finished(budgets_table, args.data)
     drafts = finished(drafting_table, args.data)
     if workload is None:
-        return not_run("self_report", STATEMENT, "the workload's sweep is not stored, or not finished", args)
+        return not_run(CLAIM, "the workload's sweep is not stored, or not finished", args)
     if args.quick:
         workload, budgets, drafts = workload.take(np.arange(len(workload.prompts)) % 60 == 0), None, None
     figures: list[Figure] = []
@@ -59,7 +67,7 @@ def main() -> int:
             figures += of_drafts(of_time, drafts)
             baseline.engine = of_time.engine
         engine = baseline.engine
-    return record("self_report", STATEMENT, figures, args, notes(workload, budgets))
+    return record(CLAIM, figures, args, notes(workload, budgets))
 
 
 def fold_by_fold(baseline: SelfReport, table: SweepTable, objective: str = "reward") -> np.ndarray:

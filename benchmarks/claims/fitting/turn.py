@@ -15,11 +15,19 @@ import numpy as np
 
 from benchmarks.baselines.entropy import EntropyCurve, measure_entropy
 from benchmarks.baselines.turn import BEST_OF, MAX_TOKENS, TEMPERATURES, nearest_sampled, turning_point
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, Figure, arguments, figure, not_run, record
 from hagpolicy import DecodingSpace, Prompt, load_engine
 from hagpolicy.cli.demo import read_demo_prompts
 
-STATEMENT = "The temperature that TURN finds for SmolLM2-135M-Instruct without labels, and what finding it costs once."
+CLAIM = Claim(
+    name="turn",
+    states="The temperature that TURN finds for SmolLM2-135M-Instruct without labels, and what finding it costs once.",
+    groups=("generate",),
+    headline="entropy turning point",
+    needs=("data", "llm"),
+    after=("workload_sweep",),
+)
 CURVE = RESULTS / "turn" / "smollm2.json"
 PROMPTS, DRAWS, SEED = 32, 2000, 0
 
@@ -83,11 +91,11 @@ def kept(prompts: Sequence[Prompt], max_tokens: int, path: Path = CURVE) -> tupl
 
 
 def main() -> int:
-    args = arguments(STATEMENT)
+    args = arguments(CLAIM.states)
     if args.quick:
         prompts, space, tokens = spread_over_tasks(read_demo_prompts("demo_prompts.jsonl"), 4), None, 16
     elif args.data is None:
-        return not_run("turn", STATEMENT, "it needs the workload's prompts: --data DIR", args)
+        return not_run(CLAIM, "it needs the workload's prompts: --data DIR", args)
     else:
         from benchmarks.sweeps.workload import configs, tasks
 
@@ -105,7 +113,7 @@ def main() -> int:
         f"adds {BEST_OF:g}. The interval is over prompts drawn with replacement. The baseline is the sampled config "
         "that sets nothing but the nearest temperature and, as the workload has few without, a cut (top_p, min_p)."
     )
-    return record("turn", STATEMENT, figures, args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 In each world a table is drawn, a policy is fitted with learner="auto", and its true gain over the
 single best config is read off the world on 1,000 new prompts.
 
-    python -m benchmarks.claims.fitting.worlds [--quick] [--worlds 200] [--workers 2] [--kinds tied gap-200x8]
+    python -m benchmarks run worlds [--quick] [-- --worlds 200 --workers 2 --kinds tied gap-200x8]
 
 Resumable: finished worlds are kept in benchmarks/results/worlds/<kind>.jsonl, one line each;
-delete a file to run its worlds again. `--recheck 3` runs three stored worlds of each kind again and
+delete a file to run its worlds again. `-- --recheck 3` runs three stored worlds of each kind again and
 says whether the code still gives what is stored.
 """
 
@@ -27,8 +27,16 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import hagpolicy as hag
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, Figure, figure, record
 from benchmarks.tools.resumable import resumed, share
+
+CLAIM = Claim(
+    name="worlds",
+    states="SBS ships where nothing is to be won, intervals cover, and predictable gaps are closed",
+    groups=("bench", "simulation"),
+    headline="gap-600x2: gap closed on new prompts",
+)
 
 # Racing's study judges its shares the same way.
 _share = share
@@ -236,7 +244,6 @@ def main() -> int:
     real = [outcome for name, some in outcomes.items() if not KINDS[name].null for outcome in some]
     above = sum(outcome.candidate_gain > outcome.high for outcome in real)
     below = sum(outcome.candidate_gain < outcome.low for outcome in real)
-    claim = "SBS ships where nothing is to be won, intervals cover, and predictable gaps are closed"
     notes = (
         f"Worlds: {', '.join(f'{count} {name}' for name, count in counts.items())}. "
         "Each: 12 configs, one of them greedy and drawn once; the candidate's "
@@ -246,7 +253,7 @@ def main() -> int:
         f"below it {below} times: the gain is over the single best config of all training prompts, the estimate over "
         "that of each bootstrap draw, and they differ where configs nearly tie."
     )
-    return record("worlds", claim, found, options, notes)
+    return record(CLAIM, found, options, notes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Claim: `import hagpolicy` takes less than 150 ms more than `import numpy`.
 
-    python -m benchmarks.claims.predicting.import_time [--quick]
+    python -m benchmarks run import_time [--quick]
 
 Fresh processes in shuffled order; the difference is paired.
 """
@@ -14,7 +14,15 @@ import time
 
 import numpy as np
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, bootstrap, figure, record
+
+CLAIM = Claim(
+    name="import_time",
+    states="import hagpolicy takes less than 150 ms more than import numpy",
+    groups=("bench",),
+    headline="import hagpolicy, more than numpy",
+)
 
 CODES = {
     "numpy": "import numpy",
@@ -39,7 +47,7 @@ def main() -> int:
         figure("the same with a DecodingConfig made", *bootstrap(taken[:, 1]), unit="ms", at_most=150),
         figure("a Python process that imports numpy", *bootstrap(taken[:, 2]), unit="ms"),
     ]
-    return record("import_time", "import hagpolicy takes less than 150 ms more than import numpy", figures, args)
+    return record(CLAIM, figures, args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Claim: `pip install ".[cpu]"` brings none of the training packages and is enough to predict.
 
-    python -m benchmarks.claims.predicting.light_install [--quick]
+    python -m benchmarks run light_install [--quick]
 
 Makes a virtual environment in a temporary folder (needs a package index), installs this checkout
 with the extra [cpu], loads a saved policy there and decides for a prompt.
@@ -16,8 +16,16 @@ import venv
 from pathlib import Path
 
 import hagpolicy as hag
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, figure, record
 
+CLAIM = Claim(
+    name="light_install",
+    states='pip install ".[cpu]" is light, and enough to load a bundle and predict',
+    groups=("bench",),
+    headline="training packages installed",
+    needs=("index",),
+)
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "transformers", "lightgbm", "scikit-learn", "pyarrow", "onnx", "scipy")
 CODE = """
@@ -58,9 +66,7 @@ def main() -> int:
         figure("import, load and first decision", float(done.stdout.split()[0]), unit="s"),
         figure("size of the bundle", size / 2**20, unit="MiB"),
     ]
-    return record(
-        "light_install", 'pip install ".[cpu]" is light, and enough to load a bundle and predict', figures, args
-    )
+    return record(CLAIM, figures, args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`predict` costs little more than tokenizing the prompt.
 
-    python -m benchmarks.claims.predicting.predict_speed [--quick] [--data DIR]
+    python -m benchmarks run predict_speed [--quick] [--data DIR]
 
 One thread; prompts of 36 to 44 tokens, each one used once a round in shuffled order; every round takes
 for each prompt, in a shuffled order again, the time of `Tokenizer.encode` (padding, truncation and
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, bootstrap, figure, record
 from hagpolicy import DecodingSpace, Policy, SweepTable
 from hagpolicy.analysis.objectives import get_objectives, targets_of
@@ -45,9 +46,14 @@ TARGETS: dict[str, tuple[str | Learner, float | None]] = {
     "knn": ("knn", None),
     "lightgbm with 250 rounds": (BoostedTrees(rounds=250), None),
 }
-CLAIM = (
-    "A policy's predict costs at most 1.5 times tokenizing its prompt (ridge, MLP), 2 times (trees, and the blend that "
-    "fit uses)."
+CLAIM = Claim(
+    name="predict_speed",
+    states=(
+        "A policy's predict costs at most 1.5 times tokenizing its prompt (ridge, MLP), 2 times (trees, and the blend "
+        "that fit uses)."
+    ),
+    groups=("bench",),
+    headline="predict / encode, blend",
 )
 
 
@@ -112,7 +118,7 @@ def main() -> int:
         for column, call in enumerate((f"predict, {name}", "encode beside it")):
             figures.append(figure(f"{call}, median", float(np.median(pairs[:, column])) * 1e6, unit="µs"))
     what = "grade-school maths questions" if args.data else "generated prompts"
-    return record("predict_speed", CLAIM, figures, args, f"{len(fresh)} {what} of 36 to 44 tokens, 14 configs")
+    return record(CLAIM, figures, args, f"{len(fresh)} {what} of 36 to 44 tokens, 14 configs")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Claim: the whole loop on the real LLM takes at most 10 minutes on 2 cores, and what it finds.
 
-    python -m benchmarks.claims.sweeping.demo_loop [--quick]
+    python -m benchmarks run demo_loop [--quick]
 
 Runs the demo (`make demo`) in a folder of its own from nothing, then a second time in the same
 folder, which must generate no cell again. `--quick` uses the folder of `make demo` as it is.
@@ -16,10 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import hagpolicy as hag
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, figure, record
 from hagpolicy.cli.demo import run_demo
 
-STATEMENT = "The whole loop on SmolLM2-135M-Instruct fits into 10 minutes on 2 cores, and a second run into 2"
+CLAIM = Claim(
+    name="demo_loop",
+    states="The whole loop on SmolLM2-135M-Instruct fits into 10 minutes on 2 cores, and a second run into 2",
+    groups=("bench",),
+    headline="first run*",
+    needs=("llm",),
+)
 
 
 def run(out: Path) -> tuple[dict[str, Any], float]:
@@ -64,7 +71,7 @@ def main() -> int:
     figures.append(figure("second run, from the loaded model", again, unit="s", at_most=120))
     shape = f"{outcome['prompts']} prompts × {len(outcome['configs'])} configs, {outcome['cells']} scored answers"
     notes = f"{shape}. Single best config: {headroom['sbs_config']}. Candidate: {found['name']}. {outcome['reason']}."
-    return record("demo_loop", STATEMENT, figures, args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,25 @@
 """The demo's sweep enlarged: 240 prompts of its four kinds × 12 configs, on SmolLM2-135M-Instruct.
 
 Other benchmarks read its cells (`benchmarks/results/sweeps/enlarged_demo`), so that they need not
-generate again: `python -m benchmarks.claims.sweeping.enlarged_demo` resumes and ends at once where all is stored.
+generate again: `python -m benchmarks run enlarged_demo` resumes and ends at once where all is stored.
 """
 
 from __future__ import annotations
 
 import random
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, arguments, figure, record
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, fit, headroom, load_engine, sweep
 from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SCORERS, read_demo_prompts
 
-STATEMENT = "What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96."
+CLAIM = Claim(
+    name="enlarged_demo",
+    states="What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96.",
+    groups=("bench",),
+    headline="per-prompt policy over SBS",
+    needs=("llm",),
+)
 FOLDER = RESULTS / "sweeps" / "enlarged_demo"
 SAMPLES = 4
 FOLDINGS = 5  # seeds of folds and draws
@@ -104,7 +111,7 @@ def _sum(draw: random.Random, number: int) -> Prompt:
 
 
 def main() -> int:
-    args = arguments(STATEMENT)
+    args = arguments(CLAIM.states)
     if args.quick:
         print("nothing to do: the cells are stored, and a part of them would say nothing")
         return 0
@@ -135,7 +142,7 @@ def main() -> int:
     estimates = [one.evaluation.candidate.gain.value for one in folded if one.evaluation and one.evaluation.candidate]
     figures.append(figure(f"{of} over SBS, mean", sum(estimates) / FOLDINGS, unit="reward gain"))
     notes = f"{len(prompts)} prompts × {len(table.space)} configs, {int(table.counts.sum())} answers. {policy.reason}"
-    return record("enlarged_demo", STATEMENT, figures, args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

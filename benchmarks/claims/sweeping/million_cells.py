@@ -1,6 +1,6 @@
 """Claim: a sweep of a million cells plans, stores, is killed, resumes and loads; all grows linearly.
 
-    python -m benchmarks.claims.sweeping.million_cells [--quick]
+    python -m benchmarks run million_cells [--quick]
 
 On the simulated engine, so that what is measured is the library's own work. Every stage is a
 process of its own: the first is killed (SIGKILL) when half of the cells are generated; then a
@@ -23,12 +23,20 @@ import time
 from pathlib import Path
 
 import hagpolicy as hag
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, record
 from hagpolicy.data.store import tidying
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.loading import SweepStore, load_table
 from hagpolicy.sweeping import drive
 from hagpolicy.sweeping.plan import plan_work
+
+CLAIM = Claim(
+    name="million_cells",
+    states="A sweep of a million cells plans, stores, is killed, resumes and loads; all grows linearly",
+    groups=("bench",),
+    headline="1,000,000 cells, planning the resume",
+)
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.3, 0.6, 0.9, 1.2], top_p=[0.8, 0.9, 1.0])
 SAMPLES = 4
@@ -148,8 +156,7 @@ def main() -> int:
             words = f"time a cell, 1,000,000 over 300,000 cells, {STAGES[name]}"
             figures.append(figure(words, rates[1] / rates[0], unit="times", at_most=1.5))
     figures += small_segments(200 if args.quick else 2000)
-    statement = "A sweep of a million cells plans, stores, is killed, resumes and loads; all grows linearly"
-    return record("million_cells", statement, figures, args)
+    return record(CLAIM, figures, args)
 
 
 if __name__ == "__main__":

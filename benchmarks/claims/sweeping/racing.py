@@ -4,8 +4,7 @@ On worlds of known truth, the policy that `fit` ships from a full sweep, from a 
 baselines is scored on 600 new prompts. On the real LLM's cells (benchmarks/claims/sweeping/enlarged_demo.py), the real
 `sweep(strategy="racing")` runs over stored answers, and policies are scored on prompts left out.
 
-    python -m benchmarks.claims.sweeping.racing [--quick] [--worlds 10] [--nulls 30] [--workers 2]
-        [--parts worlds nulls real]
+    python -m benchmarks run racing [--quick] [-- --worlds 10 --nulls 30 --workers 2 --parts worlds nulls real]
 
 Resumable: finished worlds are kept in benchmarks/results/racing/<kind>.jsonl; delete a file to run
 its worlds again.
@@ -32,9 +31,18 @@ import numpy as np
 import hagpolicy as hag
 from benchmarks.claims.fitting import worlds
 from benchmarks.claims.sweeping import enlarged_demo
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.raced import SHARE, Replay, budget_of, strategy, uniform, winner
 from benchmarks.tools.record import RESULTS, Figure, figure, record
 from hagpolicy.analysis.estimates import assign_folds
+
+CLAIM = Claim(
+    name="racing",
+    states="With 35 % of the generations racing reaches at least 95 % of the full sweep's gain over a random config",
+    groups=("bench",),
+    headline="all worlds: racing",
+    after=("enlarged_demo",),
+)
 
 STORE = RESULTS / "racing"
 N_NEW = 600
@@ -230,14 +238,13 @@ def main() -> int:
             found += figures({n: stored(run, n, seeds, options.workers, not options.quick) for n in names})
     if "real" in options.parts:
         found += real_figures(1 if options.quick else 2)
-    claim = "With 35 % of the generations racing reaches at least 95 % of the full sweep's gain over a random config"
     notes = (
         f"Worlds: {n_worlds} of each of {len(KINDS)} kinds, learners ridge and knn for all methods, true rewards on "
         f"{N_NEW} new prompts. Null worlds: {n_nulls} of each of {len(NULLS)} kinds, learner auto, tasks told. Real "
         "LLM: the enlarged demo, five folds over its prompts, racing by the real sweep over stored answers; intervals "
         "over prompts. Winner-take-all is successive halving to one config."
     )
-    return record("racing", claim, found, options, notes)
+    return record(CLAIM, found, options, notes)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,26 @@ from typing import Any
 import torch
 from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
 
+from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, bootstrap, figure, not_run, record
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines.transformers import engine as transformers_engine
 from hagpolicy.engines.transformers.cache import roomy_cache
 from hagpolicy.engines.transformers.forward import Pass, forward
 
-CPU = "On a CPU a unit of mixed cells runs at 8 times the tokens per second of one `generate` a cell, and 2 times that \
-of one `generate` a config, in at most 1.25 times the time of its bare forward passes."
-GPU = "On a GPU a unit of mixed cells runs at 30 times the tokens per second of one `generate` a cell."
+CLAIM = Claim(
+    name="sweep_throughput",
+    states=(
+        "On a CPU a unit of mixed cells runs at 8 times the tokens per second of one `generate` a cell, and 2 times "
+        "that of one `generate` a config, in at most 1.25 times the time of its bare forward passes."
+    ),
+    groups=("bench",),
+    headline="mixed over (a) one `generate` a cell",
+    needs=("llm",),
+)
+GPU = CLAIM.part(
+    "gpu", "On a GPU a unit of mixed cells runs at 30 times the tokens per second of one `generate` a cell."
+)
 PROMPTS = [
     "A shop sells pens for 3 dollars each. How much do 7 pens cost?",
     "Name ten different animals that live in the sea.",
@@ -250,7 +261,7 @@ def figures_of(rows: Sequence[Row], *, gpu: bool) -> list[Figure]:
 
 
 def main() -> int:
-    args = arguments(CPU)
+    args = arguments(CLAIM.states)
     gpu = torch.cuda.is_available()
     engine: Any = load_engine("smollm2")
     rows, n_cells, limit = measured(engine, args)
@@ -261,9 +272,9 @@ def main() -> int:
         "typical_p or greedy rows among sampled ones: it is compared on 36 cells of 6 configs that it can."
     )
     if gpu:
-        return record("sweep_throughput_gpu", GPU, figures_of(rows, gpu=True), args, notes)
-    code = record("sweep_throughput", CPU, figures_of(rows, gpu=False), args, notes)
-    not_run("sweep_throughput_gpu", GPU, "this machine has no GPU", args)
+        return record(GPU, figures_of(rows, gpu=True), args, notes)
+    code = record(CLAIM, figures_of(rows, gpu=False), args, notes)
+    not_run(GPU, "this machine has no GPU", args)
     return code
 
 

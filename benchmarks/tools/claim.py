@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = {
-    "bench": "claims with targets; some read stored sweeps, none takes hours",
+    "bench": "the claims about speed, size, safety and worlds of known truth, most of them with targets",
     "stored": "comparisons, plots and curves from the stored sweeps, without an LLM",
     "simulation": "worlds of known truth, and stored sweeps with rewards permuted against the prompts; resumable",
     "generate": "what the comparisons are made of: hours of real LLMs, resumable",

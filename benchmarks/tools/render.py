@@ -1,13 +1,7 @@
-"""Render benchmarks/README.md and the numbers in the top README from benchmarks/results/*.json.
-
-    python -m benchmarks.tools.render [--check]
-
-`--check` writes nothing and exits with 1 where a rendered document is stale.
-"""
+"""Render benchmarks/README.md and the numbers in the top README from benchmarks/results/*.json."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import json
 import re
@@ -23,7 +17,7 @@ README = ROOT / "README.md"
 TOP = ROOT.parent / "README.md"
 INTRO = f"""# Benchmarks
 
-One script a claim. Every table below is rendered by `python -m benchmarks.tools.render` from
+One script a claim. Every table below is rendered by `python -m benchmarks render` from
 `benchmarks/results/`, which the scripts write; a test fails where this file is stale. Intervals are 95 %. A target
 that was missed stays here, marked. Speed is given as ratios of two things measured in one run.
 
@@ -35,7 +29,7 @@ that was missed stays here, marked. Speed is given as ratios of two things measu
   folds (learners, policy, best per task, most baselines) is judged on the prompts that a draw leaves out, which makes
   its intervals {WIDER} times as wide: choices learned on overlapping prompts err together. "Best per task" and "task
   lookup" know task labels that the policy is never told. "Gap closed" is the share of the split-sample oracle's gain.
-- `python benchmarks/<claim>.py --quick` takes about a minute and writes nothing.
+- `python -m benchmarks run NAME --quick` takes about a minute and writes nothing.
 - `--data DIR` is a folder with public data: `tasks/` (GSM8K: openai/grade-school-math @ 3101c7d, SVAMP:
   arkilpatel/SVAMP @ 689d7cc, AQuA: google-deepmind/AQuA @ 26b64ed, CommonGen: allenai/CommonGen-Eval @ 448741b, E2E:
   tuetschek/e2e-dataset @ ab0d967, IFEval: josejg/instruction_following_eval @ 0c495b2) and `jhu-gpt35/`
@@ -163,24 +157,26 @@ def _words(item: dict[str, Any]) -> str:
     return f"{item['value']:{sign}{digits}}{unit}{interval}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    stale = False
-    for path, text in ((README, benchmarks_page()), (TOP, top_page(TOP.read_text("utf-8")))):
+def documents() -> dict[Path, str]:
+    """The text of every rendered document by its path."""
+    return {README: benchmarks_page(), TOP: top_page(TOP.read_text("utf-8"))}
+
+
+def render() -> None:
+    """Write every rendered document that is stale."""
+    for path, text in documents().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+
+
+def check() -> int:
+    """1 where a rendered document is stale, with the difference printed; else 0."""
+    stale = 0
+    for path, text in documents().items():
         old = path.read_text("utf-8") if path.exists() else ""
-        if old == text:
-            continue
-        stale = True
-        if check:
+        if old != text:
+            stale = 1
             sys.stdout.writelines(
                 difflib.unified_diff(old.splitlines(True), text.splitlines(True), path.name, "rendered")
             )
-        else:
-            path.write_text(text, "utf-8")
-    return int(stale and check)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return stale

@@ -37,10 +37,6 @@ def test_readme_blocks_run_in_order(
 
 def test_rendered_documents_are_fresh() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.tools.render", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
+        [sys.executable, "-m", "benchmarks", "check"], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    assert done.returncode == 0, f"run python -m benchmarks.tools.render\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"run python -m benchmarks render\n{done.stdout}{done.stderr}"

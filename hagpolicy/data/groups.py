@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,32 +19,30 @@ def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
     Prompts with the same declared group or the same normalised text are joined, transitively.
     Numbers follow the order of first appearance.
     """
-    labels: list[list[Any]] = []
-    for prompt in prompts:
-        keys: list[Any] = [("text", normalise(prompt.text))]
-        if prompt.group is not None:
-            keys.append(("group", prompt.group))
-        labels.append(keys)
-    return join_labels(labels)
+    # By hand, not by scipy as in `join_groups`: every table has groups, and most installs that make one have no scipy.
+    labels = [_labels(prompt) for prompt in prompts]
+    holders: dict[tuple[str, str], list[int]] = {}
+    for item, own in enumerate(labels):
+        for label in own:
+            holders.setdefault(label, []).append(item)
+    numbers = np.full(len(labels), -1, dtype=np.int64)
+    count = 0
+    for first in range(len(labels)):
+        if numbers[first] < 0:
+            waiting = [first]
+            while waiting:
+                item = waiting.pop()
+                numbers[item] = count
+                for label in labels[item]:
+                    waiting += holders.pop(label, ())  # whoever holds it has been found
+            count += 1
+    return numbers
 
 
-def join_labels(labels: Sequence[Sequence[Any]]) -> np.ndarray:
-    """int64 (n,): items that share a label, directly or through others, get one number."""
-    parent: list[int] = list(range(len(labels)))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    owner: dict[Any, int] = {}
-    for item, keys in enumerate(labels):
-        for key in keys:
-            first = root(owner.setdefault(key, item))
-            parent[max(first, root(item))] = min(first, root(item))
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(root(item), len(numbers)) for item in range(len(labels))], dtype=np.int64)
+def _labels(prompt: Prompt) -> list[tuple[str, str]]:
+    """What joins a prompt with others that have the same."""
+    text = ("text", normalise(prompt.text))
+    return [text] if prompt.group is None else [text, ("group", prompt.group)]
 
 
 def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.ndarray:

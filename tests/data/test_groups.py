@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 import hagpolicy as hag
-from hagpolicy.data.groups import join_groups, similar_pairs
+from hagpolicy.data.groups import group_ids, join_groups, similar_pairs
 from tests.support.drawing import SPACE
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.none() | st.integers(0, 6)), max_size=25))
+def test_groups_are_the_connected_components_in_order_of_appearance(drawn: list[tuple[int, int | None]]) -> None:
+    prompts = [hag.Prompt(f"{'  '} {text} ", group=None if group is None else str(group)) for text, group in drawn]
+    found = group_ids(prompts)
+    assert found.dtype == np.int64
+    assert list(dict.fromkeys(found.tolist())) == list(range(len(set(found.tolist()))))
+    pairs = [
+        (i, j)
+        for i, (text, group) in enumerate(drawn)
+        for j, (other, theirs) in enumerate(drawn)
+        if text == other or (group is not None and group == theirs)
+    ]
+    links = coo_matrix(
+        (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)), shape=(len(drawn),) * 2
+    )
+    wanted = connected_components(links, directed=False)[1] if drawn else np.empty(0)
+    assert np.array_equal(found[:, None] == found, wanted[:, None] == wanted)
+
+
+def test_a_group_named_like_a_text_is_not_that_text() -> None:
+    assert group_ids([hag.Prompt("a"), hag.Prompt("b", group="a"), hag.Prompt("b")]).tolist() == [0, 1, 1]
 
 
 def test_common_instructions_do_not_hide_what_is_alike() -> None:

@@ -28,7 +28,9 @@ class FolderLock:
     """The right to write to a folder, held by one process at a time.
 
     It rests on flock, which the system takes back when the process ends in whatever way, so a
-    dead process never leaves it behind; the file's content only says who holds it.
+    dead process never leaves it behind; the file's content only says who holds it. Not by `filelock`: most of its
+    versions empty the file on every attempt, so that a second runner would read no holder, and where there is no
+    flock it goes over to a file that a dead process does leave behind.
 
     Raises:
         SweepLocked: another process holds it; the message names its pid and host.

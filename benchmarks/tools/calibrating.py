@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy import Estimate
-from hagpolicy.analysis.bootstrap import GroupBootstrap, interval
+from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws
 
 DECILES = 10
 # Fewer cells than this make no bin of their own.
@@ -93,17 +93,17 @@ def calibration(
             Bin(
                 float(expected[:, number].sum() / sizes[number]),
                 # A draw without any cell of the bin says nothing of it.
-                interval(float(means[number]), drawn_means[drawn_sizes[:, number] > 0, number]),
+                estimate_from_draws(float(means[number]), drawn_means[drawn_sizes[:, number] > 0, number]),
                 int(sizes[number]),
             )
             for number in numbers
         ),
         # Distances of draws lie above the distance itself, so they are moved back to it.
-        error=interval(error, np.maximum(distances - distances.mean() + error, 0.0)),
+        error=estimate_from_draws(error, np.maximum(distances - distances.mean() + error, 0.0)),
         chance=float((weights * np.abs(drawn_gaps - gaps)).sum(axis=1).mean()),
-        beyond=interval(_root(shares @ gaps**2 - noise), _root(squares)),
+        beyond=estimate_from_draws(_root(shares @ gaps**2 - noise), _root(squares)),
         slope=_slope(predicted, achieved, used, boot),
-        shift=interval(float(shares @ gaps), (weights * drawn_gaps).sum(axis=1)),
+        shift=estimate_from_draws(float(shares @ gaps), (weights * drawn_gaps).sum(axis=1)),
     )
 
 
@@ -137,4 +137,4 @@ def _slope(predicted: np.ndarray, achieved: np.ndarray, used: np.ndarray, boot: 
         flat = spread <= 1e-12 * np.maximum(n, 1.0) ** 2
         return np.where(flat, 0.0, (n * pa - p * a) / np.where(flat, 1.0, spread))
 
-    return interval(float(slope(sums.sum(axis=0)[None])[0]), slope(_drawn(boot, sums)))
+    return estimate_from_draws(float(slope(sums.sum(axis=0)[None])[0]), slope(_drawn(boot, sums)))

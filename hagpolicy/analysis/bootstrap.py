@@ -60,10 +60,10 @@ class GroupBootstrap:
                 groups that each draw leaves out, as the gate's, and `rule.WIDER` times as wide.
         """
         if learned and len(self.leaving):
-            return interval(float(values.mean()), self.left_out(values[:, None])[:, 0])
+            return estimate_from_draws(float(values.mean()), self.left_out(values[:, None])[:, 0])
         if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
-            return unknown(values)
-        return interval(float(values.mean()), self.means(values[:, None])[:, 0])
+            return unknown_estimate(values)
+        return estimate_from_draws(float(values.mean()), self.means(values[:, None])[:, 0])
 
     @cached_property
     def leaving(self) -> np.ndarray:
@@ -95,13 +95,13 @@ class GroupBootstrap:
         return np.asarray(centre + (draws - centre) * np.sqrt(share / (1.0 - share)))
 
 
-def unknown(values: np.ndarray) -> Estimate:
+def unknown_estimate(values: np.ndarray) -> Estimate:
     """Mean of values, with an interval that says nothing: [-1, 1], or wider where a price makes values larger."""
     widest = max(1.0, float(np.abs(values).max()))
     return Estimate(float(values.mean()), -widest, widest)
 
 
-def interval(value: float, draws: np.ndarray) -> Estimate:
+def estimate_from_draws(value: float, draws: np.ndarray) -> Estimate:
     """`value` with the central 95 % of the draws, widened to hold the value where most draws are equal.
 
     Rounded, so that exact ties are no gain of the size of a rounding error.

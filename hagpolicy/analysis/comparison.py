@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, interval
+from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, estimate_from_draws
 from hagpolicy.analysis.estimates import split_oracle, take_chosen
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
@@ -46,7 +46,7 @@ class Comparison:
         default: index of the engine's default; None where unknown.
         seed: of the splits.
         raced: the sweep kept some of its configs only, and Y is of those.
-        halves: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
+        estimator: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
         needs: samples that each half must hold.
         splits: half of the samples estimate the same as all of them; else there is no split-sample VBS.
         costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
@@ -61,7 +61,7 @@ class Comparison:
     default: int | None = None
     seed: int = 0
     raced: bool = False
-    halves: Callable[[np.ndarray], np.ndarray] | None = None
+    estimator: Callable[[np.ndarray], np.ndarray] | None = None
     needs: int = 1
     splits: bool = True
     costs: np.ndarray | None = None
@@ -119,14 +119,16 @@ class Comparison:
         if drawn is None or not len(drawn.value):
             return boot.mean(values)
         draws = drawn.left_out(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
-        return interval(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
+        return estimate_from_draws(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
 
     def split_oracle(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
         something else than the whole."""
         if not self.splits:
             return None
-        return split_oracle(self.rewards, self.deterministic, value=self.halves, needs=self.needs, seed=self.seed)
+        return split_oracle(
+            self.rewards, self.deterministic, estimator=self.estimator, needs=self.needs, seed=self.seed
+        )
 
     def build_rows(
         self, per_task: np.ndarray | None, contenders: Mapping[str, ComparisonRow]
@@ -193,7 +195,7 @@ def compare(
         table.default,
         seed,
         raced=table.common is not None,
-        halves=None if objective.name == "reward" else targets.halves(point),
+        estimator=None if objective.name == "reward" else targets.estimator_at(point),
         needs=objective.needs,
         splits=objective.splits,
         costs=known,

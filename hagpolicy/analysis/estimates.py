@@ -1,4 +1,4 @@
-"""Arrays in, values out: folds, choices, single best config of other folds, oracles.
+"""Functions on arrays of rewards: folds, choices, the single best config of other folds, oracles.
 
 Everything here works on a matrix of mean rewards `Y`, float64 (n_prompts, n_configs), and the
 groups of the prompts, int64 (n_prompts,). Intervals are in `bootstrap.py`.
@@ -75,7 +75,7 @@ def split_oracle(
     rewards: np.ndarray,
     deterministic: np.ndarray,
     *,
-    value: Callable[[np.ndarray], np.ndarray] | None = None,
+    estimator: Callable[[np.ndarray], np.ndarray] | None = None,
     needs: int = 1,
     repeats: int = 50,
     seed: int = 0,
@@ -91,7 +91,7 @@ def split_oracle(
     Args:
         rewards: float64 (n_prompts, n_configs, n_samples), NaN = missing.
         deterministic: bool (n_configs,): deterministic configs.
-        value: what the samples in a mask, bool (n_prompts, n_configs, n_samples), are worth, float64
+        estimator: what the samples in a mask, bool (n_prompts, n_configs, n_samples), are worth, float64
             (n_prompts, n_configs); None: their mean reward.
         needs: samples that each half must hold.
         repeats: number of random splits.
@@ -102,16 +102,16 @@ def split_oracle(
     usable = deterministic | (counts >= 2 * needs)
     if not len(rewards) or not (usable & ~deterministic).any(axis=1).all() or (counts < 1).any():
         return None
-    worth = value if value is not None else lambda kept: _mean_of_kept(rewards, kept)
+    estimate = estimator if estimator is not None else lambda kept: _average_kept(rewards, kept)
     rng = np.random.default_rng(seed)
     total = np.zeros(len(rewards))
-    whole = worth(present)
+    whole = estimate(present)
     for _ in range(repeats):
         # Rank the present samples of each cell at random: the first half of them chooses.
         key = np.where(present, rng.random(rewards.shape), 2.0)
         rank = key.argsort(axis=2).argsort(axis=2)
         first = rank < (counts // 2)[:, :, None]
-        halves = [np.where(deterministic, whole, worth(half)) for half in (first & present, ~first & present)]
+        halves = [np.where(deterministic, whole, estimate(half)) for half in (first & present, ~first & present)]
         for chooser, judge in (halves, halves[::-1]):
             # Ties at random: equal means must not be decided by the space's order.
             noise = rng.random(chooser.shape)
@@ -121,6 +121,6 @@ def split_oracle(
     return total / (2 * repeats)
 
 
-def _mean_of_kept(rewards: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _average_kept(rewards: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """float64 (n_prompts, n_configs): mean reward of the kept samples, 0 where none is."""
     return np.asarray(np.where(kept, rewards, 0.0).sum(axis=2) / np.maximum(kept.sum(axis=2), 1))

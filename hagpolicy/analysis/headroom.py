@@ -15,7 +15,7 @@ from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets
 from hagpolicy.analysis.prepare import prepare
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.analysis.selection import select
-from hagpolicy.analysis.sizing import Sizing, detectable_gain, size_up
+from hagpolicy.analysis.sizing import Sizing, compute_sizing, detectable_gain
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
@@ -213,6 +213,6 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         n_left_out=prepared.n_left_out,
         warnings=(*prepared.warnings, *check_default(default, same=same)),
         objective=objectives[0].name,
-        sizing=size_up(detectable, boot.n_groups, by_task, could_win_low),
+        sizing=compute_sizing(detectable, boot.n_groups, by_task, could_win_low),
         sbs_is_default=same,
     )

@@ -36,18 +36,18 @@ class Maxima:
         Args:
             drawn: int64 (n_configs,), draws from each config: at most its samples, and one at least in all.
         """
-        return np.asarray(self.top - self._short(drawn).sum(axis=1))
+        return np.asarray(self.top - self._shortfall(drawn).sum(axis=1))
 
     def means_with_one_more(self, drawn: np.ndarray) -> np.ndarray:
         """float64 (n_configs,): mean over prompts, for one more draw from each config; see `values`.
 
         Without a sample left in a cell there is no such draw, and the value means nothing.
         """
-        short = self._short(drawn)
+        short = self._shortfall(drawn)
         more = (np.einsum("pl,pl->", short, self._all_below(j, int(drawn[j]))) for j in range(len(drawn)))
         return np.asarray(self.top.mean() - np.fromiter(more, dtype=np.float64, count=len(drawn)) / len(self.top))
 
-    def _short(self, drawn: np.ndarray) -> np.ndarray:
+    def _shortfall(self, drawn: np.ndarray) -> np.ndarray:
         """float64 (n_prompts, n_levels): how much of each gap the maximum is expected to fall short of."""
         short = self.gaps.copy()
         for j in np.flatnonzero(drawn):

@@ -118,7 +118,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     if not is_integral(n) or not 1 <= n <= MAX_SAMPLES:
         raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
     n = int(n)
-    usable, most = _usable(keep_comparable(table), n)
+    usable, most = _select_prompts(keep_comparable(table), n)
     prepared = prepare(usable, (Reward(),), seed)
     kept, boot, folds = prepared.table, prepared.boot, prepared.folds
     maxima = maxima_of(kept.common_rewards)
@@ -126,32 +126,26 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     one = np.eye(len(most), dtype=np.int64)
     Y = np.column_stack([maxima.values(row) for row in one])  # mean rewards, rounded as all values here are
     alone = np.column_stack([maxima.values(row) for row in one * most])
-    value = np.empty(len(Y))
-    for fold in np.unique(folds):
-        test = folds == fold
-        # One fold, where all prompts are one group: nothing lies outside it.
-        train = ~test if boot.n_groups > 1 else test
-        value[test] = maxima.take(test).values(_chosen(maxima.take(train), Y[train].mean(axis=0), n, most))
-    chosen = _chosen(maxima, Y.mean(axis=0), n, most)
+    value = _crossfit_value(maxima, Y, n, most, folds)
+    chosen = _choose_counts(maxima, Y.mean(axis=0), n, most)
     order = np.argsort(-chosen, kind="stable")
+    over_best_single = boot.mean(value - take_chosen(alone, crossfit_sbs(alone, folds)), learned=True)
     return Portfolio(
         n=n,
         configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
         best_single=kept.space[int(alone.mean(axis=0).argmax())] if every else None,
         one_sample=kept.space[int(Y.mean(axis=0).argmax())],
         value=boot.mean(value, learned=True),
-        over_best_single=boot.mean(value - take_chosen(alone, crossfit_sbs(alone, folds)), learned=True)
-        if every
-        else None,
+        over_best_single=over_best_single if every else None,
         over_one_sample=boot.mean(value - take_chosen(Y, crossfit_sbs(Y, folds)), learned=True),
         n_prompts=len(Y),
         n_groups=boot.n_groups,
         n_left_out=len(table.prompts) - len(kept.prompts),
-        warnings=(*prepared.warnings, *_short(n, chosen, most, every)),
+        warnings=(*prepared.warnings, *_check_draws(n, chosen, most, every)),
     )
 
 
-def _usable(table: SweepTable, n: int) -> tuple[SweepTable, np.ndarray]:
+def _select_prompts(table: SweepTable, n: int) -> tuple[SweepTable, np.ndarray]:
     """The prompts whose cells have samples enough, and how often each config may be drawn, int64 (n_configs,).
 
     As often as its usual cell has samples, unless most prompts lack some of them; at most n times.
@@ -164,18 +158,37 @@ def _usable(table: SweepTable, n: int) -> tuple[SweepTable, np.ndarray]:
     return table.take(rows), most
 
 
-def _chosen(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) -> np.ndarray:
-    """How often each config is drawn: the best of the sets that begin with each config and grow greedily, each
-    bettered by exchanges of one draw while one helps.
+def _crossfit_value(maxima: Maxima, Y: np.ndarray, n: int, most: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """float64 (n_prompts,): value of the set that is chosen on the other folds, for each prompt.
+
+    With one fold nothing lies outside it: then the choice is made on all prompts.
+
+    Args:
+        maxima: of all prompts.
+        Y: float64 (n_prompts, n_configs), mean rewards.
+        n: draws.
+        most: int64 (n_configs,), limits of each config.
+        folds: int64 (n_prompts,).
+    """
+    value = np.empty(len(Y))
+    for fold in np.unique(folds):
+        test = folds == fold
+        train = test if test.all() else ~test
+        value[test] = maxima.take(test).values(_choose_counts(maxima.take(train), Y[train].mean(axis=0), n, most))
+    return value
+
+
+def _choose_counts(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) -> np.ndarray:
+    """int64 (n_configs,): how often each config is drawn.
+
+    The best of the sets that begin with each config and grow greedily, each improved by exchanges of one draw while
+    one helps.
 
     Args:
         maxima: of the prompts to choose on.
         means: float64 (n_configs,), mean rewards, which decide between equal sets.
         n: draws, where the limits allow so many.
         most: int64 (n_configs,), limits of each config.
-
-    Returns:
-        int64 (n_configs,).
     """
     one = np.eye(len(most), dtype=np.int64)
 
@@ -184,13 +197,13 @@ def _chosen(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) -> np.n
         counts = np.array(drawn)
         return np.where(counts < most, maxima.means_with_one_more(counts), -np.inf)
 
-    def bettered(drawn: np.ndarray, value: float) -> tuple[np.ndarray, float]:
+    def improve(drawn: np.ndarray, value: float) -> tuple[np.ndarray, float]:
         without = [drawn - one[j] for j in np.flatnonzero(drawn)]
         values = np.array([with_one_more(tuple(some)) for some in without])
         best, added = np.unravel_index(values.argmax(), values.shape)
         if values[best, added] <= value + _ROUNDING:
             return drawn, value
-        return bettered(without[best] + one[added], values[best, added])
+        return improve(without[best] + one[added], values[best, added])
 
     found: list[tuple[np.ndarray, float]] = []
     # The best single config first: of equal sets the first counts.
@@ -200,13 +213,13 @@ def _chosen(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) -> np.n
             values = with_one_more(tuple(drawn))
             value = values.max()
             drawn = drawn + one[np.where(values >= value - _ROUNDING, means, -np.inf).argmax()]
-        found.append(bettered(drawn, value))
+        found.append(improve(drawn, value))
     best = max(value for _, value in found)
     return next(drawn for drawn, value in found if value >= best - _ROUNDING)
 
 
-def _short(n: int, chosen: np.ndarray, most: np.ndarray, every: bool) -> list[str]:
-    """What the table's samples did not allow."""
+def _check_draws(n: int, chosen: np.ndarray, most: np.ndarray, every: bool) -> list[str]:
+    """Warnings of what the table's samples did not allow."""
     found = []
     if not every:
         found.append(

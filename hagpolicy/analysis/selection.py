@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, interval, unknown
+from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws, unknown_estimate
 from hagpolicy.results import Estimate
 
 
@@ -82,20 +82,20 @@ def select_family(
     """
     families, points, prompts, count = gains.shape
     mean = gains.mean(axis=2)
-    family = int(_floored(mean).sum(axis=1).argmax())
+    family = int(_clip_at_zero(mean).sum(axis=1).argmax())
     columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
     ahead = references if baselines is None else references - baselines
     if not len(boot.leaving):  # one group: nothing can be left out, so nothing is known
-        nothing = replace(unknown(gains), value=0.0)
-        beyond = [None] * points if baselines is None else [unknown(ours) for ours in ahead]
+        nothing = replace(unknown_estimate(gains), value=0.0)
+        beyond = [None] * points if baselines is None else [unknown_estimate(ours) for ours in ahead]
         known = zip(references, beyond, strict=True)
-        return None, tuple(Selection(None, nothing, unknown(reference), ours) for reference, ours in known)
+        return None, tuple(Selection(None, nothing, unknown_estimate(reference), ours) for reference, ours in known)
     seen = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
     if out_of_bag is None:
         out_of_bag = OutOfBag(boot.left_out(columns).reshape(seen.shape), boot.left_out(references.T))
     ahead_out_of_bag = out_of_bag.references - (0.0 if baselines is None else boot.left_out(baselines.T))
     rows = np.arange(len(seen))
-    drawn = _floored(seen).sum(axis=2).argmax(axis=1)
+    drawn = _clip_at_zero(seen).sum(axis=2).argmax(axis=1)
     selections = []
     for point in range(points):
         mine, theirs = seen[rows, drawn, point], out_of_bag.gains[rows, drawn, point]
@@ -106,14 +106,14 @@ def select_family(
         selections.append(
             Selection(
                 best if mean[family, point, best] > 0.0 else None,
-                interval(float(draws.mean()), draws),
-                interval(float(values.mean()), values),
-                None if baselines is None else interval(float(over.mean()), over),
+                estimate_from_draws(float(draws.mean()), draws),
+                estimate_from_draws(float(values.mean()), values),
+                None if baselines is None else estimate_from_draws(float(over.mean()), over),
             )
         )
     return (family if any(item.index is not None for item in selections) else None), tuple(selections)
 
 
-def _floored(means: np.ndarray) -> np.ndarray:
+def _clip_at_zero(means: np.ndarray) -> np.ndarray:
     """Gain of the best candidate along the last axis, 0 where none is above it."""
     return np.asarray(np.maximum(means.max(axis=-1), 0.0))

@@ -101,7 +101,7 @@ class Sizing:
     @property
     def sentence(self) -> str:
         """The rule's answer in plain words."""
-        said = f"To prove a gain of {self.example:g} takes about {_about(self.for_example)} independent prompts"
+        said = f"To prove a gain of {self.example:g} takes about {_round_up(self.for_example)} independent prompts"
         if self.seen is None:
             return f"{said}; name the prompts' tasks to learn what can be won here."
         source = "the best configuration of each task" if self.by_task else "knowing each prompt's best"
@@ -109,7 +109,7 @@ class Sizing:
         if self.for_seen is None:
             return f"{said}; {source} gains nothing here ({self.seen:+}), so no number promises a proof."
         enough = self.for_seen <= self.n_prompts
-        need = "which these prompts can prove" if enough else f"which takes about {_about(self.for_seen)} to prove"
+        need = "which these prompts can prove" if enough else f"which takes about {_round_up(self.for_seen)} to prove"
         doubt = " (should that gain be real: it is not proven itself)" if self.seen.low <= 0.0 else ""
         return (
             f"{said}; {source} gains {self.seen:+} here, and {told} a policy wins about {CLOSED:.0%} of such a gain, "
@@ -117,7 +117,7 @@ class Sizing:
         )
 
 
-def size_up(
+def compute_sizing(
     detectable: float, n_prompts: int, by_task: Estimate | None, split: Estimate | None, *, example: float = 0.02
 ) -> Sizing | None:
     """The rule's answer for a table.
@@ -153,7 +153,7 @@ def size_up(
     )
 
 
-def _about(number: int) -> str:
+def _round_up(number: int) -> str:
     """The number rounded up to two digits."""
     step = 10 ** max(len(str(number)) - 2, 0)
     return f"{math.ceil(number / step) * step:,}"

@@ -167,7 +167,7 @@ def test_a_raced_table_is_judged_by_its_common_samples_alone(graded: np.ndarray,
     assert np.array_equal(raced.Y(0), plain.Y(0))
     assert not np.array_equal(raced.full, plain.full)
     every = np.ones((5, 3, 2), dtype=bool)
-    assert np.array_equal(raced.halves(0)(every), plain.halves(0)(every))
+    assert np.array_equal(raced.estimator_at(0)(every), plain.estimator_at(0)(every))
     assert np.isnan(hag.BestOf(3).values(whole)[:, 1:]).all()  # six samples, but two in common
 
 

@@ -14,7 +14,7 @@ import hagpolicy as hag
 from hagpolicy import DecodingSpace, SweepTable, portfolio
 from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs, take_chosen
 from hagpolicy.analysis.maxima import maxima_of
-from hagpolicy.analysis.portfolio import _chosen
+from hagpolicy.analysis.portfolio import _choose_counts
 from hagpolicy.errors import InvalidInput
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.5, 0.8, 1.1])
@@ -103,7 +103,7 @@ def test_the_choice_is_nearly_always_the_best_set_of_all():
     for _ in range(40):
         rewards = rng.beta(0.4, 0.6, size=(12, 5, 3))
         maxima = maxima_of(rewards)
-        drawn = _chosen(maxima, rewards.mean(axis=(0, 2)), 4, limits)
+        drawn = _choose_counts(maxima, rewards.mean(axis=(0, 2)), 4, limits)
         value = maxima.values(drawn).mean()
         sets = [np.bincount(some, minlength=5) for some in itertools.combinations_with_replacement(range(5), 4)]
         best = max(maxima.values(some).mean() for some in sets if some.max() <= 3)
@@ -118,7 +118,11 @@ def test_an_exchange_mends_what_greedy_choice_took_first():
     """The config that is best alone belongs to no best pair: each of the other two solves what the other does not."""
     first = np.arange(40) % 2 == 0
     rewards = np.stack([np.full(40, 0.6), np.where(first, 1.0, 0.1), np.where(first, 0.1, 1.0)], axis=1)
-    assert _chosen(maxima_of(rewards[:, :, None]), rewards.mean(axis=0), 2, np.ones(3, dtype=int)).tolist() == [0, 1, 1]
+    assert _choose_counts(maxima_of(rewards[:, :, None]), rewards.mean(axis=0), 2, np.ones(3, dtype=int)).tolist() == [
+        0,
+        1,
+        1,
+    ]
 
 
 def test_configs_that_do_the_same_gain_nothing():

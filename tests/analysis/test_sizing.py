@@ -14,9 +14,9 @@ from hagpolicy.analysis.sizing import (
     CLOSED,
     DETECTABLE_ERRORS,
     chance_to_prove,
+    compute_sizing,
     detectable_gain,
     prompts_needed,
-    size_up,
 )
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
@@ -90,7 +90,7 @@ def test_the_gate_proves_four_gains_in_five_with_the_prompts_the_rule_asks_for(g
 
 
 def test_sizes_what_tasks_differ_by() -> None:
-    sizing = size_up(0.05, 240, Estimate(0.03, 0.01, 0.05), Estimate(0.2, 0.1, 0.3))
+    sizing = compute_sizing(0.05, 240, Estimate(0.03, 0.01, 0.05), Estimate(0.2, 0.1, 0.3))
     assert sizing is not None
     assert sizing.by_task
     assert sizing.for_example == 1500
@@ -124,21 +124,21 @@ def test_headroom_asks_for_as_many_prompts_as_a_plain_standard_error(told: bool)
 
 
 def test_sizes_doubtful_gains_with_the_doubt() -> None:
-    sizing = size_up(0.05, 240, Estimate(0.01, -0.01, 0.03), None)
+    sizing = compute_sizing(0.05, 240, Estimate(0.01, -0.01, 0.03), None)
     assert sizing is not None
     assert "not proven itself" in sizing.sentence
 
 
 @pytest.mark.parametrize("seen", [Estimate(-0.01, -0.03, 0.01), Estimate(0.0, 0.0, 0.0)])
 def test_promises_nothing_where_tasks_do_not_differ(seen: Estimate) -> None:
-    sizing = size_up(0.05, 240, seen, None)
+    sizing = compute_sizing(0.05, 240, seen, None)
     assert sizing is not None
     assert sizing.for_seen is None
     assert "no number promises a proof" in sizing.sentence
 
 
 def test_a_table_that_is_large_enough_is_told_so() -> None:
-    sizing = size_up(0.05, 600, Estimate(0.15, 0.12, 0.18), None)
+    sizing = compute_sizing(0.05, 600, Estimate(0.15, 0.12, 0.18), None)
     assert sizing is not None
     assert sizing.for_seen is not None
     assert sizing.for_seen <= 600
@@ -146,11 +146,11 @@ def test_a_table_that_is_large_enough_is_told_so() -> None:
 
 
 def test_without_tasks_the_split_oracle_speaks_and_without_it_nobody() -> None:
-    split = size_up(0.05, 240, None, Estimate(0.08, 0.06, 0.1))
+    split = compute_sizing(0.05, 240, None, Estimate(0.08, 0.06, 0.1))
     assert split is not None
     assert not split.by_task
     assert "if a prompt's words tell its best" in split.sentence
-    none = size_up(0.05, 240, None, None)
+    none = compute_sizing(0.05, 240, None, None)
     assert none is not None
     assert none.for_seen is None
     assert "name the prompts' tasks" in none.sentence
@@ -158,7 +158,7 @@ def test_without_tasks_the_split_oracle_speaks_and_without_it_nobody() -> None:
 
 @pytest.mark.parametrize(("detectable", "n"), [(float("nan"), 240), (0.0, 240), (0.05, 19)])
 def test_sizes_nothing_without_something_to_reckon_with(detectable: float, n: int) -> None:
-    assert size_up(detectable, n, None, None) is None
+    assert compute_sizing(detectable, n, None, None) is None
 
 
 def test_headroom_prints_the_rule_for_its_table() -> None:
@@ -168,7 +168,7 @@ def test_headroom_prints_the_rule_for_its_table() -> None:
     prompts = [f"prompt {number}" for number in range(60)]
     tasks = ["even" if number % 2 == 0 else "odd" for number in range(60)]
     found = hag.headroom(hag.SweepTable.from_arrays(prompts, space, rewards, tasks=tasks))
-    assert found.sizing == size_up(found.detectable, 60, found.per_task_best, found.could_win_low)
+    assert found.sizing == compute_sizing(found.detectable, 60, found.per_task_best, found.could_win_low)
     assert found.sizing is not None
     assert str(found).endswith(found.sizing.sentence)
     assert json.loads(json.dumps(found.to_json()))["sizing"]["for_example"] == found.sizing.for_example

@@ -162,8 +162,8 @@ class Best(Head):
             cells = replace(cells, rewards=passed)
         ordered = np.nan_to_num(np.sort(cells.rewards, axis=2))  # NaN last
         rank = np.arange(1, ordered.shape[2] + 1)
-        sets = np.where(rank <= cells.counts[:, :, None], _choose(rank - 1, self.n - 1), 0.0)
-        total = _choose(cells.counts, self.n)
+        sets = np.where(rank <= cells.counts[:, :, None], _binomials(rank - 1, self.n - 1), 0.0)
+        total = _binomials(cells.counts, self.n)
         return cells.where_enough((ordered * sets).sum(axis=2) / np.maximum(total, 1.0), self.n)
 
 
@@ -199,9 +199,7 @@ class Low(Head):
         return np.where(cells.deterministic | (cells.counts >= self.needs), low, np.nan)
 
 
-def _choose(n: np.ndarray, k: int) -> np.ndarray:
-    """Binomial coefficients as float64, exact below 2^53; 0 where n < k."""
-    found = np.ones(np.shape(n))
-    for i in range(k):
-        found = found * np.maximum(n - i, 0) / (i + 1)
-    return found
+def _binomials(n: np.ndarray, k: int) -> np.ndarray:
+    """float64, shape of n: binomial coefficients, 0 where n < k."""
+    known = np.array([float(math.comb(count, k)) for count in range(int(n.max(initial=0)) + 1)])
+    return np.asarray(known[n])

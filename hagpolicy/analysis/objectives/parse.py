@@ -34,7 +34,7 @@ def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
     if isinstance(spec, Objective):
         return (spec,)
     if isinstance(spec, str):
-        return _parsed(spec)
+        return _parse(spec)
     found: tuple[Any, ...] = tuple(spec) if isinstance(spec, Sequence) else ()
     if not found or not all(isinstance(item, Objective) for item in found):
         raise InvalidInput("objective", _WRITTEN + ", an Objective, or several of one family", spec)
@@ -48,7 +48,7 @@ def _family(item: Objective) -> tuple[Any, ...]:
     return type(item), item.unit, getattr(item, "passing", None)
 
 
-def _parsed(text: str) -> tuple[Objective, ...]:
+def _parse(text: str) -> tuple[Objective, ...]:
     if text == "reward":
         return (Reward(),)
     family, at, values = text.partition("@")

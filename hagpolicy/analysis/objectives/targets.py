@@ -43,7 +43,7 @@ class Targets:
         """float64 (n_prompts, n_configs): the objective at a point, from the common samples."""
         return weighted_sum(self.weights[point], self.common)
 
-    def halves(self, point: int) -> Callable[[np.ndarray], np.ndarray]:
+    def estimator_at(self, point: int) -> Callable[[np.ndarray], np.ndarray]:
         """The objective at a point from some samples: bool (n_prompts, n_configs, n_samples) to float64
         (n_prompts, n_configs)."""
         return lambda kept: self.objectives[point].estimate(self.cells.keep(kept))
@@ -71,7 +71,7 @@ def targets_of(table: SweepTable, objectives: tuple[Objective, ...]) -> Targets:
     common = np.stack([head.estimate(cells) for head in heads])
     full = common if table.common is None else np.stack([head.estimate(every) for head in heads])
     priced = [isinstance(head, MeanCost) for head in heads]
-    scales = np.array([_largest(common[i]) if cost else 1.0 for i, cost in enumerate(priced)])
+    scales = np.array([_find_largest(common[i]) if cost else 1.0 for i, cost in enumerate(priced)])
     common, full = common / scales[:, None, None], full / scales[:, None, None]
     weights = np.array([[dict(item.terms).get(head, 0.0) for head in heads] for item in objectives]) * scales
     names, several = [], 0
@@ -81,6 +81,6 @@ def targets_of(table: SweepTable, objectives: tuple[Objective, ...]) -> Targets:
     return Targets(objectives, tuple(names), scales, weights, common, full, cells)
 
 
-def _largest(values: np.ndarray) -> float:
+def _find_largest(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.max()) if len(known) and known.max() > 0.0 else 1.0

@@ -52,14 +52,14 @@ class Vote(Head):
                 # Scored samples first, then the same subsets serve every cell.
                 first = np.argsort(~cells.present[rows], axis=1, kind="stable")[:, :count]
                 taken = [np.take_along_axis(part[rows], first, axis=1) for part in (cells.answers, cells.rewards)]
-                values[rows] = _voted(taken[0], taken[1], self.n)
+                values[rows] = _score_votes(taken[0], taken[1], self.n)
         return cells.where_enough(values, self.n)
 
 
 _EXTRACT = "Use a scorer that extracts one (numeric_match, multiple_choice, exact_match), or give answers=."
 
 
-def _voted(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray:
+def _score_votes(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray:
     """float64 (n_cells,): mean over sets of n of the reward of the most frequent answer.
 
     Args:
@@ -67,7 +67,7 @@ def _voted(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray:
         rewards: float64 (n_cells, N).
         n: votes.
     """
-    sets = _sets(answers.shape[1], n)
+    sets = _draw_sets(answers.shape[1], n)
     total = np.zeros(len(answers))
     step = max(1, _PAIRS_AT_ONCE // (len(answers) * n * n))
     for start in range(0, len(sets), step):
@@ -80,7 +80,7 @@ def _voted(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray:
     return total / len(sets)
 
 
-def _sets(count: int, n: int) -> np.ndarray:
+def _draw_sets(count: int, n: int) -> np.ndarray:
     """int64 (n_sets, n): all sets of n of the numbers below `count`, or where these are more than 5,000, so many
     of them at random, always the same."""
     if math.comb(count, n) <= MOST_SETS:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, interval
+from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.groups import group_ids
 from hagpolicy.data.prompts import Prompt
@@ -176,7 +176,7 @@ def _estimate_correlation(values: np.ndarray, wanted: np.ndarray, boot: GroupBoo
     draws = _correlate_moments(boot.means(columns))
     draws = draws[np.isfinite(draws)]
     value = float(_correlate_moments(columns.mean(axis=0)[None, :])[0])
-    return interval(value, draws) if len(draws) and boot.n_groups > 1 else Estimate(value, -1.0, 1.0)
+    return estimate_from_draws(value, draws) if len(draws) and boot.n_groups > 1 else Estimate(value, -1.0, 1.0)
 
 
 def _correlate_moments(moments: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.registry import assign_scorers, get_scorer
 from hagpolicy.scorers.reward_model import RewardModel, reward_quantiles
-from tests.support.tiny_llama import WORDS, tiny_model, tiny_tokenizer
+from tests.support.tiny_llama import save_classifier, tiny_model, tiny_tokenizer
 
 torch = pytest.importorskip("torch")
 ANSWERS = ["red green blue", "ten", "the sum of ten red colours is ten .", "hello " * 30, "sky why sky", "blue"]
@@ -20,26 +20,10 @@ ITEMS = [(Prompt("name three colours"), Completion(text)) for text in ANSWERS]
 PAIRS = [("name three colours", text) for text in ANSWERS]
 
 
-def saved(folder, *, chat=True, seed=0, pad=0, labels=1):
-    """A tiny Llama with a classification head, and its tokenizer, saved to a folder."""
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = LlamaConfig(
-            vocab_size=7 + len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-            max_position_embeddings=64, pad_token_id=pad, initializer_range=0.5, num_labels=labels,
-        )  # fmt: skip
-        model = LlamaForSequenceClassification(config).eval()
-    model.save_pretrained(folder)
-    tiny_tokenizer(chat=chat).save_pretrained(folder)
-    return folder, model
-
-
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("pad", [0, None])
 def test_rewards_are_the_models_scores_between_the_stated_values(tmp_path, chat, pad):
-    folder, model = saved(tmp_path, chat=chat, pad=pad)
+    folder, model = save_classifier(tmp_path, chat=chat, pad=pad)
     tokenizer = tiny_tokenizer(chat=chat)
     scorer = RewardModel(folder, -1.0, 1.5, device="cpu")
     scores = scorer.score(ITEMS)
@@ -59,7 +43,7 @@ def test_rewards_are_the_models_scores_between_the_stated_values(tmp_path, chat,
 
 
 def test_quantiles_of_given_texts_spread_the_rewards(tmp_path):
-    folder, _ = saved(tmp_path)
+    folder, _ = save_classifier(tmp_path)
     low, high = reward_quantiles(folder, PAIRS, device="cpu", share=0.0)
     values = [score.value for score in RewardModel(folder, low, high, device="cpu").score(ITEMS)]
     assert min(values) == 0.0
@@ -75,7 +59,7 @@ def test_quantiles_of_given_texts_spread_the_rewards(tmp_path):
 
 
 def test_chat_messages_keep_their_roles(tmp_path):
-    folder, _ = saved(tmp_path)
+    folder, _ = save_classifier(tmp_path)
     scorer = RewardModel(folder, -3.0, 3.0, device="cpu")
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "count to ten"}]
     texts = [turns, turns[::-1], "be brief\n\ncount to ten"]
@@ -84,7 +68,7 @@ def test_chat_messages_keep_their_roles(tmp_path):
 
 
 def test_what_does_not_fit_the_context_is_not_cut(tmp_path):
-    folder, _ = saved(tmp_path)
+    folder, _ = save_classifier(tmp_path)
     scorer = RewardModel(folder, -3.0, 3.0, device="cpu")
     long, short = scorer.score([(Prompt("count"), Completion("ten " * 80)), ITEMS[0]])
     assert math.isnan(long.value)
@@ -93,10 +77,10 @@ def test_what_does_not_fit_the_context_is_not_cut(tmp_path):
 
 
 def test_another_model_or_other_values_are_another_version(tmp_path):
-    first, _ = saved(tmp_path / "first")
-    second, _ = saved(tmp_path / "second", seed=1)
-    plain, _ = saved(tmp_path / "plain", chat=False)
-    copied, _ = saved(tmp_path / "copied")
+    first, _ = save_classifier(tmp_path / "first")
+    second, _ = save_classifier(tmp_path / "second", seed=1)
+    plain, _ = save_classifier(tmp_path / "plain", chat=False)
+    copied, _ = save_classifier(tmp_path / "copied")
     version = RewardModel(first, -1, 1, device="cpu").version
     assert RewardModel(copied, -1.0, 1.0, device="cpu").version == version
     others = {
@@ -109,7 +93,7 @@ def test_another_model_or_other_values_are_another_version(tmp_path):
 
 
 def test_what_is_no_reward_model_is_refused(tmp_path):
-    two, _ = saved(tmp_path / "two", labels=2)
+    two, _ = save_classifier(tmp_path / "two", labels=2)
     with pytest.raises(InvalidInput, match="one output"):
         RewardModel(two, -1, 1, device="cpu")
     # A language model loads as a classifier with a random head, and would give every answer a random reward.
@@ -129,7 +113,7 @@ def test_what_is_no_reward_model_is_refused(tmp_path):
 
 
 def test_tasks_that_say_the_same_share_one_model(tmp_path):
-    folder, _ = saved(tmp_path)
+    folder, _ = save_classifier(tmp_path)
     spec = {"name": "reward_model", "model": str(folder), "low": -1, "high": 1, "device": "cpu"}
     prompts = [Prompt("count", task=task) for task in ("a", "b", "c")]
     first, second, third = assign_scorers({"a": spec, "b": dict(spec), "c": {**spec, "high": 2}}, prompts)

@@ -63,3 +63,20 @@ def tiny_model(seed: int = 0, **generation: Any) -> Any:
     for name, value in {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **generation}.items():
         setattr(model.generation_config, name, value)
     return model
+
+
+def save_classifier(folder: Any, *, chat: bool = True, seed: int = 0, pad: int | None = 0, labels: int = 1) -> Any:
+    """The folder, and a tiny Llama with a classification head that was saved to it with its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=7 + len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=64, pad_token_id=pad, initializer_range=0.5, num_labels=labels,
+        )  # fmt: skip
+        model = LlamaForSequenceClassification(config).eval()
+    model.save_pretrained(folder)
+    tiny_tokenizer(chat=chat).save_pretrained(folder)
+    return folder, model

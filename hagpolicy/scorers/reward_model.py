@@ -153,6 +153,7 @@ class _Classifier:
         return {name: values.to(self._model.device) for name, values in tensors.items()}
 
     def _encode(self, prompt: Prompt, answer: str) -> dict[str, Any] | str:
+        answer = answer.encode("utf-8", "replace").decode("utf-8")  # as it is stored: half a character is no text
         if getattr(self._tokenizer, "chat_template", None):
             content = prompt.content
             turns = [{"role": "user", "content": content}] if isinstance(content, str) else map(dict, content)

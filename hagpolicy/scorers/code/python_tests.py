@@ -93,7 +93,7 @@ class PythonTests(Scorer):
         prompt, completion = item
         tests = parse_tests(prompt.reference)
         if isinstance(tests, str):
-            return Score.unscored(tests)
+            return Score.unscored(self.check(prompt) or tests)
         rows = list_programs(prompt.text, completion.text, tests.entry_point)
         limits = {"seconds": self.seconds, "memory_mb": self.memory_mb}
         result: SandboxResult = run_tests(rows, tests.source, tests.functions, **limits)

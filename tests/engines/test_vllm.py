@@ -5,11 +5,7 @@ what those facts say the real one does. Where vLLM is installed, the facts are r
 stand-in's rows are real `SamplingParams`.
 """
 
-import dataclasses
-import importlib.util
 import json
-import sys
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,66 +16,8 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.vllm import VLLMEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra
 from hagpolicy.scorers.registry import get_scorer
-from tests.support.tiny_llama import tiny_tokenizer
-from tests.support.vllm_facts import PATH, PLAIN, RELIED_ON, SAID, configs, facts, rendering
-
-FACTS = json.loads(PATH.read_text("utf-8"))
-PACKAGE = ModuleType("vllm_stand_in")
-PACKAGE.__version__ = FACTS["vllm"]  # the engine asks the package that its LLM comes from
-sys.modules[PACKAGE.__name__] = PACKAGE
-INSTALLED = importlib.util.find_spec("vllm") is not None
-
-
-def sampling_params():
-    if INSTALLED:
-        from vllm import SamplingParams
-
-        return SamplingParams
-    fields = [(name, object, dataclasses.field(default=v)) for name, v in FACTS["sampling_params"].items()]
-    return dataclasses.make_dataclass("SamplingParams", fields)
-
-
-class StandIn:
-    """Takes rows as `LLM` does and answers each with its seed's count of tokens."""
-
-    __module__ = PACKAGE.__name__
-
-    def __init_subclass__(cls):
-        cls.__module__ = PACKAGE.__name__
-
-    def __init__(self, context=64, *, chat=True, said=None, finish="stop"):
-        assert all(all(names.values()) for names in FACTS["relied_on"].values())
-        self.tokenizer, self.finish, self.calls, self.emptied, self.closed = tiny_tokenizer(chat=chat), finish, [], 0, 0
-        self.model_config = SimpleNamespace(
-            model="tiny/words", revision=None, dtype="torch.bfloat16", quantization="fp8", max_model_len=context,
-            hf_config=SimpleNamespace(_commit_hash="abc123"), try_get_generation_config=lambda: dict(said or {}),
-        )  # fmt: skip
-        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self._shut))
-
-    def _shut(self):
-        self.closed += 1
-
-    def get_tokenizer(self):
-        return self.tokenizer
-
-    def get_default_sampling_params(self):
-        return sampling_params()()
-
-    def reset_prefix_cache(self):
-        self.emptied += 1
-
-    def generate(self, prompts, sampling_params=None, *, use_tqdm=True):
-        assert not use_tqdm
-        assert len(prompts) == len(sampling_params)
-        assert all(set(prompt) == {"prompt_token_ids"} for prompt in prompts)
-        self.calls.append(list(zip(prompts, sampling_params, strict=True)))
-        outputs = []
-        for params in sampling_params:
-            length = min(1 + params.seed % 5, params.max_tokens)
-            outputs.append(
-                SimpleNamespace(text=f"seed {params.seed}", token_ids=[9] * length, finish_reason=self.finish)
-            )
-        return [SimpleNamespace(outputs=[output]) for output in outputs]
+from tests.support.vllm_facts import PLAIN, RELIED_ON, SAID, configs, facts, rendering
+from tests.support.vllm_stand_in import FACTS, INSTALLED, StandIn
 
 
 def request(text="what is red", seed=3, max_tokens=8, **fields):

@@ -165,6 +165,8 @@ class SimulatedEngine(Engine):
         for request in unit:
             if missing := self.unsupported(request.config):
                 raise EngineError(f"{self.name} cannot honour {', '.join(missing)} of {request.config!r}")
+        if not unit:
+            return []
         if self.delay > 0.0:
             time.sleep(self.delay * len(unit))
         rows = {prompt: i for i, prompt in enumerate(dict.fromkeys(request.prompt for request in unit))}

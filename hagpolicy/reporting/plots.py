@@ -1,28 +1,18 @@
-"""Plots as SVG text that takes its colours and its font from the page around it."""
+"""Interval plots as inline SVG: where everything lies is computed here, `interval_plot.svg` draws it."""
 
 from __future__ import annotations
 
-import io
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hagpolicy._extras import require
 from hagpolicy.reporting.text import format_signed
 from hagpolicy.results import Estimate
 
-# Colours that occur nowhere else stand for CSS variables, so that one drawing serves light, dark and print.
-_VARIABLES = {
-    "#010101": "--ink",
-    "#020202": "--muted",
-    "#030303": "--line",
-    "#040404": "--accent",
-    "#050505": "--biased",
-}
-INK, MUTED, LINE, ACCENT, BIASED = _VARIABLES
-_PIXEL = 1 / 72  # matplotlib writes SVG at 72 units an inch; one unit is one CSS pixel here
-_RC = {"svg.fonttype": "none", "svg.hashsalt": "hagpolicy", "font.size": 12.0, "font.family": "sans-serif"}
+WIDE, NARROW = 760, 340
+_LABELS = 256  # width of the labels beside the rows, in pixels
+_ABOVE, _BELOW, _BESIDE = 8, 46, 16  # margins around the drawing
 
 
 @dataclass(frozen=True)
@@ -40,109 +30,122 @@ class Line:
     kind: str = ""
 
 
-def interval_plot(lines: Sequence[Line], *, width: int, name: str, zero: str | None = None, axis: str = "") -> str:
-    """Points with their intervals, one row each, as an inline `<svg>`.
+@dataclass(frozen=True)
+class PlottedRow:
+    """Where a row lies, in pixels: its label, and the ends and the middle of its interval."""
+
+    label: str
+    kind: str
+    y: float
+    low: float
+    value: float
+    high: float
+    label_x: float
+    label_y: float
+
+
+@dataclass(frozen=True)
+class IntervalPlot:
+    """A plot of intervals, laid out in pixels from the upper left corner.
+
+    Attributes:
+        width, height: of the drawing.
+        left, right, top, bottom: of the area that the intervals lie in.
+        rows: from top to bottom.
+        ticks: (x, text) of the axis.
+        zero: x of the reference line; None without one.
+        axis: label of the axis.
+        narrow: the labels stand above their rows instead of beside them.
+        description: all rows in words.
+    """
+
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+    rows: tuple[PlottedRow, ...]
+    ticks: tuple[tuple[float, str], ...]
+    zero: float | None
+    axis: str
+    narrow: bool
+    description: str
+
+
+def lay_out_intervals(lines: Sequence[Line], *, width: int, zero: str | None = None, axis: str = "") -> IntervalPlot:
+    """Points with their intervals, one row each.
 
     Args:
         lines: from top to bottom, at least one.
         width: in CSS pixels; below 500 the labels stand above their rows instead of beside them.
-        name: prefix of the ids inside, unique on the page.
-        zero: label of a reference line at 0; None: no such line.
+        zero: label of a reference line at 0; None: no such line, and figures without signs.
         axis: label of the axis.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
     """
-    matplotlib = require("matplotlib", "report", "the report")
-    figures = require("matplotlib.figure", "report", "the report")
-    backend = require("matplotlib.backends.backend_svg", "report", "the report")
     narrow = width < 500
-    row_height = 46 if narrow else 30
-    height = row_height * len(lines) + 62
-    left = 8 if narrow else 256
-    with matplotlib.rc_context(_RC):
-        figure = figures.Figure(figsize=(width * _PIXEL, height * _PIXEL), dpi=72)
-        backend.FigureCanvasSVG(figure)
-        axes = figure.add_axes((left / width, 46 / height, (width - left - 16) / width, (height - 54) / height))
-        axes.patch.set_visible(False)
-        _draw_rows(axes, lines, narrow, left)
-        _style_axes(axes, lines, zero, axis, narrow)
-        figure.patch.set_visible(False)
-        target = io.StringIO()
-        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    label = "; ".join(
-        f"{line.label}: {line.estimate:+}" if zero else f"{line.label}: {line.estimate}" for line in lines
-    )
-    return _inline(target.getvalue(), name, width, height, label)
+    row_height, first = (46, 0.85) if narrow else (30, 0.6)
+    height = row_height * len(lines) + _ABOVE + _BELOW + 8
+    left, right = (8 if narrow else _LABELS), width - _BESIDE
+    top, bottom = _ABOVE, height - _BELOW
+    low, high = _limits(lines, with_zero=zero is not None)
 
+    def x(value: float) -> float:
+        return round(left + (value - low) / (high - low) * (right - left), 2)
 
-def _draw_rows(axes: Any, lines: Sequence[Line], narrow: bool, left: int) -> None:
-    """The intervals, and their labels: labels may hold a $, which must not start mathematics."""
-    for number, line in enumerate(lines):
-        colour = {"strong": ACCENT, "biased": BIASED}.get(line.kind, INK)
-        dashes = (0, (3, 2)) if line.kind == "biased" else "solid"
-        estimate = line.estimate
-        axes.plot([estimate.low, estimate.high], [number, number], color=colour, linewidth=2.2, linestyle=dashes)
-        face = "none" if line.kind == "biased" else colour
-        axes.plot([estimate.value], [number], "o", markersize=7, markeredgecolor=colour, markerfacecolor=face)
-        text_colour = ACCENT if line.kind == "strong" else INK
-        weight = "bold" if line.kind == "strong" else "normal"
-        place = (0.0, number - 0.28) if narrow else (-(left - 4.0) / (axes.bbox.width), number)
-        axes.text(
-            *place,
+    def y(row: float) -> float:
+        return round(top + (row + first) / (len(lines) - 0.5 + first) * (bottom - top), 2)
+
+    rows = tuple(
+        PlottedRow(
             _shorten(line.label, 46 if narrow else 38),
-            transform=axes.get_yaxis_transform(),
-            va="bottom" if narrow else "center",
-            ha="left",
-            color=text_colour,
-            fontsize=12.5,
-            fontweight=weight,
-            parse_math=False,
+            line.kind,
+            y(number),
+            x(line.estimate.low),
+            x(line.estimate.value),
+            x(line.estimate.high),
+            left if narrow else 4,
+            y(number - 0.28) if narrow else y(number) + 4.5,
         )
+        for number, line in enumerate(lines)
+    )
+    ticks = tuple((x(value), text) for value, text in _choose_ticks(low, high, 6 if narrow else 7, zero))
+    described = (f"{line.label}: {line.estimate:+}" if zero else f"{line.label}: {line.estimate}" for line in lines)
+    reference = None if zero is None else x(0.0)
+    return IntervalPlot(
+        width, height, left, right, top, bottom, rows, ticks, reference, axis, narrow, "; ".join(described)
+    )
 
 
-def _style_axes(axes: Any, lines: Sequence[Line], zero: str | None, axis: str, narrow: bool) -> None:
-    """Limits, grid and the reference line."""
-    low = min(line.estimate.low for line in lines)
-    high = max(line.estimate.high for line in lines)
-    if zero is not None:
-        low, high = min(low, 0.0), max(high, 0.0)
-    pad = max(high - low, 0.02) * 0.06
-    axes.set_xlim(low - pad, high + pad)
-    axes.set_ylim(len(lines) - 0.5, -0.85 if narrow else -0.6)
-    axes.set_yticks([])
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(LINE)
-    axes.tick_params(axis="x", colors=MUTED, labelsize=11, length=3, pad=4)
-    axes.locator_params(axis="x", nbins=5 if narrow else 7)
-    axes.grid(axis="x", color=LINE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(axis, color=MUTED, fontsize=11)
-    if zero is not None:
-        axes.axvline(0.0, color=ACCENT, linewidth=1.2)
-        axes.xaxis.set_major_formatter(lambda value, _: format_signed(value, 2) if abs(value) > 1e-9 else zero)
+def _limits(lines: Sequence[Line], *, with_zero: bool) -> tuple[float, float]:
+    """Ends of the axis: all intervals, and 0 where it is drawn, with a margin."""
+    ends = [end for line in lines for end in (line.estimate.low, line.estimate.high)] + [0.0] * with_zero
+    margin = max(max(ends) - min(ends), 0.02) * 0.06
+    return min(ends) - margin, max(ends) + margin
+
+
+def _choose_ticks(low: float, high: float, most: int, zero: str | None) -> list[tuple[float, str]]:
+    """At most so many round values between the ends, with their texts; 0 is written as `zero` where given."""
+    size = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10, 20) if (high - low) / (size * factor) <= most)
+    digits = next(digits for digits in range(12) if math.isclose(round(step, digits), step))
+    numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
+    if zero is None:
+        return [(number * step, f"{number * step:.{digits}f}") for number in numbers]
+    return [(number * step, format_signed(number * step, digits) if number else zero) for number in numbers]
 
 
 def _shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _inline(svg: str, name: str, width: int, height: int, label: str) -> str:
-    """Matplotlib's file as a part of a page: no prolog, own ids, the page's colours and font, a spoken label."""
-    from html import escape
+def draw_both_widths(environment: Any, lines: Sequence[Line], zero: str | None, axis: str) -> list[Any]:
+    """Markup of the plot for wide and for narrow screens; the page shows one of them.
 
-    svg = svg[svg.index("<svg") :]
-    body = svg[svg.index(">") + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r'(xlink:)?href="#([^"]+)"', rf'href="#{name}-\2"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
-    body = re.sub(r"font: ([^;\"]*?)([\d.]+)px [^;\"]*", r"font: \1\2px var(--sans)", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
-    # No width attribute: the page scales the drawing down, never up past its own width.
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" style="max-width:{width}px" '
-        f'role="img" aria-label="{escape(label, quote=True)}">{body}'
-    )
+    Args:
+        environment: of the report's templates.
+        lines, zero, axis: as for `lay_out_intervals`.
+    """
+    template = environment.get_template("interval_plot.svg")
+    plots = [lay_out_intervals(lines, width=width, zero=zero, axis=axis) for width in (WIDE, NARROW)]
+    # A module of a template renders as markup, so the page does not escape it a second time.
+    return [template.make_module({"plot": plot}).__html__() for plot in plots]

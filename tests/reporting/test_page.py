@@ -11,6 +11,7 @@ from hagpolicy.analysis.headroom import headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.policy import Policy
+from hagpolicy.reporting import sections
 from hagpolicy.reporting.page import write_report
 from hagpolicy.reporting.text import describe_config, format_signed
 from tests.reporting.tables import SPACE, Page, made_table
@@ -81,3 +82,20 @@ def test_a_policy_over_another_space_is_refused(tmp_path: Path, proven: Policy) 
     with pytest.raises(InvalidInput, match="table's space"):
         write_report(tmp_path / "r.html", table=other, policy=proven)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_section_has_a_template_and_every_template_a_section(tmp_path: Path, held: Policy) -> None:
+    folder = Path(sections.__file__).parents[1] / "assets" / "report" / "sections"
+    assert {path.stem for path in folder.iterdir()} == set(sections.SECTIONS)
+    text = write_report(tmp_path / "r.html", table=made_table(flat=True, spread=0.2), policy=held).read_text("utf-8")
+    headings = [
+        "What there is to win",
+        "Reward by",
+        "The comparison",
+        "What the policy chooses",
+        "Cost",
+        "What was left",
+    ]
+    places = [text.index(f"<h2>{heading}") for heading in headings]
+    assert places == sorted(places)
+    assert "<h2>The dial" not in text  # a section that has nothing to say is left out

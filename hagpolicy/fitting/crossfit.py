@@ -1,84 +1,28 @@
-"""Candidates fitted on all folds but one and scored on that one, in turn."""
+"""Step 2 of `fit`: baselines and learners fitted on all folds but one and scored on that one, in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from hagpolicy.analysis.estimates import choose_configs, take_chosen
-from hagpolicy.analysis.objectives.targets import Targets
-from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
-from hagpolicy.fitting.learners.base import FittedLearner, Learner
+from hagpolicy.analysis.rule import MIN_GROUPS
+from hagpolicy.fitting.baselines.base import Baseline, crossfit_baseline
+from hagpolicy.fitting.learners.base import Learner
+from hagpolicy.fitting.prepare import FitData
+from hagpolicy.fitting.training import Training
 from hagpolicy.policy.dial import weighted_sum
 
-
-@dataclass(frozen=True)
-class Training:
-    """The training prompts of one encoder as arrays; what every candidate is fitted on.
-
-    Attributes:
-        encoder: of the prompts.
-        features: float32 (n_prompts, n_features), from the encoder's graph.
-        unknown: float32 (n_prompts,), share of unknown tokens.
-        targets: what candidates are compared by and what learners learn from, which are the common samples and
-            those that were added where the choice was uncertain.
-        groups: int64 (n_prompts,).
-        folds: int64 (n_prompts,).
-        seed: of everything random.
-    """
-
-    encoder: Encoder
-    features: np.ndarray
-    unknown: np.ndarray
-    targets: Targets
-    groups: np.ndarray
-    folds: np.ndarray
-    seed: int
-
-    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Masks (n_prompts,) of training and test prompts, one pair a fold."""
-        for fold in np.unique(self.folds):
-            yield self.folds != fold, self.folds == fold
-
-    def fit_ood(self, rows: np.ndarray) -> OutOfDistribution:
-        """What tells prompts unlike those in `rows`, bool (n_prompts,)."""
-        return fit_ood(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
-
-    def fitted(self, learner: Learner, rows: np.ndarray) -> dict[str, FittedLearner]:
-        """The learner fitted on the prompts in `rows`, bool (n_prompts,), once for each head."""
-        heads = {}
-        for name, common, full in zip(self.targets.names, self.targets.common, self.targets.full, strict=True):
-            shifted, Y = full[rows], common[rows]
-            if not np.array_equal(shifted, Y):
-                # Added samples went where the choice was uncertain, so what they say of a config's mean is
-                # skewed: they teach how prompts differ, the common samples say how good a config is.
-                shifted = shifted - shifted.mean(axis=0) + Y.mean(axis=0)
-            heads[name] = learner.fit(self.features[rows], shifted, self.groups[rows], self.seed)
-        return heads
-
-    def predicted(self, learner: Learner) -> np.ndarray:
-        """float32 (n_heads, n_prompts, n_configs): every prompt by a learner that has not seen its fold."""
-        found = np.empty(self.targets.common.shape, dtype=np.float32)
-        for train, test in self.parts():
-            for number, head in enumerate(self.fitted(learner, train).values()):
-                found[number, test] = head.predict(self.features[test])
-        return found
-
-    @cached_property
-    def unlike(self) -> np.ndarray:
-        """bool (n_prompts,): unlike the prompts of the other folds; such a prompt falls back to SBS."""
-        found = np.zeros(len(self.features), dtype=bool)
-        for train, test in self.parts():
-            found[test] = self.fit_ood(train).score(self.features[test], self.unknown[test]) > 1.0
-        return found
+# For rewards in [0, 1]; chosen on simulated worlds before this was written.
+MARGINS = (0.0, 0.03, 0.06, 0.12)
+# Under a price: in standard deviations of the predicted advantages.
+SPREADS = (0.0, 0.5, 1.0, 2.0)
 
 
-@dataclass(frozen=True)
-class Contender:
+@dataclass(frozen=True, eq=False)
+class CrossFittedLearner:
     """A learner on an encoder before selection, at every point of the dial and every margin.
 
     Attributes:
@@ -105,9 +49,69 @@ class Contender:
         return f"{self.learner.name} on {self.training.encoder.name}"
 
 
+@dataclass(frozen=True, eq=False)
+class CrossFittedBaseline:
+    """A baseline's choices for prompts that it has not learned from.
+
+    Attributes:
+        baseline: which one.
+        choices: int64 (n_prompts,) for each point of the dial; below 0 where it could not say.
+    """
+
+    baseline: Baseline
+    choices: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFits:
+    """Everything that was cross-fitted.
+
+    Attributes:
+        learners: each learner on each encoder; none with fewer groups than can prove anything.
+        baselines: in their order.
+    """
+
+    learners: tuple[CrossFittedLearner, ...]
+    baselines: tuple[CrossFittedBaseline, ...]
+
+
 def cross_fit(
+    data: FitData,
+    learners: Sequence[Learner],
+    baselines: Sequence[Baseline] = (),
+    margins: Sequence[float] | None = None,
+) -> CrossFits:
+    """Baselines, then learners, fitted on all folds but one and scored on that one, in turn.
+
+    Args:
+        data: prompts, features and comparisons.
+        learners: each is fitted on each encoder.
+        baselines: other ways to choose.
+        margins: see `cross_fit_learner`; None: `MARGINS`, under a price `SPREADS`.
+
+    Raises:
+        InvalidInput: a baseline or learner gave what is no choice or prediction for each prompt.
+    """
+    prepared = data.prepared
+    table, folds, seed = prepared.table, prepared.folds, prepared.seed
+    chosen = tuple(
+        CrossFittedBaseline(
+            one, tuple(crossfit_baseline(one, table, item.Y, folds, seed).indices for item in data.comparisons)
+        )
+        for one in baselines
+    )
+    if prepared.boot.n_groups < MIN_GROUPS:  # SBS ships without a search
+        return CrossFits((), chosen)
+    if margins is None:
+        margins = SPREADS if prepared.targets.spread_margins else MARGINS
+    weights = [comparison.sbs for comparison in data.comparisons]
+    fitted = (cross_fit_learner(one, item, margins, weights) for one in data.trainings for item in learners)
+    return CrossFits(tuple(fitted), chosen)
+
+
+def cross_fit_learner(
     training: Training, learner: Learner, margins: Sequence[float], references: Sequence[np.ndarray]
-) -> Contender:
+) -> CrossFittedLearner:
     """A learner fitted on all folds but one and scored on that one, in turn.
 
     Args:
@@ -119,7 +123,7 @@ def cross_fit(
     """
     targets = training.targets
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
-    predicted = training.predicted(learner)
+    predicted = training.predict_out_of_fold(learner)
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
     for point, (weights, reference) in enumerate(zip(targets.weights, references, strict=True)):
@@ -129,20 +133,20 @@ def cross_fit(
         steps = [float(np.float32(margin * scale)) for margin in margins]
         over.append({})
         for sbs in np.flatnonzero(reference.any(axis=0)).tolist():
-            departing = [_choices(training, values, sbs, step) for step in steps]
+            departing = [_choose(training, values, sbs, step) for step in steps]
             over[-1][sbs] = np.column_stack([take_chosen(Y, choice) - Y[:, sbs] for choice in departing])
         used.append(steps)
-        chosen.append(np.column_stack([_choices(training, values, best, step) for step in steps]))
+        chosen.append(np.column_stack([_choose(training, values, best, step) for step in steps]))
         gains.append(sum(reference[:, [sbs]] * gain for sbs, gain in over[-1].items()))
         departs.append(chosen[-1] != best)
     arrays = np.array(used), np.array(chosen), np.array(gains), np.array(departs)
-    return Contender(training, learner, *arrays, tuple(over))
+    return CrossFittedLearner(training, learner, *arrays, tuple(over))
 
 
-def _choices(training: Training, values: np.ndarray, sbs: int, margin: float) -> np.ndarray:
+def _choose(training: Training, values: np.ndarray, sbs: int, margin: float) -> np.ndarray:
     """int64 (n_prompts,): the best by predicted values, float32 (n_prompts, n_configs); SBS where the margin is not
     exceeded, or where the prompt is unlike those learned from."""
-    return np.where(training.unlike, sbs, choose_configs(values, sbs, margin))
+    return np.where(training.out_of_distribution, sbs, choose_configs(values, sbs, margin))
 
 
 def _spread(values: np.ndarray, sbs: int) -> float:

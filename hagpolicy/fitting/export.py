@@ -1,21 +1,82 @@
-"""From fitted learners to a `Policy`: one graph, checked against them, and its manifest."""
+"""Step 5 of `fit`: what ships, refitted on everything, as one graph that is checked against it, and its manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
+from hagpolicy.fitting.learners.registry import get_learner
+from hagpolicy.fitting.prepare import FitData
+from hagpolicy.fitting.training import Training
 from hagpolicy.policy.dial import Dial, OperatingPoint
 from hagpolicy.policy.manifest import PolicyManifest, TrainedOn
 from hagpolicy.policy.policy import Policy
 from hagpolicy.results import Evaluation, describe_candidate
+
+
+def export_fit(data: FitData, gated: Gated, evaluations: tuple[Evaluation, ...]) -> Policy:
+    """The policy that the gate lets through, refitted on all prompts; a held-back one is its `candidate`.
+
+    Args:
+        data: the prompts.
+        gated: the winner, and where it ships.
+        evaluations: one for each point of the dial.
+
+    Raises:
+        HagError: the graph does not equal the learner.
+    """
+    ships = tuple(candidate.shipped for candidate in gated.candidates)
+    constant = _Refitted(data.trainings[0], get_learner("constant"))
+    if gated.winner is None:
+        return constant.export(data, gated, evaluations, ships)
+    winner = _Refitted(gated.winner.training, gated.winner.learner)
+    everywhere = winner.export(data, gated, evaluations, tuple(True for _ in ships))
+    if all(ships):
+        return everywhere
+    policy = (winner if any(ships) else constant).export(data, gated, evaluations, ships)
+    policy.candidate = everywhere
+    return policy
+
+
+@dataclass(frozen=True, eq=False)
+class _Refitted:
+    """A learner fitted on all prompts, once, when it is first exported."""
+
+    training: Training
+    learner: Learner
+
+    @cached_property
+    def heads(self) -> dict[str, FittedLearner]:
+        return self.training.fit_heads(self.learner, self._everything)
+
+    @cached_property
+    def ood(self) -> OutOfDistribution:
+        return self.training.fit_ood(self._everything)
+
+    @property
+    def _everything(self) -> np.ndarray:
+        return np.ones(len(self.training.features), dtype=bool)
+
+    def export(
+        self, data: FitData, gated: Gated, evaluations: tuple[Evaluation, ...], ships: tuple[bool, ...]
+    ) -> Policy:
+        """The policy that ships at some points of the dial."""
+        targets, margins = data.prepared.targets, tuple(candidate.margin for candidate in gated.candidates)
+        points = points_of(targets, evaluations, margins, ships)
+        encoder, features = self.training.encoder, self.training.features
+        return export_policy(
+            data.prepared.table, targets, encoder, self.learner, self.heads, self.ood, points, features
+        )
 
 
 def export_policy(

@@ -1,77 +1,105 @@
-"""The gate: which contender is best, what it gains in truth, and whether it may ship."""
+"""Step 3 of `fit`, the gate: which learner is best, what it gains in truth, and whether it may ship."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hagpolicy.analysis.comparison import Comparison, ComparisonRow
 from hagpolicy.analysis.rule import may_ship
 from hagpolicy.analysis.selection import OutOfBag, Selection, select_family
-from hagpolicy.fitting.crossfit import Contender
+from hagpolicy.fitting.crossfit import CrossFittedLearner
 from hagpolicy.results import Candidate
 
 
-def gate(
-    contenders: list[Contender], comparisons: list[Comparison]
-) -> tuple[Contender | None, list[Candidate], list[dict[str, ComparisonRow]]]:
-    """The best contender (None where none beats SBS), what the gate made of it at each point, and the
-    rows of the learners and of the policy for each comparison."""
-    references = np.array([comparison.reference for comparison in comparisons])
-    default, boot = comparisons[0].default, comparisons[0].boot
-    baselines = None if default is None else np.array([comparison.Y[:, default] for comparison in comparisons])
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """What selection and gate came to.
 
-    out_of_bag = _out_of_bag(contenders, comparisons)
+    Attributes:
+        winner: the best learner on its encoder; None where none beats SBS anywhere.
+        candidates: at each point of the dial, the winner or "sbs", its gain, and whether it ships.
+        rows: at each point, the rows of the learners and of the policy, by name.
+    """
 
-    def chosen_among(some: list[int]) -> tuple[int | None, tuple[Selection, ...]]:
-        gains = np.array([contenders[number].gains for number in some])
-        mine = None if out_of_bag is None else OutOfBag(out_of_bag.gains[:, some], out_of_bag.references)
-        return select_family(gains, references, boot, baselines, mine)
+    winner: CrossFittedLearner | None
+    candidates: tuple[Candidate, ...]
+    rows: tuple[dict[str, ComparisonRow], ...]
 
-    def row(contender: Contender, selected: Selection, point: int, note: str) -> ComparisonRow:
-        choices = contender.choices[point, :, selected.index or 0]
-        choices = np.full_like(choices, -1) if selected.index is None else choices
-        cost = comparisons[point].mean_cost(choices)
-        return ComparisonRow(selected.value, selected.gain, selected.over_baseline, note, cost)
 
+def gate(learners: Sequence[CrossFittedLearner], comparisons: Sequence[Comparison]) -> Gated:
+    """The best of some cross-fitted learners, and what the gate made of it at each point of the dial.
+
+    Args:
+        learners: on the prompts of the comparisons; none: SBS ships.
+        comparisons: one for each point.
+    """
+    standing = [comparison.score_sbs("ships the single best config") for comparison in comparisons]
+    if not learners:
+        candidates = tuple(Candidate("sbs", sbs.gain, 0.0, 0, False) for sbs in standing)
+        return Gated(None, candidates, tuple({"policy": sbs} for sbs in standing))
     rows: list[dict[str, ComparisonRow]] = [{} for _ in comparisons]
-    for name in dict.fromkeys(item.learner.name for item in contenders):
-        mine = [number for number, item in enumerate(contenders) if item.learner.name == name]
-        number, best = chosen_among(mine)
-        for point, selection in enumerate(best):
-            rows[point][name] = row(contenders[mine[number or 0]], selection, point, "before the gate")
-    everyone = list(range(len(contenders)))
-    number, selections = chosen_among(everyone) if contenders else (None, (None,) * len(comparisons))
-    winner = None if number is None else contenders[number]
-    candidates = []
-    for point, (comparison, selected) in enumerate(zip(comparisons, selections, strict=True)):
-        sbs = comparison.score_sbs("ships the single best config")
-        gain = sbs.gain if selected is None else selected.gain
-        candidate = Candidate("sbs", gain, 0.0, 0, False)
-        rows[point]["policy"] = sbs
-        if winner is not None and selected is not None and selected.index is not None:
-            candidate = _gated(winner, selected, point)
-            if candidate.shipped:
-                rows[point]["policy"] = row(winner, selected, point, candidate.name)
-        candidates.append(candidate)
-    return winner, candidates, rows
+    out_of_bag = _out_of_bag(learners, comparisons)
+    for name in dict.fromkeys(one.learner.name for one in learners):
+        mine = [number for number, one in enumerate(learners) if one.learner.name == name]
+        best, selections = _select(learners, comparisons, out_of_bag, mine)
+        shown = best or learners[mine[0]]
+        for point, selected in enumerate(selections):
+            rows[point][name] = _build_row(shown, selected, comparisons[point], point, "before the gate")
+    winner, selections = _select(learners, comparisons, out_of_bag, range(len(learners)))
+    judged = [_judge(winner, selected, point) for point, selected in enumerate(selections)]
+    for point, (candidate, selected) in enumerate(zip(judged, selections, strict=True)):
+        rows[point]["policy"] = standing[point]
+        if winner is not None and candidate.shipped:
+            rows[point]["policy"] = _build_row(winner, selected, comparisons[point], point, candidate.name)
+    return Gated(winner, tuple(judged), tuple(rows))
 
 
-def _out_of_bag(contenders: list[Contender], comparisons: list[Comparison]) -> OutOfBag | None:
-    """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
-    boot = comparisons[0].boot
-    drawn = [comparison.resampled for comparison in comparisons if comparison.resampled is not None]
-    if not contenders or len(drawn) < len(comparisons) or not len(boot.leaving):
-        return None
-    found = np.empty((len(boot.leaving), len(contenders), *contenders[0].margins.shape))
-    for number, contender in enumerate(contenders):
-        for point, (resampled, over) in enumerate(zip(drawn, contender.over, strict=True)):
-            found[:, number, point] = resampled.left_out(boot, over.__getitem__)
-    return OutOfBag(found, np.column_stack([resampled.value for resampled in drawn]))
+def _select(
+    learners: Sequence[CrossFittedLearner],
+    comparisons: Sequence[Comparison],
+    out_of_bag: OutOfBag | None,
+    numbers: Sequence[int],
+) -> tuple[CrossFittedLearner | None, tuple[Selection, ...]]:
+    """The best of the learners of some numbers, None where none beats SBS anywhere, and its gains at each point."""
+    gains = np.array([learners[number].gains for number in numbers])
+    references = np.array([comparison.reference for comparison in comparisons])
+    default = comparisons[0].default
+    defaults = None if default is None else np.array([comparison.Y[:, default] for comparison in comparisons])
+    theirs = None if out_of_bag is None else OutOfBag(out_of_bag.gains[:, list(numbers)], out_of_bag.references)
+    best, selections = select_family(gains, references, comparisons[0].boot, defaults, theirs)
+    return (None if best is None else learners[numbers[best]]), selections
 
 
-def _gated(winner: Contender, selected: Selection, point: int) -> Candidate:
+def _build_row(
+    learner: CrossFittedLearner, selected: Selection, comparison: Comparison, point: int, note: str
+) -> ComparisonRow:
+    """The row of a learner at one point of the dial."""
+    choices = learner.choices[point, :, selected.index or 0]
+    choices = np.full_like(choices, -1) if selected.index is None else choices
+    cost = comparison.mean_cost(choices)
+    return ComparisonRow(selected.value, selected.gain, selected.over_baseline, note, cost)
+
+
+def _judge(winner: CrossFittedLearner | None, selected: Selection, point: int) -> Candidate:
     """The gate: a lower end above 0, and enough independent groups that depart."""
-    assert selected.index is not None
+    if winner is None or selected.index is None:
+        return Candidate("sbs", selected.gain, 0.0, 0, False)
     departing = len(np.unique(winner.training.groups[winner.departs[point, :, selected.index]]))
     margin = float(winner.margins[point, selected.index])
     return Candidate(winner.name, selected.gain, margin, departing, may_ship(selected.gain, departing))
+
+
+def _out_of_bag(learners: Sequence[CrossFittedLearner], comparisons: Sequence[Comparison]) -> OutOfBag | None:
+    """Gains in each draw over the draw's own SBS, on left-out prompts; None where SBS is not chosen in draws."""
+    boot = comparisons[0].boot
+    drawn = [comparison.resampled for comparison in comparisons if comparison.resampled is not None]
+    if len(drawn) < len(comparisons) or not len(boot.leaving):
+        return None
+    found = np.empty((len(boot.leaving), len(learners), *learners[0].margins.shape))
+    for number, learner in enumerate(learners):
+        for point, (resampled, over) in enumerate(zip(drawn, learner.over, strict=True)):
+            found[:, number, point] = resampled.left_out(boot, over.__getitem__)
+    return OutOfBag(found, np.column_stack([resampled.value for resampled in drawn]))

@@ -9,11 +9,12 @@ import hagpolicy as hag
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.objectives import get_objectives, targets_of
-from hagpolicy.fitting.crossfit import Contender, Training, cross_fit
+from hagpolicy.fitting.crossfit import CrossFittedLearner, cross_fit_learner
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.gate import _out_of_bag, gate
 from hagpolicy.fitting.learners.registry import get_learner
+from hagpolicy.fitting.training import Training
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.4, 0.7, 1.0])
 
@@ -26,16 +27,18 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     comparison = compare(table, targets, 0, boot, 0)
     encoder = get_encoder("static")
     training = Training(encoder, *compute_features(encoder, table.prompts), targets, boot.index, boot.index % 5, 0)
-    contenders = [cross_fit(training, get_learner(name), (0.0, 0.05), [comparison.sbs]) for name in ("ridge", "knn")]
-    for contender in contenders:
-        mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in contender.over[0].items())
-        np.testing.assert_allclose(contender.gains[0], mixed)
-        assert set(comparison.resampled.config) <= set(contender.over[0])
-    out_of_bag = _out_of_bag(contenders, [comparison])
+    learners = [
+        cross_fit_learner(training, get_learner(name), (0.0, 0.05), [comparison.sbs]) for name in ("ridge", "knn")
+    ]
+    for fitted in learners:
+        mixed = sum(comparison.sbs[:, [sbs]] * gain for sbs, gain in fitted.over[0].items())
+        np.testing.assert_allclose(fitted.gains[0], mixed)
+        assert set(comparison.resampled.config) <= set(fitted.over[0])
+    out_of_bag = _out_of_bag(learners, [comparison])
     for number, draw in enumerate(boot.leaving[:50]):
         out = boot.counts[draw, boot.index] == 0.0
-        for which, contender in enumerate(contenders):
-            wanted = contender.over[0][comparison.resampled.config[number]][out].mean(axis=0)
+        for which, fitted in enumerate(learners):
+            wanted = fitted.over[0][comparison.resampled.config[number]][out].mean(axis=0)
             np.testing.assert_allclose(out_of_bag.gains[number, which, 0], wanted)
 
 
@@ -63,10 +66,11 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))
     over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference
-    contender = Contender(training, get_learner("ridge"), np.zeros((1, 1)), *parts, over)
-    winner, [candidate], [rows] = gate([contender], [comparison])
+    fitted = CrossFittedLearner(training, get_learner("ridge"), np.zeros((1, 1)), *parts, over)
+    gated = gate([fitted], [comparison])
+    [candidate], [rows] = gated.candidates, gated.rows
     assert candidate.shipped is ships
-    assert (winner is None) == (gain < 0.0)
+    assert (gated.winner is None) == (gain < 0.0)
     assert candidate.departing_groups == (departing if gain > 0.0 else 0)
     assert (rows["policy"].gain == candidate.gain) is ships or gain < 0.0
     if not ships:

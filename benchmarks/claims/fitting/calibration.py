@@ -24,11 +24,11 @@ from hagpolicy.analysis.estimates import assign_folds, choose_configs, crossfit_
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.errors import StoreError
-from hagpolicy.fitting.crossfit import Training
+from hagpolicy.fitting.crossfit import MARGINS
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
-from hagpolicy.fitting.fit import MARGINS
 from hagpolicy.fitting.learners.registry import AUTO, get_learner
+from hagpolicy.fitting.training import Training
 
 CLAIM = Claim(
     name="calibration",
@@ -83,9 +83,11 @@ def study(table: SweepTable, learners: tuple[str, ...] = LEARNERS, seed: int = 0
 
 def studied(name: str, training: Training, Y: np.ndarray, boot: GroupBootstrap) -> Studied:
     """One learner's views; `Y` is float64 (n_prompts, n_configs), what came out."""
-    values = training.predicted(get_learner(name))[0].astype(np.float64)
+    values = training.predict_out_of_fold(get_learner(name))[0].astype(np.float64)
     sbs = crossfit_sbs(Y, training.folds)
-    choices = {margin: np.where(training.unlike, sbs, choose_configs(values, sbs, margin)) for margin in MARGINS}
+    choices = {
+        margin: np.where(training.out_of_distribution, sbs, choose_configs(values, sbs, margin)) for margin in MARGINS
+    }
     margin = max(choices, key=lambda margin: take_chosen(Y, choices[margin]).mean())
     chosen = choices[margin]
     over, came_over = (array - take_chosen(array, sbs)[:, None] for array in (values, Y))

@@ -24,12 +24,12 @@ from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
 from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.analysis.rule import N_FOLDS
-from hagpolicy.fitting.crossfit import Training, cross_fit
+from hagpolicy.fitting.crossfit import MARGINS, cross_fit_learner
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
-from hagpolicy.fitting.fit import MARGINS
 from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.registry import get_learner
+from hagpolicy.fitting.training import Training
 from hagpolicy.results import Estimate
 
 CLAIM = Claim(
@@ -63,8 +63,8 @@ def figures_of(table: SweepTable) -> list[Figure]:
     default = np.full(len(table.prompts), table.default)
     figures = [figure("engine's default", targets.Y(0)[:, table.default].mean(), unit="reward")]
     for name, comparison in comparisons(table, training).items():
-        contender = cross_fit(training, get_learner("blend"), MARGINS, [comparison.sbs])
-        _, [candidate], _ = gate([contender], [comparison])
+        fitted = cross_fit_learner(training, get_learner("blend"), MARGINS, [comparison.sbs])
+        (candidate,) = gate([fitted], [comparison]).candidates
         figures.append(figure(f"{name}: single best config", comparison.reference.mean(), unit="reward"))
         figures.append(_gain(f"{name}: engine's default over it", comparison.score_choices(default).gain))
         figures.append(_gain(f"{name}: policy over it", candidate.gain))

@@ -121,8 +121,10 @@ def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _check(baseline: Baseline, chosen: BaselineChoices, count: int, n_configs: int) -> None:
     """Refuse choices that are not one config, or -1, for each test prompt."""
-    indices = np.asarray(chosen.indices)
     name = f"choices of {baseline.name}"
+    if not isinstance(chosen, BaselineChoices):
+        raise InvalidInput(name, "a BaselineChoices", chosen)
+    indices = np.asarray(chosen.indices)
     if indices.shape != (count,) or not np.issubdtype(indices.dtype, np.integer):
         raise InvalidInput(name, f"whole numbers of shape ({count},)", f"{indices.dtype} of shape {indices.shape}")
     bad = indices[(indices < -1) | (indices >= n_configs)]

@@ -1,0 +1,59 @@
+"""Step 4 of `fit`: the evaluation at each point of the dial, with every baseline and learner in its table."""
+
+from __future__ import annotations
+
+from hagpolicy.analysis.checks import check_default
+from hagpolicy.analysis.comparison import Comparison, ComparisonRow
+from hagpolicy.analysis.estimates import crossfit_sbs
+from hagpolicy.analysis.selection import select
+from hagpolicy.fitting.crossfit import CrossFits, CrossFittedBaseline
+from hagpolicy.fitting.gate import Gated
+from hagpolicy.fitting.prepare import FitData
+from hagpolicy.results import Evaluation
+
+
+def build_evaluations(data: FitData, fits: CrossFits, gated: Gated) -> tuple[Evaluation, ...]:
+    """The evaluation of what was gated, at each point of the dial.
+
+    Args:
+        data: prompts and comparisons.
+        fits: baselines and learners on them.
+        gated: what selection and gate came to.
+    """
+    winner = data.trainings[0] if gated.winner is None else gated.winner.training
+    fallbacks = float(winner.out_of_distribution.mean()) if fits.learners else 0.0
+    return tuple(_build_evaluation(data, fits, gated, point, fallbacks) for point in range(len(data.comparisons)))
+
+
+def _build_evaluation(data: FitData, fits: CrossFits, gated: Gated, point: int, fallbacks: float) -> Evaluation:
+    """The evaluation at one point; `fallbacks`: share of the prompts that are unlike those of the other folds."""
+    prepared, comparison = data.prepared, data.comparisons[point]
+    kept, boot, Y = prepared.table, prepared.boot, comparison.Y
+    per_task = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
+    over_default = None
+    if kept.default is not None:
+        over_default = select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain
+    baselines = {fit.baseline.name: _build_row(fit, comparison, point) for fit in fits.baselines}
+    return Evaluation(
+        comparison.build_rows(per_task, {**baselines, **gated.rows[point]}),
+        gated.candidates[point],
+        over_default,
+        n_prompts=len(kept.prompts),
+        n_groups=boot.n_groups,
+        n_left_out=prepared.n_left_out,
+        fallbacks=fallbacks,
+        warnings=(*prepared.warnings, *check_default(over_default, same=kept.default == Y.mean(axis=0).argmax())),
+        objective=prepared.targets.objectives[point].name,
+        cost_unit=comparison.cost_unit,
+    )
+
+
+def _build_row(fit: CrossFittedBaseline, comparison: Comparison, point: int) -> ComparisonRow:
+    """A baseline's row: choices from the folds a prompt is not in; where it could not say, SBS."""
+    baseline, choices = fit.baseline, fit.choices[point]
+    silent = choices < 0
+    notes = [baseline.told] if baseline.told else []
+    notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
+    if baseline.learns and comparison.boot.n_groups == 1:
+        notes.append("biased upward: chosen and scored on the same prompts")
+    return comparison.score_choices(choices, ", ".join(notes), learned=baseline.learns)

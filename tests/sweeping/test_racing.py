@@ -1,4 +1,4 @@
-"""Racing and the HAG search: what is dropped and kept, what the mask leaves, and that it does no harm."""
+"""Racing: what is dropped and kept, what the mask leaves, and that it does no harm."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from benchmarks.claims.fitting import worlds
 from benchmarks.tools import raced
 from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.store.cells import View
-from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Observation
 from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
 from hagpolicy.sweeping.strategies.racing import rounds
-from tests.support.sweeping_world import Counting, same
 
 SPACE = worlds.SPACE
 
@@ -201,32 +199,6 @@ def test_a_prompt_that_lacks_a_kept_cell_is_left_out_and_counted() -> None:
     assert hag.fit(holed, learner="ridge").evaluation.n_left_out == 6
 
 
-@pytest.mark.parametrize("strategy", ["racing", "hag"])
-def test_a_sweep_in_rounds_keeps_its_budget_and_resumes(strategy: str, tmp_path: Path) -> None:
-    def swept(engine: Counting, out: Path) -> hag.SweepTable:
-        return hag.sweep(
-            engine, engine.prompts(60, seed=1), SPACE, engine.scorer, samples=4, max_tokens=16, out=out,
-            strategy=strategy, budget=900, progress=False,
-        )  # fmt: skip
-
-    whole = Counting(3, gap=0.15, space=SPACE)
-    table = swept(whole, tmp_path / "whole")
-    assert sum(whole.seeds.values()) <= 900
-    assert set(whole.seeds.values()) == {1}
-    assert table.common is not None
-    assert table.default is not None
-    assert table.complete.all()
-    killed = Counting(3, gap=0.15, space=SPACE, stop_at=6)
-    with pytest.raises(KeyboardInterrupt):
-        swept(killed, tmp_path / "killed")
-    resumed = Counting(3, gap=0.15, space=SPACE)
-    assert same(swept(resumed, tmp_path / "killed"), table)
-    assert killed.seeds + resumed.seeds == whole.seeds
-    loaded = hag.load_table(tmp_path / "whole")
-    assert loaded.common == table.common
-    hag.headroom(loaded)
-
-
 def test_failed_cells_and_one_sample_stop_no_race(tmp_path: Path) -> None:
     engine = hag.SimulatedEngine(4, space=SPACE, fail_rate=0.1)
     table = hag.sweep(
@@ -237,17 +209,6 @@ def test_failed_cells_and_one_sample_stop_no_race(tmp_path: Path) -> None:
     assert 0 < (~table.complete).sum() < 40
     assert np.isnan(table.rewards).any()  # a failed cell stays missing
     assert hag.headroom(table).n_left_out == (~table.complete).sum()
-
-
-@pytest.mark.parametrize("strategy", ["racing", "hag"])
-def test_a_budget_below_the_least_is_refused_before_a_token(strategy: str, tmp_path: Path) -> None:
-    engine = Counting(0, space=SPACE)
-    with pytest.raises(InvalidInput, match="budget"):
-        hag.sweep(
-            engine, engine.prompts(50), SPACE, engine.scorer, out=tmp_path / "s", strategy=strategy, budget=60,
-            progress=False,
-        )  # fmt: skip
-    assert not engine.units
 
 
 def test_a_budget_for_everything_drops_only_what_is_dominated() -> None:

@@ -72,7 +72,8 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
             mask = wanted
             seen = yield mask
         visited = [*visited, *(config for config in tried if config not in visited)]
-        means = np.nan_to_num(np.nanmean(seen.table.means[:, tried], axis=0))
+        scored = ~np.isnan(seen.table.means[:, tried])
+        means = np.where(scored, seen.table.means[:, tried], 0.0).sum(axis=0) / np.maximum(scored.sum(axis=0), 1)
         current = tried[int(means.argmax())]
         log.append({"round": field, "cells": int(mask.sum()), "tried": tried, "best": current})
     common = 1

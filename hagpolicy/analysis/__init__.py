@@ -1,1 +1,1 @@
-"""What a table tells, without a learner."""
+"""What a table shows without a learner: estimates, comparisons, headroom, evaluation, portfolios."""

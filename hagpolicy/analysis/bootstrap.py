@@ -96,7 +96,8 @@ class GroupBootstrap:
 
 
 def unknown_estimate(values: np.ndarray) -> Estimate:
-    """Mean of values, with an interval that says nothing: [-1, 1], or wider where a price makes values larger."""
+    """Mean of values, with an interval that holds every possible one: [-1, 1], or wider where a price makes values
+    larger."""
     widest = max(1.0, float(np.abs(values).max()))
     return Estimate(float(values.mean()), -widest, widest)
 
@@ -115,20 +116,20 @@ def estimate_from_draws(value: float, draws: np.ndarray) -> Estimate:
 class ResampledBest:
     """The single best config (SBS), chosen anew in each draw: the reference of all gains on a table.
 
-    Where configs nearly tie, a choice on the other folds takes, for each fold, the one that this fold speaks against;
+    Where configs nearly tie, a choice on the other folds takes, for each fold, the one that does worst on this fold;
     so SBS seemed worse than each of the tied, and a baseline that always named one of them seemed to beat it
     (`benchmarks/claims/fitting/reference.py`). Draws share the choice among them, and intervals over draws pay for it
     (out-of-bag estimate: Breiman, 1996, on bagged predictors).
 
-    A draw knows about as much as half of the prompts would tell. So where configs nearly tie, this reference is worth
+    A draw holds about as much information as half of the prompts. So where configs nearly tie, this reference is worth
     somewhat less than the config that ships, and gains come out somewhat large; intervals make up for that
     (`benchmarks/claims/fitting/worlds.py`).
 
     Attributes:
         config: int64 (n_leaving,), the best one of each draw that leaves out a group.
-        value: float64 (n_leaving,), what it is worth on the prompts that the draw leaves out.
+        value: float64 (n_leaving,), its mean value on the prompts that the draw leaves out.
         weights: float64 (n_prompts, n_configs), how often each config is the best of a draw that leaves the prompt
-            out; rows sum to 1. `(weights * Y).sum(axis=1)` is what SBS is worth, prompt by prompt. A group that no
+            out; rows sum to 1. `(weights * Y).sum(axis=1)` is the value of SBS, prompt by prompt. A group that no
             draw leaves out gets the best config of all prompts.
     """
 
@@ -148,11 +149,11 @@ class ResampledBest:
         often[never] = np.arange(Y.shape[1]) == Y.mean(axis=0).argmax()
         return cls(best, value, (often / np.where(never, 1.0, times)[:, None])[boot.index])
 
-    def left_out(self, boot: GroupBootstrap, worth: Callable[[int], np.ndarray]) -> np.ndarray:
-        """float64 (n_leaving, k): mean over the prompts that each draw leaves out of `worth(sbs)`, which is float64
+    def left_out(self, boot: GroupBootstrap, values: Callable[[int], np.ndarray]) -> np.ndarray:
+        """float64 (n_leaving, k): mean over the prompts that each draw leaves out of `values(sbs)`, which is float64
         (n_prompts, k) for the index of the draw's own SBS."""
         parts = {sbs: np.flatnonzero(self.config == sbs) for sbs in np.unique(self.config).tolist()}
-        means = {sbs: boot.left_out(worth(sbs), mine) for sbs, mine in parts.items()}
+        means = {sbs: boot.left_out(values(sbs), mine) for sbs, mine in parts.items()}
         found = np.empty((len(self.config), next(iter(means.values())).shape[1]))
         for sbs, mine in parts.items():
             found[mine] = means[sbs]

@@ -13,8 +13,8 @@ from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.results import Estimate, EvaluationRow
 
-# Of what SBS is worth on each prompt, float64 (n_prompts,), what something else is worth there.
-Worth = Callable[[np.ndarray], np.ndarray]
+# From the values of SBS, float64 (n_prompts,), to the values of something else on the same prompts.
+ValuesGivenSbs = Callable[[np.ndarray], np.ndarray]
 # Every row beside those of learners and baselines.
 STANDARD_ROWS = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
 
@@ -46,7 +46,7 @@ class Comparison:
         default: index of the engine's default; None where unknown.
         seed: of the splits.
         raced: the sweep kept some of its configs only, and Y is of those.
-        estimator: what some of the samples are worth, see `estimates.split_oracle`; None: their mean reward.
+        estimator: value of some of the samples, see `estimates.split_oracle`; None: their mean reward.
         needs: samples that each half must hold.
         splits: half of the samples estimate the same as all of them; else there is no split-sample VBS.
         costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
@@ -89,8 +89,8 @@ class Comparison:
             learned: they were made on the other folds; their errors hang together, so intervals are `rule.WIDER`
                 times as wide.
         """
-        silent, own = choices < 0, take_chosen(self.Y, choices)
-        row = self._score(lambda sbs: np.where(silent, sbs, own), note, learned)
+        abstains, own = choices < 0, take_chosen(self.Y, choices)
+        row = self._score(lambda sbs: np.where(abstains, sbs, own), note, learned)
         return replace(row, cost=self.mean_cost(choices))
 
     def score_sbs(self, note: str = "") -> ComparisonRow:
@@ -101,20 +101,20 @@ class Comparison:
         """A row of values (n_prompts,) that no one choice of configs gives."""
         return self._score(lambda sbs: values, note)
 
-    def _score(self, worth: Worth, note: str, learned: bool = False) -> ComparisonRow:
-        """A row by what it is worth where SBS is worth so much, both float64 (n_prompts,).
+    def _score(self, values: ValuesGivenSbs, note: str, learned: bool = False) -> ComparisonRow:
+        """A row by its values where SBS has such values, both float64 (n_prompts,).
 
         Where each draw has an SBS of its own, the row departs from that one and is compared with it, so intervals
         pay for its choice.
         """
         default = None if self.default is None else self.Y[:, self.default]
-        measures: list[Worth] = [worth, lambda sbs: worth(sbs) - sbs]
+        measures: list[ValuesGivenSbs] = [values, lambda sbs: values(sbs) - sbs]
         if default is not None:
-            measures.append(lambda sbs: worth(sbs) - default)
+            measures.append(lambda sbs: values(sbs) - default)
         value, gain, *over = (self._estimate(measure, learned) for measure in measures)
         return ComparisonRow(value, gain, over[0] if over else None, note)
 
-    def _estimate(self, measure: Worth, learned: bool) -> Estimate:
+    def _estimate(self, measure: ValuesGivenSbs, learned: bool) -> Estimate:
         values, drawn, boot = measure(self.reference), self.resampled, self.boot
         if drawn is None or not len(drawn.value):
             return boot.mean(values)

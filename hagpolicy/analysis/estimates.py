@@ -91,7 +91,7 @@ def split_oracle(
     Args:
         rewards: float64 (n_prompts, n_configs, n_samples), NaN = missing.
         deterministic: bool (n_configs,): deterministic configs.
-        estimator: what the samples in a mask, bool (n_prompts, n_configs, n_samples), are worth, float64
+        estimator: values of the samples in a mask, bool (n_prompts, n_configs, n_samples), as float64
             (n_prompts, n_configs); None: their mean reward.
         needs: samples that each half must hold.
         repeats: number of random splits.

@@ -33,7 +33,7 @@ class Headroom:
     Attributes:
         sbs_config: the single best config, chosen on all prompts.
         sbs_index: its index in the space.
-        sbs: what a config that is chosen as the best of other prompts is worth (bootstrap draws without the prompt).
+        sbs: value of a config that is chosen as the best of other prompts (bootstrap draws without the prompt).
         sbs_over_default: gain over the engine's default, paying for the choice among all configs;
             None without a known default.
         naive_oracle: chooses and scores on the same samples; biased upward.
@@ -53,7 +53,7 @@ class Headroom:
         n_samples: samples of a sampled config, the usual number; the common ones of a raced table.
         n_left_out: prompts left out because a config has no scored sample.
         warnings: in plain words.
-        objective: what is maximised; "reward" is said where it is the mean reward.
+        objective: what is maximised; "reward" where it is the mean reward.
         sizing: how many prompts proofs would take; None with too few groups to tell.
         sbs_is_default: the single best config is the engine's default.
     """

@@ -104,7 +104,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     estimates are of this procedure: in each of five folds over groups the set and what it is compared with are
     chosen on the other prompts. The set itself is then chosen on all prompts.
 
-    A cell of m samples says without bias what up to m draws give, so a config is drawn at most as often as it
+    A cell of m samples estimates without bias what up to m draws give, so a config is drawn at most as often as it
     has samples (of a raced table: common samples). A deterministic config repeats its outcome and is drawn once.
 
     Args:

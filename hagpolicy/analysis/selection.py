@@ -90,17 +90,17 @@ def select_family(
         beyond = [None] * points if baselines is None else [unknown_estimate(ours) for ours in ahead]
         known = zip(references, beyond, strict=True)
         return None, tuple(Selection(None, nothing, unknown_estimate(reference), ours) for reference, ours in known)
-    seen = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
+    in_bag = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
     if out_of_bag is None:
-        out_of_bag = OutOfBag(boot.left_out(columns).reshape(seen.shape), boot.left_out(references.T))
+        out_of_bag = OutOfBag(boot.left_out(columns).reshape(in_bag.shape), boot.left_out(references.T))
     ahead_out_of_bag = out_of_bag.references - (0.0 if baselines is None else boot.left_out(baselines.T))
-    rows = np.arange(len(seen))
-    drawn = _clip_at_zero(seen).sum(axis=2).argmax(axis=1)
+    rows = np.arange(len(in_bag))
+    drawn = _clip_at_zero(in_bag).sum(axis=2).argmax(axis=1)
     selections = []
     for point in range(points):
-        mine, theirs = seen[rows, drawn, point], out_of_bag.gains[rows, drawn, point]
-        chosen = mine.argmax(axis=1)
-        draws = np.where(mine[rows, chosen] > 0.0, theirs[rows, chosen], 0.0)
+        chosen_by, judged_by = in_bag[rows, drawn, point], out_of_bag.gains[rows, drawn, point]
+        chosen = chosen_by.argmax(axis=1)
+        draws = np.where(chosen_by[rows, chosen] > 0.0, judged_by[rows, chosen], 0.0)
         values, over = out_of_bag.references[:, point] + draws, ahead_out_of_bag[:, point] + draws
         best = int(mean[family, point].argmax())
         selections.append(

@@ -80,8 +80,8 @@ class Sizing:
         detectable: the gain over SBS that they can prove with probability 0.8.
         example: a gain asked for.
         for_example: prompts that prove it, of a policy that departs from SBS for every prompt.
-        seen: what the table itself says can be won over SBS: by the best config of each task, or, where tasks
-            are not known, by the split-sample oracle of the sampled configs; None where it says neither.
+        seen: what can be won over SBS by the table itself: by the best config of each task, or, where tasks
+            are not known, by the split-sample oracle of the sampled configs; None without either.
         by_task: `seen` is of the best config of each task.
         for_seen: prompts that prove `CLOSED` of `seen`; None where that is not above 0.
     """
@@ -101,18 +101,18 @@ class Sizing:
     @property
     def sentence(self) -> str:
         """The rule's answer in plain words."""
-        said = f"To prove a gain of {self.example:g} takes about {_round_up(self.for_example)} independent prompts"
+        proof = f"To prove a gain of {self.example:g} takes about {_round_up(self.for_example)} independent prompts"
         if self.seen is None:
-            return f"{said}; name the prompts' tasks to learn what can be won here."
+            return f"{proof}; name the prompts' tasks to learn what can be won here."
         source = "the best configuration of each task" if self.by_task else "knowing each prompt's best"
         told = "without being told the task" if self.by_task else "if a prompt's words tell its best"
         if self.for_seen is None:
-            return f"{said}; {source} gains nothing here ({self.seen:+}), so no number promises a proof."
+            return f"{proof}; {source} gains nothing here ({self.seen:+}), so no number promises a proof."
         enough = self.for_seen <= self.n_prompts
         need = "which these prompts can prove" if enough else f"which takes about {_round_up(self.for_seen)} to prove"
         doubt = " (should that gain be real: it is not proven itself)" if self.seen.low <= 0.0 else ""
         return (
-            f"{said}; {source} gains {self.seen:+} here, and {told} a policy wins about {CLOSED:.0%} of such a gain, "
+            f"{proof}; {source} gains {self.seen:+} here, and {told} a policy wins about {CLOSED:.0%} of such a gain, "
             f"{need}{doubt}."
         )
 

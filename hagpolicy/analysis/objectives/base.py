@@ -39,12 +39,12 @@ class Objective(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """In words, such as "pass@4"."""
+        """Name for people, such as "pass@4"."""
 
     @property
     @abstractmethod
     def written(self) -> str:
-        """As `get_objectives` reads it, such as "pass@4"."""
+        """Text that `get_objectives` reads, such as "pass@4"."""
 
     @property
     @abstractmethod

@@ -7,8 +7,8 @@ from typing import Any
 
 from hagpolicy._checks import is_number
 from hagpolicy.analysis.objectives.base import Objective
-from hagpolicy.analysis.objectives.heads import Best, Head, Low, MeanCost, MeanReward
-from hagpolicy.analysis.objectives.votes import Vote
+from hagpolicy.analysis.objectives.heads import ExpectedMaximum, Head, LowerQuantile, MeanCost, MeanReward
+from hagpolicy.analysis.objectives.votes import MajorityVote
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.dial import as_count, as_price
 
@@ -22,17 +22,17 @@ class Reward(Objective):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         return "reward"
 
     @property
     def written(self) -> str:
-        """As it is written."""
+        """Text that `get_objectives` reads."""
         return "reward"
 
     @property
     def terms(self) -> tuple[tuple[Head, float], ...]:
-        """The mean."""
+        """Heads and their weights: the mean reward."""
         return ((MeanReward(), 1.0),)
 
 
@@ -55,7 +55,7 @@ class Priced(Objective):
 
     @property
     def dial(self) -> str:
-        """The price."""
+        """The argument of `Policy.predict` that moves it."""
         return "price"
 
     @property
@@ -70,17 +70,17 @@ class Priced(Objective):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         return f"reward - {self.price:g} a {self.per}"
 
     @property
     def written(self) -> str:
-        """As it is written."""
+        """Text that `get_objectives` reads."""
         return f"price/{self.per}@{self.price!r}"
 
     @property
     def terms(self) -> tuple[tuple[Head, float], ...]:
-        """Reward, and the cost with a negative weight."""
+        """Heads and their weights: the mean reward, and the mean cost with a negative weight."""
         return (MeanReward(), 1.0), (MeanCost(self.per), -self.price)
 
 
@@ -95,7 +95,7 @@ class _OfSeveral(Objective):
 
     @property
     def dial(self) -> str:
-        """The number of answers."""
+        """The argument of `Policy.predict` that moves it."""
         return "n"
 
     @property
@@ -121,18 +121,18 @@ class PassAtK(_OfSeveral):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         return f"pass@{self.n}"
 
     @property
     def written(self) -> str:
-        """As it is written."""
+        """Text that `get_objectives` reads."""
         return f"pass@{self.n}" if self.passing == 1.0 else f"pass:{self.passing!r}@{self.n}"
 
     @property
     def terms(self) -> tuple[tuple[Head, float], ...]:
-        """The best of n after the threshold."""
-        return ((Best(self.n, self.passing), 1.0),)
+        """Heads and their weights: the expected maximum of n passes, 0 or 1."""
+        return ((ExpectedMaximum(self.n, self.passing), 1.0),)
 
 
 @dataclass(frozen=True)
@@ -145,18 +145,18 @@ class BestOf(_OfSeveral):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         return f"best of {self.n}"
 
     @property
     def written(self) -> str:
-        """As it is written."""
+        """Text that `get_objectives` reads."""
         return f"best@{self.n}"
 
     @property
     def terms(self) -> tuple[tuple[Head, float], ...]:
-        """The expected maximum."""
-        return ((Best(self.n), 1.0),)
+        """Heads and their weights: the expected maximum of n rewards."""
+        return ((ExpectedMaximum(self.n), 1.0),)
 
 
 @dataclass(frozen=True)
@@ -169,18 +169,18 @@ class Majority(_OfSeveral):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         return f"majority of {self.n}"
 
     @property
     def written(self) -> str:
-        """As it is written."""
+        """Text that `get_objectives` reads."""
         return f"majority@{self.n}"
 
     @property
     def terms(self) -> tuple[tuple[Head, float], ...]:
-        """The vote."""
-        return ((Vote(self.n), 1.0),)
+        """Heads and their weights: the reward of the vote of n answers."""
+        return ((MajorityVote(self.n), 1.0),)
 
 
 @dataclass(frozen=True)
@@ -198,18 +198,18 @@ class Quantile(Objective):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         return f"{self.q:g} quantile of the reward"
 
     @property
     def written(self) -> str:
-        """As it is written."""
+        """Text that `get_objectives` reads."""
         return f"quantile@{self.q!r}"
 
     @property
     def terms(self) -> tuple[tuple[Head, float], ...]:
-        """The quantile."""
-        return ((Low(self.q), 1.0),)
+        """Heads and their weights: the quantile."""
+        return ((LowerQuantile(self.q), 1.0),)
 
 
 def _share(name: str, value: Any, *, one: bool) -> float:

@@ -1,4 +1,4 @@
-"""What the cells of a table say of every prompt and config: one estimate each, from the samples that are kept.
+"""Heads: an estimate for every prompt and config, from the cells of a table or some of their samples.
 
 A head is what a learner learns and what a policy's graph puts out; an objective is a weighted sum of heads.
 """
@@ -106,7 +106,7 @@ class MeanReward(Head):
     """Expected reward of one answer."""
 
     def estimate(self, cells: Cells) -> np.ndarray:
-        """Mean over the samples."""
+        """float64 (n_prompts, n_configs): mean over the scored samples."""
         return cells.means
 
 
@@ -121,7 +121,7 @@ class MeanCost(Head):
     per: str
 
     def estimate(self, cells: Cells) -> np.ndarray:
-        """Mean over the scored samples.
+        """float64 (n_prompts, n_configs): mean over the scored samples.
 
         Raises:
             InvalidInput: the table does not know this cost, or not of every scored cell.
@@ -135,7 +135,7 @@ class MeanCost(Head):
 
 
 @dataclass(frozen=True)
-class Best(Head):
+class ExpectedMaximum(Head):
     """Expected maximum of the rewards of `n` answers: what best-of-n gives with the scorer as its judge.
 
     Unbiased: the mean of the maximum over all sets of n of the cell's samples, drawn without
@@ -152,15 +152,16 @@ class Best(Head):
 
     @property
     def needs(self) -> int:
-        """As many as are drawn."""
+        """Scored samples that a sampled config's cell must have: as many as are drawn."""
         return self.n
 
     def estimate(self, cells: Cells) -> np.ndarray:
-        """The i-th smallest of N samples is the largest of C(i-1, n-1) of the C(N, n) sets."""
+        """float64 (n_prompts, n_configs): mean of the maximum over all sets, NaN where there are too few samples."""
         if self.passing is not None:
             passed = np.where(cells.present, (cells.rewards >= self.passing).astype(np.float64), np.nan)
             cells = replace(cells, rewards=passed)
         ordered = np.nan_to_num(np.sort(cells.rewards, axis=2))  # NaN last
+        # The i-th smallest of N samples is the largest of C(i-1, n-1) of the C(N, n) sets.
         rank = np.arange(1, ordered.shape[2] + 1)
         sets = np.where(rank <= cells.counts[:, :, None], _binomials(rank - 1, self.n - 1), 0.0)
         total = _binomials(cells.counts, self.n)
@@ -168,7 +169,7 @@ class Best(Head):
 
 
 @dataclass(frozen=True)
-class Low(Head):
+class LowerQuantile(Head):
     """A lower quantile of the reward of one answer: for the cautious.
 
     The smallest reward that at least a share `q` of the samples does not exceed. With fewer than 1/q
@@ -183,16 +184,17 @@ class Low(Head):
 
     @property
     def needs(self) -> int:
-        """So many that one of them is at most a share `q`."""
+        """Scored samples that a sampled config's cell must have, so that one of them is at most a share `q`."""
         return math.ceil(1.0 / self.q - 1e-9)
 
     @property
     def splits(self) -> bool:
-        """Of uniform rewards, four samples put the first quarter at .20, two at .33."""
+        """False: of uniform rewards, four samples put the first quarter at .20, two at .33."""
         return False
 
     def estimate(self, cells: Cells) -> np.ndarray:
-        """The ceil(q N)-th smallest of N samples; of a deterministic config, of as many as there are."""
+        """float64 (n_prompts, n_configs): the ceil(q N)-th smallest of N samples; of a deterministic config, of as
+        many as there are."""
         ordered = np.sort(cells.rewards, axis=2)
         rank = np.clip(np.ceil(self.q * cells.counts - 1e-9).astype(np.int64), 1, np.maximum(cells.counts, 1)) - 1
         low = np.take_along_axis(ordered, rank[:, :, None], axis=2)[:, :, 0]

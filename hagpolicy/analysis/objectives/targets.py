@@ -1,4 +1,4 @@
-"""A table seen by objectives: the arrays that learners learn from and that choices are compared by."""
+"""The targets of a table under some objectives: what learners learn from, and what choices are compared by."""
 
 from __future__ import annotations
 

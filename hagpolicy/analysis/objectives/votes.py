@@ -11,14 +11,14 @@ import numpy as np
 from hagpolicy.analysis.objectives.heads import Cells, Head
 from hagpolicy.errors import InvalidInput
 
-# Sets of samples that votes are looked at in: where there are more, some of them at random say it within .01.
+# Sets of samples that votes are counted in: where there are more, so many at random estimate the mean within .01.
 MOST_SETS = 5_000
 # Pairs of answers that are compared at once: bounds memory.
 _PAIRS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
-class Vote(Head):
+class MajorityVote(Head):
     """Expected reward of the answer that most of `n` samples give (Wang et al., *Self-Consistency Improves
     Chain of Thought Reasoning in Language Models*, arXiv 2203.11171).
 
@@ -34,11 +34,11 @@ class Vote(Head):
 
     @property
     def needs(self) -> int:
-        """As many as vote."""
+        """Scored samples that a sampled config's cell must have: as many as vote."""
         return self.n
 
     def estimate(self, cells: Cells) -> np.ndarray:
-        """See the class.
+        """float64 (n_prompts, n_configs): expected reward of the vote, NaN where there are too few samples.
 
         Raises:
             InvalidInput: the table does not know what answers were extracted.
@@ -51,8 +51,8 @@ class Vote(Head):
             if count >= self.n and rows.any():
                 # Scored samples first, then the same subsets serve every cell.
                 first = np.argsort(~cells.present[rows], axis=1, kind="stable")[:, :count]
-                taken = [np.take_along_axis(part[rows], first, axis=1) for part in (cells.answers, cells.rewards)]
-                values[rows] = _score_votes(taken[0], taken[1], self.n)
+                drawn = [np.take_along_axis(part[rows], first, axis=1) for part in (cells.answers, cells.rewards)]
+                values[rows] = _score_votes(drawn[0], drawn[1], self.n)
         return cells.where_enough(values, self.n)
 
 
@@ -72,11 +72,11 @@ def _score_votes(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray
     step = max(1, _PAIRS_AT_ONCE // (len(answers) * n * n))
     for start in range(0, len(sets), step):
         part = sets[start : start + step]
-        said, worth = answers[:, part], rewards[:, part]  # (n_cells, n_sets, n)
-        votes = ((said[..., :, None] == said[..., None, :]) & (said >= 0)[..., :, None]).sum(axis=-1)
+        voted, paid = answers[:, part], rewards[:, part]  # (n_cells, n_sets, n)
+        votes = ((voted[..., :, None] == voted[..., None, :]) & (voted >= 0)[..., :, None]).sum(axis=-1)
         top = votes == votes.max(axis=-1, keepdims=True)
         # Every sample of a most frequent answer counts alike: a tie at random, and its answer's mean reward.
-        total += ((worth * top).sum(axis=-1) / top.sum(axis=-1)).sum(axis=1)
+        total += ((paid * top).sum(axis=-1) / top.sum(axis=-1)).sum(axis=1)
     return total / len(sets)
 
 

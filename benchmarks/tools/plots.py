@@ -115,7 +115,7 @@ def _gain(evaluation: Evaluation, name: str) -> Estimate | None:
     if not name:
         return evaluation.candidate and evaluation.candidate.gain
     row = next((row for row in evaluation.rows if row.name == name), None)
-    return None if row is None else Estimate(row.gain, row.gain_low, row.gain_high)
+    return None if row is None else row.gain_estimate
 
 
 def _bars(estimates: Sequence[Estimate]) -> list[list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hagpolicy._text import TextTable
 from hagpolicy.policy.dial import Dial
 from hagpolicy.policy.manifest import PolicyManifest
 
@@ -28,19 +29,12 @@ def policy_card(manifest: PolicyManifest) -> str:
         "",
         "## Configurations",
         "",
-        "| number | configuration | " + " | ".join(f"{point.name}, in training" for point in dial.points) + " |",
-        "|---|---|" + "---|" * len(dial.points),
+        _configs_table(manifest).to_markdown(),
     ]
-    rules = [dial.rule_of_point(number) for number in range(len(dial.points))]
-    for number, config in enumerate(manifest.space):
-        name = str(config).replace("|", "\\|").replace("\n", " ")
-        best = (" (the best single one)" * (rule.reference == number) for rule in rules)
-        cells = [f"{rule.means[number]:.3f}{mark}" for rule, mark in zip(rules, best, strict=True)]
-        lines.append(f"| {number} | {name} | {' | '.join(cells)} |")
     for point, evaluation in zip(dial.points, manifest.evaluations, strict=True):
         if evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
-            lines += [point.reason, ""] * (len(rules) > 1) + ["```", str(evaluation), "```"]
+            lines += [point.reason, ""] * (len(dial.points) > 1) + ["```", str(evaluation), "```"]
     lines += [
         "",
         "## Use",
@@ -63,3 +57,15 @@ def policy_card(manifest: PolicyManifest) -> str:
 def _dial_argument(dial: Dial) -> str:
     """The argument that turns the dial, with one of its values; "" where there is nothing to turn."""
     return f", {dial.argument}={dial.points[-1].at:g}" if dial.argument else ""
+
+
+def _configs_table(manifest: PolicyManifest) -> TextTable:
+    """Every config with its mean on the training prompts at each point of the dial."""
+    dial = manifest.dial
+    rules = [dial.rule_of_point(number) for number in range(len(dial.points))]
+    rows = []
+    for number, config in enumerate(manifest.space):
+        marks = (" (the best single one)" * (rule.reference == number) for rule in rules)
+        means = [f"{rule.means[number]:.3f}{mark}" for rule, mark in zip(rules, marks, strict=True)]
+        rows.append((str(number), str(config), *means))
+    return TextTable(("number", "configuration", *(f"{point.name}, in training" for point in dial.points)), rows)

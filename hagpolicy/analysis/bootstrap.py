@@ -60,7 +60,7 @@ class GroupBootstrap:
                 groups that each draw leaves out, as the gate's, and `rule.WIDER` times as wide.
         """
         if learned and len(self.leaving):
-            return estimate_from_draws(float(values.mean()), self.left_out(values[:, None])[:, 0])
+            return estimate_from_draws(float(values.mean()), self.out_of_bag_means(values[:, None])[:, 0])
         if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
             return unknown_estimate(values)
         return estimate_from_draws(float(values.mean()), self.means(values[:, None])[:, 0])
@@ -70,7 +70,7 @@ class GroupBootstrap:
         """int64 (n_leaving,): the draws that leave out a group; none where there is only one group."""
         return np.flatnonzero((self.counts == 0.0).any(axis=1))
 
-    def left_out(self, values: np.ndarray, some: np.ndarray | None = None) -> np.ndarray:
+    def out_of_bag_means(self, values: np.ndarray, some: np.ndarray | None = None) -> np.ndarray:
         """float64 (n_leaving, k): mean of values (n_prompts, k) over the prompts that each such draw leaves out;
         of `some` of these draws, by number."""
         mask = (self.counts[self.leaving if some is None else self.leaving[some]] == 0.0).astype(np.float64)
@@ -142,18 +142,18 @@ class ResampledBest:
         """Of values, float64 (n_prompts, n_configs)."""
         # Rounded: what ties must not be decided by the order in which a machine adds.
         best = np.round(boot.means(Y)[boot.leaving], 9).argmax(axis=1)
-        value = boot.left_out(Y)[np.arange(len(best)), best]
+        value = boot.out_of_bag_means(Y)[np.arange(len(best)), best]
         left_out = (boot.counts[boot.leaving] == 0.0).astype(np.float64)
         often, times = left_out.T @ np.eye(Y.shape[1])[best], left_out.sum(axis=0)
         never = times == 0.0
         often[never] = np.arange(Y.shape[1]) == Y.mean(axis=0).argmax()
         return cls(best, value, (often / np.where(never, 1.0, times)[:, None])[boot.index])
 
-    def left_out(self, boot: GroupBootstrap, values: Callable[[int], np.ndarray]) -> np.ndarray:
+    def out_of_bag_means(self, boot: GroupBootstrap, values: Callable[[int], np.ndarray]) -> np.ndarray:
         """float64 (n_leaving, k): mean over the prompts that each draw leaves out of `values(sbs)`, which is float64
         (n_prompts, k) for the index of the draw's own SBS."""
         parts = {sbs: np.flatnonzero(self.config == sbs) for sbs in np.unique(self.config).tolist()}
-        means = {sbs: boot.left_out(values(sbs), mine) for sbs, mine in parts.items()}
+        means = {sbs: boot.out_of_bag_means(values(sbs), mine) for sbs, mine in parts.items()}
         found = np.empty((len(self.config), next(iter(means.values())).shape[1]))
         for sbs, mine in parts.items():
             found[mine] = means[sbs]

@@ -9,8 +9,7 @@ import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, estimate_from_draws
 from hagpolicy.analysis.estimates import split_oracle, take_chosen
-from hagpolicy.analysis.objectives.targets import Targets
-from hagpolicy.data.table import SweepTable
+from hagpolicy.analysis.prepare import Prepared
 from hagpolicy.results import Estimate, EvaluationRow
 
 # From the values of SBS, float64 (n_prompts,), to the values of something else on the same prompts.
@@ -118,7 +117,7 @@ class Comparison:
         values, drawn, boot = measure(self.reference), self.resampled, self.boot
         if drawn is None or not len(drawn.value):
             return boot.mean(values)
-        draws = drawn.left_out(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
+        draws = drawn.out_of_bag_means(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
         return estimate_from_draws(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
 
     def split_oracle(self) -> np.ndarray | None:
@@ -165,24 +164,20 @@ def _row(name: str, row: ComparisonRow, gap: float) -> EvaluationRow:
     return EvaluationRow(name, *bounds, closed, row.note, row.cost, row.over_default)
 
 
-def compare(
-    table: SweepTable, targets: Targets, point: int, boot: GroupBootstrap, seed: int, *, sbs: np.ndarray | None = None
-) -> Comparison:
-    """The comparison of one objective on the comparable prompts of a table.
+def compare(prepared: Prepared, point: int = 0, *, sbs: np.ndarray | None = None) -> Comparison:
+    """The comparison of one objective on a prepared table.
 
     Args:
-        table: every prompt has a value of every config.
-        targets: of the table.
-        point: of the dial.
-        boot: draws over groups.
-        seed: of the splits.
+        prepared: the table and its objectives.
+        point: number of the objective, a position of the dial.
         sbs: weights of the single best config, float64 (n_prompts, n_configs); None: it is chosen anew in each draw,
             of the draws that leave the prompt out.
     """
-    drawn = None
+    table, targets, boot = prepared.table, prepared.targets, prepared.boot
+    resampled = None
     if sbs is None:
-        drawn = ResampledBest.of(targets.Y(point), boot)
-        sbs = drawn.weights
+        resampled = ResampledBest.of(targets.Y(point), boot)
+        sbs = resampled.weights
     objective = targets.objectives[point]
     unit = objective.unit or ("token" if "token" in targets.cells.costs else "")
     known = targets.cells.mean_cost(unit)
@@ -193,12 +188,12 @@ def compare(
         sbs,
         boot,
         table.default,
-        seed,
+        prepared.seed,
         raced=table.common is not None,
         estimator=None if objective.name == "reward" else targets.estimator_at(point),
         needs=objective.needs,
         splits=objective.splits,
         costs=known,
         cost_unit="" if known is None else f"{unit}s",
-        resampled=drawn,
+        resampled=resampled,
     )

@@ -45,7 +45,7 @@ def evaluate(
     kept, boot = prepared.table, prepared.boot
     rule = policy.dial.rule_at(price, n)
     fixed = np.tile(np.arange(len(policy.space)) == rule.reference, (len(kept.prompts), 1)).astype(np.float64)
-    comparison = compare(kept, prepared.targets, 0, boot, seed, sbs=fixed)
+    comparison = compare(prepared, sbs=fixed)
     decisions = policy.decide_batch(kept.prompts, price=price, n=n)
     chosen = np.array([decision.index for decision in decisions])
     best = policy.task_best[point]

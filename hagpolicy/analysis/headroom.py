@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -180,14 +180,14 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
     prepared = prepare(table, objectives, seed)
     kept, boot = prepared.table, prepared.boot
-    comparison = compare(kept, prepared.targets, 0, boot, seed)
+    comparison = compare(prepared)
     Y, deterministic = comparison.Y, comparison.deterministic
     sbs_index = int(Y.mean(axis=0).argmax())
     split = comparison.split_oracle()
     sampled = None
     if (~deterministic).sum() > 1:
         free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = compare(free, targets_of(free, objectives), 0, boot, seed).split_oracle()
+        sampled = compare(replace(prepared, table=free, targets=targets_of(free, objectives))).split_oracle()
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
     default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain

@@ -92,8 +92,8 @@ def select_family(
         return None, tuple(Selection(None, nothing, unknown_estimate(reference), ours) for reference, ours in known)
     in_bag = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
     if out_of_bag is None:
-        out_of_bag = OutOfBag(boot.left_out(columns).reshape(in_bag.shape), boot.left_out(references.T))
-    ahead_out_of_bag = out_of_bag.references - (0.0 if baselines is None else boot.left_out(baselines.T))
+        out_of_bag = OutOfBag(boot.out_of_bag_means(columns).reshape(in_bag.shape), boot.out_of_bag_means(references.T))
+    ahead_out_of_bag = out_of_bag.references - (0.0 if baselines is None else boot.out_of_bag_means(baselines.T))
     rows = np.arange(len(in_bag))
     drawn = _clip_at_zero(in_bag).sum(axis=2).argmax(axis=1)
     selections = []

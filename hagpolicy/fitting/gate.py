@@ -101,5 +101,5 @@ def _out_of_bag(learners: Sequence[CrossFittedLearner], comparisons: Sequence[Co
     found = np.empty((len(boot.leaving), len(learners), *learners[0].margins.shape))
     for number, learner in enumerate(learners):
         for point, (resampled, over) in enumerate(zip(drawn, learner.over, strict=True)):
-            found[:, number, point] = resampled.left_out(boot, over.__getitem__)
+            found[:, number, point] = resampled.out_of_bag_means(boot, over.__getitem__)
     return OutOfBag(found, np.column_stack([resampled.value for resampled in drawn]))

@@ -50,10 +50,10 @@ def prepare_fit(
             encoder whose features are no finite numbers for each prompt.
     """
     prepared = prepare(table, objectives, seed, near_duplicates=near_duplicates)
-    kept, targets, boot = prepared.table, prepared.targets, prepared.boot
+    kept, targets, groups, folds = prepared.table, prepared.targets, prepared.groups, prepared.folds
     trainings = tuple(
-        Training(encoder, *compute_features(encoder, kept.prompts), targets, prepared.groups, prepared.folds, seed)
+        Training(encoder, *compute_features(encoder, kept.prompts), targets, groups, folds, seed)
         for encoder in encoders
     )
-    comparisons = tuple(compare(kept, targets, point, boot, seed) for point in range(len(objectives)))
+    comparisons = tuple(compare(prepared, point) for point in range(len(objectives)))
     return FitData(prepared, comparisons, trainings)

@@ -45,7 +45,7 @@ def test_one_group_tells_nothing() -> None:
 def test_draws_that_agree_scatter_as_a_mean_over_all_prompts_does() -> None:
     rng = np.random.default_rng(6)
     values, boot = rng.normal(size=(300, 1)), GroupBootstrap(np.arange(300))
-    draws = boot.left_out(values)[:, 0]
+    draws = boot.out_of_bag_means(values)[:, 0]
     error = values.std() / np.sqrt(300)
     assert draws.std() == pytest.approx(1.31 * error, rel=0.05)
     assert boot.narrow(draws, np.zeros(len(draws), dtype=int)).std() == pytest.approx(error, rel=0.05)
@@ -60,7 +60,7 @@ def test_groups_of_any_size_give_intervals_like_a_plain_bootstrap(sizes: list[in
     groups = np.repeat(np.arange(len(sizes)), sizes)
     values = (np.random.default_rng(8).random((len(groups), 1)) < 0.9).astype(float)
     boot = GroupBootstrap(groups)
-    draws = boot.left_out(values)[:, 0]
+    draws = boot.out_of_bag_means(values)[:, 0]
     narrow = boot.narrow(draws, np.zeros(len(draws), dtype=int))
     assert 0.0 <= narrow.min() <= narrow.max() <= 1.0
     plain = boot.means(values)[boot.leaving, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import hagpolicy as hag
 from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest
 from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs, take_chosen
-from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import ROW_LABELS
 from tests.support.drawing import SPACE, drawn, table_of
@@ -76,7 +78,7 @@ def test_who_says_nothing_is_the_single_best_config_of_every_draw() -> None:
     rng = np.random.default_rng(4)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(90)], list(SPACE)[:4], rng.random((90, 4)))
     boot = GroupBootstrap(table.groups, n_boot=300)
-    comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, 0)
+    comparison = compare(replace(prepare(table, get_objectives("reward"), 0), boot=boot))
     assert len(np.unique(comparison.resampled.config)) > 1
     silent = comparison.score_choices(np.full(90, -1))
     assert (silent.gain.low, silent.gain.high) == pytest.approx((0.0, 0.0), abs=1e-12)

@@ -41,7 +41,7 @@ def test_the_width_is_that_of_a_mean_over_the_groups_that_a_draw_leaves_out() ->
     boot = GroupBootstrap(np.arange(400))
     share = (boot.counts == 0.0).mean()
     assert pytest.approx(np.sqrt((1.0 - share) / share), abs=0.01) == rule.WIDER
-    width = np.quantile(boot.left_out(np.random.default_rng(0).normal(size=(400, 1))), [0.025, 0.975])
+    width = np.quantile(boot.out_of_bag_means(np.random.default_rng(0).normal(size=(400, 1))), [0.025, 0.975])
     assert np.diff(width)[0] == pytest.approx(2 * rule.GATE_ERRORS / np.sqrt(400), rel=0.1)
 
 

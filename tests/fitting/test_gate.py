@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import hagpolicy as hag
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
-from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.fitting.crossfit import CrossFittedLearner, cross_fit_learner
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
@@ -23,10 +26,11 @@ def test_the_gates_draws_are_those_of_a_plain_loop() -> None:
     rng = np.random.default_rng(5)
     n = 80
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[:4], rng.random((n, 4)))
-    targets, boot = targets_of(table, get_objectives("reward")), GroupBootstrap(np.arange(n) // 2, n_boot=200)
-    comparison = compare(table, targets, 0, boot, 0)
+    prepared, boot = prepare(table, get_objectives("reward"), 0), GroupBootstrap(np.arange(n) // 2, n_boot=200)
+    comparison = compare(replace(prepared, boot=boot))
     encoder = get_encoder("static")
-    training = Training(encoder, *compute_features(encoder, table.prompts), targets, boot.index, boot.index % 5, 0)
+    features = compute_features(encoder, table.prompts)
+    training = Training(encoder, *features, prepared.targets, boot.index, boot.index % 5, 0)
     learners = [
         cross_fit_learner(training, get_learner(name), (0.0, 0.05), [comparison.sbs]) for name in ("ridge", "knn")
     ]
@@ -58,11 +62,10 @@ def test_the_gate_asks_for_a_lower_end_above_zero_and_ten_departing_groups(
     departs = np.arange(n) < departing
     # Noise that averages to nothing, so that the mean gain is the one asked for.
     gains = np.where(departs, gain + noise * np.tile([1.0, -1.0], n // 2), 0.0)
-    groups = np.arange(n)
     table = hag.SweepTable.from_arrays([f"prompt {i}" for i in range(n)], list(SPACE)[1:3], np.full((n, 2), 0.4))
-    targets = targets_of(table, get_objectives("reward"))
-    comparison = compare(table, targets, 0, GroupBootstrap(groups), 0)
-    training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), targets, groups, groups % 5, 0)
+    prepared = prepare(table, get_objectives("reward"), 0)
+    comparison, groups = compare(prepared), prepared.groups
+    training = Training(get_encoder("static"), np.zeros((n, 1)), np.zeros(n), prepared.targets, groups, groups % 5, 0)
     choices = departs.astype(np.int64)
     parts = (part[None, :, None] for part in (choices, gains, departs))
     over = ({0: gains[:, None]},)  # both configs are worth the same: the first is the reference

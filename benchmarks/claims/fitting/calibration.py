@@ -19,10 +19,9 @@ from benchmarks.tools.plots import calibration_plot
 from benchmarks.tools.record import RESULTS, Figure, arguments, figure, record
 from hagpolicy import Estimate, SweepTable, load_table
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.analysis.checks import keep_comparable
-from hagpolicy.analysis.estimates import assign_folds, choose_configs, crossfit_sbs, take_chosen
-from hagpolicy.analysis.objectives import get_objectives, targets_of
-from hagpolicy.analysis.rule import N_FOLDS
+from hagpolicy.analysis.estimates import choose_configs, crossfit_sbs, take_chosen
+from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import MARGINS
 from hagpolicy.fitting.encoders.features import compute_features
@@ -69,16 +68,12 @@ class Studied:
 
 def study(table: SweepTable, learners: tuple[str, ...] = LEARNERS, seed: int = 0) -> list[Studied]:
     """The calibration of each learner on the static encoder, for mean reward."""
-    kept = keep_comparable(table)
-    boot = GroupBootstrap(kept.groups, seed=seed)
-    folds = assign_folds(kept.groups, min(N_FOLDS, boot.n_groups), seed)
+    prepared = prepare(table, get_objectives("reward"), seed)
     encoder = get_encoder("static")
-    features, unknown = compute_features(encoder, kept.prompts)
-    training = Training(
-        encoder, features, unknown, targets_of(kept, get_objectives("reward")), kept.groups, folds, seed
-    )
+    features = compute_features(encoder, prepared.table.prompts)
+    training = Training(encoder, *features, prepared.targets, prepared.groups, prepared.folds, seed)
     with threadpool_limits(1):
-        return [studied(name, training, kept.common_means, boot) for name in learners]
+        return [studied(name, training, prepared.table.common_means, prepared.boot) for name in learners]
 
 
 def studied(name: str, training: Training, Y: np.ndarray, boot: GroupBootstrap) -> Studied:

@@ -32,10 +32,10 @@ from benchmarks.sweeps.workload.tables import workload_table
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, not_run, record
 from hagpolicy._digest import digest_file
-from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import assign_folds
-from hagpolicy.analysis.objectives import Targets, get_objectives, targets_of
+from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.prepare import Prepared, prepare
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.engines.transformers.engine import TransformersEngine
 
@@ -105,9 +105,8 @@ def compared(
     """Every way to choose on the test half, over the single best config of the training half."""
     test = ~train
     Y, held = table.common_means, table.take(test)
-    boot = GroupBootstrap(held.groups, seed=SEED)
     best = int(Y[train].mean(axis=0).argmax())
-    comparison = over(best, held, targets_of(held, get_objectives("reward")), 0, boot)
+    comparison = over(best, prepare(held, get_objectives("reward"), SEED))
     sbs = np.full(int(test.sum()), best)
     default = np.full_like(sbs, table.default if table.default is not None else best)
     figures = worth("engine default", comparison, default) + worth("SBS", comparison, sbs)[:1]
@@ -131,7 +130,7 @@ def compared(
             figures += cost(
                 baseline.name, baseline, questions, [prompt.text for prompt in held.prompts], lambda: per_prompt(policy)
             )
-    figures += priced(table, train, named, boot)
+    figures += priced(table, train, named)
     losses = told["losses"]
     tenth = max(1, len(losses) // 10)
     figures.append(figure("tuning: loss of the first tenth of the steps", np.mean(losses[:tenth]), unit="nats/token"))
@@ -140,24 +139,22 @@ def compared(
     return figures
 
 
-def over(best: int, held: hag.SweepTable, targets: Targets, point: int, boot: GroupBootstrap) -> Comparison:
+def over(best: int, held: Prepared, point: int = 0) -> Comparison:
     """The test half's comparison over the best config of the training half."""
-    fixed = np.tile(np.arange(len(held.space)) == best, (len(held.prompts), 1)).astype(np.float64)
-    return compare(held, targets, point, boot, SEED, sbs=fixed)
+    fixed = np.tile(np.arange(len(held.table.space)) == best, (len(held.table.prompts), 1)).astype(np.float64)
+    return compare(held, point, sbs=fixed)
 
 
-def priced(
-    table: hag.SweepTable, train: np.ndarray, named: dict[str, np.ndarray], boot: GroupBootstrap
-) -> list[Figure]:
+def priced(table: hag.SweepTable, train: np.ndarray, named: dict[str, np.ndarray]) -> list[Figure]:
     """What the settings that were named gain where tokens cost something, beside a policy fitted for these prices:
     before its gate, which at each price ships it or does not."""
     objectives = get_objectives(f"price/token@{PRICES}")
     known, held = table.take(train), table.take(~train)
-    targets, policy = targets_of(held, objectives), hag.fit(known, objective=objectives)
+    prepared, policy = prepare(held, objectives, SEED), hag.fit(known, objective=objectives)
     figures = []
     for point, objective in enumerate(objectives):
         best = int(targets_of(known, objectives).Y(point).mean(axis=0).argmax())
-        comparison = over(best, held, targets, point, boot)
+        comparison = over(best, prepared, point)
         decisions = per_prompt(policy).decide_batch(held.prompts, price=objective.at)
         ships = policy.evaluations[point].candidate.shipped
         figures.append(figure(f"{objective.name}: policy ships", float(ships), unit="yes = 1"))

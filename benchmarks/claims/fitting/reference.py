@@ -19,11 +19,10 @@ from benchmarks.sweeps.workload.tables import workload_table
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, record, stored
 from hagpolicy import SweepTable
-from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import Comparison, compare
-from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
-from hagpolicy.analysis.objectives import get_objectives, targets_of
-from hagpolicy.analysis.rule import N_FOLDS
+from hagpolicy.analysis.estimates import crossfit_sbs
+from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.analysis.prepare import Prepared, prepare
 from hagpolicy.fitting.crossfit import MARGINS, cross_fit_learner
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
@@ -43,26 +42,22 @@ CLAIM = Claim(
 SEED = 0
 
 
-def comparisons(table: SweepTable, training: Training) -> dict[str, Comparison]:
+def comparisons(prepared: Prepared) -> dict[str, Comparison]:
     """The comparison of mean reward under both references."""
-    boot = GroupBootstrap(training.groups, seed=SEED)
-    choices = crossfit_sbs(training.targets.Y(0), training.folds)
-    folded = np.eye(len(table.space))[choices]
-    return {
-        "other folds": compare(table, training.targets, 0, boot, SEED, sbs=folded),
-        "every draw": compare(table, training.targets, 0, boot, SEED),
-    }
+    choices = crossfit_sbs(prepared.targets.Y(0), prepared.folds)
+    folded = np.eye(len(prepared.table.space))[choices]
+    return {"other folds": compare(prepared, sbs=folded), "every draw": compare(prepared)}
 
 
 def figures_of(table: SweepTable) -> list[Figure]:
     """Value of the reference, and gains over it, under both."""
-    targets, encoder = targets_of(table, get_objectives("reward")), get_encoder("static")
-    folds = assign_folds(table.groups, N_FOLDS, SEED)
-    training = Training(encoder, *compute_features(encoder, table.prompts), targets, table.groups, folds, SEED)
+    prepared, encoder = prepare(table, get_objectives("reward"), SEED), get_encoder("static")
+    features = compute_features(encoder, table.prompts)
+    training = Training(encoder, *features, prepared.targets, prepared.groups, prepared.folds, SEED)
     assert table.default is not None
     default = np.full(len(table.prompts), table.default)
-    figures = [figure("engine's default", targets.Y(0)[:, table.default].mean(), unit="reward")]
-    for name, comparison in comparisons(table, training).items():
+    figures = [figure("engine's default", prepared.targets.Y(0)[:, table.default].mean(), unit="reward")]
+    for name, comparison in comparisons(prepared).items():
         fitted = cross_fit_learner(training, get_learner("blend"), MARGINS, [comparison.sbs])
         (candidate,) = gate([fitted], [comparison]).candidates
         figures.append(figure(f"{name}: single best config", comparison.reference.mean(), unit="reward"))

@@ -24,10 +24,10 @@ from benchmarks.sweeps.workload.tables import budgets_table, workload_table
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, not_run, record
 from hagpolicy import SweepTable, fit
-from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.objectives import get_objectives, targets_of
+from hagpolicy.analysis.prepare import prepare
 from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.fitting.baselines.registry import crossfit_baseline
@@ -88,9 +88,8 @@ def of_drafts(baseline: SelfReport, table: SweepTable) -> list[Figure]:
 
 def asked(baseline: SelfReport, table: SweepTable, *, measure: bool) -> list[Figure]:
     """Reward, how the answers could be read, and cost."""
-    Y, boot = table.common_means, GroupBootstrap(table.groups, seed=SEED)
-    folds = assign_folds(table.groups, N_FOLDS, SEED)
-    comparison = compare(table, targets_of(table, get_objectives("reward")), 0, boot, SEED)
+    prepared = prepare(table, get_objectives("reward"), SEED)
+    Y, folds, comparison = table.common_means, prepared.folds, compare(prepared)
     figures = worth(baseline.name, comparison, fold_by_fold(baseline, table), learned=baseline.learns)
     questions = [
         (row, question)

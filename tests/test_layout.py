@@ -65,7 +65,21 @@ INSIDE = {
         "folder",
         "loading",
     ],
-    "fitting": [],
+    "fitting": [
+        "plugins",
+        "graphs",
+        "encoders",
+        "learners",
+        "baselines",
+        "training",
+        "prepare",
+        "crossfit",
+        "gate",
+        "compare",
+        "policy_graph",
+        "export",
+        "fit",
+    ],
 }
 
 

@@ -13,9 +13,9 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
-from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.fitting.learners.registry import get_learner
+from hagpolicy.fitting.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.prepare import FitData
 from hagpolicy.fitting.training import Training
 from hagpolicy.policy.dial import Dial, OperatingPoint

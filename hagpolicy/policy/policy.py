@@ -45,7 +45,7 @@ class Policy:
 
     Args:
         manifest: what it is, as policy.json says it.
-        model: bytes of the ONNX graph, see `graphs.policy_graph`.
+        model: bytes of the ONNX graph, see `fitting.policy_graph`.
         files: other files of the bundle, by name.
 
     Attributes:

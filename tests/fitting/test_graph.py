@@ -12,9 +12,9 @@ from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vect
 from hagpolicy.fitting.encoders.static import StaticEncoder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.fitting.graphs.ood import fit_ood
-from hagpolicy.fitting.graphs.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.fitting.learners.linear import Affine
 from hagpolicy.fitting.learners.registry import LEARNERS, get_learner
+from hagpolicy.fitting.policy_graph import Rule, check_parity, policy_graph
 from hagpolicy.policy.decision import choose_index
 from hagpolicy.policy.dial import Dial, OperatingPoint
 from hagpolicy.policy.inputs import make_inputs

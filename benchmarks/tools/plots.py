@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -44,7 +45,7 @@ def calibration_plot(views: Mapping[str, Calibration]) -> str:
                 linewidth=1.2,
             )
             axes.set_title(title, fontsize=9.5, color=INK)
-            _styled(axes, "expected", "achieved, 95 %")
+            _style_axes(axes, "expected", "achieved, 95 %")
         return _text(figure)
 
 
@@ -73,7 +74,7 @@ def gain_plot(evaluations: Sequence[tuple[str, Evaluation]]) -> str:
         axes.axvline(0.0, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.set_yticks(range(len(evaluations)), [label for label, _ in evaluations])
         axes.invert_yaxis()
-        _styled(axes, "gain over the single best config, 95 %", "")
+        _style_axes(axes, "gain over the single best config, 95 %", "")
         figure.legend(loc="outside upper center", ncols=len(COMPARED), frameon=False)
         return _text(figure)
 
@@ -105,9 +106,77 @@ def learning_plot(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[Any]]]
             axes.set_xticks(ticks, [str(tick) for tick in ticks])
             axes.minorticks_off()
             axes.set_title(title, fontsize=9.5, color=INK)
-            _styled(axes, "prompts", "gain over SBS, mean 95 % interval")
+            _style_axes(axes, "prompts", "gain over SBS, mean 95 % interval")
             axes.legend(frameon=False, fontsize=8)
         return _text(figure)
+
+
+@dataclass(frozen=True)
+class GainRow:
+    """A row of `headline_plot`.
+
+    Attributes:
+        words: what is maximised.
+        where: the LLM and the number of prompts.
+        value, low, high: the gain and its 95 % interval.
+        shipped: whether a per-prompt policy ships; else it is the single best config.
+        unit: behind the value; empty for reward.
+    """
+
+    words: str
+    where: str
+    value: float
+    low: float
+    high: float
+    shipped: bool
+    unit: str = ""
+
+    def format(self) -> str:
+        """The gain with its interval, as text."""
+        return f"{self.value:+.3f}{self.unit} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def headline_plot(rows: Sequence[GainRow], *, dark: bool = False) -> str:
+    """What ships over the engine's default: filled marks where it is a per-prompt policy.
+
+    Args:
+        rows: from top to bottom, at least one.
+        dark: for pages of light text on a dark ground; the ground itself is never drawn.
+    """
+    ink, muted, line, ground = ("#e6edf3", "#9198a1", "#3d444d", "#0d1117") if dark else (INK, MUTED, LINE, "white")
+    policy, fixed = ("#6ea8fe", muted) if dark else ("#2f5fb3", muted)
+    with matplotlib.rc_context({**_RC, "font.size": 10.0}):
+        figure = Figure(figsize=(8.6, ROW * len(rows) + 1.2), layout="constrained")
+        axes = figure.subplots()
+        for at, row in enumerate(rows):
+            color = policy if row.shipped else fixed
+            bars = [[row.value - row.low], [row.high - row.value]]
+            face = color if row.shipped else ground
+            axes.errorbar(
+                [row.value], [at], xerr=bars, fmt="o", color=color, markerfacecolor=face, markersize=6, linewidth=1.6
+            )
+            for words, place, side, size in (
+                (row.words, (-0.01, at - 0.17), "right", 9.0),
+                (row.where, (-0.01, at + 0.2), "right", 7.5),
+                (row.format(), (1.01, at), "left", 9.0),
+            ):
+                axes.annotate(
+                    words, place, xycoords=("axes fraction", "data"), ha=side, va="center", fontsize=size,
+                    color=muted if words is row.where else ink,
+                )  # fmt: skip
+        axes.axvline(0.0, color=muted, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_title("What ships, over the engine's default: gain, 95 % intervals", fontsize=10.5, color=ink)
+        marks = [
+            axes.plot([], [], "o", color=policy, label="a per-prompt policy ships")[0],
+            axes.plot([], [], "o", color=fixed, markerfacecolor=ground, label="the single best configuration ships")[0],
+        ]
+        figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+        _style_axes(axes, "", "", muted=muted, line=line)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0, labelleft=False)
+        axes.patch.set_visible(False)
+        return _text(figure, ground="none")
 
 
 def _gain(evaluation: Evaluation, name: str) -> Estimate | None:
@@ -123,19 +192,19 @@ def _bars(estimates: Sequence[Estimate]) -> list[list[float]]:
     return [[one.value - one.low for one in estimates], [one.high - one.value for one in estimates]]
 
 
-def _styled(axes: Axes, below: str, beside: str) -> None:
-    axes.set_xlabel(below, color=MUTED)
-    axes.set_ylabel(beside, color=MUTED)
-    axes.grid(color=LINE, linewidth=0.6)
+def _style_axes(axes: Axes, below: str, beside: str, *, muted: str = MUTED, line: str = LINE) -> None:
+    axes.set_xlabel(below, color=muted)
+    axes.set_ylabel(beside, color=muted)
+    axes.grid(color=line, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, length=3)
+    axes.tick_params(colors=muted, length=3)
     for side in axes.spines.values():
-        side.set_color(LINE)
+        side.set_color(line)
 
 
-def _text(figure: Figure) -> str:
+def _text(figure: Figure, ground: str = "white") -> str:
     FigureCanvasSVG(figure)
     target = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(target, format="svg", metadata=nothing, facecolor="white")
+    figure.savefig(target, format="svg", metadata=nothing, facecolor=ground)
     return target.getvalue()

@@ -23,7 +23,7 @@ def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
 
 
 def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
-    from benchmarks.tools.render import comparison_lines
+    from benchmarks.tools.pages import comparison_lines
 
     rng = np.random.default_rng(0)
     space = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])

@@ -12,25 +12,9 @@ from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.render import apply_hint, capabilities, keywords, render
 from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
+from tests.support.bold_fields import BOLD
 
 ENGINES = ["transformers", "vllm", "sglang", "openai", "llama_cpp", "ollama"]
-# One value of each field that changes the text, in the range of every engine that has the field.
-BOLD = {
-    "temperature": 0.7,
-    "top_p": 0.9,
-    "top_k": 40,
-    "min_p": 0.1,
-    "typical_p": 0.8,
-    "repetition_penalty": 1.2,
-    "presence_penalty": 0.5,
-    "frequency_penalty": -0.5,
-    "no_repeat_ngram_size": 3,
-    "num_beams": 4,
-    "length_penalty": 0.6,
-    "prompt_lookup_num_tokens": 5,
-    "max_tokens": 77,
-    "hint": "Be brief.",
-}
 OF_TRANSFORMERS = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 LACKS = {
     "transformers": set(),
@@ -84,7 +68,7 @@ def test_each_field_is_applied_as_asked_or_refused_by_name(engine, field):
     if field in DIALECTS[engine].settings:
         assert rendering.kwargs[DIALECTS[engine].settings[field].key] == BOLD[field]
     elif field == "hint":
-        assert rendering.prompt == "Hello\n\nBe brief."
+        assert rendering.prompt == "Hello\n\n" + BOLD["hint"]
     else:
         assert rendering.processor_settings == {field: BOLD[field]}
 

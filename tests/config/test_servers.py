@@ -9,23 +9,11 @@ from hagpolicy import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, request_body, server_lacks
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
+from tests.support.bold_fields import BOLD as EVERY
 
-BOLD = {
-    "temperature": 0.7,
-    "top_p": 0.9,
-    "top_k": 40,
-    "min_p": 0.1,
-    "typical_p": 0.8,
-    "repetition_penalty": 1.2,
-    "presence_penalty": 0.5,
-    "frequency_penalty": -0.5,
-    "no_repeat_ngram_size": 3,
-    "num_beams": 4,
-    "length_penalty": 0.6,
-    "hint": "Be brief.",
-}
-# Not beside beams, which nothing is drafted for.
-DRAFTED = {"prompt_lookup_num_tokens": 5}
+# The limit is the request's; nothing is drafted for beams.
+DRAFTED = {"prompt_lookup_num_tokens": EVERY["prompt_lookup_num_tokens"]}
+BOLD = {name: value for name, value in EVERY.items() if name not in {"max_tokens", *DRAFTED}}
 TRUNCATION = {"top_k", "min_p", "typical_p"}
 SEARCH = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 LACKS = {

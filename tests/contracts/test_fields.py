@@ -1,0 +1,312 @@
+"""Every config field at every engine and in every dialect: it gets there, or the engine says that it cannot.
+
+A field that is lost on the way makes a sweep that looks fine and compares nothing. So each field's value is changed
+beside each way of decoding, and either the engine names the field as unsupported, or what it generates, or asks a
+server for, has changed. What each engine lacks is written down here, so that a field that was handled is missed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
+from hagpolicy.config.dialects import DIALECTS, Dialect
+from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, idle_fields
+from hagpolicy.config.render import Receipt, render_as
+from hagpolicy.config.servers import SERVERS, request_body
+from hagpolicy.data.store.cells import View
+from hagpolicy.engines.ray.actor import EngineActor
+from hagpolicy.engines.spec import EngineSpec
+from tests.support.bold_fields import BESIDE, BOLD
+from tests.support.stub_server import StubProcess
+
+OF_GENERATE = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
+BEYOND_OPENAI = {"top_k", "min_p", "typical_p", "repetition_penalty", *OF_GENERATE}
+DIALECTS_LACK: dict[str, set[str]] = {
+    "transformers": set(),
+    "vllm": {"typical_p", *OF_GENERATE},
+    "sglang": {"typical_p", *OF_GENERATE},
+    "openai": BEYOND_OPENAI,
+    "llama_cpp": OF_GENERATE,
+    "ollama": OF_GENERATE,
+}
+SERVERS_LACK: dict[str, set[str]] = {
+    "vllm": {"typical_p", *OF_GENERATE},
+    "sglang": {"typical_p", *OF_GENERATE},
+    "llama_cpp": OF_GENERATE,
+    "llama_cpp_python": {"typical_p", *OF_GENERATE},
+    "ollama": BEYOND_OPENAI,
+    "transformers_serve": {"presence_penalty", "frequency_penalty"},
+    "openai": BEYOND_OPENAI,
+    "compatible": BEYOND_OPENAI,
+}
+ENGINES_LACK: dict[str, set[str]] = {
+    "transformers": set(),
+    "vllm": DIALECTS_LACK["vllm"],
+    "simulated": set(),
+    "ray": {"top_k", "hint"},  # as the engine of its workers
+    **{f"openai:{server}": lacks for server, lacks in SERVERS_LACK.items()},
+}
+PROMPTS = (Prompt("name three red colours . think step by step ."), Prompt("why is the sky blue ? say hello again"))
+LIMIT = 12
+# Of the simulated world, in which a config that differs moves a chance: it takes many draws to be seen.
+WORLD = {"gap": 0.3, "config_effect": 0.2}
+DRAWS, WORLD_DRAWS = 4, 200
+
+
+@dataclass
+class Tried:
+    """An engine, and what shows what reached it.
+
+    Attributes:
+        handles, unsupported: see `Engine`.
+        observe: what the engine makes of requests.
+        draws: of each prompt, by which a field is seen.
+    """
+
+    handles: frozenset[str]
+    unsupported: Callable[[DecodingConfig], list[str]]
+    observe: Callable[[list[Request]], Any]
+    draws: int = DRAWS
+
+
+def requests(config: DecodingConfig, draws: int) -> list[Request]:
+    """Cells as a sweep makes them: the config's own limit takes the place of the sweep's."""
+    view = View(PROMPTS, DecodingSpace([config]), 1, LIMIT, 0, None, ("none",) * len(PROMPTS))
+    return [Request(prompt, config, seed, seed, view.limit(0)) for prompt in PROMPTS for seed in range(draws)]
+
+
+def ask_for(config: DecodingConfig) -> set[str]:
+    """Names of the fields that ask something of an engine."""
+    fields = config.fields()
+    return {name for name in FIELDS if fields[name] != NEUTRAL[name]} - idle_fields(fields)
+
+
+def pairs(name: str) -> Iterator[tuple[DecodingConfig, DecodingConfig]]:
+    """Configs without and with a value of a field, beside each way of decoding that the field says nothing of."""
+    for beside in BESIDE.values():
+        if name not in beside:
+            plain = DecodingConfig.from_dict(beside)
+            yield plain, plain.replace(**{name: BOLD[name]})
+
+
+def try_transformers() -> Tried:
+    from hagpolicy.engines.transformers.engine import TransformersEngine
+    from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+
+    engine = TransformersEngine(tiny_model(seed=1).double(), tiny_tokenizer(), name="tiny")
+
+    def observe(unit: list[Request]) -> Any:
+        completions = engine.generate(unit)
+        assert not [completion.error for completion in completions if completion.error]
+        return [(completion.text, completion.tokens, completion.passes) for completion in completions]
+
+    return Tried(engine.handles, engine.unsupported, observe)
+
+
+def try_vllm() -> Tried:
+    from hagpolicy.engines.vllm import VLLMEngine
+    from tests.support.vllm_stand_in import StandIn
+
+    llm = StandIn()
+    engine = VLLMEngine(llm)
+
+    def observe(unit: list[Request]) -> Any:
+        completions = engine.generate(unit)
+        assert not [completion.error for completion in completions if completion.error]
+        return [(prompt, vars(row)) for prompt, row in llm.calls[-1]]
+
+    return Tried(engine.handles, engine.unsupported, observe)
+
+
+def try_simulated() -> Tried:
+    engine = SimulatedEngine(3, **WORLD)
+    return Tried(engine.handles, engine.unsupported, engine.generate, WORLD_DRAWS)
+
+
+def try_ray() -> Tried:
+    """What a Ray worker holds, which is what `RayEngine` asks and sends requests to."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # the actor sets them for its process
+            patch.setenv(name, os.environ.get(name, "1"))
+        actor = EngineActor(EngineSpec.parse("simulated:3", lacks=sorted(ENGINES_LACK["ray"]), **WORLD), 1)
+
+    def observe(unit: list[Request]) -> Any:
+        result = actor.generate(unit)
+        assert result.failure is None
+        return result.completions
+
+    return Tried(actor.handles(), actor.unsupported, observe, WORLD_DRAWS)
+
+
+def try_openai(server: str, stub: StubProcess) -> Tried:
+    pytest.importorskip("openai")
+    from hagpolicy.engines.openai.client import Client, Key
+    from hagpolicy.engines.openai.engine import OpenAIEngine
+
+    client = Client(stub.url, Key("HAG_NO_KEY", needed=False), timeout=20, connections=1)
+    engine = OpenAIEngine(client, "stub", server=server)
+
+    def observe(unit: list[Request]) -> Any:
+        stub.clear()
+        [completion] = engine.generate(unit[:1])
+        assert completion.error is None
+        return [note["body"] for note in stub.record()]
+
+    return Tried(engine.handles, engine.unsupported, observe)
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[StubProcess]:
+    with StubProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="module", params=ENGINES_LACK)
+def tried(request: pytest.FixtureRequest, stub: StubProcess) -> tuple[str, Tried]:
+    kind, _, server = request.param.partition(":")
+    if kind in ("transformers", "vllm"):
+        pytest.importorskip("torch")
+    makers = {"transformers": try_transformers, "vllm": try_vllm, "simulated": try_simulated, "ray": try_ray}
+    return request.param, try_openai(server, stub) if server else makers[kind]()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_reaches_the_engine_or_is_reported(tried: tuple[str, Tried], name: str) -> None:
+    lacks, engine = ENGINES_LACK[tried[0]], tried[1]
+    assert (name in engine.handles) == (name not in lacks)
+    reported = observed = 0
+    for plain, changed in pairs(name):
+        missing = ask_for(changed) & lacks
+        assert set(engine.unsupported(changed)) == missing
+        if name in missing:
+            reported += 1
+        elif not missing and name in ask_for(changed):
+            observed += 1
+            before, after = (engine.observe(requests(config, engine.draws)) for config in (plain, changed))
+            assert before != after, changed
+    assert bool(reported) == (name in lacks)
+    assert bool(observed) == (name not in lacks)
+
+
+def check_account(receipt: Receipt, config: DecodingConfig, lacks: set[str]) -> None:
+    """A receipt names every field that is not neutral once, and says of it what is true."""
+    asked = config.to_dict()
+    applied = {name: value for name, value in receipt.applied.items() if name not in receipt.idle}  # else sent neutral
+    parts = (applied, receipt.dropped, receipt.clamped, receipt.idle)
+    for name, value in asked.items():
+        assert sum(name in part for part in parts) == 1, name
+        assert (name in receipt.idle) == (name in idle_fields(config.fields()))
+        assert (name in receipt.dropped) == (name in ask_for(config) & lacks)
+        assert value == next(part[name] for part in parts if name in part)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("engine", DIALECTS)
+def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> None:
+    dialect = DIALECTS[engine]
+    for plain, changed in pairs(name):
+        before, after = (config.render(engine, "Hello", unsupported="drop") for config in (plain, changed))
+        check_account(after.receipt, changed, DIALECTS_LACK[engine])
+        same = (before.kwargs, before.prompt, before.processor_settings) == (
+            after.kwargs, after.prompt, after.processor_settings,
+        )  # fmt: skip
+        assert same == (name not in ask_for(changed) & dialect.handles)
+        if not same and name in dialect.settings and name != "temperature":
+            assert after.kwargs[dialect.settings[name].key] == BOLD[name]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: str) -> None:
+    for plain, changed in pairs(name):
+        before, after = (
+            request_body(
+                server, config.fields(), seed=1, max_tokens=config.max_tokens or LIMIT, chat=True, unsupported="drop"
+            )
+            for config in (plain, changed)
+        )
+        check_account(after.receipt, changed, SERVERS_LACK[server])
+        if name != "hint":  # in the messages, which the engine writes
+            same = (before.body, before.extra_body) == (after.body, after.extra_body)
+            assert same == (name not in ask_for(changed) & SERVERS[server].dialect.handles)
+
+
+def test_rows_carry_what_they_are_decoded_by_and_nothing_else() -> None:
+    """Where a step is no longer named for its field, the field goes to the model's own `generate`: slow, not lost."""
+    pytest.importorskip("torch")
+    from hagpolicy.engines.transformers.rows import RowSettings
+    from hagpolicy.engines.transformers.sampling import STEPS
+
+    assert {spec.name for spec in dataclasses.fields(RowSettings)} == set(STEPS)
+
+
+RANGES = [
+    pytest.param(dialect, name, id=f"{title}-{name}")
+    for title, dialect in [*DIALECTS.items(), *((entry.title, entry.dialect) for entry in SERVERS.values())]
+    for name, setting in dialect.settings.items()
+    if setting.low > SPECS[name].low or setting.high < SPECS[name].high
+]
+
+
+@pytest.mark.parametrize(("dialect", "name"), RANGES)
+def test_a_value_beyond_the_range_of_an_engine_is_clamped_and_noted(dialect: Dialect, name: str) -> None:
+    setting, spec = dialect.settings[name], SPECS[name]
+    edges = [(low, setting.low) for low in [setting.low - 1.0] if low >= spec.low]
+    edges += [(high, setting.high) for high in [setting.high + 1.0] if high <= spec.high]
+    assert edges
+    for value, edge in edges:
+        rendering = render_as(dialect, {name: value}, "it", unsupported="drop")
+        assert rendering.receipt.clamped == {name: (value, edge)}
+        assert rendering.kwargs[setting.key] == edge
+
+
+def test_a_field_that_nobody_knows_is_reported_by_every_engine() -> None:
+    """The row of a field of tomorrow is put behind the others, and nothing else is written."""
+    pytest.importorskip("torch")
+    pytest.importorskip("openai")
+    code = """
+import importlib.util, pathlib, sys, types
+path = pathlib.Path(importlib.util.find_spec("hagpolicy").origin).parent / "config" / "fields.py"
+row = '    novel: float = _number(0.0, "nothing yet", 0.0)\\n\\n    def __post_init__'
+source = path.read_text("utf-8").replace("    def __post_init__", row, 1)
+module = sys.modules["hagpolicy.config.fields"] = types.ModuleType("hagpolicy.config.fields")
+exec(compile(source, str(path), "exec"), module.__dict__)
+
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
+from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.servers import SERVERS, server_lacks
+from hagpolicy.engines.transformers.engine import TransformersEngine
+from hagpolicy.engines.vllm import VLLMEngine
+from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+from tests.support.vllm_stand_in import StandIn
+
+config, greedy = DecodingConfig(novel=1.0), DecodingConfig(novel=1.0, temperature=0.0, num_beams=2)
+assert DecodingConfig(novel=0.0).digest == DecodingConfig().digest != config.digest
+assert DecodingSpace.grid(novel=[0, 1]).varying == ("novel",)
+tiny = TransformersEngine(tiny_model(), tiny_tokenizer())
+for engine in (tiny, VLLMEngine(StandIn())):
+    assert "novel" not in engine.handles
+    assert engine.unsupported(config) == ["novel"] and "novel" in engine.unsupported(greedy)
+for one in (config, greedy):
+    [completion] = tiny.generate([Request(Prompt("why ?"), one, 0, 0, 4)])
+    assert (completion.finish, completion.text) == ("error", "") and "novel" in completion.error
+for engine in DIALECTS:
+    assert config.render(engine, unsupported="drop").receipt.dropped == {"novel": 1.0}
+for server in SERVERS:
+    assert server_lacks(server, config.fields()) == ["novel"]
+world = SimulatedEngine(1)
+assert world.unsupported(config) == []
+assert world.truth(["a"], [config]) != world.truth(["a"], [DecodingConfig()])
+print("all know nothing of it")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "all know nothing of it\n", done.stderr

@@ -1,0 +1,36 @@
+"""A value of every config field that changes what is generated, for tests that cross all fields with something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hagpolicy.config.fields import FIELDS, NEUTRAL
+
+# In the range of every engine that has the field. A new field needs a value here.
+BOLD: dict[str, Any] = {
+    "temperature": 0.7,
+    "top_p": 0.5,
+    "top_k": 3,
+    "min_p": 0.3,
+    "typical_p": 0.4,
+    "repetition_penalty": 1.8,
+    "presence_penalty": 1.5,
+    "frequency_penalty": -1.5,
+    "no_repeat_ngram_size": 2,
+    "num_beams": 4,
+    "length_penalty": -2.5,
+    "prompt_lookup_num_tokens": 5,
+    "max_tokens": 3,
+    "hint": "think step by step",
+}
+assert tuple(BOLD) == FIELDS
+assert not any(BOLD[name] == NEUTRAL[name] for name in FIELDS)
+
+# What a field may stand beside: a setting does its work, or is lost, in one way of decoding and not in another.
+BESIDE: dict[str, dict[str, Any]] = {
+    "sampled": {},
+    "greedy": {"temperature": 0.0},
+    "beams": {"temperature": 0.0, "num_beams": 3},
+    "sampled beams": {"temperature": 1.5, "num_beams": 3},
+    "drafted": {"temperature": 0.0, "prompt_lookup_num_tokens": 4},
+}

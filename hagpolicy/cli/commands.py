@@ -39,7 +39,7 @@ def demo(arguments: Namespace) -> int:
 
 
 def sweep(arguments: Namespace) -> int:
-    """Fill the cells of a sweep folder, or say what that would cost."""
+    """Fill the cells of a sweep folder, or print what that would cost."""
     from hagpolicy.engines.loading import open_engine
     from hagpolicy.engines.spec import EngineSpec
     from hagpolicy.sweeping.forecast.preview import preview
@@ -162,7 +162,7 @@ def _decision_to_json(decision: Any, rendering: Any) -> dict[str, Any]:
     if rendering is not None:
         values |= {name: getattr(rendering, name) for name in ("engine", "prompt", "kwargs")}
         values["receipt"] = {name: getattr(rendering.receipt, name) for name in ("applied", "dropped", "clamped")}
-        # Settings that keywords cannot say (a penalty in transformers) need these processors as well.
+        # Settings that no keyword expresses (a penalty in transformers) need these processors as well.
         values["processors"] = rendering.processor_settings
     return values
 

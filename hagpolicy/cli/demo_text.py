@@ -1,4 +1,4 @@
-"""What the demo says, as text for a terminal 100 columns wide."""
+"""The texts of the demo, for a terminal 100 columns wide."""
 
 from __future__ import annotations
 

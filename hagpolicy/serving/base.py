@@ -26,6 +26,9 @@ class Wrapper:
             set between calls. None: the first price it was fitted for.
     """
 
+    # By hand rather than on wrapt's ObjectProxy: whoever wraps a model has `[cpu]` and a transformers of their own, and
+    # a further package would be needed for a dozen lines; and a proxy that is an instance of the target's class would
+    # be taken for the bare model by transformers, and could be neither copied nor pickled.
     target: Any
     policy: Policy
     decisions: list[Decision | None]
@@ -80,5 +83,5 @@ def warn_of_another_engine(policy: Policy, model: Any, tokenizer: Any) -> None:
         swept["model"] = swept.get("model", "") if name == swept.get("model") else PurePath(swept.get("model", "")).name
     differing = [key for key in here if key in swept and here[key] != swept[key]]
     if differing:
-        told = "; ".join(f"{key}: {swept[key]} then, {here[key]} now" for key in differing)
-        warnings.warn(f"the policy was swept on another engine ({told}): its choices may not hold here", stacklevel=3)
+        found = "; ".join(f"{key}: {swept[key]} then, {here[key]} now" for key in differing)
+        warnings.warn(f"the policy was swept on another engine ({found}): its choices may not hold here", stacklevel=3)

@@ -185,7 +185,7 @@ def test_a_fitted_policy_decides_for_a_wrapped_pipeline(fitted, pipe, tmp_path):
 
 
 @pytest.mark.llm
-def test_the_real_model_answers_alike_through_every_door(smollm):
+def test_the_real_model_answers_alike_through_every_way_in(smollm):
     """4 prompts × at most 15 tokens, three times: 180 tokens."""
     from hagpolicy import Prompt, Request
 

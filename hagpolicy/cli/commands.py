@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import hagpolicy as hag
 from hagpolicy._files import json_text
-from hagpolicy.config.space import PRESETS
+from hagpolicy.cli.options import make_space, parse_engine_options, parse_fixed, parse_scorer
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
 
 DONE, PARTLY = 0, 1
-SPACES = (*PRESETS, "hag")
-"""Names of spaces that `--space` takes."""
-# Names of options that carry secrets; key_env only names the variable that holds one.
-_SECRET = re.compile(
-    r"(^|[_-])(api)?(key|token|secret|password|credentials?|auth|authorization|headers?)$", re.IGNORECASE
-)
 
 
 def demo(arguments: Namespace) -> int:
@@ -57,7 +47,7 @@ def sweep(arguments: Namespace) -> int:
         options: dict[str, Any] = {
             name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
         }
-        asked = engine, prompts, _make_space(arguments.space, engine), scorer
+        asked = engine, prompts, make_space(arguments.space, engine), scorer
         if arguments.dry_run:
             seen = preview(*asked, **options)
             _write(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
@@ -178,74 +168,6 @@ def report(arguments: Namespace) -> int:
     return DONE
 
 
-def parse_scorer(given: Sequence[str] | None) -> Any:
-    """What `--scorer` means: a name, {task: name}, the content of a JSON file, or None.
-
-    Raises:
-        InvalidInput: a file that is no JSON, a task named twice, or names with and without a task.
-    """
-    if not given:
-        return None
-    if len(given) == 1 and "=" not in given[0]:
-        return _read_json(given[0]) if given[0].endswith(".json") else given[0]
-    spec: dict[str, str] = {}
-    for part in given:
-        task, equals, name = part.partition("=")
-        if not equals or not name or task in spec:
-            raise InvalidInput("--scorer", "TASK=NAME once for each task", part)
-        spec[task] = name
-    return spec
-
-
-def parse_fixed(given: Sequence[str]) -> dict[str, Any]:
-    """What `--fixed FIELD=VALUE` means; values are JSON where they can be, else text.
-
-    Raises:
-        InvalidInput: no `=` in it.
-    """
-    return _parse_pairs("--fixed", given, "FIELD=VALUE, such as temperature=0.2")
-
-
-def parse_engine_options(given: Sequence[str]) -> dict[str, Any]:
-    """What `--engine-option NAME=VALUE` means; values are JSON where they can be, else text.
-
-    Raises:
-        InvalidInput: no `=` in it, or a name that says its value is a secret.
-    """
-    options = _parse_pairs("--engine-option", given, "NAME=VALUE, such as device=cuda")
-    for name in options:
-        if _SECRET.search(name):
-            # The value is not repeated: what is wrong with it is that it can be seen.
-            raise InvalidInput(
-                f"--engine-option {name}",
-                "no secret on a command line, where others and the shell's history see it",
-                "one",
-                "Put it into the environment: OPENAI_API_KEY, or the variable that key_env=NAME names.",
-            )
-    return options
-
-
-def _parse_pairs(option: str, given: Sequence[str], form: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part in given:
-        name, equals, value = part.partition("=")
-        if not equals or not name:
-            raise InvalidInput(option, form, part)
-        try:
-            found[name] = value if name == "hint" else json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
-
-
-def _make_space(given: str, engine: Any) -> Any:
-    if given == "hag":
-        return hag.DecodingSpace.hag()
-    if given.endswith(".json"):
-        return hag.DecodingSpace.from_json(given)
-    return hag.DecodingSpace.preset(given, engine)
-
-
 def _print_table(arguments: Namespace, table: Any, folder: str, following: str, summary: Any = None) -> int:
     """Print what a table holds and, of a sweep, what it did cost; 1 where cells failed."""
     if arguments.json:
@@ -262,13 +184,6 @@ def _print_table(arguments: Namespace, table: Any, folder: str, following: str, 
             following = f"the same command, which tries cells once more that the engine failed on, or {following}"
         _write(f"saved: {folder}\nnext:  {following}")
     return PARTLY if table.failures else DONE
-
-
-def _read_json(name: str) -> Any:
-    try:
-        return json.loads(Path(name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"scorer file {name}", "a readable JSON file", str(error)) from error
 
 
 def _read_stdin() -> str:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from hagpolicy import __version__
 from hagpolicy.cli import commands
+from hagpolicy.cli.options import SPACES
 from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.render import Unsupported
 
@@ -161,7 +162,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--space",
         default="standard",
-        help=f"{', '.join(commands.SPACES)}, or a JSON file with a list of configurations (default %(default)s)",
+        help=f"{', '.join(SPACES)}, or a JSON file with a list of configurations (default %(default)s)",
     )
     _add_scorer(parser)
     parser.add_argument(

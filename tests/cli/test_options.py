@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hagpolicy.cli import main
-from hagpolicy.cli.commands import parse_engine_options, parse_fixed, parse_scorer
+from hagpolicy.cli.options import parse_engine_options, parse_fixed, parse_scorer
 from hagpolicy.errors import InvalidInput
 from tests.cli.running import sweep
 

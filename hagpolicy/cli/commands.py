@@ -47,12 +47,12 @@ def sweep(arguments: Namespace) -> int:
         options: dict[str, Any] = {
             name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
         }
-        asked = engine, prompts, make_space(arguments.space, engine), scorer
+        inputs = engine, prompts, make_space(arguments.space, engine), scorer
         if arguments.dry_run:
-            seen = preview(*asked, **options)
-            _write(json_text(seen.to_json()) if arguments.json else f"{seen}\nnothing was written: --dry-run")
-            return PARTLY if seen.to_generate and seen.tokens is None else DONE
-        table = hag.sweep(*asked, **options, progress=reporter)
+            forecast = preview(*inputs, **options)
+            _write(json_text(forecast.to_json()) if arguments.json else f"{forecast}\nnothing was written: --dry-run")
+            return PARTLY if forecast.to_generate and forecast.tokens is None else DONE
+        table = hag.sweep(*inputs, **options, progress=reporter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
     return _print_table(arguments, table, arguments.out, following, reporter.summary)
 
@@ -66,15 +66,13 @@ def rescore(arguments: Namespace) -> int:
 def headroom(arguments: Namespace) -> int:
     """What there is to win."""
     found = hag.headroom(hag.load_table(arguments.folder), objective=arguments.objective, seed=arguments.seed)
-    _write(json_text(found.to_json()) if arguments.json else str(found))
-    return DONE
+    return _print_result(arguments, found)
 
 
 def portfolio(arguments: Namespace) -> int:
     """The best set of configs for several parallel answers."""
     found = hag.portfolio(hag.load_table(arguments.folder), arguments.n, seed=arguments.seed)
-    _write(json_text(found.to_json()) if arguments.json else str(found))
-    return DONE
+    return _print_result(arguments, found)
 
 
 def fit(arguments: Namespace) -> int:
@@ -110,8 +108,7 @@ def evaluate(arguments: Namespace) -> int:
     found = hag.evaluate(
         hag.load(arguments.policy), hag.load_table(arguments.folder), price=arguments.price, n=arguments.n
     )
-    _write(json_text(found.to_json()) if arguments.json else str(found))
-    return DONE
+    return _print_result(arguments, found)
 
 
 def predict(arguments: Namespace) -> int:
@@ -125,26 +122,34 @@ def predict(arguments: Namespace) -> int:
     if arguments.json:
         _write(json_text(_decision_to_json(decision, rendering)))
     else:
-        _write(describe_config(decision.config))
-        if decision.value is not None and decision.advantage is not None:
-            turned = {"price": "reward minus price", "n": "value"}
-            what = turned.get(policy.dial.argument, policy.dial.points[0].name)
-            _write(
-                f"expected {what} {decision.value:.3f}, {format_signed(decision.advantage)} over the best on average"
-            )
-            if decision.cost is not None:
-                _write(f"expected {policy.dial.unit}s {decision.cost:.3g}")
-        _write(decision.explanation)
-        if rendering is not None:
-            _write("\n".join(f"{name}={value!r}" for name, value in rendering.kwargs.items()))
-            for name, value in rendering.processor_settings.items():
-                _write(f"logits processor: {name}={value!r} (Decision.render(…).processors in Python)")
-            if decision.config.hint:
-                _write(f"prompt: {rendering.prompt!r}")
+        _write("\n".join([*_describe_decision(policy, decision), *_describe_rendering(decision, rendering)]))
     return PARTLY if decision.reason == "no_config_agrees" else DONE
 
 
-def _decision_to_json(decision: Any, rendering: Any) -> dict[str, Any]:
+def _describe_decision(policy: hag.Policy, decision: hag.Decision) -> list[str]:
+    """The config, what it promises, and why it was chosen."""
+    lines = [describe_config(decision.config)]
+    if decision.value is not None and decision.advantage is not None:
+        objectives = {"price": "reward minus price", "n": "value"}
+        objective = objectives.get(policy.dial.argument, policy.dial.points[0].name)
+        gain = f"{format_signed(decision.advantage)} over the best on average"
+        lines.append(f"expected {objective} {decision.value:.3f}, {gain}")
+        if decision.cost is not None:
+            lines.append(f"expected {policy.dial.unit}s {decision.cost:.3g}")
+    return [*lines, decision.explanation]
+
+
+def _describe_rendering(decision: hag.Decision, rendering: hag.Rendering | None) -> list[str]:
+    """The call that was asked for; nothing where none was."""
+    if rendering is None:
+        return []
+    lines = [f"{name}={value!r}" for name, value in rendering.kwargs.items()]
+    for name, value in rendering.processor_settings.items():
+        lines.append(f"logits processor: {name}={value!r} (Decision.render(…).processors in Python)")
+    return [*lines, f"prompt: {rendering.prompt!r}"] if decision.config.hint else lines
+
+
+def _decision_to_json(decision: hag.Decision, rendering: hag.Rendering | None) -> dict[str, Any]:
     values: dict[str, Any] = {
         name: getattr(decision, name) for name in ("index", "value", "advantage", "cost", "reason", "explanation")
     }
@@ -168,7 +173,13 @@ def report(arguments: Namespace) -> int:
     return DONE
 
 
-def _print_table(arguments: Namespace, table: Any, folder: str, following: str, summary: Any = None) -> int:
+def _print_result(arguments: Namespace, result: hag.Headroom | hag.Portfolio | hag.Evaluation) -> int:
+    """Print a result, as JSON where that is asked for."""
+    _write(json_text(result.to_json()) if arguments.json else str(result))
+    return DONE
+
+
+def _print_table(arguments: Namespace, table: hag.SweepTable, folder: str, following: str, summary: Any = None) -> int:
     """Print what a table holds and, of a sweep, what it did cost; 1 where cells failed."""
     if arguments.json:
         shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))

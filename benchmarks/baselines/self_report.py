@@ -133,7 +133,7 @@ class SelfReport(Baseline):
         text = SettingsText(table.space)
         shown = [] if self.tuned else _turns(text, self.shown(table, values, train, seed) or _made_up(table.space))
         prompts = [table.prompts[row] for row in np.flatnonzero(test).tolist()]
-        return [[*shown, {"role": "user", "content": text.short(prompt.text)}] for prompt in prompts]
+        return [[*shown, {"role": "user", "content": text.write_question(prompt.text)}] for prompt in prompts]
 
     def shown(
         self, table: SweepTable, values: np.ndarray, train: np.ndarray, seed: int
@@ -153,7 +153,7 @@ class SelfReport(Baseline):
             found.append((table.prompts[int(rows[best])].text, table.space[int(labels.index[best])]))
         return found
 
-    def ask(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
+    def write_question(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
         """An answer for each question, from the cache or the engine, which answers many at a time.
 
         A question that the engine could not take (too long for it) has an empty answer, and is not stored.

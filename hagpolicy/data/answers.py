@@ -13,7 +13,7 @@ from hagpolicy._digest import DIGEST_BYTES, digest_bytes
 from hagpolicy.data.prompts import normalise
 from hagpolicy.errors import InvalidInput
 
-NONE = -1
+NO_ANSWER = -1
 _MAX_CODE = int(np.iinfo(np.int32).max)
 
 # With thousands separators or without, as "1,000", "18.0", "-.5", "1e3".
@@ -52,7 +52,7 @@ class AnswerCodes:
     def code(self, answer: str | None) -> int:
         """Number of an answer, at least 0; -1 for None and for an answer without content."""
         key = "" if answer is None else answer_key(answer)
-        return self._known.setdefault(key, len(self._known)) if key else NONE
+        return self._known.setdefault(key, len(self._known)) if key else NO_ANSWER
 
     def column(self, texts: Any) -> np.ndarray:
         """int64 (n,): numbers of an Arrow column of strings; every distinct one is looked at once a chunk."""
@@ -61,7 +61,7 @@ class AnswerCodes:
             encoded = chunk.dictionary_encode()
             known = [self.code(text) for text in encoded.dictionary.to_pylist()]
             indices = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
-            parts.append(np.array([*known, NONE], dtype=np.int64)[indices])
+            parts.append(np.array([*known, NO_ANSWER], dtype=np.int64)[indices])
         return np.concatenate(parts)
 
 
@@ -86,10 +86,10 @@ def as_codes(values: Any) -> np.ndarray:
     missing = [one is None or (isinstance(one, float) and one != one) for one in flat]
     kinds = {int if is_integral(one) else type(one) for one, none in zip(flat, missing, strict=True) if not none}
     if kinds <= {int}:
-        codes = [NONE if none else int(one) for one, none in zip(flat, missing, strict=True)]
+        codes = [NO_ANSWER if none else int(one) for one, none in zip(flat, missing, strict=True)]
     elif all(issubclass(kind, str) for kind in kinds):
         numbers = AnswerCodes()
-        codes = [NONE if none else numbers.code(one) for one, none in zip(flat, missing, strict=True)]
+        codes = [NO_ANSWER if none else numbers.code(one) for one, none in zip(flat, missing, strict=True)]
     else:
         found = next(one for one, none in zip(flat, missing, strict=True) if not none and not isinstance(one, str))
         raise InvalidInput("answers", _EXPECTED, found)
@@ -107,12 +107,12 @@ def check_codes(values: Any, rewards: np.ndarray) -> np.ndarray:
         InvalidInput: no whole numbers, one below -1 or beyond int32, or another shape.
     """
     codes = np.asarray(values)
-    if codes.dtype.kind not in "iu" or (codes.size and not NONE <= codes.min() <= codes.max() <= _MAX_CODE):
+    if codes.dtype.kind not in "iu" or (codes.size and not NO_ANSWER <= codes.min() <= codes.max() <= _MAX_CODE):
         got = f"{codes.min()} to {codes.max()}" if codes.dtype.kind in "iu" else f"an array of {codes.dtype}"
-        raise InvalidInput("answers", f"whole numbers from {NONE} (none) to {_MAX_CODE}", got)
+        raise InvalidInput("answers", f"whole numbers from {NO_ANSWER} (none) to {_MAX_CODE}", got)
     if codes.shape != rewards.shape:
         raise InvalidInput("answers", f"the shape of rewards, {rewards.shape}", f"shape {codes.shape}")
-    codes = np.where(np.isnan(rewards), NONE, codes).astype(np.int32)
+    codes = np.where(np.isnan(rewards), NO_ANSWER, codes).astype(np.int32)
     codes.flags.writeable = False
     return codes
 
@@ -136,13 +136,13 @@ def renumber(codes: np.ndarray) -> np.ndarray | None:
     order = np.lexsort((first, owner))
     rank = np.empty(len(first), dtype=np.int64)
     rank[order] = np.arange(len(first)) - np.searchsorted(owner, owner)
-    found = np.full(flat.shape, NONE, dtype=np.int32)
+    found = np.full(flat.shape, NO_ANSWER, dtype=np.int32)
     found[prompt, place] = rank[answer]
     return found.reshape(codes.shape)
 
 
 def _from_none(codes: np.ndarray) -> np.ndarray:
     """The codes themselves. Raises InvalidInput for one below -1."""
-    if codes.size and codes.min() < NONE:
+    if codes.size and codes.min() < NO_ANSWER:
         raise InvalidInput("answers", _EXPECTED, int(codes.min()))
     return codes

@@ -56,7 +56,7 @@ def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.n
     ]
     sizes = np.array([len(row) for row in rows])
     numbers = np.repeat(np.arange(len(rows)), sizes)
-    indices, weights = _joined(numbers, np.concatenate([np.array(row, dtype=np.int64) for row in rows]))
+    indices, weights = _merge_equal_columns(numbers, np.concatenate([np.array(row, dtype=np.int64) for row in rows]))
     cells = np.unique(numbers * len(weights) + indices)
     where = (cells // len(weights), cells % len(weights))
     matrix = sparse.csr_matrix((np.ones(len(cells), dtype=np.int32), where), shape=(len(rows), len(weights)))
@@ -70,7 +70,7 @@ def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.n
     return np.concatenate(pairs).astype(np.int64)
 
 
-def _joined(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _merge_equal_columns(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns that stand in exactly the same rows made one: (number for each entry, columns in each).
 
     Instructions that many prompts begin with would otherwise cost their length times the square of

@@ -12,7 +12,7 @@ import numpy as np
 
 from hagpolicy._files import read_lines
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.data.answers import NONE, AnswerCodes
+from hagpolicy.data.answers import NO_ANSWER, AnswerCodes
 from hagpolicy.data.prompts import Prompt, as_prompt
 from hagpolicy.errors import InvalidInput
 
@@ -37,7 +37,7 @@ class ImportedOutcomes:
 
 
 def read_outcomes(path: str | Path) -> ImportedOutcomes:
-    """Read a file; see `SweepTable.from_jsonl` for its keys.
+    """Prompts, configs, rewards and answers of a file; see `SweepTable.from_jsonl` for its keys.
 
     Two lines are of one prompt where content, task, group, reference and id agree. What else a
     line holds (a text, a seed) is metadata where all lines of the prompt agree on it, and left out
@@ -51,7 +51,7 @@ def read_outcomes(path: str | Path) -> ImportedOutcomes:
     metadata: list[dict[str, Any]] = []
     configs: dict[DecodingConfig, int] = {}
     cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-    said: dict[tuple[int, int], list[int]] = {}
+    extracted: dict[tuple[int, int], list[int]] = {}
     codes = AnswerCodes()
     owners: dict[str, int] = {}
     for place, line in read_lines(path, "outcomes file"):
@@ -68,14 +68,14 @@ def read_outcomes(path: str | Path) -> ImportedOutcomes:
         metadata[i] = {name: value for name, value in metadata[i].items() if prompt.metadata.get(name) == value}
         cell = i, configs.setdefault(config, len(configs))
         cells.setdefault(cell, []).append(values)
-        said.setdefault(cell, []).append(codes.code(answer))
+        extracted.setdefault(cell, []).append(codes.code(answer))
     if not cells:
         raise InvalidInput(f"outcomes file {path}", "at least one outcome", "none")
     full = np.full((3, len(prompts), len(configs), max(map(len, cells.values()))), np.nan)
-    answers = np.full(full.shape[1:], NONE, dtype=np.int64)
+    answers = np.full(full.shape[1:], NO_ANSWER, dtype=np.int64)
     for (i, j), outcomes in cells.items():
         full[:, i, j, : len(outcomes)] = np.array(outcomes).T
-        answers[i, j, : len(outcomes)] = said[i, j]
+        answers[i, j, : len(outcomes)] = extracted[i, j]
     known = (replace(prompt, metadata=extra) for prompt, extra in zip(prompts, metadata, strict=True))
     return ImportedOutcomes(tuple(known), tuple(configs), full, answers)
 

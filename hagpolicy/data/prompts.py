@@ -167,7 +167,7 @@ def as_prompts(source: str | Path | Iterable[Prompt | PromptLike | Mapping[str, 
     one = isinstance(source, Mapping) and ("prompt" in source or "messages" in source)
     if one or not isinstance(source, Iterable):
         raise InvalidInput("prompts", "a list of prompts, or the path of a file", source)
-    return _collected((f"prompt {number}", value) for number, value in enumerate(source))
+    return _collect((f"prompt {number}", value) for number, value in enumerate(source))
 
 
 def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
@@ -185,11 +185,11 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
             rows = parquet.read_table(path).to_pylist()
         except (OSError, ValueError) as error:
             raise InvalidInput(f"prompts file {path}", "a readable Parquet file", str(error)) from error
-        return _collected((f"{path}, row {number}", row) for number, row in enumerate(rows))
-    return _collected(read_jsonl(path, "prompts file"))
+        return _collect((f"{path}, row {number}", row) for number, row in enumerate(rows))
+    return _collect(read_jsonl(path, "prompts file"))
 
 
-def _collected(named: Iterable[tuple[str, Any]]) -> tuple[Prompt, ...]:
+def _collect(named: Iterable[tuple[str, Any]]) -> tuple[Prompt, ...]:
     prompts: list[Prompt] = []
     seen: dict[str, str] = {}
     for where, value in named:

@@ -254,7 +254,7 @@ class SweepTable:
         JSONL, a line a prompt: `messages` with the prompt and a line that asks for its settings (user), and its
         best config as a JSON object (assistant), as `benchmarks/baselines/self_report.py` asks and reads. The label
         is the config with the best mean reward, shrunk; among those near it the one that is best on the whole
-        (`tuning_labels.best_labels`). For an honest test export `table.take(train)` only.
+        (`data.tuning.best_labels`). For an honest test export `table.take(train)` only.
 
         Args:
             path: a file that is written whole or not at all.

@@ -31,7 +31,7 @@ _LINE = re.compile(r"(?:[-*] )?\"?([a-z_]+)\"?\s*[:=]\s*(.+?),?")
 
 @dataclass(frozen=True)
 class ParsedSettings:
-    """An answer that could be read.
+    """The config that an answer names.
 
     Attributes:
         index: number of the config in the space.
@@ -63,30 +63,34 @@ class SettingsText:
         self._canonical = [config.canonical() for config in space]
         self._spread = {name: _spread(self._canonical, name) for name in space.varying}
 
-    def short(self, text: str, most: int = MOST_CHARACTERS) -> str:
-        """The question as an LLM that was tuned on it needs it: the prompt and one line.
+    def write_question(self, text: str, most: int = MOST_CHARACTERS) -> str:
+        """The question for an LLM that was tuned on it: the prompt and one line.
 
         Args:
             text: the prompt's text.
             most: characters of it that are shown; of a longer one the beginning and the end.
         """
-        return f"{_cut(text, most)}\n\nDo not answer yet. Which decoding settings suit this request? Answer in JSON."
+        return (
+            f"{_shorten(text, most)}\n\nDo not answer yet. Which decoding settings suit this request? Answer in JSON."
+        )
 
-    def listed(self, text: str, most: int = MOST_CHARACTERS) -> str:
+    def write_question_with_choices(self, text: str, most: int = MOST_CHARACTERS) -> str:
         """The question for an LLM that was not tuned: the same after every setting with the values to choose from."""
         lines = "\n".join(f"- {name}: {self._choices(name)}" for name in self.space.varying)
-        return f"Decoding settings and the values to choose from:\n{lines}\n\nRequest: {self.short(text, most)}"
+        return (
+            f"Decoding settings and the values to choose from:\n{lines}\n\nRequest: {self.write_question(text, most)}"
+        )
 
     def write(self, config: DecodingConfig) -> str:
         """The config as a JSON object of the settings that are not neutral; the temperature is always named."""
         simple = config.canonical()
         always = "temperature" if "temperature" in self.space.varying else self.space.varying[0]
-        said: dict[str, Any] = {}
+        named: dict[str, Any] = {}
         for name in self.space.varying:
             value = getattr(simple, name)
             if name == always or value != NEUTRAL[name]:
-                said[name] = self._hint_word(value) if name == "hint" else _plain(value)
-        return json.dumps(said)
+                named[name] = self._hint_word(value) if name == "hint" else _plain(value)
+        return json.dumps(named)
 
     def read(self, answer: str) -> ParsedSettings | None:
         """The config that an answer names; None where it is not well formed.
@@ -97,12 +101,12 @@ class SettingsText:
         one is taken: the smallest sum over settings of the difference, divided by the spread of that setting in
         the space (1 for another hint), ties to the first in the space's order.
         """
-        said = _parsed(answer)
-        if not said or any(name not in self.space.varying for name in said):
+        named = _parse(answer)
+        if not named or any(name not in self.space.varying for name in named):
             return None
         values = {name: getattr(self.space[0], name) for name in FIELDS if name not in self.space.varying}
         try:
-            config = DecodingConfig.from_dict({**values, **self._meant(said)}).canonical()
+            config = DecodingConfig.from_dict({**values, **self._resolve_hint(named)}).canonical()
         except InvalidInput:
             return None
         if config in self._canonical:
@@ -124,17 +128,17 @@ class SettingsText:
         number = self.hints.index(hint) + 1 if hint else 0
         return ("no", "yes")[number] if len(self.hints) == 1 else number
 
-    def _meant(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _resolve_hint(self, named: dict[str, Any]) -> dict[str, Any]:
         """Values of fields; a hint's word or number as its text. Raises InvalidInput for one that means nothing."""
-        if "hint" not in said:
-            return said
+        if "hint" not in named:
+            return named
         words = {hint: number for number, hint in enumerate(("", *self.hints))}
         words |= {"no": 0, "yes": 1} if len(self.hints) == 1 else {}
-        given = said["hint"]
+        given = named["hint"]
         number = words.get(given, given) if isinstance(given, str) else given
         if not isinstance(number, int) or not 0 <= number <= len(self.hints):  # True and False count as 1 and 0
             raise InvalidInput("hint", f"a number in [0, {len(self.hints)}]", given)
-        return {**said, "hint": ("", *self.hints)[number]}
+        return {**named, "hint": ("", *self.hints)[number]}
 
     def _distance(self, one: DecodingConfig, other: DecodingConfig) -> float:
         """Sum over the settings of their differences, each in units of its spread; 1 for a text or None."""
@@ -146,7 +150,7 @@ class SettingsText:
         return total
 
 
-def _parsed(answer: str) -> dict[str, Any] | None:
+def _parse(answer: str) -> dict[str, Any] | None:
     """Names and values of an answer, None where it is neither an object nor lines, or names one twice."""
     text = re.sub(r"^```[a-z]*\n", "", answer.strip()).lstrip()
     pairs: list[tuple[str, Any]] = []
@@ -163,8 +167,8 @@ def _parsed(answer: str) -> dict[str, Any] | None:
             if found is None:
                 return None
             pairs.append((found[1], _value(found[2])))
-    said = dict(pairs)
-    return said if len(said) == len(pairs) else None
+    named = dict(pairs)
+    return named if len(named) == len(pairs) else None
 
 
 def _value(text: str) -> Any:
@@ -186,7 +190,7 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _cut(text: str, most: int) -> str:
+def _shorten(text: str, most: int) -> str:
     """The text, or its beginning and end where it is longer than `most` characters."""
     if len(text) <= most:
         return text
@@ -258,7 +262,10 @@ def write_labels(
     lines: list[dict[str, Any]] = []
     for row in kept.tolist():
         answer = text.write(text.space[int(labels.index[row])])
-        turns = [{"role": "user", "content": text.short(prompts[row].text)}, {"role": "assistant", "content": answer}]
+        turns = [
+            {"role": "user", "content": text.write_question(prompts[row].text)},
+            {"role": "assistant", "content": answer},
+        ]
         line: dict[str, Any] = {"messages": turns}
         if weights:
             line["weight"] = round(float(labels.worth[row]) / mean, 4) if mean > 0.0 else 1.0

@@ -32,9 +32,7 @@ class Bundle:
 
 
 def write_bundle(folder: str | Path, bundle: Bundle, card: str) -> Path:
-    """Write a bundle as a whole or not at all; an older bundle in its place is replaced.
-
-    Returns the folder.
+    """Write a bundle as a whole or not at all; an older bundle in its place is replaced. Returns the folder.
 
     Raises:
         BundleError: the folder holds something that is no bundle, or it cannot be written; what was
@@ -69,7 +67,7 @@ def check_target(folder: str | Path) -> Path:
 
 
 def read_bundle(folder: str | Path) -> Bundle:
-    """Read and check a bundle; runs no code of it.
+    """Manifest, graph and other files of a bundle, all checked; no code of it is run.
 
     Raises:
         BundleError: a missing, damaged, changed or additional file, a newer format, or a graph that

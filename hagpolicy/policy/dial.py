@@ -61,7 +61,7 @@ class OperatingPoint:
         weights: over the heads, one each.
         margin: depart from the best config on average only for a larger advantage.
         ships: a per-prompt policy is proven here.
-        reason: what the gate said.
+        reason: why, in the gate's words.
         evaluation: of this objective, on prompts that were not trained on; None where nothing was evaluated.
     """
 
@@ -164,7 +164,7 @@ class Dial:
 
     @property
     def reason(self) -> str:
-        """What the gate said; where there are several points, at each of them."""
+        """The gate's reason; where there are several points, that of each."""
         if len(self.points) == 1:
             return self.points[0].reason
         return "; ".join(f"{point.name}: {point.reason}" for point in self.points)
@@ -180,7 +180,7 @@ class Dial:
         return None if number is None else np.asarray(heads[number] * np.float32(self.scales[number]))
 
     def point(self, price: float | None = None, n: int | None = None) -> int:
-        """Number of the point that stands there.
+        """Number of the point at a position.
 
         Raises:
             InvalidInput: none does.
@@ -213,8 +213,8 @@ class Dial:
         places = [point.at for point in self.points]
         above = bisect_left(places, at)
         inside = places[0] <= at <= places[-1]
-        stands = inside and places[above] == at
-        near = self.points[above if stands else max(above - 1, 0) : above + 1]
+        on_point = inside and places[above] == at
+        near = self.points[above if on_point else max(above - 1, 0) : above + 1]
         columns = zip(*(point.weights for point in self.points), strict=True)
         weights = np.array([np.interp(at, places, column) for column in columns])
         if self.argument == "price" and self.cost_head is not None:  # beyond the last point too

@@ -188,7 +188,7 @@ def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
 
 
 def make_inputs(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Inputs:
-    """What makes the graph inputs, by an encoder's `spec()` and `files()`.
+    """The maker of a graph's inputs, by an encoder's `spec()` and `files()`.
 
     Raises:
         BundleError: an unknown kind of inputs, or a missing file.

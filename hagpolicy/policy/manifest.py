@@ -114,7 +114,7 @@ class PolicyManifest:
 
     @property
     def reason(self) -> str:
-        """What the gate said, at every point of the dial."""
+        """The gate's reason, at every point of the dial."""
         return self.dial.reason
 
     @property

@@ -26,7 +26,7 @@ _OOD, _CHOICE = "novelty", "choice"
 
 
 def load(folder: str | Path) -> Policy:
-    """Read a policy that `Policy.save` wrote. Runs no code of it, and checks every digest.
+    """The policy that `Policy.save` wrote. No code of it is run, and every digest is checked.
 
     Raises:
         BundleError: a missing, damaged, changed, foreign or newer bundle.
@@ -55,7 +55,7 @@ class Policy:
         training_means: float64 (n_configs,), mean value in training, at the dial's first point.
         margin: in units of the objective, there.
         sbs_index: index of the config with the best training mean, there.
-        reason: what the gate said, at every point of the dial.
+        reason: the gate's reason, at every point of the dial.
         evaluations: how well it does on prompts it was not trained on, at every point of the dial; None where
             nothing was evaluated.
         task_best: at every point of the dial, the index of each training task's best config.

@@ -74,7 +74,7 @@ def plan_work(
     fresh: set[str] = set()
     again: set[str] = set()
     stored = 0
-    for keys in view.chosen(mask):
+    for keys in view.select_keys(mask):
         for key in keys:
             row = rows.get(key)
             if row is None:

@@ -102,7 +102,7 @@ def sweep(
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
             open_scorers(scorers, store.folder),
         ):
-            sweep_run = SweepRun(made, store, store.known(view), scorers, BudgetMeter(limits), reporter, called)
+            sweep_run = SweepRun(made, store, store.shared_view(view), scorers, BudgetMeter(limits), reporter, called)
             view = sweep_run.run_all() if rounds is None else sweep_run.run_rounds(rounds, called, seed)
             table = table_of(store, view)
             reporter.close()

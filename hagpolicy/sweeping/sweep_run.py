@@ -95,7 +95,7 @@ class SweepRun:
         work = plan_work(store, view, self.engine.unit_cells, mask, self._tried)
         if mask is None or work.new.units:
             store.add_plan(work.new)
-        wanted = view.chosen(mask)
+        wanted = view.select_keys(mask)
         rows = [store.cells.rows[key] for keys in wanted for key in keys if key in store.cells.rows]
         self.budget_meter.set_stored(len(rows), int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0)
         words = "%s: %d cells wanted, %d stored, %d to generate in %d units"

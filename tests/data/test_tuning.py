@@ -107,7 +107,7 @@ def test_one_hint_is_yes_or_no():
 
 
 def test_the_question_shows_prompt_settings_and_values():
-    question = TEXT.listed("Name six rivers.")
+    question = TEXT.write_question_with_choices("Name six rivers.")
     for part in (
         "Name six rivers.",
         "temperature: 0, 0.3, 0.7, 1",
@@ -116,7 +116,7 @@ def test_the_question_shows_prompt_settings_and_values():
     ):
         assert part in question
     assert "top_k" not in question
-    long = TEXT.short("begin " + "x" * 5000 + " end")
+    long = TEXT.write_question("begin " + "x" * 5000 + " end")
     assert len(long) < 1000
     assert "begin" in long
     assert " end" in long
@@ -186,7 +186,7 @@ def test_export_round_trips_through_the_reader(tmp_path):
     assert [[turn["role"] for turn in line["messages"]] for line in written] == [["user", "assistant"]] * 3
     readings = [TEXT.read(line["messages"][1]["content"]) for line in written]
     assert [(reading.index, reading.exact) for reading in readings[:2]] == [(1, True), (4, True)]
-    assert written[1]["messages"][0]["content"] == TEXT.short("17 × 3?")
+    assert written[1]["messages"][0]["content"] == TEXT.write_question("17 × 3?")
     assert all(set(line) == {"messages"} for line in written)
     assert [path.name for path in out.parent.iterdir()] == ["labels.jsonl"]
 

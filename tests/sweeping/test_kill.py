@@ -28,7 +28,7 @@ WORKER = """
 
     # Small segments, and merged so often that kills fall into that too.
     drive.FLUSH_SECONDS, tidying.MANY_SEGMENTS = 0.02, 6
-    locks.BEAT_SECONDS, locks.SILENT_SECONDS = 0.1, 0.8
+    locks.HEARTBEAT_SECONDS, locks.LEASE_SECONDS = 0.1, 0.8
     out = DirFileSystem(sys.argv[1], fsspec.filesystem("file")) if sys.argv[3] == "fsspec" else sys.argv[1]
     log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 

@@ -24,7 +24,7 @@ WORKER = """
     sys.path.insert(0, sys.argv[1])
     from tests.support.sweeping_world import Counting, run
 
-    drive.FLUSH_SECONDS, locks.BEAT_SECONDS, locks.SILENT_SECONDS = 0.0, 0.1, 1.0
+    drive.FLUSH_SECONDS, locks.HEARTBEAT_SECONDS, locks.LEASE_SECONDS = 0.0, 0.1, 1.0
     folder, place, stop_at = sys.argv[2], sys.argv[3], int(sys.argv[4]) or None
     out = DirFileSystem(folder, fsspec.filesystem("file")) if place == "fsspec" else folder
     seconds = []

@@ -76,7 +76,7 @@ def stage(name: str, cells: int, folder: str) -> None:
         space, default = SPACE.with_config(engine.default_config())
         view = View(prompts, space, SAMPLES, MAX_TOKENS, 0, default, ("simulated@1",) * len(prompts))
         with SweepStore(folder, fingerprint=engine.fingerprint, write=True) as store:
-            work = plan_work(store, store.known(view), engine.unit_cells)
+            work = plan_work(store, store.shared_view(view), engine.unit_cells)
             assert 0 < work.stored < n_cells
             assert work.n_cells == n_cells - work.stored
     else:

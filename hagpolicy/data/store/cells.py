@@ -1,4 +1,4 @@
-"""Which cells there are: their keys and random streams, the view that wants them, the plan that packs them."""
+"""Which cells there are: their keys and random streams, the views they belong to, the plans that pack them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class View:
         rests = [_rest(self.space[j].digest, self.limit(j), sample, self.seed) for j, sample in self.slots]
         return [_keys(prompt.digest, rests) for prompt in self.prompts]
 
-    def chosen(self, mask: np.ndarray | None = None) -> list[list[str]]:
+    def select_keys(self, mask: np.ndarray | None = None) -> list[list[str]]:
         """Keys of the cells that a mask, bool (n_prompts, n_configs, n_samples), has; of all without one."""
         if mask is None:
             return self.keys
@@ -107,7 +107,7 @@ class View:
         return len(self.prompts) * len(self.slots)
 
     @property
-    def promised(self) -> list[int]:
+    def common_slots(self) -> list[int]:
         """Slots that every prompt has: all, or those of the common samples."""
         return [slot for slot, (_, sample) in enumerate(self.slots) if self.common is None or sample < self.common]
 
@@ -171,7 +171,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], prompts: Mapping[str, Prompt]) -> Plan:
-        """Read a plan.
+        """The plan that `to_json` wrote.
 
         Args:
             values: what `to_json` gave.
@@ -206,7 +206,7 @@ class Plan:
 
 
 def fill(view: View, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Spread a column of stored records over the array of a view.
+    """A column of stored records, spread over the array of a view.
 
     Args:
         view: the view.

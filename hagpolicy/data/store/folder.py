@@ -163,7 +163,7 @@ class SweepStore:
         finally:
             self.close()
 
-    def known(self, view: View) -> View:
+    def shared_view(self, view: View) -> View:
         """An equal view of a stored plan, whose keys may have been computed already; else `view` itself."""
         return next((plan.view for plan in reversed(self.plans) if plan.view == view), view)
 
@@ -191,7 +191,7 @@ class SweepStore:
                 self.index.add(name, table)
 
     def _take_plan(self, plan: Plan, name: str) -> None:
-        shared = self.known(plan.view)
+        shared = self.shared_view(plan.view)
         self.plans.append(Plan(shared, plan.patterns, plan.units, plan.notes))
         self._plan_names.append(name)
 

@@ -12,7 +12,7 @@ import numpy as np
 from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.answers import NONE, renumber
+from hagpolicy.data.answers import NO_ANSWER, renumber
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.store.cells import View, fill
 from hagpolicy.data.store.folder import SweepStore
@@ -52,9 +52,9 @@ def load_table(
     """
     with SweepStore(path) as store:
         view = choose_view(store, prompts, space, samples, max_tokens, scorer)
-        promised = view.promised
-        wanted = len(view.prompts) * len(promised)
-        stored = int((store.cells.find(view.keys)[:, promised] >= 0).sum())
+        common_slots = view.common_slots
+        wanted = len(view.prompts) * len(common_slots)
+        stored = int((store.cells.find(view.keys)[:, common_slots] >= 0).sum())
         if stored == 0:
             raise StoreError(
                 f"none of the {wanted} chosen cells is stored in {store.path}. Run `sweep` for them; a prompt is the "
@@ -112,7 +112,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
     """
     cells = store.cells.find(view.keys)
     rewards = np.full((len(view.prompts), len(view.space), 1 + max(sample for _, sample in view.slots)), np.nan)
-    answers = np.full(rewards.shape, NONE, dtype=np.int32)
+    answers = np.full(rewards.shape, NO_ANSWER, dtype=np.int32)
     failures: Counter[str] = Counter()
     for name in dict.fromkeys(view.scorers):
         records = store.scores.get(name, score_records())
@@ -121,7 +121,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
         values = records.column("reward")
         rewards[mine] = fill(view, scored, values)
         if store.index.answers_agree(name):
-            answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NONE)
+            answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NO_ANSWER)
         without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
         for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):
             failures[_reason(store, name, row, cell)] += 1

@@ -17,9 +17,9 @@ from hagpolicy.errors import StoreError, SweepLocked
 
 logger = logging.getLogger(__name__)
 
-# The owner of a leased lock changes it so often, and one that has not changed for so long is taken over, in seconds.
-BEAT_SECONDS = 5.0
-SILENT_SECONDS = 40.0
+# In seconds: the owner of a leased lock changes it so often, and one that has not changed for so long is taken over.
+HEARTBEAT_SECONDS = 5.0
+LEASE_SECONDS = 40.0
 # What a lock file says that is kept and held by nobody.
 FREE = b'{"free": true}'
 
@@ -50,26 +50,26 @@ class FolderLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = _holder(os.pread(self._file, 4096, 0))
+            holder = _name_holder(os.pread(self._file, 4096, 0))
             self.release()
             raise SweepLocked(
                 f"{folder} is being written to by {holder}. Wait until it ends, or give another folder."
             ) from error
         self._held = True
-        self._say(json.dumps(_myself()).encode())
+        self._describe(json.dumps(_this_process()).encode())
 
     def check(self) -> None:
-        """Nothing can take it away."""
+        """See `WriteLock`: nothing can take flock away."""
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self._file is not None:
             if self._held:
-                self._say(FREE)
+                self._describe(FREE)
             os.close(self._file)
             self._file = None
 
-    def _say(self, content: bytes) -> None:
+    def _describe(self, content: bytes) -> None:
         """Write who holds the lock: on a full disk it holds all the same, and only its description is missing."""
         with contextlib.suppress(OSError):
             if self._file is not None:
@@ -81,7 +81,7 @@ class LeasedLock:
     """The right to write to a folder that knows no flock: a file that its owner changes every few seconds.
 
     A file that somebody else left is watched. If it changes, its owner lives; if it stays as it is
-    for `SILENT_SECONDS` of the watcher's own monotonic clock, its owner is taken for dead and the
+    for `LEASE_SECONDS` of the watcher's own monotonic clock, its owner is taken for dead and the
     lock is taken over. No clock of another machine is read and no wall clock at all.
 
     What it cannot do: an owner that is stopped for longer than that and then goes on learns of
@@ -100,40 +100,40 @@ class LeasedLock:
     """
 
     def __init__(self, files: Any, token: str) -> None:
-        self._files, self._token, self._beats = files, token, 0
+        self._files, self._token, self._count = files, token, 0
         # Where a file cannot be replaced at once, a beat's half-written content must not be taken for another's.
-        self._whole = threading.RLock()
+        self._writing = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         try:
             while not files.create("lock", self._content()):
-                if self._seen() == FREE or self._found_silent():
+                if self._content_there() == FREE or self._wait_for_owner():
                     files.overwrite("lock", self._content())
                     # Whoever took it over at the same moment has written by then: the last one has it.
-                    time.sleep(min(2.0, SILENT_SECONDS / 4))
+                    time.sleep(min(2.0, LEASE_SECONDS / 4))
                     break
             self.check()
         except OSError as error:
             raise StoreError(f"cannot lock the sweep folder {files.place}: {error}") from error
-        self._thread = threading.Thread(target=self._beat, name="hagpolicy sweep lock", daemon=True)
+        self._thread = threading.Thread(target=self._keep_alive, name="hagpolicy sweep lock", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """See `Held`.
+        """See `WriteLock`.
 
         Raises:
             SweepLocked: another process took the lock over.
             StoreError: the lock cannot be read.
         """
         try:
-            with self._whole:
-                content = self._seen() or b""
+            with self._writing:
+                content = self._content_there() or b""
         except OSError as error:
             raise StoreError(f"cannot read the lock of {self._files.place}: {error}") from error
         if self._token.encode() not in content:
             raise SweepLocked(
-                f"the lock of {self._files.place} was taken over by {_holder(content)}, since this process had not "
-                "been heard of. What it stored is kept; run the same call again when the other one has ended."
+                f"the lock of {self._files.place} was taken over by {_name_holder(content)}, since this process had "
+                "not been heard of. What it stored is kept; run the same call again when the other one has ended."
             )
 
     def release(self) -> None:
@@ -149,38 +149,38 @@ class LeasedLock:
                 logger.warning("the lock of %s is not given back: %s", self._files.place, error)
 
     def _content(self) -> bytes:
-        return json.dumps({**_myself(), "token": self._token, "beat": self._beats}).encode()
+        return json.dumps({**_this_process(), "token": self._token, "beat": self._count}).encode()
 
-    def _found_silent(self) -> bool:
+    def _wait_for_owner(self) -> bool:
         """Watch another's lock: True when it never changed, False when it vanished."""
-        seen = self._seen()
+        seen = self._content_there()
         begin = time.monotonic()
-        logger.info("%s is locked by %s: waiting for a sign of life", self._files.place, _holder(seen or b""))
-        while time.monotonic() - begin < SILENT_SECONDS:
-            time.sleep(min(BEAT_SECONDS, 1.0) / 4)
-            now = self._seen()
+        logger.info("%s is locked by %s: waiting for a sign of life", self._files.place, _name_holder(seen or b""))
+        while time.monotonic() - begin < LEASE_SECONDS:
+            time.sleep(min(HEARTBEAT_SECONDS, 1.0) / 4)
+            now = self._content_there()
             if now is None:
                 return False
             if now != seen:
-                holder = f"{self._files.place} is being written to by {_holder(now)}."
+                holder = f"{self._files.place} is being written to by {_name_holder(now)}."
                 raise SweepLocked(f"{holder} Wait until it ends, or give another folder.")
         words = "the lock of %s, left by %s, has not changed for %g s: its owner is taken for dead"
-        logger.warning(words, self._files.place, _holder(seen or b""), SILENT_SECONDS)
+        logger.warning(words, self._files.place, _name_holder(seen or b""), LEASE_SECONDS)
         return True
 
-    def _seen(self) -> bytes | None:
+    def _content_there(self) -> bytes | None:
         try:
             content: bytes = self._files.read("lock")
         except FileNotFoundError:
             return None
         return content
 
-    def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
-                with self._whole:
+                with self._writing:
                     self.check()
-                    self._beats += 1
+                    self._count += 1
                     self._files.overwrite("lock", self._content())
             except SweepLocked:
                 return
@@ -194,11 +194,11 @@ def new_token() -> str:
     return secrets.token_hex(4)
 
 
-def _myself() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
 
 
-def _holder(content: bytes) -> str:
+def _name_holder(content: bytes) -> str:
     try:
         about = json.loads(content)
         return f"process {about['pid']} on host {about['host']} (since {about['since']})"

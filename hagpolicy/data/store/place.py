@@ -18,7 +18,7 @@ Place = str | os.PathLike[str] | Any
 INTACT = "What was stored before is intact; make room or give another folder, and run the same call again."
 
 
-class Held(Protocol):
+class WriteLock(Protocol):
     """The right to write to a folder."""
 
     def check(self) -> None:
@@ -70,7 +70,7 @@ class Files(ABC):
         """Make the folder, with these in it, where they are not there. Raises OSError."""
 
     @abstractmethod
-    def lock(self) -> Held:
+    def lock(self) -> WriteLock:
         """Take the right to write. Raises SweepLocked, StoreError."""
 
     def has(self, name: str) -> bool:

@@ -50,8 +50,8 @@ PLACES = [in_memory, by_url, in_directory, by_arrow]
 def quick(monkeypatch):
     """A segment for every unit, and locks that are found silent within a second."""
     monkeypatch.setattr(drive, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(locks, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 1.0)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -144,7 +144,7 @@ WORKER = """
     from tests.support.sweeping_world import run
     from hagpolicy import SimulatedEngine
 
-    drive.FLUSH_SECONDS, locks.BEAT_SECONDS, locks.SILENT_SECONDS = 0.0, 0.1, 1.0
+    drive.FLUSH_SECONDS, locks.HEARTBEAT_SECONDS, locks.LEASE_SECONDS = 0.0, 0.1, 1.0
     try:
         out = DirFileSystem(sys.argv[1], fsspec.filesystem("file"))
         run(SimulatedEngine(seed=1, unit_cells=7, delay=0.002), out, n=40)

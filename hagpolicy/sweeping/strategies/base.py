@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,22 @@ STRATEGIES: Registry[Strategy] = Registry(
 )
 # Of the generations of the full sweep, where no budget is given.
 DEFAULT_SHARE = 0.35
+
+
+def count_possible_samples(view: View) -> np.ndarray:
+    """int64 (n_configs,): samples that each config can have; a deterministic one has one outcome alone."""
+    return np.where(view.space.deterministic, 1, view.samples)
+
+
+def shuffle_by_group(groups: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+    """int64 (n_prompts,): indices of the prompts with whole groups in random order, so that the first are like all.
+
+    Args:
+        groups: int64 (n_prompts,): number of the group of each prompt.
+        seed: whole numbers of at least 0, of numpy's generator.
+    """
+    place = np.random.default_rng(list(seed)).permutation(int(groups.max()) + 1)
+    return np.argsort(place[groups], kind="stable")
 
 
 def get_strategy(spec: str | Strategy) -> tuple[str, Strategy | None]:

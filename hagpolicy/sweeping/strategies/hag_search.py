@@ -23,7 +23,7 @@ from hagpolicy.data.additive import additive_fit
 from hagpolicy.data.groups import group_ids
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
-from hagpolicy.sweeping.strategies.base import Rounds, StrategyResult
+from hagpolicy.sweeping.strategies.base import Rounds, StrategyResult, count_possible_samples, shuffle_by_group
 
 PRUNING_PROMPTS = 0.2
 KEPT_VALUES = 0.5
@@ -45,9 +45,8 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     n, k = len(view.prompts), len(view.space)
     if budget < 2 * n:
         raise InvalidInput("budget", f"at least {2 * n} generations: two configs for every prompt", budget)
-    limit = np.where(view.space.deterministic, 1, view.samples)
-    groups = group_ids(view.prompts)
-    order = np.argsort(np.random.default_rng([abs(seed), 3]).permutation(int(groups.max()) + 1)[groups], kind="stable")
+    limit = count_possible_samples(view)
+    order = shuffle_by_group(group_ids(view.prompts), (abs(seed), 3))
     mask = np.zeros((n, k, int(limit.max())), dtype=bool)
     looked = order[: max(int(min(PRUNING_PROMPTS * n, _PRUNING_SHARE * budget / k, (budget - 2 * n) / k)), 0)]
     mask[looked, :, 0] = True

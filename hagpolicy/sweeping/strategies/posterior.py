@@ -39,7 +39,10 @@ def assign_kinds(prompts: Sequence[Prompt], seed: int = 0) -> np.ndarray:
 
 
 def _cluster(texts: Sequence[str], seed: int) -> np.ndarray:
-    """int64 (n_prompts,): spherical k-means (Dhillon and Modha, *Machine Learning* 42, 2001) over the words."""
+    """int64 (n_prompts,): spherical k-means (Dhillon and Modha, *Machine Learning* 42, 2001) over the words.
+
+    Scikit-learn's k-means is not spherical, and is nothing that a sweep needs otherwise.
+    """
     counts = np.zeros((len(texts), WORDS))
     for row, text in enumerate(texts):
         for word in set(re.findall(r"\w+", text.lower())):

@@ -32,7 +32,13 @@ from hagpolicy.data.groups import group_ids
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.sweeping.strategies.base import Observation, Rounds, StrategyResult
+from hagpolicy.sweeping.strategies.base import (
+    Observation,
+    Rounds,
+    StrategyResult,
+    count_possible_samples,
+    shuffle_by_group,
+)
 from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
 
 # Chosen on simulated worlds whose seeds are not among the reported ones.
@@ -50,14 +56,12 @@ class _Race:
 
     def __init__(self, view: View, budget: int, seed: int) -> None:
         self.n, self.k = len(view.prompts), len(view.space)
-        self.limit = np.where(view.space.deterministic, 1, view.samples)
+        self.limit = count_possible_samples(view)
         self.default = () if view.default is None else (view.default,)
         self.mask = np.zeros((self.n, self.k, int(self.limit.max())), dtype=bool)
         self.kinds = assign_kinds(view.prompts, seed)
         self.groups = group_ids(view.prompts)
-        # Whole groups in random order: what is looked at early is like what comes later.
-        place = np.random.default_rng([abs(seed), 1]).permutation(int(self.groups.max()) + 1)
-        self.order = np.argsort(place[self.groups], kind="stable")
+        self.order = shuffle_by_group(self.groups, (abs(seed), 1))
         self.seed, self.budget, self.final = seed, budget, False
         self.alive = list(range(self.k))
         self.table: SweepTable | None = None

@@ -15,7 +15,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.ray.actor import WorkerFacts
-from hagpolicy.engines.ray.run import Dispatcher, UnitOutcome
+from hagpolicy.engines.ray.dispatch import Dispatcher, UnitOutcome
 from hagpolicy.engines.ray.workers import WAIT_SECONDS, WorkerPool, shorten_error
 from hagpolicy.engines.spec import EngineSpec
 from hagpolicy.errors import EngineError, HagError, InvalidInput

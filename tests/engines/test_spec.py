@@ -10,7 +10,7 @@ import pytest
 
 from hagpolicy import DecodingConfig, SimulatedEngine, load_engine, sweep
 from hagpolicy.engines.loading import open_engine
-from hagpolicy.engines.spec import ENGINES, EngineSpec
+from hagpolicy.engines.spec import ENGINES, EngineKind, EngineSpec
 from hagpolicy.errors import EngineError, InvalidInput
 from tests.support.sweeping_world import same
 from tests.support.tiny_llama import tiny_model, tiny_tokenizer
@@ -100,6 +100,17 @@ def test_a_class_or_function_makes_an_engine_of_ones_own() -> None:
     assert pickle.loads(pickle.dumps(EngineSpec.parse(Own, seed=3))).make().name == "simulated:3"
     with pytest.raises(EngineError, match="make_nothing made no Engine, but NoneType"):
         load_engine(make_nothing)
+
+
+def test_a_kind_of_ones_own_is_one_row_and_is_sent_with_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ENGINES, "_entries", dict(ENGINES._entries))  # what is registered here ends with the test
+    ENGINES.register("own", EngineKind("own", "hagpolicy.simulated:SimulatedEngine"))
+    sent = pickle.dumps(EngineSpec.parse("own:7", unit_cells=3))
+    assert load_engine("own:7").name == "simulated:7"
+    monkeypatch.undo()  # as in a process in which nothing was registered
+    assert pickle.loads(sent).make().unit_cells == 3
+    with pytest.raises(InvalidInput, match="Kinds"):
+        load_engine("own:7")
 
 
 @pytest.mark.parametrize("kind", WITH_PATHS)

@@ -1,4 +1,4 @@
-"""How many requests to keep in flight: the number at which a server completes the most work.
+"""An adaptive limit on the requests in flight: the number at which a server completes the most work.
 
 A hill climb on measured throughput, in the spirit of the adaptive concurrency limits of service
 meshes and of TCP (double first, probe around the best, halve when refused). What is measured is not

@@ -147,11 +147,11 @@ class OpenAIEngine(Engine):
                 version, default = probed.version, _read_default(probed.defaults)
         model = _choose_model(model, models, server, address)
         if default is None and server != "openai":
-            words = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
-            words += " stands in for it"
+            message = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
+            message += " stands in for it"
             if server == "compatible":
-                words += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
-            logger.warning(words, model, SERVERS[server].title)
+                message += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
+            logger.warning(message, model, SERVERS[server].title)
         if (official or models) and not address.endswith("/v1"):
             address += "/v1"  # it was found there
         client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT)
@@ -177,7 +177,7 @@ class OpenAIEngine(Engine):
         return self._requester.limiter.settled
 
     def default_config(self) -> DecodingConfig:
-        """What the server does when nothing is sent, where it tells; else every field neutral."""
+        """What the server does when nothing is sent, where it states it; else every field neutral."""
         return self._default or DecodingConfig()
 
     @property
@@ -276,13 +276,13 @@ def _choose_model(model: str, models: Sequence[str], server: str, address: str) 
 
 
 def _read_default(defaults: Mapping[str, Any]) -> DecodingConfig | None:
-    """A server's own settings as a config; None where it tells none that we have a word for."""
+    """A server's own settings as a config; None where it states none that is a field of ours."""
     config = None
     for name, value in defaults.items():
         try:
             # Servers keep settings in 32 bits: 0.8 comes back as 0.800000011920929.
-            said = {name: round(value, 6) if isinstance(value, float) else value}
-            config = (config or DecodingConfig()).replace(**said)
+            setting = {name: round(value, 6) if isinstance(value, float) else value}
+            config = (config or DecodingConfig()).replace(**setting)
         except InvalidInput:
             continue  # a value that means "off" there, as it does here by being neutral
     return config and config.canonical()

@@ -1,9 +1,9 @@
-"""Which server of the OpenAI-compatible API answers, and what it tells of itself.
+"""Find out which server of the OpenAI-compatible API answers, and its version, models and defaults.
 
 A few short GET requests, no generation. The servers are told apart by what only they have:
 `owned_by` in /v1/models (vLLM, SGLang, llama.cpp), /api/version (Ollama), and the title and routes
-in /openapi.json (llama-cpp-python, `transformers serve`). Anything else is "compatible", spoken to in
-the words that all of them know.
+in /openapi.json (llama-cpp-python, `transformers serve`). Anything else is "compatible": it gets
+only the fields that all of them take.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ LARGEST = 8_000_000
 MODELS = "/v1/models"
 # A packed answer could be larger than it looks.
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
-# How often a question is asked that met a fault on the way.
+# How often a request is tried that met a fault on the way.
 POLICY = RetryPolicy(max_attempts=4, initial_delay=0.2, max_delay=0.8, max_elapsed=30.0)
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server is, and what it tells of itself.
+    """What a server is.
 
     Attributes:
         server: a name in `config.servers.SERVERS`.
-        version: as the server tells it; "" where it does not.
+        version: as the server states it; "" where it does not.
         models: names that requests may use.
-        context: the greatest number of tokens of prompt and answer together; None where it does not tell.
-        defaults: our fields as the server sets them where a request does not, as far as it tells.
+        context: the greatest number of tokens of prompt and answer together; None where it does not state it.
+        defaults: our fields as the server sets them where a request does not, as far as it states them.
     """
 
     server: str
@@ -56,7 +56,7 @@ class ServerInfo:
 
 
 def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: float = SECONDS) -> ServerInfo:
-    """Ask a server what it is.
+    """What a server is: its kind, version, models and defaults, found out by a few requests.
 
     Args:
         base_url: the API's root, such as "http://localhost:8000/v1".
@@ -79,65 +79,65 @@ def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: f
     if not all(text.isascii() for text in texts):
         raise InvalidInput("headers", "ASCII characters", "others", "Is there one in the key?")
     with httpx2.Client(headers={**(headers or {}), **HEADERS}, timeout=timeout, follow_redirects=False) as client:
-        return _identify(_Asker(client, base_url, timeout))
+        return _identify(_Requester(client, base_url, timeout))
 
 
-def _identify(ask: _Asker) -> ServerInfo:
-    """What a server is, by its answers to a few questions."""
-    cards = _cards(ask(MODELS))
+def _identify(get: _Requester) -> ServerInfo:
+    """What a server is, by its answers to a few requests."""
+    cards = _get_cards(get(MODELS))
     owners = {str(card.get("owned_by", "")) for card in cards}
     models = [str(card["id"]) for card in cards if "id" in card]
     context = next((card["max_model_len"] for card in cards if card.get("max_model_len")), None)
     named = next((OWNERS[owner] for owner in owners if owner in OWNERS), None)
     if named == "vllm":
-        return ServerInfo(named, _text(ask("/version"), "version"), models, context)
+        return ServerInfo(named, _get_text(get("/version"), "version"), models, context)
     if named == "sglang":
-        told = ask("/server_info") or ask("/get_server_info")
-        return ServerInfo(named, _text(told, "version"), models, context)
-    props = ask("/props")
+        info = get("/server_info") or get("/get_server_info")
+        return ServerInfo(named, _get_text(info, "version"), models, context)
+    props = get("/props")
     if named == "llama_cpp" or "default_generation_settings" in props:
         return _read_llama_cpp(props, cards, models)
-    if version := _text(ask("/api/version"), "version"):
+    if version := _get_text(get("/api/version"), "version"):
         return ServerInfo("ollama", version, models, context)
-    schema = ask("/openapi.json")
-    if LLAMA_CPP_PYTHON in _text(_inner(schema, "info"), "title"):
-        fields = _inner(schema, "components", "schemas", "CreateChatCompletionRequest", "properties")
+    schema = get("/openapi.json")
+    if LLAMA_CPP_PYTHON in _get_text(_get_nested(schema, "info"), "title"):
+        fields = _get_nested(schema, "components", "schemas", "CreateChatCompletionRequest", "properties")
         defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
-        version = _text(_inner(schema, "info"), "version")
+        version = _get_text(_get_nested(schema, "info"), "version")
         server = "llama_cpp_python"
         return ServerInfo(server, version, models, context, _translate_defaults(server, defaults))
-    if set(_inner(schema, "paths")) >= TRANSFORMERS_SERVE:
+    if set(_get_nested(schema, "paths")) >= TRANSFORMERS_SERVE:
         # Its list is of the hub's cache, not of the folder it was started with.
-        return ServerInfo("transformers_serve", "", _read_pinned_model(ask) or models, context)
+        return ServerInfo("transformers_serve", "", _read_pinned_model(get) or models, context)
     return ServerInfo("compatible", "", models, context)
 
 
 def _read_llama_cpp(props: dict[str, Any], cards: list[dict[str, Any]], models: list[str]) -> ServerInfo:
-    settings = _inner(props, "default_generation_settings")
-    meta = _inner(cards[0], "meta") if cards else {}
-    defaults = _translate_defaults("llama_cpp", _inner(settings, "params") or settings)
+    settings = _get_nested(props, "default_generation_settings")
+    meta = _get_nested(cards[0], "meta") if cards else {}
+    defaults = _translate_defaults("llama_cpp", _get_nested(settings, "params") or settings)
     context = settings.get("n_ctx") or meta.get("n_ctx")
-    return ServerInfo("llama_cpp", _text(props, "build_info"), models, context, defaults)
+    return ServerInfo("llama_cpp", _get_text(props, "build_info"), models, context, defaults)
 
 
-def _translate_defaults(server: str, told: Mapping[str, Any]) -> dict[str, Any]:
+def _translate_defaults(server: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     """The server's own defaults under our names; the limit on tokens is the caller's anyway."""
     settings = SERVERS[server].dialect.settings
     return {
-        name: told[setting.key]
+        name: stated[setting.key]
         for name, setting in settings.items()
-        if name != "max_tokens" and isinstance(told.get(setting.key), int | float)
+        if name != "max_tokens" and isinstance(stated.get(setting.key), int | float)
     }
 
 
-def _read_pinned_model(ask: _Asker) -> list[str]:
+def _read_pinned_model(get: _Requester) -> list[str]:
     """The one model of a server that serves no other: it names it when asked for a name that cannot be."""
-    detail = _text(ask("/v1/completions", {"model": "//", "prompt": ""}), "detail")
+    detail = _get_text(get("/v1/completions", {"model": "//", "prompt": ""}), "detail")
     _, marked, rest = detail.partition("pinned to '")
     return [rest.partition("'; requested")[0]] if marked else []
 
 
-class _Asker:
+class _Requester:
     """Requests to one server; what is not a JSON object counts as an empty one.
 
     Args:
@@ -160,19 +160,19 @@ class _Asker:
         begun, attempt = time.monotonic(), 0
         while True:
             attempt += 1
-            status, told, silence = 0, None, ""
+            status, content, problem = 0, None, ""
             try:
-                status, told, failure = self._send(path, body)
-            except httpx2.RequestError as error:
-                silence = self._describe(error)
-                failure = RequestFailed("unreachable", silence)
+                status, content, failure = self._send(path, body)
+            except (httpx2.RequestError, httpx2.InvalidURL) as error:
+                problem = self._describe(error)
+                failure = RequestFailed("unreachable", problem)
             wait = None if failure is None else self._backoff.choose_delay(attempt, failure, time.monotonic() - begun)
             if wait is not None:
                 time.sleep(wait)
-            elif silence:
-                raise EngineError(f"no server at {self.root}: {silence}. Check the address, and that the server is up.")
+            elif problem:
+                raise EngineError(f"no server at {self.root}: {problem}. Check the address, and that the server is up.")
             else:
-                return self._read(path, status, told)
+                return self._read(path, status, content)
 
     def _send(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any, RequestFailed | None]:
         """(status, what the body holds, what went wrong on the way)."""
@@ -185,7 +185,7 @@ class _Asker:
         failure = classify_status(status, "", "", response.headers, proven=True) if status >= 400 else None
         try:
             return status, json.loads(data), failure
-        except ValueError:
+        except (ValueError, RecursionError):
             cut = RequestFailed("faulty", "the answer is cut") if kind.lower() == "application/json" else None
             return status, {}, failure or cut
 
@@ -200,13 +200,13 @@ class _Asker:
             if time.monotonic() > end:
                 raise httpx2.ReadTimeout("the body takes too long")
 
-    def _read(self, path: str, status: int, told: Any) -> dict[str, Any]:
+    def _read(self, path: str, status: int, content: Any) -> dict[str, Any]:
         if status in (401, 403) and path == MODELS:
             do = "Put the one it asks for into the environment: OPENAI_API_KEY, or the variable that key_env names."
             raise EngineError(f"{self.root} answers {status}: no entry with this key. {do}")
-        return told if isinstance(told, dict) else {}
+        return content if isinstance(content, dict) else {}
 
-    def _describe(self, error: httpx2.RequestError) -> str:
+    def _describe(self, error: Exception) -> str:
         if isinstance(error, httpx2.TimeoutException):
             return f"it did not answer within {self._timeout:g} s"
         cause: BaseException | None = error
@@ -217,17 +217,17 @@ class _Asker:
         return f"{type(error).__name__}: {error}"
 
 
-def _cards(listed: dict[str, Any]) -> list[dict[str, Any]]:
+def _get_cards(listed: dict[str, Any]) -> list[dict[str, Any]]:
     data = listed.get("data")
     return [card for card in data if isinstance(card, dict)] if isinstance(data, list) else []
 
 
-def _inner(value: Any, *names: str) -> dict[str, Any]:
+def _get_nested(value: Any, *names: str) -> dict[str, Any]:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: dict[str, Any], name: str) -> str:
+def _get_text(value: dict[str, Any], name: str) -> str:
     found = value.get(name, "")
     return found if isinstance(found, str) else ""

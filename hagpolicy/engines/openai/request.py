@@ -129,9 +129,9 @@ class CellRequester:
             await asyncio.sleep(wait)
 
     async def _conclude(self, failure: RequestFailed, attempts: int, begun: float) -> RequestFailed:
-        """What the end of all attempts means: a request that never works, or a server that is gone.
+        """The failure that the last attempt amounts to: "cell", of the request alone, or "fatal", of the server.
 
-        It is gone where no request at all was answered since this one was begun, and it could not be
+        The server is given up where no request at all was answered since this one was begun, and it could not be
         reached, turned everyone away, does not answer a simple question either, or lost many in a row.
         """
         if failure.kind in ("cell", "fatal"):

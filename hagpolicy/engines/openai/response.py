@@ -61,8 +61,8 @@ def read_choices(data: bytes, count: int, limit: int) -> list[Choice]:
     if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
         raise RequestFailed("faulty", "the answer holds no choices")
     choices = sorted(choices, key=lambda one: one["index"] if isinstance(one.get("index"), int) else 0)
-    said = body.get("usage")
-    used: dict[str, Any] = said if isinstance(said, dict) else {}
+    usage = body.get("usage")
+    used: dict[str, Any] = usage if isinstance(usage, dict) else {}
     prompt_tokens, tokens = _read_count(used.get("prompt_tokens")), _read_count(used.get("completion_tokens"))
     texts = [_read_text(choice) for choice in choices]
     notes: dict[str, Any] = {}
@@ -86,13 +86,13 @@ def read_error(data: bytes) -> tuple[str, str]:
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return error if isinstance(error, str) else "", ""
-    said = error.get("message") or error.get("detail")
+    message = error.get("message") or error.get("detail")
     code = error.get("code") or error.get("type") or ""
-    if isinstance(said, list):
+    if isinstance(message, list):
         # FastAPI's list of complaints repeats the whole request beside each one.
-        found = [one for one in said if isinstance(one, dict)]
-        said = "; ".join(f"{'.'.join(map(str, one.get('loc') or ()))}: {one.get('msg')}" for one in found)
-    return said if isinstance(said, str) else "", str(code)
+        found = [one for one in message if isinstance(one, dict)]
+        message = "; ".join(f"{'.'.join(map(str, one.get('loc') or ()))}: {one.get('msg')}" for one in found)
+    return message if isinstance(message, str) else "", str(code)
 
 
 def read_models(data: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""What runs inside a Ray worker: one engine, asked from afar."""
+"""What runs inside a Ray worker: one engine, called remotely."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class UnitResult:
 
 
 class EngineActor:
-    """The actor: holds one engine, loaded with the first question.
+    """The actor: holds one engine, loaded with the first call.
 
     Args:
         spec: what the engine is made from.

@@ -24,7 +24,7 @@ MAX_FAILURES = 2
 
 
 class Dispatcher:
-    """What is to be given out, and what came back.
+    """Gives units to the workers of a pool, and takes back what they generate.
 
     Args:
         ray: the module.
@@ -108,5 +108,5 @@ class Dispatcher:
 
 
 def _rebuild_error(name: str, message: str) -> EngineError:
-    """An engine's exception as it is told: a mark on the cells reads as that of a single process."""
+    """An engine's exception from its name and message, so that a mark on its cells reads as in a single process."""
     return EngineError(message) if name == "EngineError" else type(name, (EngineError,), {})(message)

@@ -167,7 +167,7 @@ class RayEngine(Engine):
             self._ray.shutdown()
 
     def _wait_for_first(self) -> WorkerFacts:
-        """What the first worker says of itself, once there is one."""
+        """The facts of the first worker, once there is one."""
         while not self._pool.ready:
             self._pool.maintain()
             self._wait([worker.loading for worker in self._pool.starting])
@@ -175,13 +175,13 @@ class RayEngine(Engine):
         assert facts is not None
         return facts
 
-    def _call(self, question: str, *values: Any) -> Any:
-        """What some worker's engine says."""
+    def _call(self, method: str, *values: Any) -> Any:
+        """The result of a method of some worker's actor."""
         while True:
             self._wait_for_first()
             worker = self._pool.ready[0]
             try:
-                return self._ray.get(getattr(worker.actor, question).remote(*values))
+                return self._ray.get(getattr(worker.actor, method).remote(*values))
             except self._ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, HagError) else EngineError(str(error.cause))) from None
             except self._ray.exceptions.RayError as error:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # The longest wait for an answer before the cluster is looked after again.
 WAIT_SECONDS = 0.5
-# How often the cluster is looked at for room, and how often a wait without a worker is spoken of.
+# How often the cluster is looked at for room, and how often a warning says that there is no worker.
 SCALE_SECONDS, WARN_SECONDS, SLOWEST_SCALE = 2.0, 30.0, 60.0
 # After so many starts in a row that failed, with no worker left, the engine is taken for one that cannot be started.
 START_TRIES = 3
@@ -231,6 +231,6 @@ class WorkerPool:
 
 def shorten_error(error: Exception) -> str:
     """Ray's many lines about a lost worker in one short one."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    first = said[-1].partition(". ")[0].rstrip(".")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    first = lines[-1].partition(". ")[0].rstrip(".")
     return f"{type(error).__name__}: {first[:160]}"

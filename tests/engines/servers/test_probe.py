@@ -110,9 +110,10 @@ def test_a_fault_on_the_way_does_not_name_another_server(routes):
 
 
 def test_nothing_there_is_said_plainly():
-    url = f"http://127.0.0.1:{free_port()}/v1"
     with pytest.raises(EngineError, match="nothing listens there"):
-        probe(url)
+        probe(f"http://127.0.0.1:{free_port()}/v1")
+    with pytest.raises(EngineError, match="no server at http://no host"):
+        probe("http://no host/v1")
 
 
 def test_an_answer_that_does_not_end_is_no_answer():

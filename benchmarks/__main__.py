@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.tools.claim import GROUPS, ROOT, Claim, find_claims, select_claims
 from benchmarks.tools.render import check, render
+from hagpolicy._text import TextTable
 
 
 def run_claims(
@@ -50,12 +51,8 @@ def run_claims(
 def list_claims(claims: Sequence[Claim]) -> str:
     """One line a claim: name, folder, groups, needs, what it states."""
     rows = [(claim.name, claim.topic, ",".join(claim.groups), ",".join(claim.needs), claim.states) for claim in claims]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]) for row in rows
-    ]
     groups = [f"{name}: {what}" for name, what in GROUPS.items()]
-    return "\n".join([*lines, "", *groups])
+    return "\n".join([TextTable(("claim", "folder", "groups", "needs", "states"), rows).to_text(), "", *groups])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.tools.pages import Result
 from benchmarks.tools.plots import GainRow, headline_plot
+from hagpolicy._text import TextTable
 
 SHIPS = "what ships over the engine's default"
 POLICY = "best per-prompt policy over SBS"
@@ -84,21 +85,18 @@ def results_block(results: Sequence[Result]) -> str:
     """Five rows: what is maximised, where, what ships gains over the default, what a policy gains over one config."""
     known = {result["claim"]: result for result in results}
     rows = gain_rows(results)
-    head = [
-        "what is maximised",
-        "LLM",
-        "what ships, over the engine's default",
-        "per-prompt policy over the single best config",
-        "ships",
-    ]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    head = (
+        "what is maximised", "LLM", "what ships, over the engine's default",
+        "per-prompt policy over the single best config", "ships",
+    )  # fmt: skip
+    cells = []
     for name in FIVE:
         row, policy = rows[name], _last(known[name], POLICY)
         gain = GainRow(row.words, row.where, policy["value"], policy["low"], policy["high"], row.shipped, row.unit)
         ships = "policy" if row.shipped else "single best config"
         link = f"[{row.words}](benchmarks/pages/{name}.md)"
-        lines.append(f"| {link} | {row.where} | {row.format()} | {gain.format()} | {ships} |")
-    return "\n".join(lines)
+        cells.append((link, row.where, row.format(), gain.format(), ships))
+    return TextTable(head, cells).to_markdown()
 
 
 BLOCKS: Mapping[str, Callable[[Sequence[Result]], str]] = {"picture": picture_block, "results": results_block}

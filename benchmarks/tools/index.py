@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.tools.claim import GROUPS, Claim, claim_of
 from benchmarks.tools.pages import Result, format_target
+from hagpolicy._text import TextTable
 
 INTRO = f"""# Benchmarks
 
@@ -34,35 +35,27 @@ SHORT_UNITS = {"times": " ×", "reward gain": "", "reward": "", "share": "", "%"
 
 def index_page(results: Sequence[Result], claims: Sequence[Claim]) -> str:
     """The text of benchmarks/README.md."""
-    lines = [INTRO]
-    recorded = {claim_of(result["claim"], claims).name for result in results}
-    unrecorded = [claim for claim in claims if claim.measures and claim.name not in recorded]
-    topics = sorted({claim.topic for claim in claims if claim.measures})
-    for topic in topics:
-        lines += [
-            f"## {topic.capitalize()}",
-            "",
-            "| claim | figure | value | target | | measured |",
-            "|---|---|---|---|---|---|",
+    owners = {result["claim"]: claim_of(result["claim"], claims) for result in results}
+    parts = [INTRO]
+    for topic in sorted({claim.topic for claim in claims if claim.measures}):
+        rows = [index_row(result, owner) for result in results if (owner := owners[result["claim"]]).topic == topic]
+        missing = [
+            claim for claim in claims if claim.measures and claim.topic == topic and claim not in owners.values()
         ]
-        for result in results:
-            claim = claim_of(result["claim"], claims)
-            if claim.topic == topic:
-                lines.append(index_row(result, claim))
-        lines += [f"| {claim.name} | | | | not run | |" for claim in unrecorded if claim.topic == topic]
-        lines.append("")
-    return "\n".join(lines)
+        rows += [(claim.name, "", "", "", "not run", "") for claim in missing]
+        table = TextTable(("claim", "figure", "value", "target", "", "measured"), rows).to_markdown()
+        parts.append(f"## {topic.capitalize()}\n\n{table}\n")
+    return "\n".join(parts)
 
 
-def index_row(result: Result, claim: Claim) -> str:
+def index_row(result: Result, claim: Claim) -> tuple[str, ...]:
     """One result: page, headline, its target, whether all targets are met, when and where."""
     link = f"[{result['claim']}](pages/{result['claim']}.md)"
     if result["status"] != "run":
-        return f"| {link} | | | | not run | |"
+        return link, "", "", "", "not run", ""
     item = find_headline(result, claim)
     where = ", ".join([result["date"], *result["hardware"].split(", ")[1:]])
-    cells = [link, item["name"], format_estimate(item), format_target(item), describe_targets(result["figures"]), where]
-    return f"| {' | '.join(cells)} |"
+    return link, item["name"], format_estimate(item), format_target(item), describe_targets(result["figures"]), where
 
 
 def find_headline(result: Result, claim: Claim) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.tools.claim import ROOT, Claim
+from hagpolicy._text import TextTable
 from hagpolicy.errors import HagError
 from hagpolicy.results import Evaluation
 
@@ -157,14 +158,12 @@ def stored(read: Callable[[Path], T], claim: Claim, args: argparse.Namespace) ->
 
 def table(figures: Sequence[Figure]) -> str:
     """The figures as an aligned text table."""
-    rows = [("figure", "value", "95 % interval", "unit", "target", "")]
+    rows = []
     for item in figures:
         interval = "" if item.low is None or item.high is None else f"{item.low:.4g} to {item.high:.4g}"
         kept = {None: "", True: "met", False: "MISSED"}[item.met]
         rows.append((item.name, f"{item.value:.4g}", interval, item.unit, item.target or "", kept))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return TextTable(("figure", "value", "95 % interval", "unit", "target", ""), rows).to_text()
 
 
 def _write(claim: Claim, result: dict[str, Any]) -> None:

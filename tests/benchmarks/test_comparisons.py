@@ -9,6 +9,7 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.results import ROW_LABELS
 
 
 def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
@@ -23,7 +24,7 @@ def test_studies_name_objectives_and_kinds_that_were_promised() -> None:
 
 
 def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
-    from benchmarks.tools.pages import comparison_lines
+    from benchmarks.tools.pages import read_comparisons, tabulate_comparison
 
     rng = np.random.default_rng(0)
     space = hag.DecodingSpace.grid(temperature=[0.0, 0.7, 1.0])
@@ -34,14 +35,16 @@ def test_a_comparison_is_rendered_with_every_row_and_both_gains() -> None:
     )
     policy = hag.fit(table, learner="constant", baselines=["argmax"])
     assert policy.evaluation is not None
-    lines = comparison_lines(json.loads(json.dumps(policy.evaluation.to_json())), first=True)
+    stored = json.loads(json.dumps({"ladders": [policy.evaluation.to_json()]}))
+    lines = tabulate_comparison(*read_comparisons(stored)).splitlines()
     rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}
-    assert {"engine default", "random", "sbs", "argmax", "policy", "split vbs", "naive vbs"} <= rows.keys()
+    labels = {ROW_LABELS[name] for name in ("engine_default", "random", "sbs", "policy", "split_vbs", "naive_vbs")}
+    assert {*labels, "argmax"} <= rows.keys()
     sbs = policy.evaluation.row("sbs")
     assert sbs.over_default is not None
-    assert f"{sbs.over_default.value:+.3f}" in rows["sbs"]
+    assert f"{sbs.over_default.value:+.3f}" in rows[ROW_LABELS["sbs"]]
     assert "| tokens |" in lines[0]
-    assert " 20 " in rows["sbs"]
+    assert " 20 " in rows[ROW_LABELS["sbs"]]
 
 
 @pytest.mark.parametrize("default_is_best", [True, False])

@@ -66,7 +66,7 @@ class Scorer(ABC):
         """Rewards of some completions, in their order. May raise: the caller marks the cells."""
 
     def check(self, prompt: Prompt) -> str | None:
-        """Why this prompt's reference cannot be used, or None when it can. Asked before a sweep."""
+        """The reason why this prompt's reference cannot be used, or None when it can. Called before a sweep."""
         if self.needs_reference and prompt.reference is None:
             return f"scorer {self.name} needs a reference, and the prompt has none"
         return None
@@ -82,5 +82,5 @@ class Scorer(ABC):
         """Called after scoring; a second call does nothing."""
 
     def report(self) -> dict[str, Any]:
-        """What a reader should know of the scoring so far, JSON-able; empty for a scorer that never errs."""
+        """Figures about the scoring so far, JSON-able, for the summary of a sweep; empty where there are none."""
         return {}

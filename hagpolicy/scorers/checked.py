@@ -47,7 +47,7 @@ def score_checked(scorer: Scorer, items: Sequence[tuple[Prompt, Completion]]) ->
     """Rewards of some completions, in their order: each in [0, 1], or NaN with a reason. Never raises.
 
     A completion that failed in the engine is not shown to the scorer. Where the scorer raises on
-    the batch, or gives back the wrong number of scores, it is asked again for one item at a time,
+    the batch, or gives back the wrong number of scores, it is called again for one item at a time,
     so that only the items it fails on are unscored.
     """
     scores = [Score.unscored(_describe_failure(completion)) for _, completion in items]

@@ -67,7 +67,7 @@ class Weighted(Scorer):
 
     def report(self) -> dict[str, Any]:
         """The reports of the parts that have one, by name."""
-        return {scorer.name: said for scorer, _ in self.parts if (said := scorer.report())}
+        return {scorer.name: report for scorer, _ in self.parts if (report := scorer.report())}
 
     def _combine(self, row: tuple[Score, ...]) -> Score:
         for (scorer, _), score in zip(self.parts, row, strict=True):

@@ -1,4 +1,4 @@
-"""What a sweep may spend, and what it has spent."""
+"""`Budget`, the limits of a sweep, and `BudgetMeter`, which counts what it spends."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def _check_completions(
 
 
 def _find_misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> Exception | None:
-    """What is wrong with what an engine gave for a unit."""
+    """The error in what an engine gave for a unit; None where there is none."""
     try:
         given = list(outcome)
     except TypeError:
@@ -194,7 +194,7 @@ def _find_misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> E
 
 
 def _is_well_formed(one: Any) -> bool:
-    """Whether it is a completion that can be stored."""
+    """True for a completion that can be stored."""
     return (
         isinstance(one, Completion)
         and isinstance(one.text, str)

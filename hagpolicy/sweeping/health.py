@@ -1,4 +1,4 @@
-"""Whether an engine that failed on whole units is dead, or has only met units that it cannot do."""
+"""`Health`: tells an engine that is dead from one that has only met units which it cannot do."""
 
 from __future__ import annotations
 

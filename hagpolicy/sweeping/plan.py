@@ -20,7 +20,7 @@ from hagpolicy.scorers.base import Scorer
 
 @dataclass(frozen=True)
 class Work:
-    """What a sweep has to do.
+    """The units that a sweep has to generate, old and new.
 
     Attributes:
         view: the cells that are wanted.

@@ -1,4 +1,4 @@
-"""What a sweep is asked for, checked before anything is spent."""
+"""`SweepSpec`: the arguments of a sweep, checked before anything is spent."""
 
 from __future__ import annotations
 

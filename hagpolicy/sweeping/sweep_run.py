@@ -115,8 +115,10 @@ class SweepRun:
         return done
 
     def _start(self, work: Work) -> tuple[Units, Units]:
-        """Say what the sweep will cost and see that the engine does what it is told; the units to run first, and
-        the others. Where nothing is stored to tell the cost by, the first units are a probe."""
+        """Report the costs, check the engine, and give back (the units to run first, the others).
+
+        Where nothing is stored to estimate the costs from, the first units are a probe.
+        """
         counts = project_counts(
             self.store, self.view, self.scorers, self.engine, self.strategy, self.budget_meter.budget, self.store.path
         )

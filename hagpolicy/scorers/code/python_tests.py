@@ -27,7 +27,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import,
 
 @dataclass(frozen=True)
 class UnitTests:
-    """What is asked: source that is run after the answer, functions then called, the name that is tested ("": none)."""
+    """Tests of a reference: source that is run after the answer, functions then called, the name tested ("": none)."""
 
     source: str
     functions: tuple[str, ...]
@@ -78,7 +78,7 @@ class PythonTests(Scorer):
         self.version = f"1-python{sys.version_info[0]}.{sys.version_info[1]}-{seconds}s-{memory_mb}MiB"
 
     def check(self, prompt: Prompt) -> str | None:
-        """Why this prompt's reference cannot be used, or None when it can."""
+        """The reason why this prompt's reference cannot be used, or None when it can."""
         if (missing := super().check(prompt)) is not None:
             return missing
         found = parse_tests(prompt.reference)
@@ -129,7 +129,7 @@ def parse_tests(reference: Any) -> UnitTests | str:
 
 
 def list_programs(prompt: str, answer: str, entry_point: str) -> list[list[str]]:
-    """What the answer may mean, likeliest first: rows as `sandbox.run_tests` takes them.
+    """The programs that an answer may mean, likeliest first: rows as `sandbox.run_tests` takes them.
 
     Nothing is compiled here: a compiler is not to be given hostile text in the caller's process.
     """

@@ -65,7 +65,7 @@ _LOAD, _EQUAL, _BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 
 @dataclass(frozen=True)
 class SandboxResult:
-    """How a run ended.
+    """The result of a run in the sandbox.
 
     Attributes:
         passed: whether every test passed; None where nothing was run.
@@ -191,7 +191,7 @@ def _read_line(result: int) -> bytes:
 
 
 def _parse_result(line: bytes, word: str, late: bool, code: int | None) -> SandboxResult:
-    """What the one line means. Anything beside the exact word is no pass, whoever wrote it."""
+    """The result that the one line means. Anything beside the exact word is no pass, whoever wrote it."""
     ready, _, rest = line.partition(b"\n")
     if ready != b"ready":
         why = ready.decode("ascii", "replace")[:160] if ready.startswith(b"refused ") else f"it ended with {code}"

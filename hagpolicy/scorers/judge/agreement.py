@@ -1,4 +1,4 @@
-"""How far a judge agrees with its user: labels of the user's own against the judge's rewards."""
+"""Agreement of a judge with its user: the user's own labels against the judge's rewards."""
 
 from __future__ import annotations
 

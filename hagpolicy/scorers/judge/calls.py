@@ -1,4 +1,4 @@
-"""A judge's calls: each asked once, answered by an engine in units, kept in an append-only file."""
+"""A judge's calls: each made once, by an engine in units, its reply kept in an append-only file."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class JudgeCalls:
         self.asked += len(unit)
         if isinstance(outcome, Exception) or len(outcome) != len(unit):
             self.failed += len(unit)
-            said = str(outcome) if isinstance(outcome, Exception) else f"{len(outcome)} replies for {len(unit)} calls"
-            return dict.fromkeys(unit, JudgeReply(None, f"judge engine: {said}"))
+            error = str(outcome) if isinstance(outcome, Exception) else f"{len(outcome)} replies for {len(unit)} calls"
+            return dict.fromkeys(unit, JudgeReply(None, f"judge engine: {error}"))
         failures: dict[str, JudgeReply] = {}
         rows: list[dict[str, Any]] = []
         for text, completion in zip(unit, outcome, strict=True):

@@ -26,7 +26,7 @@ from hagpolicy.scorers.judge.terms import BEHAVIOUR, Terms
 
 @dataclass
 class _Counts:
-    """What a judge did, shared by all that are bound to some defaults."""
+    """Counts of what a judge did, shared by all that are bound to some defaults."""
 
     scored: int = 0
     unscored: int = 0
@@ -149,7 +149,7 @@ class Judge(Scorer):
             self._engine = None
 
     def agreement(self) -> Agreement | None:
-        """How far this judge agrees with `labels`; None without labels. Judged once."""
+        """The agreement of this judge with `labels`, computed once; None without labels."""
         if self.labels is not None and self._agreement is None:
             counts = dataclasses.replace(self._counts)
             self._agreement = judge_agreement(self, self.labels)
@@ -157,7 +157,7 @@ class Judge(Scorer):
         return self._agreement
 
     def report(self) -> dict[str, Any]:
-        """What this judge did since it was made, JSON-able.
+        """Figures about what this judge did since it was made, JSON-able.
 
         `asked` and `engine_failures` count calls, `tokens` their new tokens, `calls_known` the distinct
         calls with a reply (those of earlier runs in the folder included) and `unreadable` those of them

@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its reply is read."""
+"""The prompts of a judge, and how its replies are read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VALUES = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 @dataclass(frozen=True)
 class JudgeReply:
-    """What a reply says.
+    """The grade or verdict of a judge's reply.
 
     Attributes:
         value: a grade in [0, 1], or 1, .5, 0 for A, a tie, B; None where the reply is not of the form.

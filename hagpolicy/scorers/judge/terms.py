@@ -1,4 +1,4 @@
-"""The terms of a judge: what it is asked, how it decodes, how its replies are read."""
+"""`Terms`: a judge's rubric, mode, scale and decoding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BEHAVIOUR = 1
 
 @dataclass(frozen=True)
 class Terms:
-    """What a judge's rewards depend on beside its engine.
+    """All that a judge's rewards depend on beside its engine.
 
     Attributes:
         rubric: what makes an answer good, in words.
@@ -66,7 +66,7 @@ class Terms:
         )
 
     def read(self, reply: str, finish: str) -> JudgeReply:
-        """What a reply says."""
+        """The grade or verdict of a reply."""
         return read_verdict(reply, finish) if self.pairwise else read_grade(reply, finish, self.scale)
 
     def describe(self, fingerprint: Mapping[str, str]) -> dict[str, Any]:

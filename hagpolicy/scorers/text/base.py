@@ -34,7 +34,7 @@ class ReferenceScorer(Scorer, Generic[Wanted]):
 
     @abstractmethod
     def read_reference(self, prompt: Prompt) -> Wanted:
-        """What the prompt asks for, read from its reference.
+        """The target to compare with, read from the prompt's reference.
 
         Raises:
             Unusable: the reference is of another kind.
@@ -45,7 +45,7 @@ class ReferenceScorer(Scorer, Generic[Wanted]):
         """The score of one text."""
 
     def check(self, prompt: Prompt) -> str | None:
-        """Why this prompt's reference cannot be used, or None when it can."""
+        """The reason why this prompt's reference cannot be used, or None when it can."""
         if (missing := super().check(prompt)) is not None:
             return missing
         try:

@@ -21,7 +21,7 @@ _EXPECTED = "the letter of an option, or a mapping with 'answer' and 'choices'"
 
 @dataclass(frozen=True)
 class Choices:
-    """What is asked: the letter of the right option, and the options' texts by letter ("" where unknown)."""
+    """The letter of the right option, and the options' texts by letter ("" where unknown)."""
 
     right: str
     texts: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""`distinct_items`: how many different things an answer lists, of the number asked for."""
+"""`distinct_items`: the number of different things that an answer lists, of the number asked for."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class DistinctItems(ReferenceScorer[int]):
 
 
 def normalise_item(item: str) -> str:
-    """What two items must share to count as one; "" for what is no item."""
+    """The form that two items must share to count as one; "" for what is no item."""
     name = _EXPLAINED.sub("", normalise_text(item).strip(" *_`\"'#.,;:!?"))
     found = [word for word in stem_words(name) if word not in ("a", "an", "the")]
     return " ".join(found) if len(found) <= _MOST_WORDS else ""

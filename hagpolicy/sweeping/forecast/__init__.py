@@ -1,1 +1,1 @@
-"""What a sweep will cost, how far it is, and what it came to."""
+"""The costs of a sweep: estimated before it (`preview`), shown during it (`progress`), counted after it (`summary`)."""

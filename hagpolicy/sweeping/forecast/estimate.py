@@ -50,7 +50,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a sweep would do and cost.
+    """The counts and costs of a sweep that is not run yet.
 
     Attributes:
         out: the folder.
@@ -88,7 +88,7 @@ class Preview:
 
     @property
     def counts(self) -> str:
-        """What is known without generating, in one line."""
+        """The counts, which are known without generating, in one line."""
         most = "at most " if self.limits else ""
         units = f"{self.units:,} unit" + ("" if self.units == 1 else "s")
         words = (
@@ -208,7 +208,7 @@ def _number(value: float) -> str:
 
 
 def describe_limits(strategy: str, budget: Budget) -> str:
-    """What bounds a sweep beside its size."""
+    """Strategy and budget of a sweep in words; "" for a full one without a budget."""
     limits = {name: value for name, value in vars(budget).items() if value is not None}
     words = [f"strategy {strategy}"] if strategy != "full" else []
     return ", ".join([*words, *(f"budget {value:,g} {name}" for name, value in limits.items())])

@@ -52,7 +52,7 @@ def preview(
     on: str | None = None,
     workers: int | None = None,
 ) -> Preview:
-    """What the `sweep` of the same arguments would generate and cost; nothing is written.
+    """The counts and costs of a `sweep` with the same arguments, without running it; nothing is written.
 
     Everything is checked as `sweep` checks it. Tokens and time are estimated from cells of this
     sweep that `out` holds; where it holds none, a probe of at most 16 cells of various prompts and

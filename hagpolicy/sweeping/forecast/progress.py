@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar for people, a value for programs."""
+"""The progress of a sweep: a bar for people, a `Progress` for programs."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class ProgressReporter:
             self._bar.update(len(completions))
 
     def write(self, text: str) -> None:
-        """A message for people, above the bar; nothing where no bar is asked for."""
+        """Write a message above the bar; nothing where no bar is shown."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif self._show:
@@ -167,7 +167,7 @@ def classify_failure(reason: str) -> str:
 
 
 def format_bar(state: Progress) -> str:
-    """What stands beside the bar: rates, time left, failures by kind."""
+    """The text beside the bar: rates, time left, failures by kind."""
     words = [f"{format_duration(state.seconds_left)} left", f"{state.tokens_per_second:.0f} tokens/s"]
     return ", ".join([*words, *([format_failures(state.failures)] if state.failures else [])])
 

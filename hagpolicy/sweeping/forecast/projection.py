@@ -1,4 +1,4 @@
-"""What an open folder says about a sweep that is about to begin: counts, a sample, and which units to run first."""
+"""Projections of a sweep from its folder: its counts, a sample to estimate costs from, the units of a probe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLE_SEGMENTS, SAMPLE_ROWS = 4, 5000
 
 
 def count_most_generations(view: View, strategy: str, budget: Budget) -> int:
-    """How many cells of a view a sweep may come to at most, those that are stored included."""
+    """Most cells of a view that a sweep may come to, those that are stored included."""
     if budget.generations is not None:
         return min(budget.generations, view.n_cells)
     without = budget.tokens is None and budget.minutes is None
@@ -119,7 +119,7 @@ def sample_stored(store: SweepStore, view: View, engine: Engine) -> Sample | Non
 
 
 def generates_concurrently(engine: Engine) -> bool:
-    """Whether an engine generates several units at once."""
+    """True for an engine that generates several units at once."""
     return type(engine).stream is not Engine.stream
 
 

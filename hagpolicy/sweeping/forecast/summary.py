@@ -1,4 +1,4 @@
-"""What a sweep did cost, said after it."""
+"""`Summary`: the costs of a sweep after it has ended."""
 
 from __future__ import annotations
 

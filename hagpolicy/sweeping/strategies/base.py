@@ -1,4 +1,4 @@
-"""The interface of a strategy: which cells of a sweep are worth generating."""
+"""The interface of a strategy, which chooses the cells of a sweep to generate, and the strategies by name."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hagpolicy.data.table import SweepTable
 
 @dataclass(frozen=True)
 class Observation:
-    """What a strategy sees after each round.
+    """The cells and the budget that a strategy is given after each round.
 
     Attributes:
         table: exactly the cells asked for so far; all others NaN, whatever the folder holds of them.
         budget: generations that may be asked for in all, those of the earlier rounds included. A
             budget of tokens or minutes comes to another number after every round.
-        final: nothing more is generated, whatever is asked: the outcome is wanted.
+        final: nothing more is generated, whatever is asked for: the result is wanted.
     """
 
     table: SweepTable
@@ -31,7 +31,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """What a strategy leaves.
+    """The configs that a strategy keeps, and how many samples of them every prompt has.
 
     Attributes:
         kept: indices of the configs that compete, in the order of the space.
@@ -83,7 +83,7 @@ def shuffle_by_group(groups: np.ndarray, seed: Sequence[int]) -> np.ndarray:
 
 
 def get_strategy(spec: str | Strategy) -> tuple[str, Strategy | None]:
-    """Name and rounds of a strategy, given by name or as a function; "full" has no rounds.
+    """(Name, function that makes the rounds) of a strategy; "full" has no rounds: None.
 
     Raises:
         InvalidInput: an unknown name.

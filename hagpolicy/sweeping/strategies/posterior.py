@@ -1,4 +1,4 @@
-"""A posterior of what configs are worth by kind of prompt: which is the best of a set, and how sure that is."""
+"""`Posterior`: expected rewards of configs by kind of prompt, and how sure they are."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Posterior:
         """Expected reward of what will be shipped after more samples of some configs.
 
         A preposterior analysis (Raiffa and Schlaifer, *Applied Statistical Decision Theory*, 1961): for
-        every draw of what the configs are worth, samples of it are drawn, the posterior that they would
+        every draw of the configs' expected rewards, samples are drawn, the posterior that they would
         lead to chooses for each kind, and the draw itself is the reward. That gain over the best single
         config counts with the chance that the gate can tell it from noise.
 
@@ -150,12 +150,12 @@ class Posterior:
             samples: float64 (n_kinds, len(configs)): how many there will be, above 0.
             common: how many of them every prompt has.
         """
-        worth, prior = self.draws[:, :, list(configs)], self.means[:, list(configs)]
+        rewards, prior = self.draws[:, :, list(configs)], self.means[:, list(configs)]
         error = np.sqrt(self.noise / samples)
         trust = self.errors[:, list(configs)] ** 2 / (self.errors[:, list(configs)] ** 2 + error**2)
-        seen = worth + error * np.random.default_rng(0).normal(size=worth.shape)
+        seen = rewards + error * np.random.default_rng(0).normal(size=rewards.shape)
         chosen = (prior + trust * (seen - prior)).argmax(axis=2)
-        got = np.take_along_axis(worth, chosen[:, :, None], axis=2)[:, :, 0]
+        got = np.take_along_axis(rewards, chosen[:, :, None], axis=2)[:, :, 0]
         single = float((self.weights @ prior).max())
         gain = max(float(got.mean(axis=0) @ self.weights) - single, 0.0)
         error_of_gain = WIDER * np.sqrt(2.0 * self.noise / (self.n_prompts * common))

@@ -52,7 +52,7 @@ _LEAST_KEPT = 3
 
 
 class _Race:
-    """What is wanted and known while a race runs."""
+    """The state of a race: the cells wanted so far, the configs still in, and what was observed."""
 
     def __init__(self, view: View, budget: int, seed: int) -> None:
         self.n, self.k = len(view.prompts), len(view.space)
@@ -99,7 +99,7 @@ class _Race:
         return np.asarray(prompts[:, None] * np.minimum(self.limit[configs], count)[None, :])
 
     def can_afford(self, wanted: np.ndarray) -> bool:
-        """Whether the budget reaches so far."""
+        """True where the cells of a mask are within the budget."""
         return int(wanted.sum()) <= self.budget
 
     def record(self, what: str, **more: Any) -> None:

@@ -208,7 +208,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--strategy",
-        choices=("full", *STRATEGIES),
+        choices=STRATEGIES.choices,
         default="full",
         help="which cells are generated: all (full, the default), or those that a strategy asks for",
     )
@@ -242,7 +242,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learner",
         default="auto",
-        help=f"{_list_names(['auto', *LEARNERS])} (default %(default)s), or several with commas",
+        help=f"{_list_names(LEARNERS.choices)} (default %(default)s), or several with commas",
     )
     _add_objective(parser, "; with several values it is a dial that predict turns")
     compared = parser.add_mutually_exclusive_group()

@@ -26,14 +26,14 @@ LISTED: dict[tuple[str, str], Iterable[str]] = {
     ("sweep", "engines"): [*SHORTHANDS, *(kind.form for kind in ENGINES.values())],
     ("sweep", "spaces"): [*PRESETS, "hag"],
     ("sweep", "scorers"): SCORERS,
-    ("sweep", "strategies"): ["full", *STRATEGIES],
+    ("sweep", "strategies"): STRATEGIES.choices,
     ("rescore", "scorers"): SCORERS,
     ("headroom", "objectives"): ["reward", *FAMILIES],
     ("fit", "objectives"): ["reward", *FAMILIES],
-    ("fit", "learners"): ["auto", *LEARNERS],
-    ("fit", "encoders"): list(ENCODERS),
-    ("fit", "baselines"): list(BASELINES),
-    ("predict", "engines"): list(DIALECTS),
+    ("fit", "learners"): LEARNERS.choices,
+    ("fit", "encoders"): ENCODERS,
+    ("fit", "baselines"): BASELINES,
+    ("predict", "engines"): DIALECTS,
 }
 
 

@@ -25,7 +25,7 @@ get_scorer headroom judge_agreement load load_engine load_table portfolio previe
 sweep with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters of progress and labels.
-BY_MODULE = {"Head", "Labels", "Meter", "ProgressReporter"}
+BY_MODULE = {"EngineSpec", "Head", "Labels", "ProgressReporter"}
 MISUSES = {
     'hag.fit(3, lerner="ridge")': "call-arg",
     'hag.fit(3, learner="ridge")': "arg-type",

@@ -54,7 +54,7 @@ def test_split_oracle_has_no_luck_where_the_naive_one_has() -> None:
     assert rewards.mean(axis=2).max(axis=1).mean() > 0.68
 
 
-def test_frozen_luck_stays_in_the_split_oracle_and_goes_without_the_config() -> None:
+def test_the_luck_of_a_deterministic_config_stays_in_the_split_oracle_and_goes_without_it() -> None:
     rng = np.random.default_rng(4)
     rewards = (rng.random((400, 4, 8)) < 0.5).astype(float)
     rewards[:, 0, 1:] = np.nan

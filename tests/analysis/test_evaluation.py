@@ -1,4 +1,4 @@
-"""Fit and evaluate on worlds of known truth."""
+"""Evaluation of a policy on another table."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_margins_may_be_an_array() -> None:
 
 
 @pytest.mark.parametrize("name", ["sbs", "policy", "split_vbs", "ridge"])
-def test_a_baseline_cannot_take_the_place_of_another_line(name: str) -> None:
+def test_a_baseline_cannot_take_the_place_of_another_row(name: str) -> None:
     baseline = get_baseline("argmax")
     baseline.name = name
     space = hag.DecodingSpace.grid(temperature=[0.5, 0.7, 0.9])

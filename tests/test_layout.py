@@ -80,6 +80,29 @@ INSIDE = {
         "export",
         "fit",
     ],
+    "sweeping": [
+        "budget",
+        "plan",
+        "health",
+        "scoring",
+        "spec",
+        "strategies",
+        "forecast",
+        "drive",
+        "sweep_run",
+        "run",
+    ],
+    "scorers": [
+        "base",
+        "checked",
+        "functions",
+        "weighted",
+        "text",
+        "code",
+        "judge",
+        "reward_model",
+        "registry",
+    ],
 }
 
 

@@ -1,33 +1,23 @@
 """The bundle: what is read back, what is refused, and that writing never loses anything."""
 
-import errno
 import json
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from hagpolicy import load
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.errors import BundleError
-from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
-from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
+from hagpolicy.policy.bundle import read_bundle
 from hagpolicy.policy.manifest import FORMAT_VERSION
-from hagpolicy.policy.onnx_scan import scan
 from tests.support import making
+from tests.support.onnx_tensors import external
 from tests.support.paths import FIXTURES
 
 NAMES = ["README.md", "policy.json", "policy.onnx", "tokenizer.json"]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A saved policy on the static encoder; tests copy it before they harm it."""
-    return making.sums_against_lists().save(tmp_path_factory.mktemp("bundle") / "policy")
 
 
 @pytest.fixture
@@ -247,82 +237,6 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         load(tmp_path / "nowhere")
 
 
-# What a hostile ONNX file could hold.
-
-
-def model_of(nodes, initializers=(), domain=None, functions=()):
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
-        list(initializers),
-    )
-    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return helper.make_model(graph, opset_imports=opsets, functions=list(functions))
-
-
-def external(name="w"):
-    tensor = numpy_helper.from_array(np.ones(1, np.float32), name)
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../secret")
-    return tensor
-
-
-def hostile():
-    add = helper.make_node("Add", ["x", "w"], ["y"])
-    own = helper.make_node("Identity", ["x"], ["y"])
-    only_path, only_flag = external(), external()
-    only_path.data_location = TensorProto.DEFAULT
-    del only_flag.external_data[:]
-    constant = helper.make_node("Constant", [], ["w"], value=external())
-    inner = helper.make_graph([constant], "inner", [], [helper.make_tensor_value_info("w", TensorProto.FLOAT, [1])])
-    branch = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
-    sparse = model_of([own])
-    sparse.graph.sparse_initializer.add(values=external("v"), indices=external("i"), dims=[3])
-    training = model_of([own])
-    training.training_info.add()
-    function = helper.make_function("evil", "f", ["x"], ["y"], [own], [helper.make_opsetid("", 17)])
-    inner_evil = helper.make_graph([helper.make_node("Op", [], ["w"], domain="evil")], "i", [], [])
-    return {
-        "external": model_of([add], [external()]),
-        "external path only": model_of([add], [only_path]),
-        "external flag only": model_of([add], [only_flag]),
-        "external in attribute": model_of([constant, add]),
-        "external in subgraph": model_of([branch]),
-        "external in sparse": sparse,
-        "domain of node": model_of([helper.make_node("Op", ["x"], ["y"], domain="evil")]),
-        "domain of contributed operators": model_of([helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")]),
-        "domain in subgraph": model_of([helper.make_node("If", ["c"], ["y"], then_branch=inner_evil)]),
-        "domain imported": model_of([own], domain="evil"),
-        "function": model_of([own], functions=[function]),
-        "training": training,
-    }
-
-
-@pytest.mark.parametrize("name", sorted(hostile()))
-def test_a_hostile_graph_is_refused(name):
-    data = hostile()[name].SerializeToString()
-    scan(model_of([helper.make_node("Identity", ["x"], ["y"])]).SerializeToString())
-    with pytest.raises(BundleError):
-        scan(data)
-
-
-@pytest.mark.parametrize("data", [b"", b"junk", b"\x00" * 50, b"\x10\x00\x00\x00ORTM" + b"\x00" * 40, b"\x80" * 20])
-def test_bytes_that_are_no_onnx_file_are_refused(data):
-    with pytest.raises(BundleError):
-        scan(data)
-
-
-def test_a_torn_graph_is_refused(saved):
-    data = (saved / "policy.onnx").read_bytes()
-    scan(data)
-    for cut in (1, 100, len(data) // 2):
-        with pytest.raises(BundleError):
-            scan(data[:-cut])
-
-
 def test_external_data_in_a_bundle_is_refused_before_onnxruntime_sees_it(copy):
     model = onnx.load_from_string((copy / "policy.onnx").read_bytes())
     model.graph.initializer.append(external("w"))
@@ -331,58 +245,6 @@ def test_external_data_in_a_bundle_is_refused_before_onnxruntime_sees_it(copy):
     edited(copy, lambda manifest: manifest["files"].update({"policy.onnx": fresh}))
     with pytest.raises(BundleError, match="external data"):
         load(copy)
-
-
-# Writing.
-
-
-@pytest.fixture(scope="module")
-def small():
-    """A policy without a token table: quick to write."""
-    return making.sums_against_lists(PrecomputedEncoder())
-
-
-def test_an_older_bundle_is_replaced_and_nothing_else_is_left(small, tmp_path):
-    target = tmp_path / "policy"
-    small.save(target)
-    making.sums_against_lists(PrecomputedEncoder(), margin=0.15).save(target)
-    assert load(target).margin == 0.15
-    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
-
-
-def test_a_folder_of_something_else_is_not_touched(small, tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(BundleError, match="something else"):
-        small.save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_a_bundle_with_a_foreign_file_beside_it_is_not_replaced(small, tmp_path):
-    small.save(tmp_path / "policy")
-    (tmp_path / "policy" / "notes.txt").write_text("mine")
-    with pytest.raises(BundleError):
-        small.save(tmp_path / "policy")
-    assert (tmp_path / "policy" / "notes.txt").read_text() == "mine"
-
-
-def test_a_full_disk_leaves_the_old_bundle(small, tmp_path, monkeypatch):
-    small.save(tmp_path / "policy")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BundleError, match="nothing that was there is lost"):
-        making.sums_against_lists(PrecomputedEncoder(), margin=0.15).save(tmp_path / "policy")
-    assert load(tmp_path / "policy").margin == 0.05
-    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
-
-
-@pytest.mark.parametrize("name", ["policy.json", "../up", ".hidden", "a/b"])
-def test_odd_file_names_are_not_written(small, tmp_path, name):
-    with pytest.raises(BundleError, match="plain file names"):
-        write_bundle(tmp_path / "policy", Bundle(small.manifest, b"", {name: b""}), "")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_read_bundle_has_the_manifest_and_the_other_files(saved):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -26,6 +27,11 @@ sweep with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters of progress and labels.
 BY_MODULE = {"EngineSpec", "Head", "Labels", "ProgressReporter"}
+# Every package that some extra brings, but an onnxruntime.
+OPTIONAL = """
+accelerate fsspec gguf jinja2 lightgbm matplotlib onnx openai pyarrow ray sacrebleu safetensors scipy sklearn
+snowballstemmer threadpoolctl torch tqdm transformers vllm
+""".split()  # noqa: SIM905
 MISUSES = {
     'hag.fit(3, lerner="ridge")': "call-arg",
     'hag.fit(3, learner="ridge")': "arg-type",
@@ -51,6 +57,26 @@ def test_type_checkers_see_the_names_that_are_imported_late() -> None:
         alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert seen == hagpolicy._HOMES
+
+
+def test_names_that_need_an_optional_package_say_which_and_no_others_do() -> None:
+    code = f"""import json, sys
+sys.modules |= dict.fromkeys({OPTIONAL!r})  # as if they were not installed
+import hagpolicy
+from hagpolicy.cli import main
+told = {{}}
+for name in hagpolicy.__all__:
+    try:
+        getattr(hagpolicy, name)
+    except hagpolicy.MissingExtra as error:
+        told[name] = str(error)
+print(json.dumps([told, main(["fit", "folder", "--out", "policy"])]))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told, exit_code = json.loads(done.stdout)
+    assert told.keys() == hagpolicy._NEEDS.keys()
+    assert told["fit"] == "hagpolicy.fit needs the package 'onnx': pip install 'hagpolicy[fit]'"
+    assert exit_code == 3
+    assert done.stderr.startswith("hagpolicy: ")
 
 
 def classes_of_the_package() -> set[str]:

@@ -108,7 +108,7 @@ class SimulatedEngine(Engine):
         self.scorer: Scorer = SimulatedScorer()
         self._theme_of = {word: t for t, theme in enumerate(self.tasks) for word in THEMES[theme]}
         # Among eight or more phases the nearest one reaches about nine tenths of the amplitude.
-        self.amplitude = gap / 0.9 if space is None else self._calibrated(space.with_config(self.default_config())[0])
+        self.amplitude = gap / 0.9 if space is None else self._calibrate(space.with_config(self.default_config())[0])
 
     @classmethod
     def load(cls, seed: str, **options: Any) -> SimulatedEngine:
@@ -152,11 +152,11 @@ class SimulatedEngine(Engine):
         """float64 (n_prompts, n_configs): the true expected reward of every cell, in [.02, .98]."""
         texts = [prompt.text for prompt in as_prompts(prompts)]
         configs = list(space)
-        base = np.array([_BASE_LOW + (_BASE_HIGH - _BASE_LOW) * self._unit("base", text) for text in texts])
-        phases = np.array([self._phase(text) for text in texts])
-        values = base[:, None] + self._advantages(phases, configs, self.amplitude)
+        base = np.array([_BASE_LOW + (_BASE_HIGH - _BASE_LOW) * self._hash_to_unit("base", text) for text in texts])
+        phases = np.array([self._find_phase(text) for text in texts])
+        values = base[:, None] + self._sum_effects(phases, configs, self.amplitude)
         if self.noise > 0.0:
-            rough = [[self._unit("noise", text, config.digest) for config in configs] for text in texts]
+            rough = [[self._hash_to_unit("noise", text, config.digest) for config in configs] for text in texts]
             values = values + self.noise * (2.0 * np.array(rough) - 1.0)
         return np.asarray(np.clip(values, 0.02, 0.98), dtype=np.float64)
 
@@ -172,39 +172,39 @@ class SimulatedEngine(Engine):
         rows = {prompt: i for i, prompt in enumerate(dict.fromkeys(request.prompt for request in unit))}
         columns = {config: j for j, config in enumerate(dict.fromkeys(request.config for request in unit))}
         truth = self.truth(rows, columns)
-        return [self._completion(r, float(truth[rows[r.prompt], columns[r.config]])) for r in unit]
+        return [self._complete(r, float(truth[rows[r.prompt], columns[r.config]])) for r in unit]
 
-    def _completion(self, request: Request, chance: float) -> Completion:
+    def _complete(self, request: Request, chance: float) -> Completion:
         prompt_tokens = len(request.prompt.text.split()) + len(request.config.hint.split())
-        if self._unit("fail", str(request.seed)) < self.fail_rate:
+        if self._hash_to_unit("fail", str(request.seed)) < self.fail_rate:
             message = "simulated failure"
             return Completion("", prompt_tokens=prompt_tokens, seconds=self.delay, finish="error", error=message)
         config = request.config
         key = ("sure", request.prompt.text, config.digest) if config.deterministic else ("drawn", str(request.seed))
-        words = ["right" if self._unit("reward", *key) < chance else "wrong"]
-        start, length = (int(len(_FILLER) * self._unit(what, *key)) for what in ("start", "length"))
+        words = ["right" if self._hash_to_unit("reward", *key) < chance else "wrong"]
+        start, length = (int(len(_FILLER) * self._hash_to_unit(what, *key)) for what in ("start", "length"))
         words += [_FILLER[(start + at) % len(_FILLER)] for at in range(length)]
         tokens = len(words) + 1
         kept = words[: request.max_tokens]
         finish = "stop" if tokens <= request.max_tokens else "length"
         return Completion(" ".join(kept), min(tokens, request.max_tokens), prompt_tokens, self.delay, finish)
 
-    def _advantages(self, phases: np.ndarray, configs: Sequence[DecodingConfig], amplitude: float) -> np.ndarray:
+    def _sum_effects(self, phases: np.ndarray, configs: Sequence[DecodingConfig], amplitude: float) -> np.ndarray:
         """(len(phases), n_configs): effect of the config and of config and task together."""
-        effects = np.array([2.0 * self._unit("effect", config.digest) - 1.0 for config in configs])
-        angles = np.array([self._unit("phase", config.digest) for config in configs])
+        effects = np.array([2.0 * self._hash_to_unit("effect", config.digest) - 1.0 for config in configs])
+        angles = np.array([self._hash_to_unit("phase", config.digest) for config in configs])
         turns = angles[None, :] - phases[:, None]
         return np.asarray(self.config_effect * effects + amplitude * np.cos(2.0 * np.pi * turns))
 
-    def _phase(self, text: str) -> float:
+    def _find_phase(self, text: str) -> float:
         """Phase of a prompt in [0, 1): of the theme most of its words belong to; of its hash where there is none."""
         words = re.findall("[a-z]+", text.lower())
         themes = [self._theme_of[word] for word in words if word in self._theme_of]
         if not self.predictable or not themes:
-            return self._unit("own phase", text)
+            return self._hash_to_unit("own phase", text)
         return max(range(len(self.tasks)), key=themes.count) / len(self.tasks)
 
-    def _calibrated(self, space: DecodingSpace) -> float:
+    def _calibrate(self, space: DecodingSpace) -> float:
         """The amplitude at which the best config per phase beats the single best one by `gap` on average."""
         if self.gap == 0.0:
             return 0.0
@@ -213,7 +213,7 @@ class SimulatedEngine(Engine):
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2.0
-            values = self._advantages(phases, space, middle)
+            values = self._sum_effects(phases, space, middle)
             reached = float(values.max(axis=1).mean() - values.mean(axis=0).max())
             low, high = (middle, high) if reached < self.gap else (low, middle)
         if high + self.config_effect > _BASE_LOW - 0.02:
@@ -221,7 +221,7 @@ class SimulatedEngine(Engine):
             raise InvalidInput("gap", f"one that {space!r} can have in this world", self.gap, do)
         return high
 
-    def _unit(self, *parts: str) -> float:
+    def _hash_to_unit(self, *parts: str) -> float:
         """A number in [0, 1), uniform and fixed by the world's seed and the parts."""
         data = "\x1f".join((str(self.seed), *parts)).encode("utf-8", "surrogatepass")
         return (int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 11) / 2.0**53

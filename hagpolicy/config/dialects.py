@@ -42,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How an engine is spoken to.
+    """The settings of an engine, by the names of our fields.
 
     Attributes:
         settings: our field to the engine's; a field that is missing is one the engine lacks.

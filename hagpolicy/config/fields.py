@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hagpolicy._checks import is_integral, is_number
 from hagpolicy._names import suggest
 from hagpolicy.errors import InvalidInput
 
@@ -85,9 +85,8 @@ class FieldSpec:
             return value
         if value is None and self.neutral is None:
             return None
-        accepted = numbers.Real if self.kind is float else numbers.Integral
-        # bool is an Integral to Python, and never what a decoding setting means.
-        if isinstance(value, bool) or not isinstance(value, accepted):
+        accepts = is_number if self.kind is float else is_integral
+        if not accepts(value):
             raise InvalidInput(name, self.expected, value)
         try:
             value = self.kind(value) + 0  # -0.0 becomes 0.0: equal values must have equal digests

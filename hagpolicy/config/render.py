@@ -1,7 +1,7 @@
 """Field values to each engine's own names and ranges, with a receipt.
 
-A decoding configuration means the same everywhere; engines do not. `render` says it in an engine's
-words and accounts for every field: applied, dropped, clamped or idle. Nothing is lost silently.
+A decoding configuration means the same everywhere; engines name and limit settings differently. `render` gives it
+under an engine's own names and accounts for every field: applied, dropped, clamped or idle. Nothing is lost silently.
 The engines themselves are tables (`hagpolicy.config.dialects`), so a new engine is a new table.
 """
 
@@ -130,7 +130,7 @@ def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:
 def render(
     fields: Mapping[str, Any], engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error"
 ) -> Rendering:
-    """Say a configuration in an engine's words.
+    """A configuration under an engine's own names, with a receipt.
 
     Args:
         fields: values of decoding fields; those left out are neutral.

@@ -75,7 +75,7 @@ _OWN_64 = "counts the tokens of the answer only, the last 64 of them unless the 
 _TRUNCATES_FIRST = "truncates before the temperature is applied"
 
 
-def _over_http(dialect: Dialect, **changed: Setting) -> Dialect:
+def _adapt_to_http(dialect: Dialect, **changed: Setting) -> Dialect:
     return replace(dialect, settings={**dialect.settings, "max_tokens": _LIMIT, **changed})
 
 
@@ -113,12 +113,12 @@ _TRANSFORMERS = replace(TRANSFORMERS, processors=frozenset())
 SERVERS: Registry[Server] = Registry(
     "server",
     {
-        "vllm": Server("vLLM", _over_http(VLLM), n=True),
+        "vllm": Server("vLLM", _adapt_to_http(VLLM), n=True),
         # A seed counts only in a server started with --enable-deterministic-inference, where the answers
         # of one request with n > 1 share it and are copies; without a seed all requests there share one.
-        "sglang": Server("SGLang", _over_http(SGLANG), any_model=True),
+        "sglang": Server("SGLang", _adapt_to_http(SGLANG), any_model=True),
         # It draws at most as many answers to one request as it was started with slots, and refuses more.
-        "llama_cpp": Server("llama.cpp's llama-server", _over_http(LLAMA_CPP), any_model=True),
+        "llama_cpp": Server("llama.cpp's llama-server", _adapt_to_http(LLAMA_CPP), any_model=True),
         "llama_cpp_python": Server("llama-cpp-python's server", _LLAMA_CPP_PYTHON, any_model=True, one_at_a_time=True),
         "ollama": Server(
             "Ollama",
@@ -131,7 +131,7 @@ SERVERS: Registry[Server] = Registry(
         # Its seed is a best effort and deprecated; with `n` the prompt is read, and paid for, once.
         "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True),
         # Any other: the names that all of them know.
-        "compatible": Server("a plain OpenAI-compatible server", _over_http(OPENAI)),
+        "compatible": Server("a plain OpenAI-compatible server", _adapt_to_http(OPENAI)),
     },
 )
 """The servers by name."""

@@ -39,11 +39,11 @@ def encode_unit(tokenizer: Any, unit: Sequence[Request], context: float) -> list
     for request in unit:
         key = (request.prompt.digest, request.config.hint)
         if key not in known:
-            known[key] = _encoded(tokenizer, request, context)
+            known[key] = _encode_request(tokenizer, request, context)
     return [known[request.prompt.digest, request.config.hint] for request in unit]
 
 
-def _encoded(tokenizer: Any, request: Request, context: float) -> list[int] | str:
+def _encode_request(tokenizer: Any, request: Request, context: float) -> list[int] | str:
     try:
         ids = encode(tokenizer, apply_hint(request.prompt.content, request.config.hint))
     except Exception as error:  # templates are programs and raise what they like

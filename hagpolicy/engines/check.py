@@ -179,10 +179,10 @@ class _Trial:
         unit = [Request(p, config, at, (at + 1) * _SEED_STEP % 2**63, limit) for at, p in numbered]
         done = self.engine.generate(unit)
         self.tokens += sum(completion.tokens for completion in done)
-        return [_text(completion) for completion in done]
+        return [_read_text(completion) for completion in done]
 
 
-def _text(completion: Completion) -> str:
+def _read_text(completion: Completion) -> str:
     if completion.finish == "error":
         raise EngineError(f"the check of the engine's settings got no answer: {completion.error}")
     return completion.text

@@ -153,14 +153,14 @@ class VLLMEngine(Engine):
                 done[index] = Completion("", finish="error", error=ids)
                 continue
             try:
-                rows[index] = (ids, *self._params(request, len(ids)))
+                rows[index] = (ids, *self._make_params(request, len(ids)))
             except Exception as error:  # vLLM's own checks raise a type of its own, which is no ValueError
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=str(error))
         if rows:
             done |= zip(rows, self._run(list(rows.values())), strict=True)
         return [done[index] for index in range(len(unit))]
 
-    def _params(self, request: Request, prompt_tokens: int) -> tuple[Any, dict[str, Any]]:
+    def _make_params(self, request: Request, prompt_tokens: int) -> tuple[Any, dict[str, Any]]:
         """One row's `SamplingParams`, and what vLLM does otherwise than asked."""
         limit = min(request.max_tokens, self.llm.model_config.max_model_len - prompt_tokens)
         rendering = request.config.replace(max_tokens=limit).render("vllm")

@@ -148,11 +148,11 @@ class Batch:
             # Caches of other kinds cannot be put together from parts: all of theirs go in one.
             alike = [one for one in wanted[:most] if len(self._prompts[one]) >= ALIKE * longest]
             some = alike if self._plain else wanted
-            found = self._computed([self._prompts[one] for one in some])
+            found = self._compute([self._prompts[one] for one in some])
             self._ready |= {one: (found, index) for index, one in enumerate(some)}
             wanted = wanted[len(some) :]
 
-    def _computed(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
+    def _compute(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         width = max(map(len, prompts))
         # Padding repeats the prompt's own first token: harmless to penalties over the tokens seen.
         padded = [[ids[0]] * (width - len(ids)) + list(ids) for ids in prompts]

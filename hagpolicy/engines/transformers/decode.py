@@ -134,7 +134,7 @@ def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]
             row_cells[fresh] = torch.tensor(some, device=device)
             settings = cells.settings.take(row_cells)
             # A row that is done with its first token makes room at once.
-            token[fresh] = _next(batch, cells, settings.take(fresh), row_cells[fresh], fresh)
+            token[fresh] = _choose_next(batch, cells, settings.take(fresh), row_cells[fresh], fresh)
         free = len(batch) - int(batch.open.sum())
         if taken < len(queue) and free * ENTER_WHEN_ONE_IN >= len(batch):
             fresh = positions(~batch.open)
@@ -146,10 +146,10 @@ def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]
             batch.keep(stay)
             settings, row_cells, token = settings.take(stay), row_cells[stay], token[stay]
         batch.advance(token)
-        token, fresh = _next(batch, cells, settings, row_cells, None), fresh[:0]
+        token, fresh = _choose_next(batch, cells, settings, row_cells, None), fresh[:0]
 
 
-def _next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tensor, rows: Tensor | None) -> Tensor:
+def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tensor, rows: Tensor | None) -> Tensor:
     """Choose and note the next token of the batch's `rows`, None: of all.
 
     Args:

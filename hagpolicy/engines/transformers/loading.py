@@ -54,7 +54,7 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
         InvalidInput: no such file or folder, an option that does not fit, an unknown dtype.
         EngineError: transformers cannot load it; its own message is kept.
     """
-    kind = _dtype(dtype, device)
+    kind = _parse_dtype(dtype, device)
     path = Path(source).expanduser()
     local = path.exists()
     if revision is not None and local:
@@ -131,7 +131,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest({name: part for name, part in stored.items() if name not in ("padding", "truncation")})
 
 
-def _dtype(dtype: str | None, device: str) -> Any:
+def _parse_dtype(dtype: str | None, device: str) -> Any:
     if dtype is None:
         dtype = "float32" if device.startswith("cpu") else "auto"
     kind = dtype if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."), None)
@@ -143,22 +143,22 @@ def _dtype(dtype: str | None, device: str) -> Any:
 def _from_gguf(path: Path, kind: Any, cache: Path | None) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file, through the cache folder if there is one."""
     if cache is None:
-        return _converted(path, kind)
+        return _convert(path, kind)
     kept = cache / f"{path.stem}-{digest_file(path)[:12]}-{str(kind).removeprefix('torch.')}"
     if not (kept / NOTE).exists():
         # Another process may have converted it meanwhile, and be reading its own.
         with new_folder(kept, replace=False) as fresh:
-            _store(*_converted(path, kind), fresh)
+            _store(*_convert(path, kind), fresh)
     note = json.loads((kept / NOTE).read_text("utf-8"))
-    tokenizer = _plain_tokenizer({"tokenizer_file": str(kept / "tokenizer.json")}, note["special"], note["template"])
+    tokenizer = _make_tokenizer({"tokenizer_file": str(kept / "tokenizer.json")}, note["special"], note["template"])
     return AutoModelForCausalLM.from_pretrained(kept, dtype=kind), tokenizer
 
 
-def _converted(path: Path, kind: Any) -> tuple[Any, Any]:
+def _convert(path: Path, kind: Any) -> tuple[Any, Any]:
     """De-quantise. The file's weights are 4 to 8 bits wide, so "auto" has nothing to go by: float32."""
     read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     special = {name: getattr(read, name) for name in SPECIAL if getattr(read, name) is not None}
-    tokenizer = _plain_tokenizer({"tokenizer_object": read.backend_tokenizer}, special, read.chat_template)
+    tokenizer = _make_tokenizer({"tokenizer_object": read.backend_tokenizer}, special, read.chat_template)
     kind = torch.float32 if kind == "auto" else kind
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=kind)
     # What is left of the quantisation would make `save_pretrained` refuse and the config name this file.
@@ -168,7 +168,7 @@ def _converted(path: Path, kind: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _plain_tokenizer(source: Mapping[str, Any], special: Mapping[str, str], template: str | None) -> Any:
+def _make_tokenizer(source: Mapping[str, Any], special: Mapping[str, str], template: str | None) -> Any:
     """One class for the fresh and the cached tokenizer: the class that AutoTokenizer picks for a saved
     GGUF tokenizer loses spaces and line breaks."""
     tokenizer = PreTrainedTokenizerFast(**source, **special)

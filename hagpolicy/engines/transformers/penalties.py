@@ -78,11 +78,11 @@ class AnswerPenalty(LogitsProcessor):  # type: ignore[misc]
         """
         if self.prompt_length is None:
             self.prompt_length = input_ids.shape[1]
-        presence, frequency = (_fitted(values.to(scores), len(scores)) for values in (self.presence, self.frequency))
+        presence, frequency = (_fit_rows(values.to(scores), len(scores)) for values in (self.presence, self.frequency))
         return penalise_answer(scores, input_ids[:, self.prompt_length :], presence, frequency)
 
 
-def _fitted(values: Tensor, rows: int) -> Tensor:
+def _fit_rows(values: Tensor, rows: int) -> Tensor:
     """Per-row values (rows, 1): a row's value is repeated for each of its beams."""
     if rows % len(values):
         raise InvalidInput("penalties", f"one number, or one a row ({rows} rows)", f"{len(values)} numbers")

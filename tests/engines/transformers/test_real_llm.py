@@ -56,7 +56,7 @@ def test_a_cached_gguf_is_the_same_model(
     plain = copy.deepcopy(smollm.model)
     for weight in plain.parameters():
         weight.data = weight.data.contiguous()
-    monkeypatch.setattr(transformers_loading, "_converted", lambda *_: (plain, smollm.tokenizer))
+    monkeypatch.setattr(transformers_loading, "_convert", lambda *_: (plain, smollm.tokenizer))
     again = load_engine("smollm2", device="cpu", cache=tmp_path)
     assert again.fingerprint == smollm.fingerprint
     awkward = "def f(x):\n    return x\n\n\tTab  two spaces <|im_end|> é 你好"

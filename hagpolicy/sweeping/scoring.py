@@ -38,7 +38,7 @@ def make_score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
         reason=reason,
         answer=answer,
         scorer=scorer.stored_name,
-        answers_agree=scorer.answers_agree,
+        answers_agree=bool(scorer.answers_agree),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, estimate_from_draws
 from hagpolicy.analysis.estimates import split_oracle, take_chosen
 from hagpolicy.analysis.prepare import Prepared
+from hagpolicy.analysis.selection import select
 from hagpolicy.results import Estimate, EvaluationRow
 
 # From the values of SBS, float64 (n_prompts,), to the values of something else on the same prompts.
@@ -114,11 +115,20 @@ class Comparison:
         return ComparisonRow(value, gain, over[0] if over else None, note)
 
     def _estimate(self, measure: ValuesGivenSbs, learned: bool) -> Estimate:
+        """Mean of a measure of the values of SBS, over the SBS of each draw where draws choose their own."""
         values, drawn, boot = measure(self.reference), self.resampled, self.boot
         if drawn is None or not len(drawn.value):
             return boot.mean(values)
         draws = drawn.out_of_bag_means(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
         return estimate_from_draws(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
+
+    def gain_over_default(self) -> Estimate | None:
+        """Gain of the single best config over the engine's default, paying for the choice among all configs; None
+        where the default is unknown."""
+        if self.default is None:
+            return None
+        default = self.Y[:, self.default]
+        return select(self.Y - default[:, None], default, self.boot).gain
 
     def split_oracle(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
@@ -158,6 +168,7 @@ class Comparison:
 
 
 def _row(name: str, row: ComparisonRow, gap: float) -> EvaluationRow:
+    """The row under its name, with the share of the gap that it closes where the gap is above 0."""
     value, gain = row.value, row.gain
     closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
     bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high

@@ -69,6 +69,7 @@ def evaluate(
 
 
 def _check_fingerprint(policy: Policy, table: SweepTable) -> list[str]:
+    """The warning for a table of another engine than the policy's, none where either is unknown."""
     if policy.fingerprint and table.fingerprint and policy.fingerprint != dict(table.fingerprint):
         return ["the table comes from another engine than the one the policy was fitted for"]
     return []

@@ -12,9 +12,8 @@ from hagpolicy.analysis.checks import check_default
 from hagpolicy.analysis.comparison import compare
 from hagpolicy.analysis.estimates import crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
-from hagpolicy.analysis.prepare import prepare
+from hagpolicy.analysis.prepare import Prepared, prepare
 from hagpolicy.analysis.rule import MIN_GROUPS
-from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import Sizing, compute_sizing, detectable_gain
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -184,14 +183,11 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     Y, deterministic = comparison.Y, comparison.deterministic
     sbs_index = int(Y.mean(axis=0).argmax())
     split = comparison.split_oracle()
-    sampled = None
-    if (~deterministic).sum() > 1:
-        free = kept.in_space(DecodingSpace(config for config in kept.space if not config.deterministic))
-        sampled = compare(replace(prepared, table=free, targets=targets_of(free, objectives))).split_oracle()
+    sampled = _split_sampled(prepared)
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
-    default = None if table.default is None else select(Y - Y[:, [table.default]], Y[:, table.default], boot).gain
-    same = table.default == sbs_index
+    default = comparison.gain_over_default()
+    same = kept.default == sbs_index
     by_task = None if tasks is None else comparison.score_choices(tasks, learned=True).gain
     could_win_low = None if sampled is None else comparison.score_values(sampled).gain
     detectable = detectable_gain(Y, sbs_index, boot)
@@ -216,3 +212,14 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         sizing=compute_sizing(detectable, boot.n_groups, by_task, could_win_low),
         sbs_is_default=same,
     )
+
+
+def _split_sampled(prepared: Prepared) -> np.ndarray | None:
+    """float64 (n_prompts,): the split-sample oracle of the sampled configs alone; None where there are fewer than two,
+    or too few samples."""
+    sampled = [config for config in prepared.table.space if not config.deterministic]
+    if len(sampled) < 2:
+        return None
+    table = prepared.table.in_space(DecodingSpace(sampled))
+    targets = targets_of(table, prepared.targets.objectives)
+    return compare(replace(prepared, table=table, targets=targets)).split_oracle()

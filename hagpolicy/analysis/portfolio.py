@@ -194,10 +194,12 @@ def _choose_counts(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) 
 
     @functools.cache  # what begins differently soon meets
     def with_one_more(drawn: tuple[int, ...]) -> np.ndarray:
+        """float64 (n_configs,): value with one more draw of each config, -inf past its limit."""
         counts = np.array(drawn)
         return np.where(counts < most, maxima.means_with_one_more(counts), -np.inf)
 
     def improve(drawn: np.ndarray, value: float) -> tuple[np.ndarray, float]:
+        """A set and its value after exchanges of one draw that help."""
         without = [drawn - one[j] for j in np.flatnonzero(drawn)]
         values = np.array([with_one_more(tuple(some)) for some in without])
         best, added = np.unravel_index(values.argmax(), values.shape)

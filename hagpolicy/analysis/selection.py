@@ -12,7 +12,7 @@ from hagpolicy.results import Estimate
 
 @dataclass(frozen=True)
 class Selection:
-    """Outcome of `select`.
+    """The candidate that was chosen, and what choosing it gains.
 
     Attributes:
         index: the candidate with the highest mean, None when none is above zero.
@@ -41,7 +41,7 @@ class OutOfBag:
 
 
 def select(gains: np.ndarray, reference: np.ndarray, boot: GroupBootstrap) -> Selection:
-    """Choose the best of several candidates and estimate what that choice gains, in one procedure.
+    """The best of several candidates, and what that choice gains, in one procedure.
 
     Args:
         gains: float64 (n_prompts, n_candidates): out-of-fold gain of every candidate over the
@@ -59,7 +59,7 @@ def select_family(
     baselines: np.ndarray | None = None,
     out_of_bag: OutOfBag | None = None,
 ) -> tuple[int | None, tuple[Selection, ...]]:
-    """Choose one family of candidates for all points of a dial, and the best of the family at each point.
+    """The best family of candidates for all points of a dial, and the best of the family at each point.
 
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, *Machine
     Learning* 107, 2018): each draw chooses the family that gains most over all points, and at each

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hagpolicy.analysis.checks import check_default
 from hagpolicy.analysis.comparison import Comparison, ComparisonRow
 from hagpolicy.analysis.estimates import crossfit_sbs
-from hagpolicy.analysis.selection import select
 from hagpolicy.fitting.crossfit import CrossFits, CrossFittedBaseline
 from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.prepare import FitData
@@ -30,9 +29,7 @@ def _build_evaluation(data: FitData, fits: CrossFits, gated: Gated, point: int, 
     prepared, comparison = data.prepared, data.comparisons[point]
     kept, boot, Y = prepared.table, prepared.boot, comparison.Y
     per_task = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 else None
-    over_default = None
-    if kept.default is not None:
-        over_default = select(Y - Y[:, [kept.default]], Y[:, kept.default], boot).gain
+    over_default = comparison.gain_over_default()
     baselines = {fit.baseline.name: _build_row(fit, comparison, point) for fit in fits.baselines}
     return Evaluation(
         comparison.build_rows(per_task, {**baselines, **gated.rows[point]}),

@@ -45,10 +45,12 @@ def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
 
 
 def _family(item: Objective) -> tuple[Any, ...]:
+    """What objectives of one dial have in common."""
     return type(item), item.unit, getattr(item, "passing", None)
 
 
 def _parse(text: str) -> tuple[Objective, ...]:
+    """The objectives that a text names. Raises InvalidInput where it names none."""
     if text == "reward":
         return (Reward(),)
     family, at, values = text.partition("@")

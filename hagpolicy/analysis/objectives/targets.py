@@ -82,5 +82,6 @@ def targets_of(table: SweepTable, objectives: tuple[Objective, ...]) -> Targets:
 
 
 def _find_largest(values: np.ndarray) -> float:
+    """The largest value that is known; 1 where none is above 0."""
     known = values[~np.isnan(values)]
     return float(known.max()) if len(known) and known.max() > 0.0 else 1.0

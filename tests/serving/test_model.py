@@ -1,7 +1,6 @@
 """`wrap` in front of models with their tokenizers, with a policy that was fitted, and on the real LLM."""
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,40 +118,6 @@ def test_text_without_a_template_is_plain(model, sent):
     assert wrapped.device == model.device
     ids = torch.tensor([[7, 8, 9]])
     assert torch.equal(wrapped(ids).logits, model(ids).logits)
-
-
-# What is wrapped
-
-
-def test_only_what_can_generate_text_is_wrapped(model, tokenizer, pipe):
-    with pytest.raises(InvalidInput, match="tokenizer"):
-        hag.wrap(model, WordPolicy())
-    with pytest.raises(InvalidInput, match="text-generation"):
-        hag.wrap(object(), WordPolicy())
-    with pytest.raises(InvalidInput, match="summarization"):
-        hag.wrap(SimpleNamespace(task="summarization", model=model), WordPolicy())
-
-
-def test_a_policy_of_another_engine_warns_once(model, tokenizer, pipe):
-    from hagpolicy.engines.transformers.engine import TransformersEngine
-
-    mine = dict(TransformersEngine(model, tokenizer, name="tiny").fingerprint)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        wrapped = hag.wrap(pipe, WordPolicy(fingerprint=mine))
-        wrapped("what", max_new_tokens=1)
-    for other in ({"kind": "vllm"}, {"chat_template": "none"}, {"dtype": "bfloat16"}):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            wrapped = hag.wrap(model, WordPolicy(fingerprint={**mine, **other}), tokenizer=tokenizer)
-            wrapped.generate_text("what", max_new_tokens=1)
-        assert [next(iter(other)) in str(warning.message) for warning in caught] == [True]
-    model.config.name_or_path = "/models/other"
-    try:
-        with pytest.warns(UserWarning, match="model: tiny then, other now"):
-            hag.wrap(model, WordPolicy(fingerprint=mine), tokenizer=tokenizer)
-    finally:
-        model.config.name_or_path = ""
 
 
 @pytest.fixture(scope="module")

@@ -237,18 +237,6 @@ def test_the_policy_reads_text_only(pipe):
     assert policy.asked[0][0] == [{"role": "user", "content": "name the sky"}]
 
 
-def test_other_attributes_are_the_targets(pipe):
-    wrapped = hag.wrap(pipe, WordPolicy())
-    assert wrapped.tokenizer is pipe.tokenizer
-    assert wrapped.task == "text-generation"
-    wrapped.call_count = 7
-    assert pipe.call_count == 7
-    with pytest.raises(AttributeError):
-        wrapped.no_such_thing  # noqa: B018
-    assert "TextGenerationPipeline" in repr(wrapped)
-    assert copy.copy(wrapped).target is pipe
-
-
 def test_a_policy_for_several_answers_reads_how_many_from_the_call(pipe):
     policy = WordPolicy(dial="n")
     wrapped = hag.wrap(pipe, policy)

@@ -1,6 +1,7 @@
 """Records of cells and rewards as the columns of a segment: their names and types are a file format."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ pa = pytest.importorskip("pyarrow")
 
 from hagpolicy.data.store.records import CellRecord, ScoreRecord  # noqa: E402
 from hagpolicy.data.store.segments import decode_segment, encode_segment, engine_of, next_number, to_table  # noqa: E402
+from tests.support.paths import FIXTURES  # noqa: E402
 
 CELL = CellRecord(
     cell="k", prompt="p", prompt_id=None, task="math", config="c", max_tokens=64, sample=1, seed=2**62, text="18",
@@ -33,6 +35,13 @@ def test_records_come_back_by_name(records, format):
     assert table.column_names == list(format)
     assert [type(records[0])(**row) for row in table.to_pylist()] == records
     assert engine_of(table) == "an engine's digest"
+
+
+def test_the_page_on_formats_names_every_column():
+    page = (FIXTURES.parents[1] / "docs" / "formats.md").read_text("utf-8")
+    columns, rewards = page.partition("| column of `cells`")[2].split("\n\n")[:2]
+    assert re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in columns.split("\n")[2:])) == list(CELL_FORMAT)
+    assert set(re.findall(r"`(\w+)`", rewards)) == set(SCORE_FORMAT) | {"rewards"}
 
 
 def test_a_damaged_segment_is_none():

@@ -1,7 +1,10 @@
-"""The documents hold: every Python block of README and docs runs, and prints what stands under it."""
+"""The documents hold: Python blocks run and print what stands under them, figures are rendered from stored results."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from markdown_it import MarkdownIt
 import hagpolicy
 from tests.support.paths import ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path) -> list[tuple[str, str | None]]:
@@ -24,11 +27,21 @@ def blocks(page: Path) -> list[tuple[str, str | None]]:
     return found
 
 
+@pytest.mark.llm
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.filterwarnings("ignore:the policy was swept on another engine")
 def test_blocks_run_in_order_and_print_what_is_said(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if any('smollm2")' in source for source, _ in blocks(page)):
+        load, smollm = hagpolicy.load_engine, request.getfixturevalue("smollm")
+        # The real LLM is in memory already: loading it a second time would prove nothing more.
+        monkeypatch.setattr(hagpolicy, "load_engine", lambda spec: smollm if spec == "smollm2" else load(spec))
     names: dict[str, object] = {}
     for source, output in blocks(page):
         capsys.readouterr()
@@ -47,3 +60,19 @@ def test_the_reference_has_every_public_name() -> None:
     lines = (ROOT / "docs" / "reference.md").read_text("utf-8").splitlines()
     named = [line.removeprefix("::: hagpolicy.") for line in lines if line.startswith("::: ")]
     assert sorted(named) == [name for name in hagpolicy.__all__ if name != "__version__"]
+
+
+def test_rendered_documents_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "check"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, f"run python -m benchmarks render\n{done.stdout}{done.stderr}"
+
+
+def test_the_readme_says_what_it_is_in_twenty_words_and_no_figure_by_hand() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    first = text.split("\n\n")[1]
+    assert len(first.split()) <= 20, first
+    generated = r"```.*?```|<!-- \w+ -->.*?<!-- / -->"
+    prose = re.sub(rf"{generated}|\(https?://\S+\)|arXiv [\d.]+|Apache-2.0", "", text, flags=re.DOTALL)
+    assert not re.findall(r"\d+\.\d+|\d+ %", prose)

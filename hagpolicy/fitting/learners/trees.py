@@ -145,7 +145,7 @@ def ensemble_attributes(models: list[dict[str, Any]]) -> dict[str, Any]:
         for name, value in inner.items():
             nodes[name].append(value)
         if leaf:
-            outer = {"treeids": tree, "nodeids": number, "ids": output, "weights": node["leaf_value"]}
+            outer = {"treeids": tree, "nodeids": number, "ids": output, "weights": float(node["leaf_value"])}
             for name, value in outer.items():
                 target[name].append(value)
             return number + 1

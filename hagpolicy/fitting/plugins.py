@@ -26,8 +26,6 @@ def get_plugin(registry: Registry[type[T]], base: type[T], given: str | T) -> T:
         return registry[given]()  # type: ignore[index]  # the registry refuses what is no string
     name = getattr(given, "name", None)
     if not isinstance(name, str) or not name:
-        do = 'Set it in the class: name = "mine".'
-        raise InvalidInput(
-            f"name of a {registry.kind} ({type(given).__name__})", "a text, which stands in results", name, do
-        )
+        what = f"{type(given).__name__}.name"
+        raise InvalidInput(what, f"the {registry.kind}'s name, a text", name, 'Set it in the class: name = "mine".')
     return given

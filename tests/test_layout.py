@@ -51,6 +51,7 @@ APART = {
 NOT_YET: set[str] = set()
 # Inside these rooms the order of files is held too.
 INSIDE = {
+    "config": ["fields", "dialects", "render", "servers", "config", "space"],
     "data.store": [
         "cells",
         "place",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Engine, Prompt, Request, load_engine
-from hagpolicy.config.config import NEUTRAL
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.data.completion import Completion
 from hagpolicy.engines.spec import ENGINES
 from hagpolicy.errors import EngineError, InvalidInput

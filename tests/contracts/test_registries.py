@@ -13,6 +13,7 @@ from hagpolicy._names import Registry, suggest
 from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.config.space import PRESETS
+from hagpolicy.engines.spec import ENGINES
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.registry import BASELINES
 from hagpolicy.fitting.encoders.registry import ENCODERS
@@ -20,10 +21,12 @@ from hagpolicy.fitting.learners.registry import LEARNERS
 from hagpolicy.scorers.registry import SCORERS
 from hagpolicy.sweeping.strategies.base import STRATEGIES
 
-REGISTRIES: list[Registry[Any]] = [DIALECTS, SERVERS, PRESETS, ENCODERS, LEARNERS, BASELINES, SCORERS, STRATEGIES]
+REGISTRIES: list[Registry[Any]] = [
+    DIALECTS, SERVERS, PRESETS, ENGINES, ENCODERS, LEARNERS, BASELINES, SCORERS, STRATEGIES,
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", REGISTRIES, ids=repr)
 def test_every_name_loads_and_an_unknown_one_is_refused(registry):
     assert all(registry[name] is not None for name in registry)
     assert list(registry.items()) == [(name, registry[name]) for name in registry.names]

@@ -20,7 +20,7 @@ from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
-from hagpolicy.fitting.baselines.fixed import constant
+from hagpolicy.fitting.baselines.fixed import choose_constant
 
 if TYPE_CHECKING:
     from hagpolicy.engines.transformers.engine import TransformersEngine
@@ -98,7 +98,7 @@ class Turn(Baseline):
         Raises:
             InvalidInput: the space has no sampled config without hint, penalty or beams.
         """
-        return constant(nearest_sampled(table.space, self.temperature + self.shift), test)
+        return choose_constant(nearest_sampled(table.space, self.temperature + self.shift), test)
 
 
 def turning_point(temperatures: Sequence[float], entropies: Sequence[float] | np.ndarray) -> float:

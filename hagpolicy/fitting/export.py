@@ -15,7 +15,7 @@ from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.fitting.learners.registry import get_learner
-from hagpolicy.fitting.policy_graph import Rule, check_parity, policy_graph
+from hagpolicy.fitting.policy_graph import Rule, build_policy_graph, check_parity
 from hagpolicy.fitting.prepare import FitData
 from hagpolicy.fitting.training import Training
 from hagpolicy.policy.dial import Dial, OperatingPoint
@@ -72,7 +72,7 @@ class _Refitted:
     ) -> Policy:
         """The policy that ships at some points of the dial."""
         targets, margins = data.prepared.targets, tuple(candidate.margin for candidate in gated.candidates)
-        points = points_of(targets, evaluations, margins, ships)
+        points = build_points(targets, evaluations, margins, ships)
         encoder, features = self.training.encoder, self.training.features
         return export_policy(
             data.prepared.table, targets, encoder, self.learner, self.heads, self.ood, points, features
@@ -111,7 +111,7 @@ def export_policy(
     # A constant policy has no use for the score, and must not pay for it.
     used = ood if departs else None
     rule = Rule(first.reference, first.margin if first.ships else None, points[0].weights)
-    model = policy_graph(encoder, fitted, rule, used)
+    model = build_policy_graph(encoder, fitted, rule, used)
     check_parity(model, encoder, fitted, table.prompts, features, rule)
     manifest = PolicyManifest(
         space=table.space,
@@ -129,10 +129,10 @@ def export_policy(
     return Policy(manifest, model.SerializeToString(), encoder.files())
 
 
-def points_of(
+def build_points(
     targets: Targets, evaluations: tuple[Evaluation, ...], margins: tuple[float, ...], ships: tuple[bool, ...]
 ) -> tuple[OperatingPoint, ...]:
-    """The dial's points, with what the gate said at each one of them."""
+    """The dial's points, with what the gate decided at each one of them."""
     parts = zip(targets.objectives, targets.weights, evaluations, margins, ships, strict=True)
     return tuple(
         OperatingPoint(

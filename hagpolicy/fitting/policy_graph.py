@@ -83,7 +83,7 @@ class Rule:
         return graph.node("Where", [graph.node("And", [clear, known]), best, index])
 
 
-def policy_graph(
+def build_policy_graph(
     encoder: Encoder, heads: Mapping[str, FittedLearner], rule: Rule, ood: OutOfDistribution | None = None
 ) -> onnx.ModelProto:
     """One model from prompt to decision.
@@ -123,7 +123,7 @@ def check_parity(
     """Compare a policy's graph with the learners themselves on some prompts.
 
     Args:
-        model: of `policy_graph`.
+        model: of `build_policy_graph`.
         encoder: of the prompts.
         heads: the fitted learners.
         prompts: n prompts, at least one.

@@ -14,7 +14,7 @@ from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.linear import Affine
 from hagpolicy.fitting.learners.registry import LEARNERS, get_learner
-from hagpolicy.fitting.policy_graph import Rule, check_parity, policy_graph
+from hagpolicy.fitting.policy_graph import Rule, build_policy_graph, check_parity
 from hagpolicy.policy.decision import choose_index
 from hagpolicy.policy.dial import Dial, OperatingPoint
 from hagpolicy.policy.inputs import make_inputs
@@ -49,7 +49,7 @@ def test_every_learner_has_one_graph_that_equals_it_on_real_prompts(name, traine
     fitted = get_learner(name).fit(features, targets, groups, 0)
     reference, margin = int(targets.mean(axis=0).argmax()), 0.02
     heads, rule = {"values": fitted}, Rule(reference, margin)
-    model = policy_graph(STATIC, heads, rule, fit_ood(features, unknown, groups, 0, STATIC.length))
+    model = build_policy_graph(STATIC, heads, rule, fit_ood(features, unknown, groups, 0, STATIC.length))
     real, _ = compute_features(STATIC, prompts)
     assert check_parity(model, STATIC, heads, prompts, real, rule) <= 1e-6
     expected = fitted.predict(real)
@@ -70,7 +70,7 @@ def test_outputs_are_equal_bit_for_bit_at_every_batch_size(name, trained):
     prompts = making.real_prompts(1100)
     fitted = get_learner(name).fit(features, targets, groups, 0)
     ood = fit_ood(features, unknown, groups, 0, STATIC.length)
-    model = policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), ood)
+    model = build_policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), ood)
     session = open_session(model.SerializeToString())
     inputs = make_inputs(STATIC.spec(), STATIC.files())
     alone = [session.run(OUTPUTS, inputs.one(prompt)[0]) for prompt in prompts]
@@ -92,7 +92,7 @@ def test_ties_and_margins_are_decided_in_the_graph_as_in_numpy():
     prompts = with_vectors([str(number) for number in range(len(rows))], rows)
     for reference in range(3):
         rule = Rule(reference, margin)
-        model = policy_graph(encoder, {"values": Affine(np.eye(3), np.zeros(3))}, rule)
+        model = build_policy_graph(encoder, {"values": Affine(np.eye(3), np.zeros(3))}, rule)
         values, ood_score, choice = run(model, encoder.inputs, prompts)
         assert np.array_equal(values, rows)
         assert np.array_equal(choice, rule.decide(values[None], ood_score))
@@ -113,7 +113,7 @@ def test_weighted_heads_are_decided_in_the_graph_as_in_python(weights):
     points = (OperatingPoint(0.5, "", "", weights, float(margin), True),)
     dial = Dial("", "", tuple(heads), np.ones(2), rng.random((2, 3)), points)
     setting = dial.rule_at()
-    model = policy_graph(encoder, heads, Rule(setting.reference, float(margin), weights))
+    model = build_policy_graph(encoder, heads, Rule(setting.reference, float(margin), weights))
     session = open_session(model.SerializeToString())
     values, costs, ood_score, choice = session.run(["values", "costs", "novelty", "choice"], {"vectors": rows})
     total = setting.values([values, costs])
@@ -125,7 +125,7 @@ def test_a_new_prompt_falls_back_in_the_graph():
     encoder = PrecomputedEncoder(2)
     training = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     ood = fit_ood(training, np.zeros(200, np.float32), np.arange(200), 0)
-    model = policy_graph(encoder, {"values": Affine(np.eye(2), np.zeros(2))}, Rule(1, 0.0), ood)
+    model = build_policy_graph(encoder, {"values": Affine(np.eye(2), np.zeros(2))}, Rule(1, 0.0), ood)
     near, far = np.array([[0.5, 0.0], [-0.5, 0.0]], np.float32), np.array([[90.0, 0.0], [50.0, -50.0]], np.float32)
     _, ood_score, choice = run(model, encoder.inputs, with_vectors("abcd", np.concatenate([near, far])))
     assert (ood_score > 1).tolist() == [False, False, True, True]
@@ -137,7 +137,7 @@ def test_the_out_of_distribution_score_is_the_same_in_the_graph_and_in_numpy(tra
     ood = fit_ood(features, unknown, groups, 0, STATIC.length)
     prompts = as_prompts([*making.SUMS, making.CHINESE, "x = [\n    1,\n]\n" * 20, "Hello", "\x00"])
     own, share = compute_features(STATIC, prompts)
-    model = policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), ood)
+    model = build_policy_graph(STATIC, {"values": Affine(np.zeros((257, 2)), np.zeros(2))}, Rule(0, 0.0), ood)
     _, ood_score, _ = run(model, STATIC.inputs, prompts)
     np.testing.assert_allclose(ood_score, ood.score(own, share), rtol=1e-5)
 
@@ -185,7 +185,7 @@ def test_a_graph_that_differs_from_its_learner_is_refused(trained):
     prompts = as_prompts([*making.SUMS, *making.LISTS])
     right, wrong = (Affine(np.zeros((257, 2)), np.array([0.5, 0.5 + shift])) for shift in (0.0, 1e-4))
     right, wrong = {"values": right}, {"values": wrong}
-    model = policy_graph(STATIC, right, Rule(0, 0.0))
+    model = build_policy_graph(STATIC, right, Rule(0, 0.0))
     assert check_parity(model, STATIC, right, prompts, features, Rule(0, 0.0)) == 0.0
     with pytest.raises(HagError, match="differs from the learner"):
         check_parity(model, STATIC, wrong, prompts, features, Rule(0, 0.0))

@@ -19,7 +19,7 @@ from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.fitting.encoders.static import StaticEncoder
-from hagpolicy.fitting.export import export_policy, points_of
+from hagpolicy.fitting.export import build_points, export_policy
 from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.linear import Affine, Constant
@@ -86,7 +86,7 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
     evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
     targets = targets_of(table, get_objectives("reward"))
-    points = points_of(targets, (evaluation,), (margin,), (not ships_sbs,))
+    points = build_points(targets, (evaluation,), (margin,), (not ships_sbs,))
     return export_policy(table, targets, encoder, learner, {"values": fitted}, ood, points, features)
 
 

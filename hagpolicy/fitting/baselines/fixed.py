@@ -32,7 +32,7 @@ class Fixed(Baseline):
         Raises:
             InvalidInput: the config is not in the table's space.
         """
-        return constant(position(table.space, self.config), test)
+        return choose_constant(find_config(table.space, self.config), test)
 
 
 class GenerationConfig(Baseline):
@@ -60,14 +60,14 @@ class GenerationConfig(Baseline):
             InvalidInput: the config is not in the table's space, or the table does not know the default.
         """
         if self.config is not None:
-            return constant(position(table.space, self.config), test)
+            return choose_constant(find_config(table.space, self.config), test)
         if table.default is None:
             do = "Give the model's settings: GenerationConfig(DecodingConfig(...))."
             raise InvalidInput("table.default", "the index of the engine's default", None, do)
-        return constant(table.default, test)
+        return choose_constant(table.default, test)
 
 
-def position(space: DecodingSpace, config: DecodingConfig) -> int:
+def find_config(space: DecodingSpace, config: DecodingConfig) -> int:
     """Index of the config of a space that gives the same text as `config`.
 
     Raises:
@@ -79,6 +79,6 @@ def position(space: DecodingSpace, config: DecodingConfig) -> int:
     return index
 
 
-def constant(index: int, test: np.ndarray) -> BaselineChoices:
+def choose_constant(index: int, test: np.ndarray) -> BaselineChoices:
     """The same config for all test prompts, bool (n_prompts,)."""
     return BaselineChoices(np.full(int(test.sum()), index, dtype=np.int64))

@@ -21,7 +21,7 @@ class PrecomputedEncoder(Encoder):
     """Features are vectors that the prompts carry in `metadata["vector"]` (see `with_vectors`).
 
     Args:
-        dim: length of the vectors; None: learned from the first prompts fed.
+        dim: length of the vectors; None: learned from the first prompts encoded.
     """
 
     name = "precomputed"

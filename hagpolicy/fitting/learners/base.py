@@ -48,7 +48,7 @@ class Learner(ABC):
         """
 
 
-def advantages(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_advantages(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Targets (n, n_configs) without their row means, and the row means (n,).
 
     The row mean is the prompt's difficulty: it is most of the variance and says nothing about which

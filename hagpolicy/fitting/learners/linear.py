@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, advantages
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
 
 if TYPE_CHECKING:
     from hagpolicy.fitting.graphs.builder import GraphBuilder
@@ -69,7 +69,7 @@ class Ridge(Learner):
         """See `Learner.fit`."""
         scaling = Scaling.of(features)
         X = scaling.apply(features)
-        relative, level = advantages(targets)
+        relative, level = split_advantages(targets)
         W = _reduced_rank_ridge(X, relative, groups, seed) + _reduced_rank_ridge(X, level[:, None], groups, seed)
         weights = W * scaling.factor
         return Affine(weights, targets.mean(axis=0) - scaling.centre @ weights)
@@ -97,7 +97,7 @@ def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
     return np.asarray(path.rotation.T @ (weights @ kept @ kept.T) * spread)
 
 
-def shared_directions(X: np.ndarray, targets: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+def find_shared_directions(X: np.ndarray, targets: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Where prompts move the configs together: (projection, back), float64 (n_targets, k) and (k, n_targets).
 
     The principal directions of a ridge fit, each config weighed by the inverse of its spread.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, advantages
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
 
 if TYPE_CHECKING:
     from hagpolicy.fitting.graphs.builder import GraphBuilder
@@ -55,7 +55,7 @@ class Perceptron(Learner):
         """See `Learner.fit`."""
         network = require("sklearn.neural_network", "fit", "the mlp learner")
         scaling = Scaling.of(features)
-        relative, level = advantages(targets)
+        relative, level = split_advantages(targets)
         both = np.hstack([relative, level[:, None]])
         centre, spread = both.mean(axis=0), float(both.std()) or 1.0
         batch = min(BATCH, len(both))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, advantages
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
 
 if TYPE_CHECKING:
     from hagpolicy.fitting.graphs.builder import GraphBuilder
@@ -77,7 +77,7 @@ class NearestNeighbours(Learner):
         largest = float(np.abs(X).max())
         factor = scaling.factor * (CODE_LIMIT / largest if largest > 0.0 else 1.0)
         codes = round_to_codes(features, scaling.centre, factor)
-        relative, level = advantages(targets)
+        relative, level = split_advantages(targets)
         distance = _distances(codes, codes)
         distance[groups[:, None] == groups[None, :]] = np.iinfo(np.int32).max
         order = distance.argsort(axis=1, kind="stable")

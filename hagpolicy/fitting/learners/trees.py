@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, advantages
-from hagpolicy.fitting.learners.linear import shared_directions
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
+from hagpolicy.fitting.learners.linear import find_shared_directions
 
 if TYPE_CHECKING:
     from hagpolicy.fitting.graphs.builder import GraphBuilder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RANK = 3
 # Trees of one booster; all together they keep a prediction within twice the cost of tokenising.
 ROUNDS = 60
-# What a booster's trees take up of the signal in the training targets, when all have spoken.
+# What a booster's trees take up of the signal in the training targets, all of them together.
 TAKEN_UP = 0.7
 LEAVES = 4
 # Leaves on this grid sum exactly in float32, in any order: targets are held to [-1, 1], sums stay below 2.
@@ -68,9 +68,9 @@ class BoostedTrees(Learner):
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedTrees:
         """See `Learner.fit`."""
         lightgbm = require("lightgbm", "fit", "the lightgbm learner")
-        relative, level = advantages(targets)
+        relative, level = split_advantages(targets)
         centred = relative - relative.mean(axis=0)
-        projection, back = shared_directions(Scaling.of(features).apply(features), centred, RANK)
+        projection, back = find_shared_directions(Scaling.of(features).apply(features), centred, RANK)
         columns = np.column_stack([centred @ projection, level - level.mean()])
         options = {
             "objective": "regression",

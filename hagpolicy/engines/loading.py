@@ -19,7 +19,7 @@ EngineSource = str | Path | Mapping[str, Any] | Callable[..., Any] | EngineSpec 
 
 
 def load_engine(spec: EngineSource, **options: Any) -> Engine:
-    """An engine by name.
+    """An engine, made from what is given: a name, a path, a class, or a model in memory.
 
     Args:
         spec: "transformers:NAME" with the hub's name, a folder or a .gguf file; the path of a folder
@@ -49,7 +49,7 @@ def load_engine(spec: EngineSource, **options: Any) -> Engine:
 
 @contextlib.contextmanager
 def open_engine(engine: EngineSource, on: str | None = None, workers: int | None = None) -> Iterator[Engine]:
-    """The engine itself; one that is made here is closed here.
+    """A context that gives an engine; one that is made here is closed at its end.
 
     Args:
         engine: see `load_engine`. With `on`, its options may also be those of `RayEngine`.

@@ -88,25 +88,25 @@ class ConcurrencyLimiter:
         return self._steps[self._best]
 
     def acquire(self) -> None:
-        """A request takes a slot, which it keeps through all its attempts and the waits between them."""
+        """Take a slot for a request, which it keeps through all its attempts and the waits between them."""
         self.in_flight += 1
 
     def release(self) -> None:
-        """A request gives its slot back."""
+        """Give a request's slot back."""
         self.in_flight -= 1
 
     def start_attempt(self) -> Ticket:
-        """An attempt goes out."""
+        """A ticket for an attempt that is sent now."""
         self._sent += 1
         return Ticket(self._round, self.in_flight >= self.limit)
 
     def record_success(self, ticket: Ticket, seconds: float, work: float) -> None:
-        """An attempt was answered after `seconds`; `work` is what it brought, such as its tokens."""
+        """Record that an attempt was answered after `seconds`; `work` is what it brought, such as its tokens."""
         if ticket.round == self._round and ticket.full and self.in_flight >= self.limit:
             self._measure(seconds, work)
 
     def record_refusal(self, ticket: Ticket, seconds: float) -> None:
-        """An attempt was turned away (429, 503) or timed out; `seconds` with the wait before the next one."""
+        """Record that an attempt was refused (429, 503) or timed out; `seconds` with the wait before the next one."""
         if ticket.round != self._round:
             return  # sent before the number was last changed: that change may already be the answer to it
         self._refusals += 1

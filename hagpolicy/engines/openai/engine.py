@@ -110,7 +110,7 @@ class OpenAIEngine(Engine):
         timeout: float = 600.0,
         max_concurrency: int | None = None,
     ) -> OpenAIEngine:
-        """Connect to a server.
+        """An engine for a model of a server, which is asked what it is.
 
         Args:
             source: "http://host:port/v1#MODEL"; without a model the only one that the server lists;

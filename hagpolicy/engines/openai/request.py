@@ -52,7 +52,7 @@ class CellRequester:
         self._failed_since = 0  # requests given up since
 
     async def fill(self, requests: Sequence[Request], begun: Callable[[int], None]) -> list[Completion]:
-        """One request to the server for one cell, or for several that differ by their sample only.
+        """Completions of one cell, or of several that differ by their sample only, by one request to the server.
 
         Args:
             requests: the cells; several only where their prompt, config and limit are the same.

@@ -124,7 +124,7 @@ def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> fl
 
 
 def classify_status(status: int, message: str, code: str, headers: Mapping[str, str], *, proven: bool) -> RequestFailed:
-    """The meaning of an HTTP status.
+    """The failure that an HTTP status means.
 
     Args:
         status: 400 to 599.

@@ -31,7 +31,7 @@ class EventLoopThread:
         self.closed = False
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the loop; its future.
+        """The future of a coroutine, which runs in the loop.
 
         Raises:
             EngineError: the loop was stopped.
@@ -47,7 +47,7 @@ class EventLoopThread:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and wait for its result."""
+        """The result of a coroutine, which runs in the loop."""
         future = self.submit(work)
         try:
             result: T = future.result()
@@ -157,7 +157,7 @@ def stream_units(
     work: Callable[[list[Request], Callable[[int], None]], Coroutine[Any, Any, list[Completion]]],
     limit: Callable[[], int],
 ) -> Generator[UnitOutcome, None, None]:
-    """Run units through `work`, several at a time; see `Engine.stream`.
+    """Outcomes of units that run through `work`, several at a time; see `Engine.stream`.
 
     Units are drawn in the caller's thread, and only as many as keep the server busy. Closing the
     iterator cancels what is in flight and waits until it has ended.

@@ -70,7 +70,7 @@ class EngineActor:
         self._engine: Engine | None = None
 
     def describe(self) -> WorkerFacts:
-        """Load the engine and describe it.
+        """The facts of this worker, once its engine is loaded.
 
         Raises:
             HagError: as the engine raised it; any other exception as an EngineError.

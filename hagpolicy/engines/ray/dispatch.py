@@ -63,7 +63,7 @@ class Dispatcher:
         return None
 
     def collect(self) -> list[UnitOutcome]:
-        """What has ended, after a wait of up to half a second for the first."""
+        """Outcomes of the units that have ended, after a wait of up to half a second for the first."""
         # A worker takes its units in order, so only the oldest of each can have ended next.
         heads = {worker.jobs[0].ref: worker for worker in self._pool.ready if worker.jobs}
         waited = [*heads, *(worker.loading for worker in self._pool.starting)]

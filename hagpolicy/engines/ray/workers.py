@@ -182,7 +182,7 @@ class WorkerPool:
         )  # fmt: skip
 
     def _scale(self) -> None:
-        """Compare what there is with what the cluster has room for."""
+        """Start as many workers as the cluster has room for, up to the number wanted."""
         self._scale_at = time.monotonic() + SCALE_SECONDS
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         places = {node["NodeID"]: self._count_room(node["Resources"]) for node in nodes}
@@ -230,7 +230,7 @@ class WorkerPool:
 
 
 def shorten_error(error: Exception) -> str:
-    """Ray's many lines about a lost worker in one short one."""
+    """One short line in place of Ray's many about a lost worker."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     first = lines[-1].partition(". ")[0].rstrip(".")
     return f"{type(error).__name__}: {first[:160]}"

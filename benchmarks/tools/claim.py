@@ -14,6 +14,7 @@ GROUPS = {
     "stored": "comparisons, plots and curves from the stored sweeps, without an LLM",
     "simulation": "worlds of known truth, and stored sweeps with rewards permuted against the prompts; resumable",
     "generate": "what the comparisons are made of: hours of real LLMs, resumable",
+    "install": "every extra alone in a fresh environment; minutes each",
     "explore": "what was looked into without a promise",
 }
 NEEDS = {

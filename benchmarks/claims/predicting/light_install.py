@@ -8,15 +8,13 @@ with the extra [cpu], loads a saved policy there and decides for a prompt.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 import hagpolicy as hag
 from benchmarks.tools.claim import Claim
+from benchmarks.tools.fresh import FreshEnvironment
 from benchmarks.tools.record import arguments, figure, record
 
 CLAIM = Claim(
@@ -26,7 +24,6 @@ CLAIM = Claim(
     headline="training packages installed",
     needs=("index",),
 )
-ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "transformers", "lightgbm", "scikit-learn", "pyarrow", "onnx", "scipy")
 CODE = """
 import sys, time
@@ -45,18 +42,9 @@ def main() -> int:
     table = hag.SweepTable.from_arrays(prompts, space, world.truth(prompts, space))
     with tempfile.TemporaryDirectory() as folder:
         policy = hag.fit(table, learner="ridge").save(Path(folder) / "policy")
-        venv.create(Path(folder) / "light", with_pip=True)
-        python = Path(folder) / "light" / "bin" / "python"
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt",
-             f"{ROOT}[cpu]"],
-            check=True,
-        )  # fmt: skip
-        listed = subprocess.run(
-            [python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True
-        )
-        packages = {item["name"].lower() for item in json.loads(listed.stdout)}
-        done = subprocess.run([python, "-c", CODE, policy], check=True, capture_output=True, text=True, cwd=folder)
+        fresh = FreshEnvironment(Path(folder) / "light", "cpu")
+        packages = set(fresh.packages)
+        done = fresh.run("-c", CODE, policy)
         size = sum(path.stat().st_size for path in policy.iterdir())
     print(sorted(packages))
     print(done.stdout)

@@ -47,7 +47,7 @@ import sys
 import hagpolicy as hag
 space = hag.DecodingSpace.grid(temperature=[0.0, 0.7])
 prompts = [hag.Prompt(text, reference="three") for text in ("count to three", "name three colours", "say hello again")]
-table = hag.sweep(sys.argv[1], prompts, space, "exact", samples=2, max_tokens=8, out="sweep", progress=False)
+table = hag.sweep(sys.argv[1], prompts, space, "exact_match", samples=2, max_tokens=8, out="sweep", progress=False)
 assert table.complete.all(), table.failures
 assert (hag.load_table("sweep").rewards == table.rewards).sum() >= len(prompts) * len(space)
 """

@@ -153,7 +153,7 @@ class SelfReport(Baseline):
             found.append((table.prompts[int(rows[best])].text, table.space[int(labels.index[best])]))
         return found
 
-    def write_question(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
+    def ask(self, questions: Sequence[Sequence[Message]]) -> list[Answer]:
         """An answer for each question, from the cache or the engine, which answers many at a time.
 
         A question that the engine could not take (too long for it) has an empty answer, and is not stored.
@@ -223,7 +223,7 @@ def _turns(text: SettingsText, examples: Sequence[tuple[str, DecodingConfig]]) -
     """Examples as chat messages. The first question says what there is to choose; the others need not repeat it."""
     turns: list[Message] = []
     for prompt, config in examples:
-        ask = text.short if turns else text.listed
+        ask = text.write_question if turns else text.write_question_with_choices
         turns.append({"role": "user", "content": ask(prompt, EXAMPLE_CHARACTERS)})
         turns.append({"role": "assistant", "content": text.write(config)})
     return turns

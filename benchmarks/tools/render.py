@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks.tools.claim import ROOT, claim_of, find_claims
 from benchmarks.tools.headline import fill_blocks, plots
@@ -36,30 +34,8 @@ def documents() -> dict[Path, str]:
         found[PAGES / f"{result['claim']}.md"] = result_page(result, claim_of(result["claim"], claims))
     for name, text in plots(results).items():
         found[RESULTS / "plots" / name] = text
-    found[TOP] = fill_figures(fill_blocks(TOP.read_text("utf-8"), results), results)
+    found[TOP] = fill_blocks(TOP.read_text("utf-8"), results)
     return found
-
-
-def fill_figures(text: str, results: list[Result]) -> str:
-    """A text with what stands between `<!-- claim/figure -->` marks replaced by the stored figure."""
-    known = {result["claim"]: result for result in results if result["status"] == "run"}
-
-    def fill(match: re.Match[str]) -> str:
-        claim, name = match[1].split("/", 1)
-        item = next((item for item in known.get(claim, {}).get("figures", []) if item["name"] == name), None)
-        if item is None:
-            return match[0]
-        return f"<!-- {match[1]} -->{_words(item)}<!-- / -->"
-
-    return re.sub(r"<!-- (\w+/[^>]*?) -->.*?<!-- / -->", fill, text, flags=re.DOTALL)
-
-
-def _words(item: dict[str, Any]) -> str:
-    sign = "+" if item["unit"] == "reward gain" else ""
-    unit = {"times": " times", "reward gain": "", "reward": "", "share": ""}.get(item["unit"], f" {item['unit']}")
-    digits = ".3f" if item["unit"].startswith("reward") else ".3g"
-    interval = "" if item["low"] is None else f" [{item['low']:{sign}{digits}}, {item['high']:{sign}{digits}}]"
-    return f"{item['value']:{sign}{digits}}{unit}{interval}"
 
 
 def stale_documents() -> dict[Path, tuple[str, str]]:

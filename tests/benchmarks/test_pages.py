@@ -147,7 +147,7 @@ def test_only_the_marked_places_of_a_document_are_filled() -> None:
 
 def test_stale_documents_are_found_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top, pages = tmp_path / "README.md", tmp_path / "pages"
-    top.write_text("<!-- known_data/SBS ships -->0<!-- / -->\n", "utf-8")
+    top.write_text("<!-- results -->\nold\n<!-- / -->\n", "utf-8")
     pages.mkdir()
     (pages / "gone.md").write_text("A result that is gone.\n", "utf-8")
     monkeypatch.setattr(render, "TOP", top)
@@ -157,7 +157,7 @@ def test_stale_documents_are_found_and_written(tmp_path: Path, monkeypatch: pyte
     render.render()
     assert render.stale_documents() == {}
     assert not (pages / "gone.md").exists()
-    assert "-->1 yes = 1<!--" in top.read_text("utf-8")
+    assert results_block(render.read_results()) in top.read_text("utf-8")
     (pages / "quality_workload.md").write_text("Another figure.\n", "utf-8")
     assert list(render.stale_documents()) == [pages / "quality_workload.md"]
 

@@ -35,6 +35,7 @@ from benchmarks.tools.claim import Claim
 from benchmarks.tools.raced import SHARE, Replay, budget_of, strategy, uniform, winner
 from benchmarks.tools.record import RESULTS, Figure, figure, record
 from hagpolicy.analysis.estimates import assign_folds
+from hagpolicy.data.store.folder import SweepStore
 
 CLAIM = Claim(
     name="racing",
@@ -215,7 +216,7 @@ def _swept(engine: Replay, train: hag.SweepTable, budget: int) -> tuple[hag.Swee
             max_tokens=enlarged_demo.MAX_TOKENS, out=Path(folder) / "sweep", strategy="racing", budget=budget,
             progress=False,
         )  # fmt: skip
-        with hag.store.SweepStore(Path(folder) / "sweep") as store:
+        with SweepStore(Path(folder) / "sweep") as store:
             return table, len(store.cells.rows)
 
 

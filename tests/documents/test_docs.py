@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,22 @@ def test_the_readme_says_what_it_is_in_twenty_words_and_no_figure_by_hand() -> N
     generated = r"```.*?```|<!-- \w+ -->.*?<!-- / -->"
     prose = re.sub(rf"{generated}|\(https?://\S+\)|arXiv [\d.]+|Apache-2.0", "", text, flags=re.DOTALL)
     assert not re.findall(r"\d+\.\d+|\d+ %", prose)
+
+
+def test_the_readme_names_every_extra_and_what_it_brings() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = {
+        name: set(re.findall(r"[a-z][\w-]+", " ".join(lines)))
+        for name, lines in project["optional-dependencies"].items()
+    }
+    table = (ROOT / "README.md").read_text("utf-8").split("## Extras")[1].split("##")[0]
+    rows = [row.split("|")[1:4] for row in table.splitlines() if row.startswith(("| `", "| ("))]
+    named = set()
+    for extra, _, brings in rows:
+        names = set(re.findall(r"\[(\w+)\]", extra))
+        named |= names
+        known = set(re.findall(r"[a-z][\w-]+", " ".join(project["dependencies"]))).union(
+            *(extras[name] for name in names)
+        )
+        assert set(re.findall(r"[a-z][\w-]+", brings)) - {"and", "or"} <= known, extra
+    assert named == extras.keys() - {"dev", "docs", "servers"}

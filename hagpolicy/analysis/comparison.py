@@ -140,13 +140,13 @@ class Comparison:
         )
 
     def build_rows(
-        self, per_task: np.ndarray | None, contenders: Mapping[str, ComparisonRow]
+        self, per_task: np.ndarray | None, chosen: Mapping[str, ComparisonRow]
     ) -> tuple[EvaluationRow, ...]:
-        """All rows: the baselines, the contenders between them, the oracles.
+        """All rows: the fixed ones, those of learners and baselines, the oracles.
 
         Args:
             per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
-            contenders: baselines, learners and policy, in their order.
+            chosen: rows of baselines, learners and policy by name, in their order.
         """
         rows: dict[str, ComparisonRow] = {}
         if self.default is not None:
@@ -156,7 +156,7 @@ class Comparison:
         rows["sbs"] = self.score_sbs()
         if per_task is not None:
             rows["best_per_task"] = self.score_choices(per_task, "told the task", learned=True)
-        rows.update(contenders)
+        rows.update(chosen)
         split = self.split_oracle()
         if split is not None:
             rows["split_vbs"] = self.score_values(split, "split samples")

@@ -18,13 +18,13 @@ class Selection:
         index: the candidate with the highest mean, None when none is above zero.
         gain: bias-corrected gain of choosing among the candidates by their mean.
         value: the same for the reward itself: reference plus gain.
-        over_baseline: the same over a baseline; None without one.
+        over_default: the same over the engine's default; None where that is unknown.
     """
 
     index: int | None
     gain: Estimate
     value: Estimate
-    over_baseline: Estimate | None = None
+    over_default: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def select_family(
     gains: np.ndarray,
     references: np.ndarray,
     boot: GroupBootstrap,
-    baselines: np.ndarray | None = None,
+    defaults: np.ndarray | None = None,
     out_of_bag: OutOfBag | None = None,
 ) -> tuple[int | None, tuple[Selection, ...]]:
     """The best family of candidates for all points of a dial, and the best of the family at each point.
@@ -72,8 +72,7 @@ def select_family(
             point's reference.
         references: float64 (n_points, n_prompts): value of the reference.
         boot: draws over the groups of the prompts.
-        baselines: float64 (n_points, n_prompts): of something else to compare with, such as the engine's
-            default.
+        defaults: float64 (n_points, n_prompts): value of the engine's default; None where that is unknown.
         out_of_bag: where the reference is itself chosen, the same with its choice made anew in each draw.
 
     Returns:
@@ -84,16 +83,16 @@ def select_family(
     mean = gains.mean(axis=2)
     family = int(_clip_at_zero(mean).sum(axis=1).argmax())
     columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
-    ahead = references if baselines is None else references - baselines
+    ahead = references if defaults is None else references - defaults
     if not len(boot.leaving):  # one group: nothing can be left out, so nothing is known
         nothing = replace(unknown_estimate(gains), value=0.0)
-        beyond = [None] * points if baselines is None else [unknown_estimate(ours) for ours in ahead]
+        beyond = [None] * points if defaults is None else [unknown_estimate(ours) for ours in ahead]
         known = zip(references, beyond, strict=True)
         return None, tuple(Selection(None, nothing, unknown_estimate(reference), ours) for reference, ours in known)
     in_bag = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
     if out_of_bag is None:
         out_of_bag = OutOfBag(boot.out_of_bag_means(columns).reshape(in_bag.shape), boot.out_of_bag_means(references.T))
-    ahead_out_of_bag = out_of_bag.references - (0.0 if baselines is None else boot.out_of_bag_means(baselines.T))
+    ahead_out_of_bag = out_of_bag.references - (0.0 if defaults is None else boot.out_of_bag_means(defaults.T))
     rows = np.arange(len(in_bag))
     drawn = _clip_at_zero(in_bag).sum(axis=2).argmax(axis=1)
     selections = []
@@ -108,7 +107,7 @@ def select_family(
                 best if mean[family, point, best] > 0.0 else None,
                 estimate_from_draws(float(draws.mean()), draws),
                 estimate_from_draws(float(values.mean()), values),
-                None if baselines is None else estimate_from_draws(float(over.mean()), over),
+                None if defaults is None else estimate_from_draws(float(over.mean()), over),
             )
         )
     return (family if any(item.index is not None for item in selections) else None), tuple(selections)

@@ -80,7 +80,7 @@ def _build_row(
     choices = learner.choices[point, :, selected.index or 0]
     choices = np.full_like(choices, -1) if selected.index is None else choices
     cost = comparison.mean_cost(choices)
-    return ComparisonRow(selected.value, selected.gain, selected.over_baseline, note, cost)
+    return ComparisonRow(selected.value, selected.gain, selected.over_default, note, cost)
 
 
 def _judge(winner: CrossFittedLearner | None, selected: Selection, point: int) -> Candidate:

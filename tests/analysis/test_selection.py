@@ -56,9 +56,9 @@ def test_one_family_serves_all_points_and_each_point_its_own_candidate() -> None
     for selection, reference, over in ((first, 0.5, 0.1), (second, -3.0, 2.0)):
         assert selection.gain.value == pytest.approx(0.2, abs=0.01)
         assert selection.value.value == pytest.approx(reference + 0.2, abs=0.01)
-        assert selection.over_baseline is not None
-        assert selection.over_baseline.value == pytest.approx(over + 0.2, abs=0.01)
-        assert selection.over_baseline.low > over
+        assert selection.over_default is not None
+        assert selection.over_default.value == pytest.approx(over + 0.2, abs=0.01)
+        assert selection.over_default.low > over
 
 
 def test_a_point_where_nothing_gains_keeps_its_reference() -> None:
@@ -96,4 +96,4 @@ def test_one_group_at_a_price_gives_no_interval_that_leaves_its_value_out() -> N
     selection = select_family(priced[None, None, :, None], priced[None], boot, priced[None] + 5.0)[1][0]
     assert selection.gain == Estimate(0.0, -30.0, 30.0)
     assert selection.value == Estimate(-20.0, -30.0, 30.0)
-    assert selection.over_baseline == Estimate(-5.0, -5.0, 5.0)
+    assert selection.over_default == Estimate(-5.0, -5.0, 5.0)

@@ -93,8 +93,8 @@ class Registry(Mapping[str, T], Generic[T]):
             expected: in place of what the registry says callers may give.
             do: what to do where no name is near.
         """
-        told = suggest(name, self.choices, most=self._most, cutoff=self._cutoff)
-        return InvalidInput(self.kind, expected or self._expected.format(names=", ".join(self)), name, told or do)
+        near = suggest(name, self.choices, most=self._most, cutoff=self._cutoff)
+        return InvalidInput(self.kind, expected or self._expected.format(names=", ".join(self)), name, near or do)
 
     def __getitem__(self, name: str) -> T:
         if name not in self:

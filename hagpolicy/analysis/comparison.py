@@ -139,9 +139,7 @@ class Comparison:
             self.rewards, self.deterministic, estimator=self.estimator, needs=self.needs, seed=self.seed
         )
 
-    def build_rows(
-        self, per_task: np.ndarray | None, chosen: Mapping[str, ComparisonRow]
-    ) -> tuple[EvaluationRow, ...]:
+    def build_rows(self, per_task: np.ndarray | None, chosen: Mapping[str, ComparisonRow]) -> tuple[EvaluationRow, ...]:
         """All rows: the fixed ones, those of learners and baselines, the oracles.
 
         Args:

@@ -105,15 +105,15 @@ class Sizing:
         if self.seen is None:
             return f"{proof}; name the prompts' tasks to learn what can be won here."
         source = "the best configuration of each task" if self.by_task else "knowing each prompt's best"
-        told = "without being told the task" if self.by_task else "if a prompt's words tell its best"
+        known = "without being told the task" if self.by_task else "if a prompt's words tell its best"
         if self.for_seen is None:
             return f"{proof}; {source} gains nothing here ({self.seen:+}), so no number promises a proof."
         enough = self.for_seen <= self.n_prompts
         need = "which these prompts can prove" if enough else f"which takes about {_round_up(self.for_seen)} to prove"
-        doubt = " (should that gain be real: it is not proven itself)" if self.seen.low <= 0.0 else ""
+        unproven = " (should that gain be real: it is not proven itself)" if self.seen.low <= 0.0 else ""
         return (
-            f"{proof}; {source} gains {self.seen:+} here, and {told} a policy wins about {CLOSED:.0%} of such a gain, "
-            f"{need}{doubt}."
+            f"{proof}; {source} gains {self.seen:+} here, and {known} a policy wins about {CLOSED:.0%} of such a gain, "
+            f"{need}{unproven}."
         )
 
 

@@ -56,7 +56,7 @@ def format_sweep(table: SweepTable, found: Headroom, seconds: float) -> str:
     rows = [
         (
             _mark_letters(row.marks),
-            _shorten(row.words),
+            _shorten(row.config),
             *(shown + ("*" if best else " ") for shown, _, best in row.cells),
         )
         for row in grid.rows

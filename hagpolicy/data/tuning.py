@@ -132,10 +132,10 @@ class SettingsText:
         """Values of fields; a hint's word or number as its text. Raises InvalidInput for one that means nothing."""
         if "hint" not in named:
             return named
-        words = {hint: number for number, hint in enumerate(("", *self.hints))}
-        words |= {"no": 0, "yes": 1} if len(self.hints) == 1 else {}
+        numbers = {hint: number for number, hint in enumerate(("", *self.hints))}
+        numbers |= {"no": 0, "yes": 1} if len(self.hints) == 1 else {}
         given = named["hint"]
-        number = words.get(given, given) if isinstance(given, str) else given
+        number = numbers.get(given, given) if isinstance(given, str) else given
         if not isinstance(number, int) or not 0 <= number <= len(self.hints):  # True and False count as 1 and 0
             raise InvalidInput("hint", f"a number in [0, {len(self.hints)}]", given)
         return {**named, "hint": ("", *self.hints)[number]}

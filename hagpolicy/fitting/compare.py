@@ -48,9 +48,9 @@ def _build_evaluation(data: FitData, fits: CrossFits, gated: Gated, point: int, 
 def _build_row(fit: CrossFittedBaseline, comparison: Comparison, point: int) -> ComparisonRow:
     """A baseline's row: choices from the folds a prompt is not in; where it could not say, SBS."""
     baseline, choices = fit.baseline, fit.choices[point]
-    silent = choices < 0
-    notes = [baseline.told] if baseline.told else []
-    notes += [f"fell back for {silent.mean():.0%}"] if silent.any() else []
+    fell_back = choices < 0
+    notes = [baseline.note] if baseline.note else []
+    notes += [f"fell back for {fell_back.mean():.0%}"] if fell_back.any() else []
     if baseline.learns and comparison.boot.n_groups == 1:
         notes.append("biased upward: chosen and scored on the same prompts")
     return comparison.score_choices(choices, ", ".join(notes), learned=baseline.learns)

@@ -36,10 +36,10 @@ def gate(learners: Sequence[CrossFittedLearner], comparisons: Sequence[Compariso
         learners: on the prompts of the comparisons; none: SBS ships.
         comparisons: one for each point.
     """
-    standing = [comparison.score_sbs("ships the single best config") for comparison in comparisons]
+    sbs_rows = [comparison.score_sbs("ships the single best config") for comparison in comparisons]
     if not learners:
-        candidates = tuple(Candidate("sbs", sbs.gain, 0.0, 0, False) for sbs in standing)
-        return Gated(None, candidates, tuple({"policy": sbs} for sbs in standing))
+        candidates = tuple(Candidate("sbs", sbs.gain, 0.0, 0, False) for sbs in sbs_rows)
+        return Gated(None, candidates, tuple({"policy": sbs} for sbs in sbs_rows))
     rows: list[dict[str, ComparisonRow]] = [{} for _ in comparisons]
     out_of_bag = _out_of_bag(learners, comparisons)
     for name in dict.fromkeys(one.learner.name for one in learners):
@@ -51,7 +51,7 @@ def gate(learners: Sequence[CrossFittedLearner], comparisons: Sequence[Compariso
     winner, selections = _select(learners, comparisons, out_of_bag, range(len(learners)))
     judged = [_judge(winner, selected, point) for point, selected in enumerate(selections)]
     for point, (candidate, selected) in enumerate(zip(judged, selections, strict=True)):
-        rows[point]["policy"] = standing[point]
+        rows[point]["policy"] = sbs_rows[point]
         if winner is not None and candidate.shipped:
             rows[point]["policy"] = _build_row(winner, selected, comparisons[point], point, candidate.name)
     return Gated(winner, tuple(judged), tuple(rows))

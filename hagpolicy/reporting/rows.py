@@ -30,12 +30,12 @@ class GridRow:
     """One config in a grid of configs × tasks.
 
     Attributes:
-        words: the config in plain words.
+        config: in plain words.
         marks: such as "SBS" and "engine's default".
         cells: (shown, strength in [0, 1] of the tint, True where it is the best of its column), one a column.
     """
 
-    words: str
+    config: str
     marks: tuple[str, ...]
     cells: tuple[tuple[str, float, bool], ...]
 
@@ -105,9 +105,14 @@ def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs:
     for i in np.argsort(-advantage, kind="stable").tolist():
         if choices[i] != sbs and len(rows) < N_EXAMPLES:
             prompt = table.prompts[i]
-            words = describe_config(table.space[int(choices[i])])
+            config = describe_config(table.space[int(choices[i])])
             rows.append(
-                {"text": prompt.text, "task": prompt.task, "words": words, "advantage": format_signed(advantage[i], 2)}
+                {
+                    "text": prompt.text,
+                    "task": prompt.task,
+                    "config": config,
+                    "advantage": format_signed(advantage[i], 2),
+                }
             )
     return rows
 
@@ -156,7 +161,7 @@ def tabulate_costs(table: SweepTable) -> list[dict[str, Any]]:
         return []
     rows = []
     for j in np.argsort(-known, kind="stable").tolist():
-        row: dict[str, Any] = {"words": describe_config(table.space[j])}
+        row: dict[str, Any] = {"config": describe_config(table.space[j])}
         for name, values in columns.items():
             if values is not None and not np.isnan(values[j]):
                 row[name] = f"{values[j]:.1f}" if name == "tokens" else f"{values[j]:.2f}"

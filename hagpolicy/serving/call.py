@@ -180,13 +180,13 @@ def decide(
     decisions: list[Decision | None] = [None] * len(prompts)
     if fixed is None:
         return decisions
-    asked: dict[str, Any] = {} if price is None else {"price": price}
+    dial: dict[str, Any] = {} if price is None else {"price": price}
     if policy.dial.argument == "n":
-        asked["n"] = call.explicit.get("num_return_sequences", 1)
+        dial["n"] = call.explicit.get("num_return_sequences", 1)
     texts = [extract_text(prompt) for prompt in prompts]
     known = [number for number, text in enumerate(texts) if text is not None]
     if known:
-        made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed), **asked)
+        made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed), **dial)
         for number, decision in zip(known, made, strict=True):
             decisions[number] = decision
     return decisions

@@ -92,13 +92,13 @@ class WrappedModel(Wrapper):
             InvalidInput: a `num_return_sequences` above 1: call `generate` for these.
         """
         single = isinstance(prompts, str) or (bool(prompts) and hasattr(prompts[0], "keys"))
-        asked = [prompts] if single else list(prompts)
+        several = [prompts] if single else list(prompts)
         call = GenerateCall(kwargs, default_temperature=self._default_temperature())
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
-        decisions = decide(self.policy, asked, call, call.fixed, self.price)
-        prepared = [call.prepare(prompt, decision) for prompt, decision in zip(asked, decisions, strict=True)]
-        answers = [""] * len(asked)
+        decisions = decide(self.policy, several, call, call.fixed, self.price)
+        prepared = [call.prepare(prompt, decision) for prompt, decision in zip(several, decisions, strict=True)]
+        answers = [""] * len(several)
         for rows in group_into_batches(prepared):
             ids, mask = self._pad([self._tokenize(prepared[row].prompt) for row in rows])
             out = self.target.generate(input_ids=ids, attention_mask=mask, **self._add_limit(prepared[rows[0]].kwargs))
@@ -152,10 +152,10 @@ class WrappedModel(Wrapper):
         return {**kwargs, "max_new_tokens": limit}
 
     def _pad_id(self, call: GenerateCall | None) -> int:
-        asked = {} if call is None else call.explicit
+        given = {} if call is None else call.explicit
         own, tokenizer = vars(self.target.generation_config), {"pad_token_id": self.tokenizer.pad_token_id}
         for name in ("pad_token_id", "eos_token_id"):
-            for place in (asked, own, tokenizer):
+            for place in (given, own, tokenizer):
                 if (known := place.get(name)) is not None:
                     return int(known[0] if isinstance(known, list | tuple) else known)
         return 0

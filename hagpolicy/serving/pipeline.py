@@ -120,9 +120,9 @@ class WrappedPipeline(Wrapper):
         return restored
 
     def _returns_prompt(self, kwargs: dict[str, Any]) -> bool:
-        asked = kwargs.get("return_full_text")
-        if asked is not None:
-            return bool(asked)
+        given = kwargs.get("return_full_text")
+        if given is not None:
+            return bool(given)
         standing = getattr(self.target, "_postprocess_params", {}).get("return_type")
         return getattr(standing, "name", "FULL_TEXT") == "FULL_TEXT"
 

@@ -93,7 +93,7 @@ def test_the_choices_shown_are_the_policys(proven: Policy) -> None:
     assert 0 < len(rows) <= 8
     shown = [float(row["advantage"]) for row in rows]
     assert shown == sorted(shown, reverse=True)
-    assert all(row["words"] != describe_config(proven.sbs) for row in rows)
+    assert all(row["config"] != describe_config(proven.sbs) for row in rows)
 
 
 def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
@@ -101,11 +101,11 @@ def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
     sbs = int(np.argmax(table.means.mean(axis=0)))
     grid = tabulate_rewards(table, sbs)
     assert grid.columns == (("all", 60), ("arithmetic", 15), ("facts", 15), ("lists", 15), ("sentences", 15))
-    assert grid.rows[0].words == describe_config(SPACE[sbs])
+    assert grid.rows[0].config == describe_config(SPACE[sbs])
     assert grid.rows[0].marks == ("SBS",)
-    assert {row.words: row.marks for row in grid.rows}["temperature 0.7"] == ("engine's default",)
+    assert {row.config: row.marks for row in grid.rows}["temperature 0.7"] == ("engine's default",)
     lists = [row.cells[3] for row in grid.rows]
-    shown = {row.words: cell[0] for row, cell in zip(grid.rows, lists, strict=True)}
+    shown = {row.config: cell[0] for row, cell in zip(grid.rows, lists, strict=True)}
     assert shown["greedy · repetition_penalty 1.2"] == f"{table.means[15:30, 1].mean():.2f}"
     assert [cell[2] for cell in lists].count(True) == 1
     assert max(lists, key=lambda cell: cell[1])[2]
@@ -114,7 +114,7 @@ def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
 def test_choice_grid_counts_shares_by_task() -> None:
     choices = np.array([1 if task == "lists" else 0 for task in TASKS])
     grid = tabulate_choices(made_table(), choices, 0)
-    assert [(row.words, [cell[0] for cell in row.cells]) for row in grid.rows] == [
+    assert [(row.config, [cell[0] for cell in row.cells]) for row in grid.rows] == [
         ("greedy", ["75%", "100%", "100%", "–", "100%"]),
         ("greedy · repetition_penalty 1.2", ["25%", "–", "–", "100%", "–"]),
     ]

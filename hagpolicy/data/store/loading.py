@@ -176,11 +176,13 @@ def _scorers(
         raise InvalidInput("scorer", "a scorer's name, or a mapping of them by task", scorer)
     found: dict[str, str] = {}
     for task in dict.fromkeys(prompt.task for prompt in prompts):
-        asked = scorer if isinstance(scorer, str) else scorer.get(task)
+        wanted = scorer if isinstance(scorer, str) else scorer.get(task)
         # Later identities of a name stand later in the store: the last one is the latest version.
-        matching = [name for name in store.scores if asked in (name, name.rpartition("@")[0])]
+        matching = [name for name in store.scores if wanted in (name, name.rpartition("@")[0])]
         if not matching:
             where = f"scorer of task {task!r}" if task else "scorer"
-            raise InvalidInput(where, f"one that scored cells here: {', '.join(store.scores)}", asked, "Use `rescore`.")
+            raise InvalidInput(
+                where, f"one that scored cells here: {', '.join(store.scores)}", wanted, "Use `rescore`."
+            )
         found[task] = matching[-1]
     return tuple(found[prompt.task] for prompt in prompts)

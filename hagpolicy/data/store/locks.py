@@ -164,8 +164,8 @@ class LeasedLock:
             if now != seen:
                 holder = f"{self._files.place} is being written to by {_name_holder(now)}."
                 raise SweepLocked(f"{holder} Wait until it ends, or give another folder.")
-        words = "the lock of %s, left by %s, has not changed for %g s: its owner is taken for dead"
-        logger.warning(words, self._files.place, _name_holder(seen or b""), LEASE_SECONDS)
+        message = "the lock of %s, left by %s, has not changed for %g s: its owner is taken for dead"
+        logger.warning(message, self._files.place, _name_holder(seen or b""), LEASE_SECONDS)
         return True
 
     def _content_there(self) -> bytes | None:

@@ -33,12 +33,12 @@ class Baseline(ABC):
 
     Attributes:
         name: of its row in the comparison, such as "turn".
-        told: what it is told that a policy is not, such as "told the task"; "" for nothing.
+        note: of its row, such as what it is given that a policy is not; "" for none.
         learns: from the rewards of other prompts; its choices err together then, and intervals allow for it.
     """
 
     name: str
-    told: str = ""
+    note: str = ""
     learns: bool = True
 
     @abstractmethod

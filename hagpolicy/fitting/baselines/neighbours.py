@@ -65,10 +65,10 @@ class Nearest(Baseline):
         key = train.tobytes() + test.tobytes()
         if key not in self._orders:
             centred = features - features[train].mean(axis=0)
-            known, asked, groups = _directions(centred[train]), _directions(centred[test]), table.groups[train]
+            known, queries, groups = _directions(centred[train]), _directions(centred[test]), table.groups[train]
             most = max(NEIGHBOURS) if self.k is None else self.k
             among = _nearest(known, known, most, groups) if self.k is None else np.empty((0, 0), dtype=np.int64)
-            self._orders[key] = among, _nearest(asked, known, most)
+            self._orders[key] = among, _nearest(queries, known, most)
         return self._orders[key]
 
 
@@ -109,19 +109,19 @@ def _directions(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.where(lengths > 0.0, lengths, 1.0))
 
 
-def _nearest(asked: np.ndarray, known: np.ndarray, most: int, groups: np.ndarray | None = None) -> np.ndarray:
+def _nearest(queries: np.ndarray, known: np.ndarray, most: int, groups: np.ndarray | None = None) -> np.ndarray:
     """int64 (n, at most `most`): the known ones that are most alike, the earlier one first on ties.
 
     Args:
-        asked: float64 (n, d), directions.
+        queries: float64 (n, d), directions.
         known: float64 (n_known, d).
         most: how many.
-        groups: int64 (n_known,), where the asked are the known: those of one's own group come last.
+        groups: int64 (n_known,), where the queries are the known: those of one's own group come last.
     """
     orders = []
-    for start in range(0, len(asked), BLOCK):
+    for start in range(0, len(queries), BLOCK):
         rows = slice(start, start + BLOCK)
-        likeness = asked[rows] @ known.T
+        likeness = queries[rows] @ known.T
         if groups is not None:
             likeness[groups[rows, None] == groups[None, :]] = -np.inf
         orders.append((-likeness).argsort(axis=1, kind="stable")[:, :most])

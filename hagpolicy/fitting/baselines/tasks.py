@@ -28,7 +28,7 @@ class TaskLookup(Baseline):
     """
 
     name = "task_lookup"
-    told = "told the training prompts' tasks"
+    note = "told the training prompts' tasks"
 
     def __init__(self, encoder: str | Encoder = "static") -> None:
         self.features = Features(encoder)

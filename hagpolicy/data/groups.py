@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.data.prompts import Prompt, normalise
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.errors import InvalidInput
 
 SHINGLE = 5
 SIMILAR = 0.8
@@ -39,9 +41,29 @@ def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
     return numbers
 
 
+def check_group_ids(groups: Any, prompts: Sequence[Prompt]) -> np.ndarray:
+    """int64 (n_prompts,): the numbers that are given, which may join more prompts than these declare.
+
+    Raises:
+        InvalidInput: no whole numbers, not one a prompt, or two of prompts of equal text or one declared group.
+    """
+    given = np.array(groups)
+    if given.shape != (len(prompts),) or given.dtype.kind not in "iu":
+        got = f"shape {given.shape} of {given.dtype}"
+        raise InvalidInput("groups", f"whole numbers of shape ({len(prompts)},)", got)
+    declared = group_ids(prompts)
+    of_first = given[np.unique(declared, return_index=True)[1]][declared]
+    apart = np.flatnonzero(given != of_first)
+    if len(apart):
+        got = f"{given[apart[0]]} for prompt {apart[0]}, {of_first[apart[0]]} for one of the same text or group"
+        do = "Give groups=None for those that the prompts declare."
+        raise InvalidInput("groups", "one number for prompts that belong together", got, do)
+    return given.astype(np.int64)
+
+
 def _labels(prompt: Prompt) -> list[tuple[str, str]]:
     """What joins a prompt with others that have the same."""
-    text = ("text", normalise(prompt.text))
+    text = ("text", prompt.normalised)
     return [text] if prompt.group is None else [text, ("group", prompt.group)]
 
 
@@ -51,7 +73,7 @@ def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.n
     sparse = require("scipy.sparse", "fit", "finding near-duplicates")
     columns: dict[str, int] = {}
     rows = [
-        [columns.setdefault(shingle, len(columns)) for shingle in _shingles(normalise(prompt.text).casefold())]
+        [columns.setdefault(shingle, len(columns)) for shingle in _shingles(prompt.normalised.casefold())]
         for prompt in prompts
     ]
     sizes = np.array([len(row) for row in rows])

@@ -110,6 +110,11 @@ class Prompt:
         """The text a policy reads; see `prompt_text`."""
         return prompt_text(self.content)
 
+    @cached_property
+    def normalised(self) -> str:
+        """The text after `normalise`: equal for exact duplicates."""
+        return normalise(self.text)
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping that `Prompt.from_dict` reads back."""
         content = self.content if isinstance(self.content, str) else [dict(message) for message in self.content]

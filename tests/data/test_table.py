@@ -89,9 +89,9 @@ def test_groups_follow_the_table_through_every_change():
     prompts = ["What is 1?", "What  is 1?", "Name a colour."]
     table = SweepTable.from_arrays(prompts, SPACE, np.zeros((3, len(SPACE), 1)))
     assert table.groups.tolist() == [0, 0, 1]
-    named = replace(table, groups=np.array([4, 5, 4]))
+    named = replace(table, groups=np.array([5, 5, 4]))
     for changed in (named, named.in_space(SPACE[:1]), replace(named, rewards=np.ones((3, len(SPACE), 1)))):
-        assert changed.groups.tolist() == [4, 5, 4]
+        assert changed.groups.tolist() == [5, 5, 4]
         assert not changed.groups.flags.writeable
     assert named.take(np.array([2, 1])).groups.tolist() == [4, 5]
     assert table.take(np.zeros(3, dtype=bool)).groups.shape == (0,)
@@ -102,6 +102,16 @@ def test_groups_of_another_shape_or_kind_are_refused(groups):
     table = SweepTable.from_arrays(["a", "b", "c"], SPACE, np.zeros((3, len(SPACE), 1)))
     with pytest.raises(InvalidInput, match="groups"):
         replace(table, groups=np.array(groups))
+
+
+def test_groups_of_other_prompts_are_refused_where_they_part_what_belongs_together():
+    table = SweepTable.from_arrays(["a", "b", "c"], SPACE, np.zeros((3, len(SPACE), 1)))
+    for prompts in ([Prompt("a"), Prompt("a "), Prompt("c")], [Prompt(text, group="g") for text in "abc"]):
+        with pytest.raises(InvalidInput, match="0 for one of the same text or group"):
+            replace(table, prompts=tuple(prompts))
+        assert len(set(replace(table, prompts=tuple(prompts), groups=None).groups.tolist())) < 3
+    joined = replace(table, groups=np.zeros(3, dtype=int))  # more than the prompts declare
+    assert joined.groups.tolist() == [0, 0, 0]
 
 
 def test_jsonl_of_outcomes(tmp_path):

@@ -8,6 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 
+__all__ = ["Engine", "UnitOutcome"]
+
+UnitOutcome = tuple[int, list[Completion] | Exception]
+"""Number of a unit, with its completions or what the engine failed with on it as a whole."""
+
 
 class Engine(ABC):
     """A frozen LLM behind one interface.
@@ -56,7 +61,7 @@ class Engine(ABC):
             EngineError: the engine failed as a whole.
         """
 
-    def stream(self, units: Iterable[Sequence[Request]]) -> Iterator[tuple[int, list[Completion] | Exception]]:
+    def stream(self, units: Iterable[Sequence[Request]]) -> Iterator[UnitOutcome]:
         """Generate many units, several at a time where the engine can.
 
         Args:

@@ -18,7 +18,7 @@ from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.servers import SERVERS, server_lacks
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.engines.base import Engine
+from hagpolicy.engines.base import Engine, UnitOutcome
 from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official
 from hagpolicy.engines.openai.probe import probe
 from hagpolicy.engines.openai.request import CellRequester
@@ -206,9 +206,7 @@ class OpenAIEngine(Engine):
             raise outcome
         return outcome
 
-    def stream(
-        self, units: Iterable[Sequence[Request]]
-    ) -> Generator[tuple[int, list[Completion] | Exception], None, None]:
+    def stream(self, units: Iterable[Sequence[Request]]) -> Generator[UnitOutcome, None, None]:
         """See `Engine.stream`."""
         return stream_units(self._client.thread, units, self._fill_unit, lambda: self._requester.limiter.limit)
 

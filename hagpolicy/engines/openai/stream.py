@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from hagpolicy.data.completion import Completion, Request
+from hagpolicy.engines.base import UnitOutcome
 from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
 from hagpolicy.errors import EngineError
 
@@ -18,7 +19,6 @@ __all__ = ["EventLoopThread", "Slots", "stream_units"]
 
 T = TypeVar("T")
 END_SECONDS = 10.0
-UnitOutcome = tuple[int, "list[Completion] | Exception"]
 
 
 class EventLoopThread:

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hagpolicy.data.completion import Completion, Request
+from hagpolicy.data.completion import Request
+from hagpolicy.engines.base import UnitOutcome
 from hagpolicy.engines.ray.actor import UnitResult
 from hagpolicy.engines.ray.workers import WAIT_SECONDS, Job, Worker, WorkerPool, shorten_error
 from hagpolicy.errors import EngineError
 
 logger = logging.getLogger(__name__)
-UnitOutcome = tuple[int, list[Completion] | Exception]
 
 # A unit that so many workers did not survive is given up; the others go on.
 MAX_DEATHS = 3

@@ -13,9 +13,9 @@ from hagpolicy._checks import is_whole
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.engines.base import Engine
+from hagpolicy.engines.base import Engine, UnitOutcome
 from hagpolicy.engines.ray.actor import WorkerFacts
-from hagpolicy.engines.ray.dispatch import Dispatcher, UnitOutcome
+from hagpolicy.engines.ray.dispatch import Dispatcher
 from hagpolicy.engines.ray.workers import WAIT_SECONDS, WorkerPool, shorten_error
 from hagpolicy.engines.spec import EngineSpec
 from hagpolicy.errors import EngineError, HagError, InvalidInput

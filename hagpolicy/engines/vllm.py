@@ -21,7 +21,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.dialects import VLLM
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.chat import PROMPT_FIELDS, encode, encode_unit
+from hagpolicy.engines.chat import PROMPT_FIELDS, encode_unit
 from hagpolicy.errors import EngineError, InvalidInput
 
 __all__ = ["VLLMEngine"]
@@ -189,10 +189,6 @@ class VLLMEngine(Engine):
             finish = reason if why is None else "error"
             completions.append(Completion(answer.text, tokens, len(ids), per_token * tokens, finish, why, receipt))
         return completions
-
-    def encode(self, content: Any) -> list[int]:
-        """Token ids of a string or chat messages, hint included, through the chat template where there is one."""
-        return encode(self.tokenizer, content)
 
     def close(self) -> None:
         """End vLLM's engine core, which holds the GPU's memory."""

@@ -13,6 +13,7 @@ import pytest
 from hagpolicy import DecodingConfig, DecodingSpace, load_engine, load_table, sweep
 from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Prompt
+from hagpolicy.engines.chat import encode
 from hagpolicy.engines.vllm import VLLMEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra
 from hagpolicy.scorers.registry import get_scorer
@@ -99,15 +100,15 @@ def test_one_call_with_a_row_for_each_cell():
 def test_template_and_hint_are_applied_once():
     llm = StandIn()
     engine = VLLMEngine(llm)
-    words = engine.tokenizer.convert_ids_to_tokens(engine.encode("what is red\n\nbe brief ."))
+    words = engine.tokenizer.convert_ids_to_tokens(encode(engine.tokenizer, "what is red\n\nbe brief ."))
     assert words == ["<|user|>", *["what", "is", "red", "be", "brief", ".", "<|end|>"], "<|assistant|>"]
     engine.generate([request(hint="be brief .")])
     assert engine.tokenizer.convert_ids_to_tokens(llm.calls[0][0][0]["prompt_token_ids"]) == words
     messages = Prompt([{"role": "system", "content": "be brief"}, {"role": "user", "content": "say hello"}])
     first = engine.generate([request(messages)])[0]
-    assert first.prompt_tokens == len(engine.encode(messages.content)) == 9
+    assert first.prompt_tokens == len(encode(engine.tokenizer, messages.content)) == 9
     plain = VLLMEngine(StandIn(chat=False))
-    assert plain.tokenizer.convert_ids_to_tokens(plain.encode("say hello")) == ["say", "hello"]
+    assert plain.tokenizer.convert_ids_to_tokens(encode(plain.tokenizer, "say hello")) == ["say", "hello"]
 
 
 def test_a_prompt_that_does_not_fit_marks_its_own_cells():

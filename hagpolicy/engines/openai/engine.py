@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from hagpolicy._checks import is_whole
+from hagpolicy._checks import is_number, is_whole
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.servers import SERVERS, server_lacks
 from hagpolicy.data.completion import Completion, Request
@@ -77,23 +78,19 @@ class OpenAIEngine(Engine):
         max_concurrency: int | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
-        server_lacks(server, {})  # refuses an unknown name
+        entry = SERVERS[server]
         if api not in ("chat", "completions"):
             raise InvalidInput("api", "'chat' or 'completions'", api)
         _check_bound(max_concurrency)
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
-        self._together = SERVERS[server].n and SERVERS[server].seeds != "per_request"
+        self._together = entry.n and entry.seeds != "per_request"
         self.unit_cells = TOGETHER_CELLS if self._together else UNIT_CELLS
-        highest = max_concurrency or (1 if SERVERS[server].one_at_a_time else client.connections)
+        highest = max_concurrency or (1 if entry.one_at_a_time else client.connections)
+        policy = retry_policy or RetryPolicy()
         self._requester = CellRequester(
-            client,
-            model,
-            server=server,
-            chat=api == "chat",
-            highest=highest,
-            retry_policy=retry_policy or RetryPolicy(),
+            client, model, server=server, chat=api == "chat", highest=highest, retry_policy=policy
         )
         # Also when the interpreter ends, or nobody holds the engine any more.
         self._closing = weakref.finalize(self, client.thread.stop, client.close)
@@ -129,11 +126,11 @@ class OpenAIEngine(Engine):
             EngineError: no server there, or it refuses the key.
         """
         address, model = _split_source(source, base_url)
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.0 < timeout < float("inf"):
+        if not is_number(timeout) or not 0.0 < timeout < math.inf:
             raise InvalidInput("timeout", "seconds above 0", timeout)
         _check_bound(max_concurrency)
-        if server != "auto":
-            server_lacks(server, {})  # refuses an unknown name
+        if server != "auto" and server not in SERVERS:
+            raise SERVERS.unknown(server)
         official = is_official(address)
         key = Key(key_env, needed=official)
         version, default, models = "", None, list[str]()
@@ -147,11 +144,7 @@ class OpenAIEngine(Engine):
                 version, default = probed.version, _read_default(probed.defaults)
         model = _choose_model(model, models, server, address)
         if default is None and server != "openai":
-            message = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
-            message += " stands in for it"
-            if server == "compatible":
-                message += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
-            logger.warning(message, model, SERVERS[server].title)
+            _warn_of_unknown_default(model, server)
         if (official or models) and not address.endswith("/v1"):
             address += "/v1"  # it was found there
         client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT)
@@ -241,6 +234,14 @@ class OpenAIEngine(Engine):
             key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
             jobs.setdefault(key, []).append(row)
         return list(jobs.values())
+
+
+def _warn_of_unknown_default(model: str, server: str) -> None:
+    message = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
+    message += " stands in for it"
+    if server == "compatible":
+        message += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
+    logger.warning(message, model, SERVERS[server].title)
 
 
 def _check_bound(bound: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import TypeGuard
 
 __all__ = ["is_integral", "is_number", "is_whole"]
 
 
-def is_whole(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+def is_whole(value: object, low: float = -math.inf, high: float = math.inf) -> TypeGuard[int]:
     """True for a Python int in [low, high], such as JSON can hold."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 

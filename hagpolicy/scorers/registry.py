@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hagpolicy._checks import is_number
 from hagpolicy._digest import canonical_json
 from hagpolicy._names import Registry
 from hagpolicy.data.prompts import Prompt
@@ -164,7 +165,7 @@ def _make_weighted(options: dict[str, Any]) -> Weighted:
 
 
 def _is_weights(spec: Mapping[str, Any]) -> bool:
-    return bool(spec) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in spec.values())
+    return bool(spec) and all(map(is_number, spec.values()))
 
 
 def _is_by_task(spec: ScorerSpec) -> bool:

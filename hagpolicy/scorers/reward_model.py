@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_number
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.data.completion import Completion
@@ -51,7 +52,7 @@ class RewardModel(Scorer):
 
     def __init__(self, model: str | Path, low: float, high: float, device: str = "auto") -> None:
         for option, value in (("low", low), ("high", high)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            if not is_number(value) or not math.isfinite(value):
                 raise InvalidInput(f"reward_model.{option}", "a finite number", value)
         if not low < high:
             raise InvalidInput("reward_model.high", f"a number above low, which is {low!r}", high)

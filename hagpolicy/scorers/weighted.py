@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hagpolicy._checks import is_number
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
@@ -31,10 +32,10 @@ class Weighted(Scorer):
         if not parts:
             raise InvalidInput("weighted scorer", "at least one part", "none")
         for scorer, weight in parts:
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            if not is_number(weight) or not 0 < weight < math.inf:
                 raise InvalidInput(f"weight of {scorer.name}", "a number in (0, inf)", weight)
         total = math.fsum(weight for _, weight in parts)
-        self.parts = tuple((scorer, weight / total) for scorer, weight in parts)
+        self.parts = tuple((scorer, float(weight) / total) for scorer, weight in parts)
         self.name = "+".join(f"{weight:.3g}*{scorer.name}" for scorer, weight in self.parts)
         self.version = ",".join(f"{weight!r}*{scorer.version}" for scorer, weight in self.parts)
         self.needs_reference = any(scorer.needs_reference for scorer, _ in self.parts)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy._checks import is_number
 from hagpolicy.errors import InvalidInput
 
 _UNITS = {"generation": "generations", "cell": "generations", "token": "tokens", "minute": "minutes", "min": "minutes"}
@@ -37,7 +38,7 @@ class Budget:
             value = getattr(self, name)
             if value is None:
                 continue
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+            number = is_number(value) and 0 < value < math.inf
             if not number or (name != "minutes" and value != int(value)):
                 kind = "a number above 0" if name == "minutes" else "a whole number above 0"
                 raise InvalidInput(f"budget in {name}", kind, value)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy.engines.openai.retry import RequestFailed
 
 __all__ = ["Choice", "read_choices", "read_error", "read_models"]
@@ -174,4 +175,4 @@ def _share_out(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _read_count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if is_whole(value, 0) else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
+from hagpolicy._checks import is_whole
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.scorers.base import Score
 from hagpolicy.scorers.text.base import ReferenceScorer, normalise_text
@@ -56,7 +57,7 @@ class MultipleChoice(ReferenceScorer[Choices]):
         else:
             texts, answer = self._read_choices(None, prompt), reference
         letters = sorted(texts)
-        if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(letters):
+        if is_whole(answer, 0, len(letters) - 1):
             return Choices(letters[answer], texts)
         if isinstance(answer, str):
             letter = re.sub(r"[\s().:*]", "", answer).upper()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hagpolicy._checks import is_whole
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score
@@ -85,7 +86,7 @@ class DistinctItems(ReferenceScorer[int]):
             count = int(count)
         if isinstance(count, float) and count.is_integer():
             count = int(count)
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not is_whole(count, 1):
             raise self.reject("the number of items wanted, a whole number from 1, or {'count': number}", reference)
         return count
 

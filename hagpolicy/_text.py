@@ -1,4 +1,4 @@
-"""Text for people: tables whose columns line up and the same in Markdown, counts, durations and sizes."""
+"""Text for people (aligned and Markdown tables, counts, durations, sizes), and text that files can hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["TextTable", "format_count", "format_duration", "format_size"]
+__all__ = ["TextTable", "format_count", "format_duration", "format_size", "replace_surrogates"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,8 @@ def format_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100.0 else f"{count:.1f} {unit}"
         count /= 1000.0
     return f"{count:.1f} TB"
+
+
+def replace_surrogates(text: str) -> str:
+    """The text with "?" for each half of a surrogate pair, which UTF-8 cannot hold: a text cut within a character."""
+    return text.encode("utf-8", "replace").decode("utf-8")

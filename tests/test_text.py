@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hagpolicy._text import TextTable, format_count, format_duration, format_size
+from hagpolicy._text import TextTable, format_count, format_duration, format_size, replace_surrogates
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,7 @@ def test_columns_line_up_and_cells_cannot_end_a_markdown_row() -> None:
         "| eleven | 100% | a \\| b c |",
     ]
     assert TextTable(("", ""), [("a", "b")]).to_text() == "a  b"
+
+
+def test_half_of_a_surrogate_pair_is_a_question_mark_and_the_rest_stays():
+    assert replace_surrogates("caf\u00e9 \ud83d \U0001f600") == "caf\u00e9 ? \U0001f600"

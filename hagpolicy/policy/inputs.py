@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
+from hagpolicy._text import replace_surrogates
 from hagpolicy.data.prompts import Prompt, PromptLike, check_content, prompt_text
 from hagpolicy.errors import BundleError, InvalidInput
 
@@ -130,7 +131,7 @@ class TokenInputs:
             return [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
         except (UnicodeEncodeError, TypeError):
             # A lone surrogate (half an emoji, from a cut JSON string) is no UTF-8: it reads as "?".
-            texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+            texts = [replace_surrogates(text) for text in texts]
             return [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
 
 

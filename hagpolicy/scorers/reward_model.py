@@ -12,6 +12,7 @@ import numpy as np
 from hagpolicy._checks import is_number
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
+from hagpolicy._text import replace_surrogates
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
 from hagpolicy.errors import EngineError, InvalidInput
@@ -154,7 +155,7 @@ class _Classifier:
         return {name: values.to(self._model.device) for name, values in tensors.items()}
 
     def _encode(self, prompt: Prompt, answer: str) -> dict[str, Any] | str:
-        answer = answer.encode("utf-8", "replace").decode("utf-8")  # as it is stored: half a character is no text
+        answer = replace_surrogates(answer)  # as it is stored
         if getattr(self._tokenizer, "chat_template", None):
             content = prompt.content
             turns = [{"role": "user", "content": content}] if isinstance(content, str) else map(dict, content)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, cast
 
+from hagpolicy._text import replace_surrogates
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import Plan, stream_seed
@@ -22,7 +23,7 @@ from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import BudgetMeter
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.health import Health
-from hagpolicy.sweeping.scoring import make_score_record, make_storable, score_items
+from hagpolicy.sweeping.scoring import make_score_record, score_items
 
 logger = logging.getLogger(__name__)
 
@@ -222,18 +223,18 @@ def _score_now(
 
 def _record(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> CellRecord:
     prompt = request.prompt
-    error = make_storable(completion.error or "unknown") if completion.finish == "error" else None
+    error = replace_surrogates(str(completion.error or "unknown")) if completion.finish == "error" else None
     stored = None if score is None else make_score_record(key, score, scorer)
     return CellRecord(
         cell=key,
         prompt=prompt.digest,
-        prompt_id=prompt.id and make_storable(prompt.id),
-        task=make_storable(prompt.task),
+        prompt_id=prompt.id and replace_surrogates(str(prompt.id)),
+        task=replace_surrogates(prompt.task),
         config=request.config.digest,
         max_tokens=request.max_tokens,
         sample=request.sample,
         seed=request.seed,
-        text=make_storable(completion.text),
+        text=replace_surrogates(completion.text),
         tokens=completion.tokens,
         prompt_tokens=completion.prompt_tokens,
         seconds=completion.seconds,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
+from hagpolicy._text import replace_surrogates
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import View, cell_key
@@ -24,14 +24,9 @@ FLUSH_SCORES, FLUSH_SECONDS = 100_000, 30.0
 SCORED_AT_ONCE = 1000
 
 
-def make_storable(text: Any) -> str:
-    """A text as a file can hold it: an engine that cut one within a character may leave half of it."""
-    return str(text).encode("utf-8", "replace").decode("utf-8")
-
-
 def make_score_record(key: str, score: Score, scorer: Scorer) -> ScoreRecord:
     """The score of a cell as it is stored."""
-    reason, answer = (None if text is None else make_storable(text) for text in (score.reason, score.answer))
+    reason, answer = (None if text is None else replace_surrogates(text) for text in (score.reason, score.answer))
     return ScoreRecord(
         cell=key,
         reward=score.value,

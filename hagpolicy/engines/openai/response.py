@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hagpolicy._checks import is_whole
+from hagpolicy._text import replace_surrogates
 from hagpolicy.engines.openai.retry import RequestFailed
 
 __all__ = ["Choice", "read_choices", "read_error", "read_models"]
@@ -159,8 +160,7 @@ def _read_choice(
     elif reason in LENGTH or (reason is None and tokens >= limit):
         finish = "length"
     # Half of a character, which JSON can escape, would be "?" when stored: scorers are to see the same.
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return Choice(whole, tokens, prompt_tokens, finish, error, notes)
+    return Choice(replace_surrogates(text), tokens, prompt_tokens, finish, error, notes)
 
 
 def _share_out(total: int, weights: Sequence[int]) -> list[int]:

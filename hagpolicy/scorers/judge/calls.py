@@ -10,6 +10,7 @@ from typing import Any
 
 from hagpolicy._digest import digest
 from hagpolicy._files import append_bytes, jsonl_text
+from hagpolicy._text import replace_surrogates
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
@@ -99,7 +100,7 @@ class JudgeCalls:
                 self.failed += 1
                 failures[text] = JudgeReply(None, f"judge engine: {completion.error or 'unknown'}")
                 continue
-            reply = completion.text.encode("utf-8", "replace").decode("utf-8")
+            reply = replace_surrogates(completion.text)
             self._record(keys[text], reply, completion.finish)
             rows.append({"call": keys[text], "reply": reply, "finish": completion.finish, "tokens": completion.tokens})
         self._append_lines(jsonl_text(rows).encode())

@@ -49,5 +49,5 @@ def test_columns_line_up_and_cells_cannot_end_a_markdown_row() -> None:
     assert TextTable(("", ""), [("a", "b")]).to_text() == "a  b"
 
 
-def test_half_of_a_surrogate_pair_is_a_question_mark_and_the_rest_stays():
+def test_half_of_a_surrogate_pair_is_a_question_mark_and_the_rest_stays() -> None:
     assert replace_surrogates("caf\u00e9 \ud83d \U0001f600") == "caf\u00e9 ? \U0001f600"

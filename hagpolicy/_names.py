@@ -60,11 +60,6 @@ class Registry(Mapping[str, T], Generic[T]):
         self._most, self._cutoff = most, cutoff
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The known names, in the order of their registration."""
-        return tuple(self._entries)
-
-    @property
     def choices(self) -> tuple[str, ...]:
         """Every word that a caller may give: those of `also`, then the names."""
         return (*self._also, *self._entries)

@@ -29,12 +29,12 @@ REGISTRIES: list[Registry[Any]] = [
 @pytest.mark.parametrize("registry", REGISTRIES, ids=repr)
 def test_every_name_loads_and_an_unknown_one_is_refused(registry):
     assert all(registry[name] is not None for name in registry)
-    assert list(registry.items()) == [(name, registry[name]) for name in registry.names]
-    for name in registry.names:
+    assert list(registry.items()) == [(name, registry[name]) for name in registry]
+    for name in registry:
         with pytest.raises(InvalidInput) as caught:
             registry[f"{name}x"]
         assert caught.value.field == registry.kind
-        assert all(known in caught.value.expected for known in registry.names)
+        assert all(known in caught.value.expected for known in registry)
         assert "Did you mean" in str(caught.value)
         assert name in str(caught.value).split("Did you mean")[1]
 

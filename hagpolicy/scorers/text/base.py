@@ -37,7 +37,7 @@ class ReferenceScorer(Scorer, Generic[Wanted]):
         """The target to compare with, read from the prompt's reference.
 
         Raises:
-            Unusable: the reference is of another kind.
+            UnusableReference: the reference is of another kind.
         """
 
     @abstractmethod

@@ -151,8 +151,6 @@ _HOMES = {
     "wrap": "hagpolicy.serving.pipeline",
     "write_report": "hagpolicy.reporting.page",
 }
-# Where a name cannot even be imported without an optional package: (package, extra that brings it).
-_NEEDS = {"GraphBuilder": ("onnx", "fit"), "WrappedModel": ("torch", "sweep"), "fit": ("onnx", "fit")}
 
 __version__ = "0.1.0"
 __all__ = sorted([*_HOMES, "__version__"])
@@ -161,10 +159,6 @@ __all__ = sorted([*_HOMES, "__version__"])
 if not TYPE_CHECKING:  # to a type checker a module with __getattr__ has every name, misspelt ones too
 
     def __getattr__(name: str) -> Any:
-        if name in _NEEDS:
-            from hagpolicy._extras import require
-
-            require(*_NEEDS[name], f"hagpolicy.{name}")
         if name in _HOMES:
             value = getattr(importlib.import_module(_HOMES[name]), name)
             globals()[name] = value

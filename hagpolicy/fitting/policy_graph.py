@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import HagError, InvalidInput
+from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
 from hagpolicy.fitting.graphs.ood import LENGTH_POWER, OutOfDistribution
+from hagpolicy.fitting.learners.base import FittedLearner
 from hagpolicy.policy.dial import weighted_sum
+from hagpolicy.policy.session import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from hagpolicy.data.prompts import Prompt
-    from hagpolicy.fitting.encoders.base import Encoder
-    from hagpolicy.fitting.learners.base import FittedLearner
+    import onnx
 
 # Allowed difference between a graph's values and the learner's own, as a share of the values' scale.
 TOLERANCE = 1e-6
@@ -136,8 +136,6 @@ def check_parity(
     Raises:
         HagError: a value differs by more than 1e-6 of the scale, or a choice differs.
     """
-    from hagpolicy.policy.session import open_session
-
     expected = np.stack([head.predict(features) for head in heads.values()])
     session = open_session(model.SerializeToString())
     parts = [session.run([*heads, "novelty", "choice"], arrays) for arrays in encoder.inputs(prompts)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper
 from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
 
 if TYPE_CHECKING:
+    import torch
+
     from hagpolicy.policy.policy import Policy
 
 # Arguments that belong to the whole batch: rows with different settings cannot share them.
@@ -54,6 +54,8 @@ class WrappedModel(Wrapper):
                 that cannot be divided between them (a cache, a streamer, `return_dict_in_generate`);
                 or not one prompt a row.
         """
+        import torch  # here, not above: only whoever has a model has it
+
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point() or not ids.shape[1]:
             vars(self)["decisions"] = []
@@ -102,7 +104,7 @@ class WrappedModel(Wrapper):
         for rows in group_into_batches(prepared):
             ids, mask = self._pad([self._tokenize(prepared[row].prompt) for row in rows])
             out = self.target.generate(input_ids=ids, attention_mask=mask, **self._add_limit(prepared[rows[0]].kwargs))
-            out = out if isinstance(out, torch.Tensor) else out.sequences
+            out = getattr(out, "sequences", out)  # with return_dict_in_generate they are a part of it
             texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text
@@ -111,6 +113,8 @@ class WrappedModel(Wrapper):
 
     def _generate_part(self, rows: list[int], total: int, item: PreparedPrompt) -> torch.Tensor:
         """int64 (rows × sequences, tokens): the rows of one configuration."""
+        import torch
+
         kwargs = dict(item.kwargs)
         for name, value in kwargs.items():
             if isinstance(value, torch.Tensor) and value.shape[:1] == (total,):
@@ -136,6 +140,8 @@ class WrappedModel(Wrapper):
 
     def _pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask, int64 (rows, tokens), padded on the left as decoders need it."""
+        import torch
+
         width = max(map(len, rows))
         pad = self._pad_id(None)
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.target.device)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper, warn_of_another_engine
 from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
+from hagpolicy.serving.model import WrappedModel
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
-    from hagpolicy.serving.model import WrappedModel
 
 __all__ = ["WrappedPipeline", "wrap"]
 
@@ -50,8 +50,6 @@ def wrap(
         raise InvalidInput("target", "a text-generation pipeline or a model with generate", type(target).__name__)
     if tokenizer is None:
         raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
-    from hagpolicy.serving.model import WrappedModel
-
     warn_of_another_engine(policy, target, tokenizer)
     return WrappedModel(target, policy, tokenizer, price)
 

@@ -3,6 +3,7 @@
 import base64
 
 import numpy as np
+import onnx
 import pytest
 
 from hagpolicy.data.prompts import as_prompts
@@ -10,6 +11,7 @@ from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.fitting.encoders.static import StaticEncoder
+from hagpolicy.fitting.graphs import builder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.linear import Affine
@@ -210,3 +212,8 @@ def test_builder_names_outputs_without_losing_inputs_or_reuse():
     session = open_session(graph.model("sums").SerializeToString())
     outputs = session.run(["same", "twice", "again", "thrice"], {"x": np.ones(2, np.float32)})
     assert [part.tolist() for part in outputs] == [[1, 1], [2, 2], [2, 2], [3, 3]]
+
+
+def test_types_have_the_numbers_of_onnx() -> None:
+    for name in ("FLOAT", "UINT8", "INT32", "INT64", "DOUBLE"):
+        assert getattr(builder, name) == getattr(onnx.TensorProto, name)

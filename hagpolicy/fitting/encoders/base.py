@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from hagpolicy.data.prompts import Prompt
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
+from hagpolicy.data.prompts import Prompt
+from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 
 class Encoder(ABC):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from hagpolicy.data.prompts import Prompt
-    from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
+from hagpolicy.policy.session import open_session
 
 
 def compute_features(encoder: Encoder, prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +23,6 @@ def compute_features(encoder: Encoder, prompts: Sequence[Prompt]) -> tuple[np.nd
     Raises:
         InvalidInput: no prompt; or the encoder gave arrays of another shape, or what is no finite number.
     """
-    from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
-    from hagpolicy.policy.session import open_session
-
     if not len(prompts):
         raise InvalidInput("prompts", "at least one", "none")
     # Inputs first: a precomputed encoder learns the length of its vectors from them.

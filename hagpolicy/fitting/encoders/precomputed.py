@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hagpolicy.data.prompts import Prompt, as_prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.policy.inputs import VECTOR_KEY, VectorInputs, read_vector
-
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 
 class PrecomputedEncoder(Encoder):
@@ -31,14 +29,9 @@ class PrecomputedEncoder(Encoder):
 
     def export(self, graph: GraphBuilder) -> tuple[str, str]:
         """Input `vectors` float32 (batch, dim), which are the features; no token is unknown."""
-        import onnx
-
-        from hagpolicy.fitting.graphs.builder import FLOAT
-
         vectors = graph.input("vectors", FLOAT, ["batch", self._known_dim()])
-        zero = onnx.numpy_helper.from_array(np.zeros(1, np.float32))
         rows = graph.node("Shape", [vectors], start=0, end=1)
-        return vectors, graph.node("ConstantOfShape", [rows], value=zero)
+        return vectors, graph.node("ConstantOfShape", [rows])  # of float32 zeros
 
     def inputs(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
         """`vectors`, in the prompts' order; see `Encoder.inputs`.

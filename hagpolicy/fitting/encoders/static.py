@@ -6,17 +6,15 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files as resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hagpolicy._digest import digest_bytes
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.graphs.builder import FLOAT, INT32, INT64, UINT8, GraphBuilder
 from hagpolicy.policy.inputs import TOKENIZER_FILE, TokenInputs
-
-if TYPE_CHECKING:
-    from hagpolicy.data.prompts import Prompt
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 # Token counts below this have their logarithm in a table. Cut prompts stay far below (`inputs.cut`).
 _LOGS = 32768
@@ -56,8 +54,6 @@ class StaticEncoder(Encoder):
         The sum of int8 codes is exact in int32, so neither padding, batch size nor thread count
         can change a feature; the only rounding is one division.
         """
-        from hagpolicy.fitting.graphs.builder import FLOAT, INT32, INT64, UINT8
-
         ids = graph.input("ids", INT64, ["batch", "tokens"])
         mask = graph.input("mask", UINT8, ["batch", "tokens"])
         rows = graph.node("Gather", [graph.constant(self.table, "table"), ids])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
+from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 
 class FittedLearner(ABC):

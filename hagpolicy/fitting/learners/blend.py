@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hagpolicy.errors import InvalidInput
+from hagpolicy.fitting.graphs.builder import GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
-
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
-
 
 PARTS = ("ridge", "lightgbm", "mlp")
 

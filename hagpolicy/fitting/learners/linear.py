@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from hagpolicy.analysis.estimates import assign_folds
+from hagpolicy.fitting.graphs.builder import DOUBLE, GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
-
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 INNER_FOLDS = 5
 # Penalty per training prompt, on features of unit mean square: from "predict the mean" to almost none.
@@ -36,8 +33,6 @@ class Affine(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append cast, product and sum in float64."""
-        from hagpolicy.fitting.graphs.builder import DOUBLE
-
         product = graph.node("MatMul", [graph.cast(features, DOUBLE), graph.constant(self.weights, "weights")])
         return graph.node("Add", [product, graph.constant(self.intercept, "intercept")])
 
@@ -77,8 +72,6 @@ class Ridge(Learner):
 
 def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """float64 (n_features, n_targets): weights on centred features, at the best penalty and rank."""
-    from hagpolicy.analysis.estimates import assign_folds
-
     spread = _spread(targets)
     T = targets / spread
     folds = assign_folds(groups, min(INNER_FOLDS, len(np.unique(groups))), seed)

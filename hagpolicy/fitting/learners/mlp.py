@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hagpolicy._extras import require
+from hagpolicy.fitting.graphs.builder import DOUBLE, GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
-
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 HIDDEN = 32
 EPOCHS = 100
@@ -38,8 +35,6 @@ class FittedPerceptron(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append both layers in float64."""
-        from hagpolicy.fitting.graphs.builder import DOUBLE
-
         product = graph.node("MatMul", [graph.cast(features, DOUBLE), graph.constant(self.first, "first")])
         hidden = graph.node("Relu", [graph.node("Add", [product, graph.constant(self.first_bias, "bias")])])
         product = graph.node("MatMul", [hidden, graph.constant(self.second, "second")])

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from hagpolicy.fitting.graphs.builder import DOUBLE, INT32, UINT8, GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
-
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 NEIGHBOURS = (5, 10, 20, 40, 80)
 PRIORS = (0.0, 5.0, 20.0, 80.0)
@@ -41,8 +37,6 @@ class FittedNeighbours(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append integer distances, top k and the mean of the neighbours' targets."""
-        from hagpolicy.fitting.graphs.builder import DOUBLE, INT32, UINT8
-
         wide = self.codes.astype(np.int32)
         centred = graph.node("Sub", [graph.cast(features, DOUBLE), graph.constant(self.centre, "centre")])
         scaled = graph.node("Round", [graph.node("Mul", [centred, graph.constant(self.factor, "factor", np.float64)])])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hagpolicy._extras import require
+from hagpolicy.fitting.graphs.builder import DOUBLE, GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
 from hagpolicy.fitting.learners.linear import find_shared_directions
-
-if TYPE_CHECKING:
-    from hagpolicy.fitting.graphs.builder import GraphBuilder
 
 # Directions across configs that get a booster each, beside the one of the row mean: what suits one
 # config suits its like, and boosting every config alone would cost more and learn less.
@@ -45,8 +43,6 @@ class FittedTrees(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append one tree ensemble with k targets, and the way back to configs in float64."""
-        from hagpolicy.fitting.graphs.builder import DOUBLE
-
         attributes = ensemble_attributes([booster.dump_model() for booster in self.boosters])
         sums = graph.node("TreeEnsembleRegressor", [features], domain="ai.onnx.ml", **attributes)
         product = graph.node("MatMul", [graph.cast(sums, DOUBLE), graph.constant(self.back, "back")])

@@ -113,7 +113,10 @@ def hidden_vectors(prompts: Sequence[hag.Prompt]) -> dict[str, np.ndarray]:
     """float32 (n, 576) by name: the LLM's own hidden states, mean over the prompt's tokens."""
     import torch
 
+    from hagpolicy.engines.transformers.engine import TransformersEngine
+
     engine = hag.load_engine("smollm2", dtype="bfloat16")
+    assert isinstance(engine, TransformersEngine)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in LAYERS}
     with torch.inference_mode():
         for prompt in prompts:

@@ -69,8 +69,8 @@ def figure(
     wanted = [f">= {at_least:g}"] if at_least is not None else []
     wanted += [f"<= {at_most:g}"] if at_most is not None else []
     kept = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-    bounds = [None if bound is None else float(bound) for bound in (low, high)]
-    return Figure(name, float(value), *bounds, unit, " and ".join(wanted) or None, bool(kept) if wanted else None)
+    low, high = (None if bound is None else float(bound) for bound in (low, high))
+    return Figure(name, float(value), low, high, unit, " and ".join(wanted) or None, bool(kept) if wanted else None)
 
 
 def arguments(

@@ -48,6 +48,7 @@ def main() -> int:
         if isinstance(value, float):
             figures.append(figure(name, value, unit="reward", at_least=low, at_most=high))
         else:
+            assert isinstance(value, hag.Estimate)
             figures.append(figure(name, value.value, value.low, value.high, unit="reward", at_least=low, at_most=high))
     gain = found.gain
     figures.append(

@@ -35,7 +35,14 @@ class HagError(Exception):
 
 
 class InvalidInput(HagError, ValueError):
-    """A value is not usable: names the field, what was expected, what was found."""
+    """A value is not usable: names the field, what was expected, what was found.
+
+    Args:
+        field: the argument or key; an attribute, as are the next two.
+        expected: what it has to be, in words.
+        got: what was found.
+        do: what can be done about it, for the message.
+    """
 
     def __init__(self, field: str, expected: str, got: object, do: str = "") -> None:
         self.field = field
@@ -59,7 +66,7 @@ def _rebuilt(kind: type[InvalidInput], field: str, expected: str, message: str) 
 
 
 class UnsupportedSetting(InvalidInput):
-    """An engine cannot honour a setting of a decoding configuration."""
+    """An engine cannot honour a setting of a decoding configuration; what it tells is that of `InvalidInput`."""
 
 
 class MissingExtra(HagError, ImportError):

@@ -24,7 +24,13 @@ _KINDS = {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end.
+    """
 
     value: float
     low: float
@@ -94,8 +100,12 @@ class EvaluationRow:
 
     Attributes:
         name: of the line.
-        value, low, high: mean of what is maximised.
-        gain, gain_low, gain_high: paired difference to SBS.
+        value: mean of what is maximised.
+        low: lower end of its interval.
+        high: upper end.
+        gain: paired difference to SBS.
+        gain_low: lower end of its interval.
+        gain_high: upper end.
         gap_closed: share of the gap between SBS and the split-sample VBS; None where that gap is not proven.
         note: in plain words.
         cost: mean new tokens (or seconds, where the objective prices them) of an answer by this line's

@@ -178,6 +178,9 @@ def as_prompts(source: str | Path | Iterable[Prompt | PromptLike | Mapping[str, 
 def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
     """Prompts of a JSONL or Parquet file: one a line or row, with the keys of `Prompt.from_dict`.
 
+    Args:
+        path: ends in .parquet, else it is read as JSONL.
+
     Raises:
         InvalidInput: an unreadable file, line or prompt; the message names file and line.
     """

@@ -28,6 +28,9 @@ _OOD, _CHOICE = "novelty", "choice"
 def load(folder: str | Path) -> Policy:
     """The policy that `Policy.save` wrote. No code of it is run, and every digest is checked.
 
+    Args:
+        folder: the bundle.
+
     Raises:
         BundleError: a missing, damaged, changed, foreign or newer bundle.
         MissingExtra: no onnxruntime is installed.

@@ -24,6 +24,9 @@ class WrappedModel(Wrapper):
     Prefer `generate_text`: it takes strings or chats and applies chat template and hint as the sweep did.
     `generate` takes token ids as the model's own does; there the prompt is already written, so only
     configurations without a hint are considered.
+
+    Attributes:
+        tokenizer: the model's.
     """
 
     def __init__(self, target: Any, policy: Policy, tokenizer: Any, price: float | None = None) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,30 @@ def test_what_a_subclass_or_a_caller_must_name_is_public_too() -> None:
             words = set(re.findall(r"\w+", " ".join(map(str, function.__annotations__.values()))))
             missing |= {f"{word} for {name}" for word in words & known - set(hagpolicy.__all__) - BY_MODULE}
     assert not missing
+
+
+def own_docstrings(thing: Any) -> str:
+    """The docstring of a function; those of a class and of its bases in this package."""
+    bases = (
+        [base for base in inspect.getmro(thing) if base.__module__.startswith("hagpolicy")]
+        if inspect.isclass(thing)
+        else []
+    )
+    return "\n".join(inspect.getdoc(part) or "" for part in bases or [thing])
+
+
+@pytest.mark.parametrize("name", [name for name in hagpolicy.__all__ if name != "__version__"])
+def test_docstrings_say_what_every_argument_and_attribute_is(name: str) -> None:
+    thing, needed = getattr(hagpolicy, name), set()
+    text = own_docstrings(thing)
+    if found := re.search(r"^Args: see `(\w+)`", text, re.MULTILINE):  # those of another function
+        text = own_docstrings(getattr(hagpolicy, found[1]))
+    if inspect.isfunction(thing) or "__init__" in vars(thing):
+        needed = {*inspect.signature(thing).parameters} - {"args", "kwargs"}
+    assert needed <= {*re.findall(r"^    (\w+):", text, re.MULTILINE)}
+    for member, value in vars(thing).items():
+        value = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)
+        assert member.startswith("_") or not inspect.isfunction(value) or inspect.getdoc(value), member
 
 
 @pytest.fixture(scope="module")

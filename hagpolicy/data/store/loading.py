@@ -38,7 +38,7 @@ def load_table(
     """The table of a sweep folder, or any part of it. Reads only; a running sweep may be looked at.
 
     Args:
-        path: a folder that `sweep` wrote: a path, a URL or a file system; see `store.files.Place`.
+        path: a folder that `sweep` wrote: a path, a URL or a file system; see `store.place.Place`.
         prompts: strings, messages, `Prompt` or a file; None: those of the latest sweep.
         space: the configs; None: those of the latest sweep.
         samples: at least 1; None: as many as the latest sweep.

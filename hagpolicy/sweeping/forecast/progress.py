@@ -97,8 +97,8 @@ class ProgressReporter:
 
     Attributes:
         state: the run so far.
-        preview: what it was expected to cost; see `sweeping.estimate`. None before the sweep began.
-        summary: what it did cost; see `sweeping.summary`. None before its end.
+        preview: what it was expected to cost; see `sweeping.forecast.estimate`. None before the sweep began.
+        summary: what it did cost; see `sweeping.forecast.summary`. None before its end.
     """
 
     def __init__(self, show: bool | Callable[[Progress], Any] = True) -> None:

@@ -40,11 +40,12 @@ soak: install
 
 # The documentation as HTML in site/, with the reference from the docstrings; a warning is an error.
 docs: install
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
+# What is seen without running anything.
 check: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # Every claim, with its target; results go to benchmarks/results/. DATA is the folder of public data.
@@ -76,4 +77,4 @@ distill: install
 	$(BENCHMARKS) run distill_static
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info hagpolicy-demo
+	rm -rf $(VENV) build dist site *.egg-info hagpolicy-demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 import hagpolicy
+from hagpolicy.config.fields import SPECS
+from hagpolicy.scorers.registry import SCORERS
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,7 +63,36 @@ def test_every_page_is_in_the_contents() -> None:
 def test_the_reference_has_every_public_name() -> None:
     lines = (ROOT / "docs" / "reference.md").read_text("utf-8").splitlines()
     named = [line.removeprefix("::: hagpolicy.") for line in lines if line.startswith("::: ")]
-    assert sorted(named) == [name for name in hagpolicy.__all__ if name != "__version__"]
+    assert sorted(name for name in named if "." not in name) == [
+        name for name in hagpolicy.__all__ if name != "__version__"
+    ]
+
+
+def test_every_scorer_is_in_the_table_and_in_the_reference() -> None:
+    table = (ROOT / "docs" / "sweeping.md").read_text("utf-8").split("## Scorers")[1].split("##")[0]
+    reference = (ROOT / "docs" / "reference.md").read_text("utf-8").split("## Options of scorers")[1].split("\n## ")[0]
+    sections = re.findall(r"### (\w+)\n\n::: ([\w.]+)\.(\w+)\n", reference)
+    assert {name: f"{module}:{kind}" for name, module, kind in sections} == {
+        name: f"{SCORERS[name].__module__}:{SCORERS[name].__name__}" for name in SCORERS
+    }
+    for name in SCORERS:
+        assert f"`{name}`" in table or f'"name": "{name}"' in table, name
+
+
+def test_the_site_builds_without_a_warning_and_shows_what_docstrings_say(tmp_path: Path) -> None:
+    """Those that are made on import too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = (tmp_path / "reference" / "index.html").read_text("utf-8")
+    for spec in SPECS.values():
+        assert html.escape(spec.about, quote=False).split(";")[0] in shown, spec
+    assert html.escape("the single best config, chosen on all prompts", quote=False) in shown
 
 
 def test_rendered_documents_are_fresh() -> None:

@@ -1,4 +1,4 @@
-"""What one generation is asked for, and how engines are told."""
+"""The settings of one generation, and how each engine is sent them."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class DecodingConfig(ConfigFields):
         return self.replace(**{name: NEUTRAL[name] for name in idle}) if idle else self
 
     def render(self, engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error") -> Rendering:
-        """Settings, prompt and receipt in an engine's own words; see `render.render`."""
+        """Settings under an engine's own names, prompt and receipt; see `render.render`."""
         return render_fields(self.fields(), engine, prompt, unsupported=unsupported)
 
     def to_transformers(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Setting:
         off: what the engine calls the neutral value; `...`: as we do.
         low: least value the engine accepts; a value beyond is not expressible.
         high: greatest value the engine accepts.
-        lifted_to: the engine itself lifts positive values below this one to it.
+        least_positive: the engine itself raises positive values below this one to it.
         note: how the engine's meaning differs from ours; "" where it does not.
     """
 
@@ -32,11 +32,11 @@ class Setting:
     off: Any = ...
     low: float = -math.inf
     high: float = math.inf
-    lifted_to: float = 0.0
+    least_positive: float = 0.0
     note: str = ""
 
     def takes(self, value: float) -> bool:
-        """Whether the engine accepts a value, lifted or not."""
+        """Whether the engine accepts a value, raised to `least_positive` or as it is."""
         return self.low <= value <= self.high
 
 
@@ -60,7 +60,7 @@ class Dialect:
 
     @property
     def handles(self) -> frozenset[str]:
-        """Names of the fields that the engine can be told; a hint is told to any, in the prompt."""
+        """Names of the fields that the engine can be sent; a hint is sent to any, in the prompt."""
         return frozenset(self.settings) | self.processors | {"hint"}
 
 
@@ -94,7 +94,7 @@ TRANSFORMERS = Dialect(
 
 VLLM = Dialect(
     settings={
-        "temperature": Setting("temperature", low=0.0, high=2.0, lifted_to=0.01),
+        "temperature": Setting("temperature", low=0.0, high=2.0, least_positive=0.01),
         "top_p": Setting("top_p"),
         "top_k": Setting("top_k"),
         "min_p": Setting("min_p"),

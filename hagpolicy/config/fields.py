@@ -1,8 +1,8 @@
 """The fields of a decoding configuration: one row a field, from which everything else about it is made.
 
 A row holds the neutral value, the kind and range, and beside which other value the field does nothing. The names,
-the neutral values, the checks, the canonical form, and what an engine that does not know the field is said to lack
-follow from it. What remains to write for a new field is where an engine is told: a `Setting` in its dialect.
+the neutral values, the checks, the canonical form, and that an engine which does not know the field lacks it
+follow from it. What remains to write for a new field is how an engine is sent it: a `Setting` in its dialect.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Receipt:
     """What became of every field of a configuration; fields by our names.
 
     Attributes:
-        applied: fields the engine was told as asked, neutral values included.
+        applied: fields that the engine is sent as asked, neutral values included.
         dropped: fields that the engine lacks, with the value that was asked.
         clamped: fields out of the engine's range: (asked, sent).
         idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside
@@ -61,7 +61,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A configuration in an engine's own words.
+    """A configuration under an engine's own names.
 
     Attributes:
         engine: name of the engine.
@@ -182,7 +182,7 @@ def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:
     """A configuration as plain keyword arguments.
 
     Raises:
-        UnsupportedSetting: the engine lacks a field, or keywords cannot say it: a hint belongs to
+        UnsupportedSetting: the engine lacks a field, or keywords cannot express it: a hint belongs to
             the prompt, and some penalties are processors in transformers; `render` gives these.
     """
     rendering = render(fields, engine)
@@ -206,8 +206,8 @@ def _translate(
     sent = min(max(value, setting.low), setting.high)
     if sent != value:
         _refuse(name, f"a value in its range, [{setting.low:g}, {setting.high:g}]", value, engine, unsupported)
-    if 0 < sent < setting.lifted_to:
-        sent = setting.lifted_to
+    if 0 < sent < setting.least_positive:
+        sent = setting.least_positive
     if sent != value:
         receipt.clamped[name] = (value, sent)
     else:

@@ -1,7 +1,7 @@
-"""Does an engine do what it is told? A few generations that tell.
+"""A check, by a few generations, that an engine honours the settings it is sent.
 
 Servers lose settings in silence: a field that is skipped, a default that wins, a sampler that stays
-greedy. Such a sweep looks fine and means nothing, so these promises are tried before it: samples at
+greedy. Such a sweep looks fine and means nothing, so three promises are tried before it: samples at
 a high temperature differ, greedy ones agree, and a penalty changes the text. One draw could keep or
 break a promise by luck, so each is judged over several draws and prompts.
 """
@@ -88,9 +88,9 @@ def check_contract(engine: Engine) -> ContractReport:
         EngineError: a promise is broken, naming what was lost and what to do; or no answer came.
     """
     trial = _Trial(engine)
-    findings = [trial.samples_differ(), trial.greedy_agrees()]
-    penalties = trial.able(PENALTIES) or trial.able(LAST_RESORT)
-    findings += [trial.penalty_changes(name, values) for name, values in penalties]
+    findings = [trial.check_samples(), trial.check_greedy()]
+    penalties = trial.select_supported(PENALTIES) or trial.select_supported(LAST_RESORT)
+    findings += [trial.check_penalty(name, values) for name, values in penalties]
     if not penalties:
         findings.append(Finding("a penalty changes the text", None, "this engine has none beside greedy decoding"))
     report = ContractReport(engine.name, tuple(findings), trial.tokens)
@@ -114,15 +114,17 @@ class _Trial:
         self.steady = True
         self.plain: dict[Prompt, str] = {}
 
-    def able(self, penalties: Sequence[tuple[str, tuple[float, ...]]]) -> list[tuple[str, tuple[float, ...]]]:
-        return [(name, values) for name, values in penalties if self.can(_greedy(name, values[0]))]
+    def select_supported(
+        self, penalties: Sequence[tuple[str, tuple[float, ...]]]
+    ) -> list[tuple[str, tuple[float, ...]]]:
+        return [(name, values) for name, values in penalties if self.supports(_make_penalised(name, values[0]))]
 
-    def can(self, config: DecodingConfig) -> bool:
+    def supports(self, config: DecodingConfig) -> bool:
         return not self.engine.unsupported(config)
 
-    def samples_differ(self) -> Finding:
+    def check_samples(self) -> Finding:
         promise = "samples differ"
-        hot = next((config for config in map(_at, HOT) if self.can(config)), None)
+        hot = next((one for t in HOT if self.supports(one := DecodingConfig(temperature=t))), None)
         if hot is None:
             return Finding(promise, None, "this engine takes no temperature of 1 or 2")
         texts: dict[Prompt, list[str]] = {prompt: [] for prompt in OPEN}
@@ -139,10 +141,10 @@ class _Trial:
         first = texts[OPEN[0]][0]
         return Finding(promise, False, f"answers at {hot} are copies, such as {first!r}")
 
-    def greedy_agrees(self) -> Finding:
+    def check_greedy(self) -> Finding:
         promise = "greedy agrees"
-        greedy = _at(0.0)
-        if not self.can(greedy):
+        greedy = DecodingConfig(temperature=0.0)
+        if not self.supports(greedy):
             return Finding(promise, None, "this engine takes no temperature of 0")
         # One at a time: beside others, a server's floating point may differ.
         drawn = [[self.draw([p], greedy, GREEDY_TOKENS, at)[0] for at in range(DRAWS)] for p in OPEN]
@@ -156,15 +158,15 @@ class _Trial:
         seen = f"texts to {len(parted)} of {len(OPEN)} prompts part, the first after {shared} characters"
         return Finding(promise, len(parted) < len(OPEN), seen)
 
-    def penalty_changes(self, name: str, values: tuple[float, ...]) -> Finding:
+    def check_penalty(self, name: str, values: tuple[float, ...]) -> Finding:
         promise = f"{name} changes the text"
         changed = 0
         texts: list[str] = []
         for prompt in REPEATING:
             if prompt not in self.plain:
-                [self.plain[prompt]] = self.draw([prompt], _at(0.0), PENALTY_TOKENS)
+                [self.plain[prompt]] = self.draw([prompt], DecodingConfig(temperature=0.0), PENALTY_TOKENS)
             plain = self.plain[prompt]
-            with_it = [self.draw([prompt], _greedy(name, value), PENALTY_TOKENS)[0] for value in values]
+            with_it = [self.draw([prompt], _make_penalised(name, value), PENALTY_TOKENS)[0] for value in values]
             texts += [plain, *with_it]
             changed += any(text != plain for text in with_it)
             if changed > (0 if self.steady else 1):
@@ -188,11 +190,7 @@ def _read_text(completion: Completion) -> str:
     return completion.text
 
 
-def _at(temperature: float) -> DecodingConfig:
-    return DecodingConfig(temperature=temperature)
-
-
-def _greedy(name: str, value: float) -> DecodingConfig:
+def _make_penalised(name: str, value: float) -> DecodingConfig:
     return DecodingConfig.from_dict({"temperature": 0.0, name: value})
 
 

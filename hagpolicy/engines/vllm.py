@@ -138,7 +138,7 @@ class VLLMEngine(Engine):
         return frozenset({*VLLM.settings, *PROMPT_FIELDS})
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """See `Engine.unsupported`; and fields whose value vLLM refuses. It lifts a tiny temperature, and takes it."""
+        """See `Engine.unsupported`; and fields whose value vLLM refuses. It raises a tiny temperature, and takes it."""
         receipt = config.render("vllm", unsupported="drop").receipt
         beyond = [name for name, (asked, _) in receipt.clamped.items() if not VLLM.settings[name].takes(asked)]
         return [*super().unsupported(config), *beyond]

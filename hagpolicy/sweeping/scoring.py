@@ -106,8 +106,8 @@ def _split_segments(found: Iterable[list[tuple[str, Completion]]]) -> Iterator[l
 
 def _load_default_answers(store: SweepStore, view: View, scorers: Sequence[Scorer]) -> dict[str, Completion]:
     """The engine default's answers (sample 0) that scorers need, by prompt digest."""
-    needy = [i for i, scorer in enumerate(scorers) if scorer.needs_default]
-    if not needy:
+    comparing = [i for i, scorer in enumerate(scorers) if scorer.needs_default]
+    if not comparing:
         return {}
     default = store.engine_default if view.default is None else view.space[view.default]
     if default is None:
@@ -115,7 +115,7 @@ def _load_default_answers(store: SweepStore, view: View, scorers: Sequence[Score
         raise InvalidInput("scorer", "a space with the engine's default, which it compares with", got)
     limit = default.max_tokens or view.max_tokens
     failed = store.cells.column("failed") > 0
-    digests = [view.prompts[i].digest for i in needy]
+    digests = [view.prompts[i].digest for i in comparing]
     owner = {cell_key(prompt, default.digest, limit, 0, view.seed): prompt for prompt in digests}
     stored = [key for key in owner if key in store.cells.rows and not failed[store.cells.rows[key]]]
     return {owner[key]: completion for found in store.completions(stored) for key, completion in found}

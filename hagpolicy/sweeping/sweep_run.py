@@ -85,8 +85,8 @@ class SweepRun:
         if mask.ndim != 3 or mask.shape[:2] != shape[:2] or mask.shape[2] < shape[2]:
             raise InvalidInput("strategy", f"masks of shape {shape}", f"one of {mask.shape} from {name}")
         if self.view.default is not None:
-            needy = np.array([scorer.needs_default for scorer in self.scorers])
-            mask[:, self.view.default, 0] |= needy & mask.any(axis=(1, 2))
+            comparing = np.array([scorer.needs_default for scorer in self.scorers])
+            mask[:, self.view.default, 0] |= comparing & mask.any(axis=(1, 2))
         return mask
 
     def _generate(self, mask: np.ndarray | None) -> bool:

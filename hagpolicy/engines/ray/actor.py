@@ -19,7 +19,7 @@ from hagpolicy.errors import EngineError, HagError
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What a worker says of itself once its engine is loaded.
+    """The facts of a worker whose engine is loaded.
 
     Attributes:
         name, unit_cells, fingerprint: of its engine; see `Engine`.
@@ -40,7 +40,7 @@ class WorkerFacts:
 class UnitResult:
     """What a worker gives back for a unit.
 
-    An exception comes as its type's name and its words: the exceptions of many clients cannot be
+    An exception comes as its type's name and its message: the exceptions of many clients cannot be
     rebuilt in another process, and one that fails to be would be taken for a dead worker.
 
     Attributes:

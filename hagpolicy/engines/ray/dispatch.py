@@ -17,7 +17,7 @@ from hagpolicy.errors import EngineError
 logger = logging.getLogger(__name__)
 
 # A unit that so many workers did not survive is given up; the others go on.
-MAX_DEATHS = 3
+MAX_LOSSES = 3
 # A worker whose engine failed on so many units in a row is replaced: a broken device fails fast, and
 # one broken worker among many would else eat the units of all.
 MAX_FAILURES = 2
@@ -96,14 +96,14 @@ class Dispatcher:
         """Take back a lost worker's units. The oldest is the one it was generating."""
         jobs, why = list(worker.jobs), shorten_error(error)
         self._pool.discard(worker)
-        jobs[0].deaths += 1
-        given_up = jobs.pop(0) if jobs[0].deaths >= MAX_DEATHS else None
+        jobs[0].losses += 1
+        given_up = jobs.pop(0) if jobs[0].losses >= MAX_LOSSES else None
         self._requeued.extendleft(reversed(jobs))
         logger.warning("lost %s (%s); units to be done again: %d", worker, why, len(jobs))
         if given_up is None:
             return []
-        logger.warning("unit %d is given up: %d workers were lost while they generated it", given_up.number, MAX_DEATHS)
-        words = f"given up: {MAX_DEATHS} Ray workers were lost while they generated this unit, the last: {why}"
+        logger.warning("unit %d is given up: %d workers were lost while they generated it", given_up.number, MAX_LOSSES)
+        words = f"given up: {MAX_LOSSES} Ray workers were lost while they generated this unit, the last: {why}"
         return [(given_up.number, EngineError(words))]
 
 

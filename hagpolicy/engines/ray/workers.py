@@ -37,13 +37,13 @@ class Job:
     Attributes:
         number: of the unit.
         unit: its requests.
-        deaths: workers that were lost while they generated it.
+        losses: workers that were lost while they generated it.
         ref: Ray's reference of the answer.
     """
 
     number: int
     unit: Sequence[Request]
-    deaths: int = 0
+    losses: int = 0
     ref: Any = None
 
 

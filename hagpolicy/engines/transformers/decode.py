@@ -166,12 +166,12 @@ def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tenso
     open_, step = batch.open[at], cells.lengths[cell]
     logits = penalise(settings, batch.history()[at], batch.padding[at], batch.prompt_end[at], batch.logits[at])
     token = choose(settings, logits, cells.stream[cell, step.clamp(max=cells.stream.shape[1] - 1)])
-    dead = open_ & (token == NONE_ALLOWED)
-    token, alive = token.clamp(min=0), open_ & ~dead
+    ruled_out = open_ & (token == NONE_ALLOWED)
+    token, chosen = token.clamp(min=0), open_ & ~ruled_out
     cells.tokens[cell, step] = token
-    cells.lengths[cell] += alive
-    ended = alive & torch.isin(token, cells.ends)
+    cells.lengths[cell] += chosen
+    ended = chosen & torch.isin(token, cells.ends)
     cells.stopped[cell] |= ended
-    cells.stuck[cell] |= dead
-    batch.open[at] = alive & ~ended & (cells.limits[cell] > step + 1)
+    cells.stuck[cell] |= ruled_out
+    batch.open[at] = chosen & ~ended & (cells.limits[cell] > step + 1)
     return token

@@ -152,15 +152,15 @@ class TransformersEngine(Engine):
 
     @property
     def handles(self) -> frozenset[str]:
-        """Fields that the rows of a batch are decoded by, and those that the model's own `generate` is told. A
+        """Fields that the rows of a batch are decoded by, and those that the model's own `generate` is sent. A
         model that cannot go back to an earlier token (a recurrent one) drafts nothing."""
         fields = ROW_FIELDS | GENERATE_FIELDS
         return fields - {"prompt_lookup_num_tokens"} if getattr(self.model, "_is_stateful", False) else fields
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """See `Engine.unsupported`; of a config that takes the model's own `generate`, what that is not told, too."""
-        told = self.handles & GENERATE_FIELDS if needs_generate(config) else self.handles
-        return [name for name in config.canonical().to_dict() if name not in told]
+        """See `Engine.unsupported`; of a config that needs the model's own `generate`, what that lacks, too."""
+        handled = self.handles & GENERATE_FIELDS if needs_generate(config) else self.handles
+        return [name for name in config.canonical().to_dict() if name not in handled]
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate the cells of one unit together; see `Engine.generate`.

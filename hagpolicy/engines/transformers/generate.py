@@ -25,7 +25,7 @@ __all__ = ["GENERATE_FIELDS", "ROW_FIELDS", "Generated", "group_calls", "needs_g
 ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens"})
 """Config fields that the rows of a batch are decoded by."""
 GENERATE_FIELDS = DIALECTS["transformers"].handles
-"""Config fields that the model's own `generate` is told, our own processors included."""
+"""Config fields that the model's own `generate` is sent, our own processors included."""
 # Fields that do not read the tokens of the prompt, nor what pads them.
 BLIND_TO_PROMPT = frozenset(
     {"temperature", "num_beams", "length_penalty", "presence_penalty", "frequency_penalty", "max_tokens", "hint"}

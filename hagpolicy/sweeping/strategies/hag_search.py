@@ -48,8 +48,8 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     limit = count_possible_samples(view)
     order = shuffle_by_group(group_ids(view.prompts), (abs(seed), 3))
     mask = np.zeros((n, k, int(limit.max())), dtype=bool)
-    looked = order[: max(int(min(PRUNING_PROMPTS * n, _PRUNING_SHARE * budget / k, (budget - 2 * n) / k)), 0)]
-    mask[looked, :, 0] = True
+    pruning = order[: max(int(min(PRUNING_PROMPTS * n, _PRUNING_SHARE * budget / k, (budget - 2 * n) / k)), 0)]
+    mask[pruning, :, 0] = True
     seen = yield mask
     effects = np.nan_to_num(additive_fit(seen.table.means)[1])
     left = _prune(view.space, effects)

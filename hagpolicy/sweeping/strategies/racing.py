@@ -1,6 +1,6 @@
 """`strategy="racing"`: generate for the configs that matter, and where the choice is uncertain.
 
-1. Race. A quarter of the prompts, in `LOOKS` rounds, see the last sample of every config still in.
+1. Race. A quarter of the prompts, in `RACE_ROUNDS` rounds, see the last sample of every config still in.
    After each round those are dropped that are dominated for every kind of prompt, by a paired test
    whose level is shared out over rounds, configs and kinds.
 2. Portfolio. The fewer configs stay, the more samples of each the budget has. Those stay, in that
@@ -16,10 +16,10 @@ A kind is a task label; prompts without labels are clustered by their words.
 The engine's default is never dropped: the first line of every result is the gain over it, so it gets
 the common samples of every prompt. Measured as well as the others, it stays among the choices.
 
-Dropping may look at no sample that is judged later: a config kept for its luck would carry that luck
+Dropping may use no sample that is judged later: a config kept for its luck would carry that luck
 into the gate. So the race takes samples from the end and the common ones are taken from the front;
 they meet only where there is one sample alone, and in deterministic configs, which have one outcome
-to be looked at. `benchmarks/claims/sweeping/racing.py` reruns the null worlds under this mask.
+to be used. `benchmarks/claims/sweeping/racing.py` reruns the null worlds under this mask.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
 
 # Chosen on simulated worlds whose seeds are not among the reported ones.
 PILOT = 0.25
-LOOKS = 3
+RACE_ROUNDS = 3
 LEVEL = 0.05
 SPENDING_ROUNDS = 3
 # The race itself gets no more than this share of the budget.
@@ -63,7 +63,7 @@ class _Race:
         self.groups = group_ids(view.prompts)
         self.order = shuffle_by_group(self.groups, (abs(seed), 1))
         self.seed, self.budget, self.final = seed, budget, False
-        self.alive = list(range(self.k))
+        self.remaining = list(range(self.k))
         self.table: SweepTable | None = None
         self.log: list[dict[str, Any]] = []
 
@@ -91,7 +91,7 @@ class _Race:
     @property
     def kept(self) -> list[int]:
         """The configs still in, and the default."""
-        return sorted({*self.alive, *self.default})
+        return sorted({*self.remaining, *self.default})
 
     def count_samples(self, configs: list[int], count: int) -> np.ndarray:
         """float64 (n_kinds, len(configs)): samples of each kind that so many common ones come to."""
@@ -104,7 +104,7 @@ class _Race:
 
     def record(self, what: str, **more: Any) -> None:
         """Add a line to the log."""
-        self.log.append({"round": what, "cells": int(self.mask.sum()), "in": list(self.alive), **more})
+        self.log.append({"round": what, "cells": int(self.mask.sum()), "in": list(self.remaining), **more})
 
 
 def rounds(view: View, budget: int, seed: int) -> Rounds:
@@ -125,10 +125,10 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         raise InvalidInput("budget", f"at least {least} generations: three configs for every prompt", budget, do)
     spare = min(RACE_SHARE * budget, budget - least)
     pilot = race.order[: int(min(PILOT * race.n, spare / race.k))]
-    for look in np.array_split(pilot, LOOKS) if len(pilot) >= LOOKS else []:
+    for part in np.array_split(pilot, RACE_ROUNDS) if len(pilot) >= RACE_ROUNDS else []:
         wanted = race.mask.copy()
-        for config in race.alive:
-            wanted[look, config, race.limit[config] - 1] = True
+        for config in race.remaining:
+            wanted[part, config, race.limit[config] - 1] = True
         race.observe(wanted, (yield wanted))
         _drop_dominated(race)
     most = _keep_portfolio(race)
@@ -153,13 +153,13 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
 
 def _drop_dominated(race: _Race) -> None:
     """Drop what is dominated for every kind; errors of the test are shared out over all it may do."""
-    level = LEVEL / (LOOKS * max(race.k - 1, 1))
+    level = LEVEL / (RACE_ROUNDS * max(race.k - 1, 1))
     posterior = race.estimate_posterior()
     if posterior is None:
         return
-    out = posterior.find_dominated(race.alive, level)
-    dropped = [config for config, is_out in zip(race.alive, out, strict=True) if is_out]
-    race.alive = [config for config in race.alive if config not in dropped]
+    out = posterior.find_dominated(race.remaining, level)
+    dropped = [config for config, is_out in zip(race.remaining, out, strict=True) if is_out]
+    race.remaining = [config for config in race.remaining if config not in dropped]
     race.record("race", dominated=dropped)
 
 
@@ -174,23 +174,23 @@ def _keep_portfolio(race: _Race) -> int:
     """
     posterior = race.estimate_posterior()
     most = max(race.mask.shape[2] - 1, 1)  # the last sample is the race's own
-    begun, left = race.alive, list(race.alive)
+    begun, left = race.remaining, list(race.remaining)
     best: tuple[float, list[int], int] = (-np.inf, begun, 1)
     while left:
-        race.alive = list(left)
+        race.remaining = list(left)
         found = [count for count in range(1, most + 1) if race.can_afford(race.add_common_samples(count))]
         promise = 0.0
         if found and posterior is not None:
             promise = posterior.expect_after_sampling(left, race.count_samples(left, found[-1]), found[-1])
         # Where tokens ran low meanwhile and nothing is affordable, the smallest set costs least.
         if not found and best[0] == -np.inf:
-            best = -np.inf, race.alive, 1
+            best = -np.inf, race.remaining, 1
         if found and promise > best[0]:
-            best = promise, race.alive, found[-1]
+            best = promise, race.remaining, found[-1]
         # Without anything seen the space's order decides.
         left.pop(-1 if posterior is None else int(posterior.expect_losses(left).argmin()))
-    race.alive = best[1]
-    race.record("portfolio", dropped=sorted({*begun} - {*race.alive}), samples=best[2])
+    race.remaining = best[1]
+    race.record("portfolio", dropped=sorted({*begun} - {*race.remaining}), samples=best[2])
     return best[2]
 
 
@@ -203,20 +203,20 @@ def _add_where_uncertain(race: _Race, goal: int) -> np.ndarray:
     posterior = race.estimate_posterior()
     if posterior is None:
         return race.mask
-    chances = posterior.estimate_chances(race.alive)[race.kinds]
+    chances = posterior.estimate_chances(race.remaining)[race.kinds]
     weights = chances * (1.0 - chances)
     rng = np.random.default_rng([abs(race.seed), 2, int(race.mask.sum())])
-    wanted, limit = race.mask.copy(), race.limit[race.alive]
+    wanted, limit = race.mask.copy(), race.limit[race.remaining]
     left = goal - int(wanted.sum())
     while left > 0:
-        have = wanted[:, race.alive].sum(axis=2)
+        have = wanted[:, race.remaining].sum(axis=2)
         open_ = np.where(have < limit, weights, 0.0)
         takers = rng.permutation(np.flatnonzero(open_.sum(axis=1) > 0.0))[:left]
         if not len(takers):
             break
         steps = np.cumsum(open_[takers], axis=1)
         picks = (steps < (rng.random(len(takers)) * steps[:, -1])[:, None]).sum(axis=1)
-        configs = np.array(race.alive)[picks]
+        configs = np.array(race.remaining)[picks]
         wanted[takers, configs, wanted[takers, configs].argmin(axis=1)] = True  # its first sample not yet wanted
         left -= len(takers)
     return wanted

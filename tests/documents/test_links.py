@@ -1,4 +1,4 @@
-"""Links hold: what a document points to inside the repository is there, headings included; no page is an orphan."""
+"""Links hold: what a document points to or names in the repository is there, headings too; no page is an orphan."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def links_of(page: Path) -> Iterator[str]:
             yield from (target for target in found if not re.match(r"[a-z]+:", target))
 
 
+def paths_in(page: Path) -> Iterator[str]:
+    """Files and folders of the repository that stand in backticks."""
+    folders = {folder.name for root in (ROOT, ROOT / "hagpolicy") for folder in root.iterdir() if folder.is_dir()}
+    for token in PARSER.parse(page.read_text("utf-8")):
+        for part in token.children or ():
+            in_code = part.type == "code_inline" and re.fullmatch(r"\w+/[\w./-]*", part.content)
+            if in_code and part.content.partition("/")[0] in folders:
+                yield part.content
+
+
 def anchors_of(page: Path) -> set[str]:
     """What the headings of a page are called in links."""
     tokens = PARSER.parse(page.read_text("utf-8"))
@@ -47,6 +57,13 @@ def test_every_relative_link_resolves(page: Path) -> None:
         assert not anchor or anchor in anchors_of(file), f"{page.name}: {target} names no heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    """Of the repository, and of the package."""
+    for name in paths_in(page):
+        assert any((folder / name).exists() for folder in (ROOT, ROOT / "hagpolicy")), f"{page.name}: {name}"
+
+
 def test_every_page_of_the_benchmarks_is_reached_from_their_index() -> None:
     index = ROOT / "benchmarks" / "README.md"
     linked = {(index.parent / target).resolve() for target in links_of(index)}
@@ -59,3 +76,5 @@ def test_links_are_found(tmp_path: Path) -> None:
     page.write_text(text, "utf-8")
     assert list(links_of(page)) == ["y.md#z", "p.svg", "q.svg", "t.md"]
     assert anchors_of(page) == {"a-b-c"}
+    page.write_text("See `tests/none.py`, `engines/`, `sweeps/qa` and `pip install x`.", "utf-8")
+    assert list(paths_in(page)) == ["tests/none.py", "engines/"]

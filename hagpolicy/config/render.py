@@ -23,7 +23,6 @@ __all__ = [
     "Rendering",
     "Unsupported",
     "apply_hint",
-    "capabilities",
     "keywords",
     "render",
     "render_as",
@@ -95,15 +94,6 @@ class Rendering:
             for name in ("torch", "transformers", "hagpolicy.engines.transformers.penalties")
         )
         return [ours.AnswerPenalty(**self.processor_settings)]
-
-
-def capabilities(engine: str) -> frozenset[str]:
-    """Names of the fields that an engine can honour, our own logits processors and the hint included.
-
-    Raises:
-        InvalidInput: an unknown engine.
-    """
-    return DIALECTS[engine].handles
 
 
 def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:

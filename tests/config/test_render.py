@@ -9,28 +9,11 @@ import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.config.dialects import DIALECTS
-from hagpolicy.config.fields import FIELDS, NEUTRAL
-from hagpolicy.config.render import apply_hint, capabilities, keywords, render
+from hagpolicy.config.render import apply_hint, keywords, render
 from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
 from tests.support.bold_fields import BOLD
 
 ENGINES = ["transformers", "vllm", "sglang", "openai", "llama_cpp", "ollama"]
-OF_TRANSFORMERS = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
-LACKS = {
-    "transformers": set(),
-    "vllm": {"typical_p", *OF_TRANSFORMERS},
-    "sglang": {"typical_p", *OF_TRANSFORMERS},
-    "openai": {"top_k", "min_p", "typical_p", "repetition_penalty", *OF_TRANSFORMERS},
-    "llama_cpp": OF_TRANSFORMERS,
-    "ollama": OF_TRANSFORMERS,
-}
-
-
-def test_the_tables_name_only_fields_and_every_field_is_somewhere():
-    assert list(DIALECTS) == ENGINES
-    for engine in ENGINES:
-        assert capabilities(engine) == set(FIELDS) - LACKS[engine]
-    assert frozenset().union(*(capabilities(engine) for engine in ENGINES)) == set(FIELDS)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -44,43 +27,18 @@ def test_every_field_is_sent_explicitly_but_a_limit_that_is_not_set(engine):
     assert not neutral.receipt.notes
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("field", FIELDS)
-def test_each_field_is_applied_as_asked_or_refused_by_name(engine, field):
-    fields = {field: BOLD[field]} | ({"num_beams": 4} if field == "length_penalty" else {})
-    if field in LACKS[engine]:
-        with pytest.raises(UnsupportedSetting) as caught:
-            render(fields, engine)
-        assert field in str(caught.value) or "num_beams" in str(caught.value)
-        assert engine in str(caught.value)
-        with pytest.warns(UserWarning, match=engine):
-            warned = render(fields, engine, unsupported="warn")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            dropped = render(fields, engine, unsupported="drop")
-        assert dropped == warned
-        assert dropped.receipt.dropped == fields
-        assert dropped.kwargs == render({}, engine).kwargs
-        return
-    rendering = render(fields, engine, "Hello")
-    assert rendering.receipt.applied[field] == BOLD[field]
-    assert rendering.receipt.exact
-    if field in DIALECTS[engine].settings:
-        assert rendering.kwargs[DIALECTS[engine].settings[field].key] == BOLD[field]
-    elif field == "hint":
-        assert rendering.prompt == "Hello\n\n" + BOLD["hint"]
-    else:
-        assert rendering.processor_settings == {field: BOLD[field]}
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_receipt_accounts_for_every_field(engine):
-    fields = {**BOLD, "temperature": 0.0, "num_beams": 1}
-    receipt = render(fields, engine, unsupported="drop").receipt
-    assert receipt.idle == {name: BOLD[name] for name in ("top_p", "top_k", "min_p", "typical_p", "length_penalty")}
-    accounted = set(receipt.applied) | set(receipt.dropped) | set(receipt.clamped) | set(receipt.idle)
-    assert accounted >= {name for name in FIELDS if fields[name] != NEUTRAL[name]}
-    assert set(receipt.dropped) == LACKS[engine] - set(receipt.idle) - {"num_beams"}
+def test_what_an_engine_lacks_is_an_error_a_warning_or_on_the_receipt_alone():
+    fields = {"typical_p": 0.5}
+    with pytest.raises(UnsupportedSetting, match="typical_p on vllm"):
+        render(fields, "vllm")
+    with pytest.warns(UserWarning, match="typical_p on vllm"):
+        warned = render(fields, "vllm", unsupported="warn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dropped = render(fields, "vllm", unsupported="drop")
+    assert dropped == warned
+    assert dropped.receipt.dropped == fields
+    assert dropped.kwargs == render({}, "vllm").kwargs
 
 
 def test_temperature_zero_is_greedy_as_each_engine_says_it():

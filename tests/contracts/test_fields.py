@@ -7,8 +7,10 @@ server for, has changed. What each engine lacks is written down here, so that a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from hagpolicy.config.servers import SERVERS, request_body
 from hagpolicy.data.store.cells import View
 from hagpolicy.engines.ray.actor import EngineActor
 from hagpolicy.engines.spec import EngineSpec
+from hagpolicy.errors import UnsupportedSetting
 from tests.support.bold_fields import BESIDE, BOLD
 from tests.support.stub_server import StubProcess
 
@@ -209,6 +212,13 @@ def check_account(receipt: Receipt, config: DecodingConfig, lacks: set[str]) -> 
         assert value == next(part[name] for part in parts if name in part)
 
 
+def refuse(lacking: set[str], title: str) -> contextlib.AbstractContextManager[Any]:
+    """Expects an error that names one of the fields that are lacking; none where none is."""
+    if not lacking:
+        return contextlib.nullcontext()
+    return pytest.raises(UnsupportedSetting, match=f"({'|'.join(lacking)}) on {re.escape(title)}")
+
+
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("engine", DIALECTS)
 def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> None:
@@ -216,6 +226,8 @@ def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> 
     for plain, changed in pairs(name):
         before, after = (config.render(engine, "Hello", unsupported="drop") for config in (plain, changed))
         check_account(after.receipt, changed, DIALECTS_LACK[engine])
+        with refuse(ask_for(changed) & DIALECTS_LACK[engine], engine):
+            changed.render(engine)
         same = (before.kwargs, before.prompt, before.processor_settings) == (
             after.kwargs, after.prompt, after.processor_settings,
         )  # fmt: skip
@@ -235,6 +247,8 @@ def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: 
             for config in (plain, changed)
         )
         check_account(after.receipt, changed, SERVERS_LACK[server])
+        with refuse(ask_for(changed) & SERVERS_LACK[server], SERVERS[server].title):
+            request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=True)
         if name != "hint":  # in the messages, which the engine writes
             same = (before.body, before.extra_body) == (after.body, after.extra_body)
             assert same == (name not in ask_for(changed) & SERVERS[server].dialect.handles)

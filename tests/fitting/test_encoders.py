@@ -10,7 +10,6 @@ from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.encoders.static import StaticEncoder, _asset
 from hagpolicy.policy.inputs import HEAD_CHARS, TAIL_CHARS, TokenInputs, cut, make_inputs, split_by_length
 from tests.support import making
@@ -141,10 +140,3 @@ def test_bad_vectors_are_refused(vector):
 def test_a_prompt_without_a_vector_is_refused():
     with pytest.raises(InvalidInput, match="metadata"):
         compute_features(PrecomputedEncoder(2), [Prompt("a")])
-
-
-def test_encoders_by_name():
-    assert get_encoder("static").name == "static"
-    assert get_encoder(STATIC) is STATIC
-    with pytest.raises(InvalidInput, match="Did you mean 'static'"):
-        get_encoder("statics")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hagpolicy._text import TextTable, format_count
@@ -38,7 +38,7 @@ class Estimate:
 
     def to_json(self) -> dict[str, float]:
         """A JSON-able mapping."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, float]) -> Estimate:
@@ -146,7 +146,7 @@ class EvaluationRow:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
-        return {**self.__dict__, "over_default": self.over_default and self.over_default.to_json()}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EvaluationRow:
@@ -175,7 +175,7 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
-        return {**self.__dict__, "gain": self.gain.to_json()}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Candidate:
@@ -220,13 +220,8 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping that `from_json` reads back."""
-        return {
-            **self.__dict__,
-            "rows": [row.to_json() for row in self.rows],
-            "candidate": self.candidate and self.candidate.to_json(),
-            "sbs_over_default": self.sbs_over_default and self.sbs_over_default.to_json(),
-            "warnings": list(self.warnings),
-        }
+        rows = [row.to_json() for row in self.rows]
+        return {**asdict(self), "rows": rows, "warnings": list(self.warnings)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,9 @@ class Headroom:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
-        values = {
-            name: value.to_json() if isinstance(value, (Estimate, Sizing)) else value
-            for name, value in self.__dict__.items()
-        }
         detectable = self.detectable if np.isfinite(self.detectable) else None  # JSON has no NaN
         more = {"sbs_config": self.sbs_config.to_dict(), "warnings": list(self.warnings), "detectable": detectable}
-        return {**values, **more}
+        return {**asdict(self), **more}
 
     @property
     def sentence(self) -> str:
@@ -112,46 +108,23 @@ class Headroom:
 
     def format_rows(self) -> list[FormattedRow]:
         """What SBS and the oracles score, then what could be gained, as it is shown; what is unknown is left out."""
-        values: list[tuple[str, str, Estimate | None, str, str]] = [
-            ("sbs", "single best configuration (SBS)", self.sbs, str(self.sbs_config), "strong"),
-            (
-                "split_oracle_sampled",
-                "oracle, split samples, no greedy",
-                self.split_oracle_sampled,
-                "no outcome is chosen and scored on itself",
-                "",
-            ),
-            (
-                "split_oracle",
-                "oracle, split samples",
-                self.split_oracle,
-                "ties at random; deterministic configs repeat their luck",
-                "",
-            ),
-            (
-                "naive_oracle",
-                "oracle, same samples",
-                self.naive_oracle,
-                "biased upward: chosen and scored on the same samples",
-                "biased",
-            ),
-        ]
-        gains: list[tuple[str, str, Estimate | None, str, str]] = [
-            ("sbs_over_default", "SBS over the engine's default", self.sbs_over_default, "", ""),
-            ("per_task_best", "best of each task over SBS", self.per_task_best, "told the task", ""),
-            (
-                "could_win_low",
-                "best of each prompt over SBS, at least",
-                self.could_win_low,
-                "split samples of the sampled configs",
-                "",
-            ),
-            ("could_win_high", "best of each prompt over SBS, at most", self.could_win_high, "biased upward", "biased"),
-        ]
-        return [
-            *(FormattedRow(name, label, it, None, note, kind=kind) for name, label, it, note, kind in values if it),
-            *(FormattedRow(name, label, None, it, note, kind=kind) for name, label, it, note, kind in gains if it),
-        ]
+        repeat = "ties at random; deterministic configs repeat their luck"
+        same = "biased upward: chosen and scored on the same samples"
+        split = "split samples of the sampled configs"
+        apart = "no outcome is chosen and scored on itself"
+        could_win = "best of each prompt over SBS"
+        sampled, high = self.split_oracle_sampled, self.could_win_high
+        rows = (
+            FormattedRow("sbs", "single best configuration (SBS)", self.sbs, note=str(self.sbs_config), kind="strong"),
+            FormattedRow("split_oracle_sampled", "oracle, split samples, no greedy", sampled, note=apart),
+            FormattedRow("split_oracle", "oracle, split samples", self.split_oracle, note=repeat),
+            FormattedRow("naive_oracle", "oracle, same samples", self.naive_oracle, note=same, kind="biased"),
+            FormattedRow("sbs_over_default", "SBS over the engine's default", gain=self.sbs_over_default),
+            FormattedRow("per_task_best", "best of each task over SBS", gain=self.per_task_best, note="told the task"),
+            FormattedRow("could_win_low", f"{could_win}, at least", gain=self.could_win_low, note=split),
+            FormattedRow("could_win_high", f"{could_win}, at most", gain=high, note="biased upward", kind="biased"),
+        )
+        return [row for row in rows if row.value or row.gain]
 
     def __str__(self) -> str:
         rows = [(row.label, str(row.value or format_gain(row.gain)), row.note) for row in self.format_rows()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,10 @@ class Portfolio:
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
         return {
-            **self.__dict__,
+            **asdict(self),
             "configs": [{"config": config.to_dict(), "count": count} for config, count in self.configs],
             "best_single": self.best_single and self.best_single.to_dict(),
             "one_sample": self.one_sample.to_dict(),
-            "value": self.value.to_json(),
-            "over_best_single": self.over_best_single and self.over_best_single.to_json(),
-            "over_one_sample": self.over_one_sample.to_json(),
             "warnings": list(self.warnings),
         }
 

@@ -12,7 +12,7 @@ of them, where `detectable(n)` is the gain that n prompts prove four times in fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ class Sizing:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
-        return {**self.__dict__, "seen": None if self.seen is None else self.seen.to_json()}
+        return asdict(self)
 
     @property
     def sentence(self) -> str:

@@ -19,7 +19,7 @@ def policy_card(manifest: PolicyManifest) -> str:
     lines = [
         "# A decoding policy",
         "",
-        manifest.reason or "No evaluation is stored with this policy.",
+        dial.reason or "No evaluation is stored with this policy.",
         "",
         f"- engine it was swept on: {engine}",
         f"- sweep: {limit}, {training or 'an unknown number of'} training prompts",
@@ -31,10 +31,10 @@ def policy_card(manifest: PolicyManifest) -> str:
         "",
         _configs_table(manifest).to_markdown(),
     ]
-    for point, evaluation in zip(dial.points, manifest.evaluations, strict=True):
-        if evaluation is not None:
+    for point in dial.points:
+        if point.evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
-            lines += [point.reason, ""] * (len(dial.points) > 1) + ["```", str(evaluation), "```"]
+            lines += [point.reason, ""] * (len(dial.points) > 1) + ["```", str(point.evaluation), "```"]
     lines += [
         "",
         "## Use",
@@ -62,7 +62,7 @@ def _dial_argument(dial: Dial) -> str:
 def _configs_table(manifest: PolicyManifest) -> TextTable:
     """Every config with its mean on the training prompts at each point of the dial."""
     dial = manifest.dial
-    rules = [dial.rule_of_point(number) for number in range(len(dial.points))]
+    rules = [dial.rule_of_point(point) for point in dial.points]
     rows = []
     for number, config in enumerate(manifest.space):
         marks = (" (the best single one)" * (rule.reference == number) for rule in rules)

@@ -199,9 +199,9 @@ class Dial:
         """
         return self._rules(self._position(price, n))
 
-    def rule_of_point(self, number: int) -> DecisionRule:
-        """The decision rule at a point, by its number."""
-        return self._rules(self.points[number].at)
+    def rule_of_point(self, point: OperatingPoint) -> DecisionRule:
+        """The decision rule at one of its points."""
+        return self._rules(point.at)
 
     def _between(self, at: float) -> DecisionRule:
         """The decision rule at any position.

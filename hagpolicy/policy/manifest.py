@@ -22,7 +22,6 @@ from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, normalise
 from hagpolicy.errors import BundleError
 from hagpolicy.policy.dial import Dial
-from hagpolicy.results import Evaluation
 
 FORMAT_VERSION = 2
 MANIFEST = "policy.json"
@@ -111,16 +110,6 @@ class PolicyManifest:
             raise BundleError(f"{MANIFEST}: the best configs of the tasks fit neither the dial nor the space")
         if self.default is not None and not 0 <= self.default < len(self.space):
             raise BundleError(f"{MANIFEST}: the engine's default is not in the space")
-
-    @property
-    def reason(self) -> str:
-        """The gate's reason, at every point of the dial."""
-        return self.dial.reason
-
-    @property
-    def evaluations(self) -> tuple[Evaluation | None, ...]:
-        """How well the policy does on prompts that were not trained on, at every point of the dial."""
-        return tuple(point.evaluation for point in self.dial.points)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping that `from_json` reads back: policy.json without what tells of the files."""

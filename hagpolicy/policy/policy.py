@@ -77,7 +77,7 @@ class Policy:
         self.candidate = None
         self.space, self.dial, self.encoder = manifest.space, manifest.dial, dict(manifest.encoder)
         self.task_best = manifest.task_best
-        self.evaluations = manifest.evaluations
+        self.evaluations = tuple(point.evaluation for point in self.dial.points)
         first = self.dial.rule_at()
         self.training_means, self.sbs_index = first.means, first.reference
         self.margin, self.reason = self.dial.points[0].margin, self.dial.reason

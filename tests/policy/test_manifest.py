@@ -48,7 +48,7 @@ def test_every_format_version_becomes_the_same_typed_values(version, manifest):
     old, files = read_manifest(FIXTURES / f"bundle_v{version}" / "policy.json")
     assert sorted(files) == ["README.md", "policy.onnx"]
     assert old.space == manifest.space
-    assert isinstance(old.evaluations[0], Evaluation)
+    assert isinstance(old.dial.points[0].evaluation, Evaluation)
     assert [point.to_json() for point in old.dial.points] == [point.to_json() for point in manifest.dial.points]
     assert replace(old, trained_on=manifest.trained_on).to_json() == manifest.to_json()
 

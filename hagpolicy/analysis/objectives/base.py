@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,15 +17,12 @@ class Objective(ABC):
     """What is to be maximised, as a weighted sum of heads.
 
     Attributes:
-        dial: "price" or "n" where the caller may turn it at call time, "" where there is nothing to turn.
+        dial: the argument of `Policy.predict` that moves it, "price" or "n"; "" for none.
         unit: of the dial: "token" or "second" for a price, "" otherwise.
         at: where on the dial this one stands.
     """
 
-    @property
-    def dial(self) -> str:
-        """The argument of `Policy.predict` that moves it; "" for none."""
-        return ""
+    dial: ClassVar[str] = ""
 
     @property
     def unit(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hagpolicy._checks import is_number
 from hagpolicy.analysis.objectives.base import Objective
@@ -45,6 +45,7 @@ class Priced(Objective):
         per: "token", a new token of the answer, or "second".
     """
 
+    dial: ClassVar[str] = "price"
     price: float
     per: str = "token"
 
@@ -52,11 +53,6 @@ class Priced(Objective):
         if self.per not in PER:
             raise InvalidInput("per", " or ".join(repr(name) for name in PER), self.per)
         object.__setattr__(self, "price", as_price(self.price, self.per))
-
-    @property
-    def dial(self) -> str:
-        """The argument of `Policy.predict` that moves it."""
-        return "price"
 
     @property
     def unit(self) -> str:
@@ -88,15 +84,11 @@ class Priced(Objective):
 class _OfSeveral(Objective):
     """An objective of n answers."""
 
+    dial: ClassVar[str] = "n"
     n: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", as_count(self.n, MAX_ANSWERS))
-
-    @property
-    def dial(self) -> str:
-        """The argument of `Policy.predict` that moves it."""
-        return "n"
 
     @property
     def at(self) -> float:

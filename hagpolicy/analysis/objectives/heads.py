@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -86,15 +87,12 @@ class Head(ABC):
         splits: half of a cell's samples estimate the same as all of them, but for noise.
     """
 
+    splits: ClassVar[bool] = True
+
     @property
     def needs(self) -> int:
         """Scored samples that a sampled config's cell must have."""
         return 1
-
-    @property
-    def splits(self) -> bool:
-        """Half of a cell's samples estimate the same as all of them, but for noise."""
-        return True
 
     @abstractmethod
     def estimate(self, cells: Cells) -> np.ndarray:
@@ -180,17 +178,13 @@ class LowerQuantile(Head):
         q: share of the worst answers, (0, 1).
     """
 
+    splits: ClassVar[bool] = False  # of uniform rewards, four samples put the first quarter at .20, two at .33
     q: float
 
     @property
     def needs(self) -> int:
         """Scored samples that a sampled config's cell must have, so that one of them is at most a share `q`."""
         return math.ceil(1.0 / self.q - 1e-9)
-
-    @property
-    def splits(self) -> bool:
-        """False: of uniform rewards, four samples put the first quarter at .20, two at .33."""
-        return False
 
     def estimate(self, cells: Cells) -> np.ndarray:
         """float64 (n_prompts, n_configs): the ceil(q N)-th smallest of N samples; of a deterministic config, of as

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import hagpolicy
+from hagpolicy.cli.parser import build_parser
 from hagpolicy.config.fields import SPECS
 from hagpolicy.scorers.registry import SCORERS
 from tests.support.paths import ROOT
@@ -52,6 +54,18 @@ def test_blocks_run_in_order_and_print_what_is_said(
         exec(compile(source, str(page), "exec"), names)
         printed = capsys.readouterr().out
         assert output is None or printed == output, f"{page.name}:\n{source}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
+def test_command_lines_are_understood(page: Path) -> None:
+    tokens = MarkdownIt().parse(page.read_text("utf-8"))
+    shell = "\n".join(token.content for token in tokens if token.type == "fence" and token.info == "sh")
+    lines = shell.replace("\\\n", " ").splitlines()
+    lines += [part.content for token in tokens for part in token.children or () if part.type == "code_inline"]
+    for line in lines:
+        program, *words = shlex.split(line, comments=True) if line.startswith("hagpolicy ") else [""]
+        if program and words not in (["predict"], ["rescore"]):  # a verb alone stands for itself
+            build_parser().parse_args(words)  # exits where it does not understand
 
 
 def test_every_page_is_in_the_contents() -> None:

@@ -97,13 +97,13 @@ def new_folder(folder: str | Path, *, replace: bool) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def json_text(value: Any) -> str:
+def format_json(value: Any) -> str:
     """JSON for other programs: NaN and infinities, which JSON has no word for, become null; numpy
     numbers become plain ones."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
-def jsonl_text(rows: Iterable[Any], *, ascii_only: bool = False) -> str:
+def format_jsonl(rows: Iterable[Any], *, ascii_only: bool = False) -> str:
     """JSON Lines: one value a line, in their order."""
     return "".join(json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in rows)
 

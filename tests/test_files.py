@@ -15,8 +15,8 @@ import pytest
 
 from hagpolicy._files import (
     append_bytes,
-    json_text,
-    jsonl_text,
+    format_json,
+    format_jsonl,
     new_folder,
     read_jsonl,
     read_lines,
@@ -122,10 +122,10 @@ def test_half_a_surrogate_pair_is_written_as_a_question_mark(tmp_path: Path) -> 
 
 def test_lines_of_json_come_back_with_their_places(tmp_path: Path) -> None:
     rows = [{"a": "é"}, 2, None]
-    path = write_text(tmp_path / "it.jsonl", "\ufeff\n" + jsonl_text(rows) + "  \n")
+    path = write_text(tmp_path / "it.jsonl", "\ufeff\n" + format_jsonl(rows) + "  \n")
     assert list(read_jsonl(path, "test file")) == [(f"{path}, line {n}", row) for n, row in enumerate(rows, start=2)]
-    assert jsonl_text(rows[:1]) == '{"a": "é"}\n'
-    assert jsonl_text(rows[:1], ascii_only=True) == '{"a": "\\u00e9"}\n'
+    assert format_jsonl(rows[:1]) == '{"a": "é"}\n'
+    assert format_jsonl(rows[:1], ascii_only=True) == '{"a": "\\u00e9"}\n'
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -140,5 +140,5 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_json_has_null_for_what_it_cannot_say() -> None:
-    text = json_text({"a": float("nan"), "b": (np.float32(0.5), np.int64(2)), "c": {"d": float("inf")}})
+    text = format_json({"a": float("nan"), "b": (np.float32(0.5), np.int64(2)), "c": {"d": float("inf")}})
     assert json.loads(text) == {"a": None, "b": [0.5, 2], "c": {"d": None}}

@@ -14,7 +14,7 @@ from typing import Any
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SweepTable
 from hagpolicy.data.store.cells import View
-from hagpolicy.data.store.loading import SweepStore, table_of
+from hagpolicy.data.store.loading import SweepStore, build_table
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import assign_scorers
 
@@ -60,4 +60,4 @@ def stored_table(
                 f"{folder} holds no cell of the {len(known)} prompts given. Is the data the version named in "
                 "benchmarks/README.md?"
             )
-        return table_of(store, view)
+        return build_table(store, view)

@@ -10,7 +10,7 @@ import numpy as np
 
 import hagpolicy as hag
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.data.store.cells import View, stream_seed
+from hagpolicy.data.store.cells import View, derive_stream_seed
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Engine
 from hagpolicy.sweeping.strategies.base import Observation, get_strategy
@@ -105,7 +105,7 @@ class Replay(Engine):
             self._fingerprint = dict(store.fingerprint)
             self._view = store.plans[-1].view
             found = [pair for segment in store.completions(store.cells.rows) for pair in segment]
-        self._answers = {stream_seed(key): completion for key, completion in found}
+        self._answers = {derive_stream_seed(key): completion for key, completion in found}
         self.name = f"replay of {folder.name}"
 
     @property

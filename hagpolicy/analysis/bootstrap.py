@@ -62,7 +62,7 @@ class GroupBootstrap:
         if learned and len(self.leaving):
             return estimate_from_draws(float(values.mean()), self.out_of_bag_means(values[:, None])[:, 0])
         if self.n_groups == 1 and values.any():  # every draw is that group: no width, where there is no knowledge
-            return unknown_estimate(values)
+            return estimate_unknown(values)
         return estimate_from_draws(float(values.mean()), self.means(values[:, None])[:, 0])
 
     @cached_property
@@ -95,7 +95,7 @@ class GroupBootstrap:
         return np.asarray(centre + (draws - centre) * np.sqrt(share / (1.0 - share)))
 
 
-def unknown_estimate(values: np.ndarray) -> Estimate:
+def estimate_unknown(values: np.ndarray) -> Estimate:
     """Mean of values, with an interval that holds every possible one: [-1, 1], or wider where a price makes values
     larger."""
     widest = max(1.0, float(np.abs(values).max()))

@@ -7,7 +7,7 @@ import numpy as np
 from hagpolicy._text import format_count
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.rule import MIN_GROUPS
-from hagpolicy.data.groups import SIMILAR, similar_pairs
+from hagpolicy.data.groups import SIMILAR, find_similar_pairs
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
@@ -103,7 +103,7 @@ def check_samples(table: SweepTable) -> list[str]:
 
 def check_similar(table: SweepTable) -> list[str]:
     """The warning where more than a fifth of the prompts are nearly equal to one of another group."""
-    pairs = similar_pairs(table.prompts)
+    pairs = find_similar_pairs(table.prompts)
     apart = pairs[table.groups[pairs[:, 0]] != table.groups[pairs[:, 1]]]
     share = len(np.unique(apart)) / len(table.prompts)
     if share <= MANY_SIMILAR:

@@ -14,7 +14,7 @@ from hagpolicy.analysis.estimates import crossfit_sbs
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
 from hagpolicy.analysis.prepare import Prepared, prepare
 from hagpolicy.analysis.rule import MIN_GROUPS
-from hagpolicy.analysis.sizing import Sizing, compute_sizing, detectable_gain
+from hagpolicy.analysis.sizing import Sizing, compute_detectable_gain, compute_sizing
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
@@ -163,7 +163,7 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     same = kept.default == sbs_index
     by_task = None if tasks is None else comparison.score_choices(tasks, learned=True).gain
     could_win_low = None if sampled is None else comparison.score_values(sampled).gain
-    detectable = detectable_gain(Y, sbs_index, boot)
+    detectable = compute_detectable_gain(Y, sbs_index, boot)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,

@@ -62,7 +62,7 @@ class Maxima:
         return np.asarray(np.maximum(self.below[config].astype(np.float64) - already, 0.0) / left)
 
 
-def maxima_of(rewards: np.ndarray) -> Maxima:
+def compute_maxima(rewards: np.ndarray) -> Maxima:
     """Maxima of a sweep: rewards float64 (n_prompts, n_configs, n_samples), NaN = missing, one at least a cell."""
     ordered = np.sort(rewards.reshape(len(rewards), -1), axis=1)  # NaN last
     steps = np.nan_to_num(np.diff(ordered, axis=1))

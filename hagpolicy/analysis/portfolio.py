@@ -12,7 +12,7 @@ from hagpolicy._checks import is_integral
 from hagpolicy._text import format_count
 from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.estimates import crossfit_sbs, take_chosen
-from hagpolicy.analysis.maxima import Maxima, maxima_of
+from hagpolicy.analysis.maxima import Maxima, compute_maxima
 from hagpolicy.analysis.objectives.families import Reward
 from hagpolicy.analysis.prepare import prepare
 from hagpolicy.config.config import DecodingConfig
@@ -118,7 +118,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     usable, most = _select_prompts(keep_comparable(table), n)
     prepared = prepare(usable, (Reward(),), seed)
     kept, boot, folds = prepared.table, prepared.boot, prepared.folds
-    maxima = maxima_of(kept.common_rewards)
+    maxima = compute_maxima(kept.common_rewards)
     every = bool((kept.space.deterministic | (most == n)).all())
     one = np.eye(len(most), dtype=np.int64)
     Y = np.column_stack([maxima.values(row) for row in one])  # mean rewards, rounded as all values here are

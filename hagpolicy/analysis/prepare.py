@@ -12,7 +12,7 @@ from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.objectives.targets import Targets, targets_of
 from hagpolicy.analysis.rule import N_FOLDS
-from hagpolicy.data.groups import join_groups, similar_pairs
+from hagpolicy.data.groups import find_similar_pairs, join_groups
 from hagpolicy.data.table import SweepTable
 
 
@@ -63,7 +63,7 @@ def prepare(
         groups = kept.groups
         warnings += check_similar(kept)
     else:
-        groups = join_groups(kept.groups, similar_pairs(kept.prompts, near_duplicates))
+        groups = join_groups(kept.groups, find_similar_pairs(kept.prompts, near_duplicates))
     boot = GroupBootstrap(groups, seed=seed)
     folds = assign_folds(groups, min(N_FOLDS, boot.n_groups), seed)
     warnings += check_groups(boot.n_groups)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws, unknown_estimate
+from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws, estimate_unknown
 from hagpolicy.results import Estimate
 
 
@@ -85,10 +85,10 @@ def select_family(
     columns = np.moveaxis(gains, 2, 0).reshape(prompts, -1)
     ahead = references if defaults is None else references - defaults
     if not len(boot.leaving):  # one group: nothing can be left out, so nothing is known
-        nothing = replace(unknown_estimate(gains), value=0.0)
-        beyond = [None] * points if defaults is None else [unknown_estimate(ours) for ours in ahead]
+        nothing = replace(estimate_unknown(gains), value=0.0)
+        beyond = [None] * points if defaults is None else [estimate_unknown(ours) for ours in ahead]
         known = zip(references, beyond, strict=True)
-        return None, tuple(Selection(None, nothing, unknown_estimate(reference), ours) for reference, ours in known)
+        return None, tuple(Selection(None, nothing, estimate_unknown(reference), ours) for reference, ours in known)
     in_bag = boot.means(columns)[boot.leaving].reshape(-1, families, points, count)
     if out_of_bag is None:
         out_of_bag = OutOfBag(boot.out_of_bag_means(columns).reshape(in_bag.shape), boot.out_of_bag_means(references.T))

@@ -27,7 +27,7 @@ from hagpolicy.results import Estimate
 CLOSED = 0.85
 
 
-def detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
+def compute_detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
     """The gain over SBS that a table can prove with probability 0.8, if a policy departed from SBS for every
     prompt, to a typical other config; NaN for one config or one group.
 
@@ -43,7 +43,7 @@ def detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
     return float(DETECTABLE_ERRORS * np.median(sums.std(axis=0, ddof=1)) / np.sqrt(boot.n_groups))
 
 
-def prompts_needed(detectable: float, n_prompts: int, gain: float) -> int:
+def count_prompts_needed(detectable: float, n_prompts: int, gain: float) -> int:
     """Independent prompts with which the gate proves a gain of this size four times in five.
 
     Args:
@@ -60,7 +60,7 @@ def prompts_needed(detectable: float, n_prompts: int, gain: float) -> int:
     return math.ceil(n_prompts * (detectable / gain) ** 2)
 
 
-def chance_to_prove(detectable: float, gain: float) -> float:
+def compute_chance_to_prove(detectable: float, gain: float) -> float:
     """Probability that the gate proves a gain with a table that proves `detectable` with probability 0.8.
 
     Args:
@@ -123,7 +123,7 @@ def compute_sizing(
     """The rule's answer for a table.
 
     Args:
-        detectable: the gain it can prove with probability 0.8 (`detectable_gain`).
+        detectable: the gain it can prove with probability 0.8 (`compute_detectable_gain`).
         n_prompts: independent prompts.
         by_task: gain over SBS of the best config of each task, cross-fitted; None with fewer than two tasks.
         split: gain over SBS of the split-sample oracle of the sampled configs; None without one.
@@ -141,12 +141,12 @@ def compute_sizing(
         # Its own interval, not the one of a policy that departs everywhere: tasks whose best is SBS add no noise.
         errors = 2.0 * ERRORS * (1.0 if by_task is None else WIDER)
         own = DETECTABLE_ERRORS * (seen.high - seen.low) / errors
-        needed = prompts_needed(own, n_prompts, CLOSED * seen.value)
+        needed = count_prompts_needed(own, n_prompts, CLOSED * seen.value)
     return Sizing(
         n_prompts,
         detectable,
         example,
-        prompts_needed(detectable, n_prompts, example),
+        count_prompts_needed(detectable, n_prompts, example),
         seen,
         by_task is not None,
         needed,

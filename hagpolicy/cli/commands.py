@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import Any
 
 import hagpolicy as hag
-from hagpolicy._files import json_text
+from hagpolicy._files import format_json
 from hagpolicy.cli.options import make_space, parse_engine_options, parse_fixed, parse_scorer
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.bundle import check_target
@@ -24,7 +24,7 @@ def demo(arguments: Namespace) -> int:
     write = (lambda line="": None) if arguments.json else _write
     outcome = run_demo(arguments.out, arguments.engine, write=write, progress=not arguments.quiet)
     if arguments.json:
-        _write(json_text(outcome))
+        _write(format_json(outcome))
     return PARTLY if outcome["failures"] else DONE
 
 
@@ -50,7 +50,7 @@ def sweep(arguments: Namespace) -> int:
         inputs = engine, prompts, make_space(arguments.space, engine), scorer
         if arguments.dry_run:
             forecast = preview(*inputs, **options)
-            _write(json_text(forecast.to_json()) if arguments.json else f"{forecast}\nnothing was written: --dry-run")
+            _write(format_json(forecast.to_json()) if arguments.json else f"{forecast}\nnothing was written: --dry-run")
             return PARTLY if forecast.to_generate and forecast.tokens is None else DONE
         table = hag.sweep(*inputs, **options, progress=reporter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
@@ -96,7 +96,7 @@ def fit(arguments: Namespace) -> int:
     if arguments.json:
         points = [{**point.to_json(), "unit": policy.dial.unit} for point in policy.dial.points]
         values = {"policy": arguments.out, "ships_sbs": policy.ships_sbs, "reason": policy.reason, "points": points}
-        _write(json_text({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
+        _write(format_json({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
     else:
         _write("\n\n".join(str(evaluation) for evaluation in policy.evaluations))
         _write(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
@@ -120,7 +120,7 @@ def predict(arguments: Namespace) -> int:
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
     if arguments.json:
-        _write(json_text(_decision_to_json(decision, rendering)))
+        _write(format_json(_decision_to_json(decision, rendering)))
     else:
         _write("\n".join([*_describe_decision(policy, decision), *_describe_rendering(decision, rendering)]))
     return PARTLY if decision.reason == "no_config_agrees" else DONE
@@ -169,13 +169,13 @@ def report(arguments: Namespace) -> int:
     command = shlex.join(["hagpolicy", "report", arguments.folder])
     command += f" --policy {shlex.quote(arguments.policy)}" if arguments.policy else ""
     path = hag.write_report(arguments.out, table=table, policy=policy, title=arguments.title, command=command)
-    _write(json_text({"report": str(path)}) if arguments.json else f"report: {path}")
+    _write(format_json({"report": str(path)}) if arguments.json else f"report: {path}")
     return DONE
 
 
 def _print_result(arguments: Namespace, result: hag.Headroom | hag.Portfolio | hag.Evaluation) -> int:
     """Print a result, as JSON where that is asked for."""
-    _write(json_text(result.to_json()) if arguments.json else str(result))
+    _write(format_json(result.to_json()) if arguments.json else str(result))
     return DONE
 
 
@@ -184,7 +184,7 @@ def _print_table(arguments: Namespace, table: hag.SweepTable, folder: str, follo
     if arguments.json:
         shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))
         values = {"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)}
-        _write(json_text(values if summary is None else {**values, "summary": summary.to_json()}))
+        _write(format_json(values if summary is None else {**values, "summary": summary.to_json()}))
     else:
         _write(repr(table))
         if summary is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import hagpolicy as hag
-from hagpolicy._files import json_text, write_text
+from hagpolicy._files import format_json, write_text
 from hagpolicy.cli import demo_text as text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -140,7 +140,7 @@ def run_demo(
         "seconds": clock.seconds,
         "files": {"cells": str(out / "sweep"), "report": str(out / "report.html"), "policy": str(out / "policy")},
     }
-    write_text(out / "outcome.json", json_text(outcome))
+    write_text(out / "outcome.json", format_json(outcome))
     write(text.format_closing(out, clock.seconds))
     return outcome
 

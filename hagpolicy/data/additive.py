@@ -7,7 +7,7 @@ import numpy as np
 _ROUNDS_OF_FIT = 200
 
 
-def additive_fit(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_additive(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Effects of prompts and of configs over the observed cells: Y is about level + effect.
 
     The least-squares fit, found by alternating; where nothing is missing it is row means and column

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:
 _EXPECTED = "strings, with None for no answer, or whole numbers from -1 (none): equal for equal answers"
 
 
-def answer_key(answer: str) -> str:
+def compute_answer_key(answer: str) -> str:
     """What is equal for answers that say the same; empty for an answer without content.
 
     Equal are numbers of one value ("18", "18.0", "1.8e1"), and texts that differ in Unicode form (NFKC), case
@@ -51,7 +51,7 @@ class AnswerCodes:
 
     def code(self, answer: str | None) -> int:
         """Number of an answer, at least 0; -1 for None and for an answer without content."""
-        key = "" if answer is None else answer_key(answer)
+        key = "" if answer is None else compute_answer_key(answer)
         return self._known.setdefault(key, len(self._known)) if key else NO_ANSWER
 
     def column(self, texts: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ SHINGLE = 5
 SIMILAR = 0.8
 
 
-def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
+def number_groups(prompts: Sequence[Prompt]) -> np.ndarray:
     """int64 (n_prompts,): a number for each set of prompts that stay together.
 
     Prompts with the same declared group or the same normalised text are joined, transitively.
@@ -41,7 +41,7 @@ def group_ids(prompts: Sequence[Prompt]) -> np.ndarray:
     return numbers
 
 
-def check_group_ids(groups: Any, prompts: Sequence[Prompt]) -> np.ndarray:
+def check_group_numbers(groups: Any, prompts: Sequence[Prompt]) -> np.ndarray:
     """int64 (n_prompts,): the numbers that are given, which may join more prompts than these declare.
 
     Raises:
@@ -51,7 +51,7 @@ def check_group_ids(groups: Any, prompts: Sequence[Prompt]) -> np.ndarray:
     if given.shape != (len(prompts),) or given.dtype.kind not in "iu":
         got = f"shape {given.shape} of {given.dtype}"
         raise InvalidInput("groups", f"whole numbers of shape ({len(prompts)},)", got)
-    declared = group_ids(prompts)
+    declared = number_groups(prompts)
     of_first = given[np.unique(declared, return_index=True)[1]][declared]
     apart = np.flatnonzero(given != of_first)
     if len(apart):
@@ -67,7 +67,7 @@ def _labels(prompt: Prompt) -> list[tuple[str, str]]:
     return [text] if prompt.group is None else [text, ("group", prompt.group)]
 
 
-def similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.ndarray:
+def find_similar_pairs(prompts: Sequence[Prompt], threshold: float = SIMILAR) -> np.ndarray:
     """int64 (n_pairs, 2): pairs of prompts whose sets of 5-character shingles overlap by at least
     `threshold` (Jaccard; Broder, "On the resemblance and containment of documents", 1997)."""
     sparse = require("scipy.sparse", "fit", "finding near-duplicates")

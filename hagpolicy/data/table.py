@@ -14,7 +14,7 @@ from hagpolicy._checks import is_integral
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import as_codes, check_codes, renumber
-from hagpolicy.data.groups import check_group_ids, group_ids
+from hagpolicy.data.groups import check_group_numbers, number_groups
 from hagpolicy.data.outcomes import read_outcomes
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.tuning import SettingsText, best_labels, write_labels
@@ -40,10 +40,10 @@ class SweepTable:
             beyond were added where the choice was uncertain, so they may teach a learner but enter
             no difference and no interval. None: all samples are alike.
         answers: int32 of the shape of rewards, codes of the answers that the scorer extracted: within a prompt
-            equal for equal answers (`answers.answer_key`); -1 where none was extracted or the reward is
+            equal for equal answers (`answers.compute_answer_key`); -1 where none was extracted or the reward is
             missing. None: no answers are known.
         groups: int64 (n_prompts,), number of the set of prompts each one stays together with; not given: those
-            that the prompts declare (`groups.group_ids`). Given ones may join more prompts, not fewer: a table of
+            that the prompts declare (`groups.number_groups`). Given ones may join more prompts, not fewer: a table of
             some prompts keeps the numbers of the whole one. With other prompts give None, or theirs.
     """
 
@@ -89,7 +89,7 @@ class SweepTable:
             object.__setattr__(self, "default", int(self.default))
         if self.common is not None and not 1 <= self.common <= rewards.shape[2]:
             raise InvalidInput("common", f"a number of samples in [1, {rewards.shape[2]}], or None", self.common)
-        groups = group_ids(self.prompts) if self.groups is None else check_group_ids(self.groups, self.prompts)
+        groups = number_groups(self.prompts) if self.groups is None else check_group_numbers(self.groups, self.prompts)
         groups.flags.writeable = False
         object.__setattr__(self, "groups", groups)
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy._files import jsonl_text, write_text
+from hagpolicy._files import format_jsonl, write_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.additive import additive_fit
+from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 
@@ -218,7 +218,7 @@ def best_labels(
     """The best config of each prompt, shrunk towards what prompt and config alone explain.
 
     value = (n · observed + strength · expected) / (n + strength), where `expected` is the prompt's level plus the
-    config's overall effect (`additive_fit`) and n the cell's samples. Of the configs within `near` of the best
+    config's overall effect (`fit_additive`) and n the cell's samples. Of the configs within `near` of the best
     value the one with the best overall effect is taken, ties by the space's order. So a lucky sample makes no
     label where the config that is best on the whole did about as well.
 
@@ -235,7 +235,7 @@ def best_labels(
     for name, number in (("strength", strength), ("near", near)):
         if not number >= 0.0:
             raise InvalidInput(name, "a number, at least 0", number)
-    level, effect = additive_fit(values)
+    level, effect = fit_additive(values)
     seen = ~np.isnan(values)
     samples = np.where(deterministic & seen, np.maximum(counts, counts.max(initial=1)), counts).astype(np.float64)
     expected = level[:, None] + effect
@@ -270,5 +270,5 @@ def write_labels(
         if weights:
             line["weight"] = round(float(labels.worth[row]) / mean, 4) if mean > 0.0 else 1.0
         lines.append(line)
-    write_text(path, jsonl_text(lines))
+    write_text(path, format_jsonl(lines))
     return len(kept)

@@ -13,7 +13,7 @@ from hagpolicy.fitting.baselines.base import Baseline, crossfit_baseline
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.prepare import FitData
 from hagpolicy.fitting.training import Training
-from hagpolicy.policy.dial import weighted_sum
+from hagpolicy.policy.dial import compute_weighted_sum
 
 # For rewards in [0, 1]; chosen on simulated worlds before this was written.
 MARGINS = (0.0, 0.03, 0.06, 0.12)
@@ -127,7 +127,7 @@ def cross_fit_learner(
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
     for point, (weights, reference) in enumerate(zip(targets.weights, references, strict=True)):
-        Y, values = targets.Y(point), weighted_sum(weights, predicted)
+        Y, values = targets.Y(point), compute_weighted_sum(weights, predicted)
         best = int(Y.mean(axis=0).argmax())
         scale = _spread(values, best) if targets.spread_margins else 1.0
         steps = [float(np.float32(margin * scale)) for margin in margins]

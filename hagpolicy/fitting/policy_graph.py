@@ -14,7 +14,7 @@ from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
 from hagpolicy.fitting.graphs.ood import LENGTH_POWER, OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner
-from hagpolicy.policy.dial import weighted_sum
+from hagpolicy.policy.dial import compute_weighted_sum
 from hagpolicy.policy.session import open_session
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Rule:
             heads: float32 (n_heads, n, n_configs).
             ood_score: float32 (n,), of `OutOfDistribution.score`.
         """
-        values = weighted_sum(self.weights, heads)
+        values = compute_weighted_sum(self.weights, heads)
         best = values.argmax(axis=1)
         gain = values.max(axis=1) - values[:, self.reference]
         return np.where((ood_score <= np.float32(1.0)) & (gain > self.threshold), best, self.reference).astype(np.int64)

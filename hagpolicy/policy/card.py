@@ -7,7 +7,7 @@ from hagpolicy.policy.dial import Dial
 from hagpolicy.policy.manifest import PolicyManifest
 
 
-def policy_card(manifest: PolicyManifest) -> str:
+def format_card(manifest: PolicyManifest) -> str:
     """Markdown for a bundle's README.md: how it was made, how well it does, where it must not be used."""
     dial = manifest.dial
     engine = ", ".join(f"{name} {value}" for name, value in manifest.fingerprint.items()) or "not known"
@@ -62,7 +62,7 @@ def _dial_argument(dial: Dial) -> str:
 def _configs_table(manifest: PolicyManifest) -> TextTable:
     """Every config with its mean on the training prompts at each point of the dial."""
     dial = manifest.dial
-    rules = [dial.rule_of_point(point) for point in dial.points]
+    rules = [dial.get_rule(point) for point in dial.points]
     rows = []
     for number, config in enumerate(manifest.space):
         marks = (" (the best single one)" * (rule.reference == number) for rule in rules)

@@ -108,10 +108,10 @@ class DecisionRule:
 
     def values(self, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """float32 (…): the weighted sum of heads, n_heads of float32 (…), rounded as the graph rounds it."""
-        return weighted_sum(self.weights, heads)
+        return compute_weighted_sum(self.weights, heads)
 
 
-def weighted_sum(weights: Sequence[float] | np.ndarray, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def compute_weighted_sum(weights: Sequence[float] | np.ndarray, heads: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Weighted sum of heads, n_heads of one shape, one after the other and in their own precision; a head of
     weight 0 is not looked at, so that it may be missing (NaN) there."""
     total: np.ndarray | None = None
@@ -199,7 +199,7 @@ class Dial:
         """
         return self._rules(self._position(price, n))
 
-    def rule_of_point(self, point: OperatingPoint) -> DecisionRule:
+    def get_rule(self, point: OperatingPoint) -> DecisionRule:
         """The decision rule at one of its points."""
         return self._rules(point.at)
 
@@ -220,7 +220,7 @@ class Dial:
         if self.argument == "price" and self.cost_head is not None:  # beyond the last point too
             weights[self.cost_head] = -at * self.scales[self.cost_head]
         # Not by a matrix product, which may round equal configs differently: ties go by the space's order.
-        means, rounded = weighted_sum(weights, self.means), weights.astype(np.float32)
+        means, rounded = compute_weighted_sum(weights, self.means), weights.astype(np.float32)
         means.flags.writeable = rounded.flags.writeable = False  # rules are shared by all calls
         margin = max(point.margin for point in near)
         return DecisionRule(rounded, means, int(means.argmax()), margin, inside and all(point.ships for point in near))

@@ -12,7 +12,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.prompts import PromptLike, as_prompt
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
-from hagpolicy.policy.card import policy_card
+from hagpolicy.policy.card import format_card
 from hagpolicy.policy.decision import Decision, choose_index, decide
 from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.manifest import PolicyManifest
@@ -248,7 +248,7 @@ class Policy:
         Raises:
             BundleError: the folder holds something else, or it cannot be written.
         """
-        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), policy_card(self.manifest))
+        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), format_card(self.manifest))
 
     def _run(self, prompts: Sequence[Any], *names: str) -> list[np.ndarray]:
         """Graph outputs for many prompts, in their order."""

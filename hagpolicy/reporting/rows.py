@@ -120,7 +120,7 @@ def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs:
 def make_lines(rows: Sequence[FormattedRow]) -> list[Line]:
     """Rows of a plot: the gains, or the values of rows without a gain. What is biased says so.
 
-    What gains are compared with has none itself: give it one of zero by `with_reference`.
+    What gains are compared with has none itself: give it one of zero by `add_reference`.
     """
     estimates = [(row, row.gain or row.value) for row in rows]
     return [
@@ -130,7 +130,7 @@ def make_lines(rows: Sequence[FormattedRow]) -> list[Line]:
     ]
 
 
-def with_reference(rows: Sequence[FormattedRow]) -> list[FormattedRow]:
+def add_reference(rows: Sequence[FormattedRow]) -> list[FormattedRow]:
     """The rows with a gain of exactly zero where there is none: of what the others are compared with."""
     return [row if row.gain is not None else replace(row, gain=Estimate(0.0, 0.0, 0.0)) for row in rows]
 

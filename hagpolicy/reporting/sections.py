@@ -77,7 +77,7 @@ def build_comparison(report: Report, environment: Any) -> dict[str, Any] | None:
     if report.evaluation is None:
         return None
     shown = report.evaluation.format_rows()
-    lines = rows.make_lines(rows.with_reference(shown))
+    lines = rows.make_lines(rows.add_reference(shown))
     return {
         "evaluation": report.evaluation,
         "rows": shown,

@@ -14,7 +14,7 @@ from typing import Any, cast
 from hagpolicy._text import replace_surrogates
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.data.store.cells import Plan, stream_seed
+from hagpolicy.data.store.cells import Plan, derive_stream_seed
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.records import CellRecord
 from hagpolicy.engines.base import Engine
@@ -165,7 +165,7 @@ def _make_requests(plan: Plan, unit: int, keys: Sequence[str]) -> list[Request]:
     requests = []
     for key, (prompt, slot) in zip(keys, plan.cells(unit), strict=False):  # a budget may end within the unit
         j, sample = view.slots[slot]
-        requests.append(Request(view.prompts[prompt], view.space[j], sample, stream_seed(key), view.limit(j)))
+        requests.append(Request(view.prompts[prompt], view.space[j], sample, derive_stream_seed(key), view.limit(j)))
     return requests
 
 

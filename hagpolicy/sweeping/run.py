@@ -12,7 +12,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.store.cells import Plan
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.data.store.loading import table_of
+from hagpolicy.data.store.loading import build_table
 from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.loading import EngineSource, open_engine
@@ -104,7 +104,7 @@ def sweep(
         ):
             sweep_run = SweepRun(made, store, store.shared_view(view), scorers, BudgetMeter(limits), reporter, called)
             view = sweep_run.run_all() if rounds is None else sweep_run.run_rounds(rounds, called, seed)
-            table = table_of(store, view)
+            table = build_table(store, view)
             reporter.close()
             reporter.summary = summarise(store, view, scorers, reporter.state)
     logger.info("%s", reporter.summary)
@@ -144,4 +144,4 @@ def rescore(out: Place, scorer: Any) -> SweepTable:
         with open_scorers(scorers, store.folder):
             score_stored(store, view, scorers, view.keys, again=True)
         store.add_plan(Plan(view))
-        return table_of(store, view)
+        return build_table(store, view)

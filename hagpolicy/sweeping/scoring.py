@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hagpolicy._text import replace_surrogates
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.data.store.cells import View, cell_key
+from hagpolicy.data.store.cells import View, compute_cell_key
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.records import ScoreRecord
 from hagpolicy.errors import InvalidInput
@@ -116,7 +116,7 @@ def _load_default_answers(store: SweepStore, view: View, scorers: Sequence[Score
     limit = default.max_tokens or view.max_tokens
     failed = store.cells.column("failed") > 0
     digests = [view.prompts[i].digest for i in comparing]
-    owner = {cell_key(prompt, default.digest, limit, 0, view.seed): prompt for prompt in digests}
+    owner = {compute_cell_key(prompt, default.digest, limit, 0, view.seed): prompt for prompt in digests}
     stored = [key for key in owner if key in store.cells.rows and not failed[store.cells.rows[key]]]
     return {owner[key]: completion for found in store.completions(stored) for key, completion in found}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hagpolicy.data.store.cells import Plan, View
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.data.store.loading import table_of
+from hagpolicy.data.store.loading import build_table
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
@@ -150,7 +150,7 @@ class SweepRun:
 
     def _mask_table(self, mask: np.ndarray) -> SweepTable:
         """The table of the cells of a mask alone."""
-        table = table_of(self.store, self.view)
+        table = build_table(self.store, self.view)
         keep = mask[:, :, : table.rewards.shape[2]]
         parts: dict[str, Any] = {
             name: np.where(keep, getattr(table, name), np.nan) for name in ("rewards", "tokens", "seconds")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hagpolicy.analysis.maxima import maxima_of
+from hagpolicy.analysis.maxima import compute_maxima
 
 
 @st.composite
@@ -27,10 +27,10 @@ def test_an_expected_maximum_is_the_mean_over_all_choices_of_distinct_samples(re
     drawn = np.array([data.draw(st.integers(0, int(limit))) for limit in limits])
     if not drawn.any():
         drawn[0] = 1
-    for row, value in zip(rewards, maxima_of(rewards).values(drawn), strict=True):
+    for row, value in zip(rewards, compute_maxima(rewards).values(drawn), strict=True):
         pools = [itertools.combinations(cell[~np.isnan(cell)], k) for cell, k in zip(row, drawn, strict=True)]
         maxima = [max(itertools.chain(*choice)) for choice in itertools.product(*pools)]
         assert value == pytest.approx(np.mean(maxima), abs=1e-9)
-    more = maxima_of(rewards).means_with_one_more(drawn)
+    more = compute_maxima(rewards).means_with_one_more(drawn)
     for j in np.flatnonzero(drawn < limits):
-        assert more[j] == pytest.approx(maxima_of(rewards).values(drawn + np.eye(len(drawn), dtype=int)[j]).mean())
+        assert more[j] == pytest.approx(compute_maxima(rewards).values(drawn + np.eye(len(drawn), dtype=int)[j]).mean())

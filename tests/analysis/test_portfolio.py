@@ -10,7 +10,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy import DecodingSpace, SweepTable, portfolio
 from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs, take_chosen
-from hagpolicy.analysis.maxima import maxima_of
+from hagpolicy.analysis.maxima import compute_maxima
 from hagpolicy.analysis.portfolio import _choose_counts
 from hagpolicy.errors import InvalidInput
 
@@ -55,7 +55,7 @@ def test_the_value_is_exact_in_expectation():
     chances = halves(20)
     drawn = np.array([1, 2, 0, 2])
     truth = 1 - np.prod((1 - chances) ** drawn, axis=1)
-    estimates = [maxima_of(drawn_from(chances, 3, seed).rewards).values(drawn).mean() for seed in range(600)]
+    estimates = [compute_maxima(drawn_from(chances, 3, seed).rewards).values(drawn).mean() for seed in range(600)]
     error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
     assert abs(np.mean(estimates) - truth.mean()) < 4 * error < 0.02
 
@@ -74,7 +74,7 @@ def test_the_choice_is_nearly_always_the_best_set_of_all():
     limits, best_found = np.full(5, 3), 0
     for _ in range(40):
         rewards = rng.beta(0.4, 0.6, size=(12, 5, 3))
-        maxima = maxima_of(rewards)
+        maxima = compute_maxima(rewards)
         drawn = _choose_counts(maxima, rewards.mean(axis=(0, 2)), 4, limits)
         value = maxima.values(drawn).mean()
         sets = [np.bincount(some, minlength=5) for some in itertools.combinations_with_replacement(range(5), 4)]
@@ -90,7 +90,9 @@ def test_an_exchange_mends_what_greedy_choice_took_first():
     """The config that is best alone belongs to no best pair: each of the other two solves what the other does not."""
     first = np.arange(40) % 2 == 0
     rewards = np.stack([np.full(40, 0.6), np.where(first, 1.0, 0.1), np.where(first, 0.1, 1.0)], axis=1)
-    assert _choose_counts(maxima_of(rewards[:, :, None]), rewards.mean(axis=0), 2, np.ones(3, dtype=int)).tolist() == [
+    assert _choose_counts(
+        compute_maxima(rewards[:, :, None]), rewards.mean(axis=0), 2, np.ones(3, dtype=int)
+    ).tolist() == [
         0,
         1,
         1,
@@ -108,7 +110,7 @@ def test_configs_that_do_the_same_gain_nothing():
 
 
 def portfolio_of_one(samples, n):
-    return maxima_of(samples).values(np.array([n])).mean()
+    return compute_maxima(samples).values(np.array([n])).mean()
 
 
 def test_intervals_of_null_worlds_hold_zero():

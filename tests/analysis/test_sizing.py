@@ -13,20 +13,20 @@ from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import (
     CLOSED,
     DETECTABLE_ERRORS,
-    chance_to_prove,
+    compute_chance_to_prove,
+    compute_detectable_gain,
     compute_sizing,
-    detectable_gain,
-    prompts_needed,
+    count_prompts_needed,
 )
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
 
 def test_needed_prompts_grow_with_the_square() -> None:
-    assert prompts_needed(0.05, 240, 0.05) == 240
-    assert prompts_needed(0.05, 240, 0.025) == 960
-    assert prompts_needed(0.05, 240, 0.02) == 1500
-    assert prompts_needed(0.05, 240, 0.2) == 15
+    assert count_prompts_needed(0.05, 240, 0.05) == 240
+    assert count_prompts_needed(0.05, 240, 0.025) == 960
+    assert count_prompts_needed(0.05, 240, 0.02) == 1500
+    assert count_prompts_needed(0.05, 240, 0.2) == 15
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_needed_prompts_grow_with_the_square() -> None:
 )
 def test_numbers_out_of_range_are_refused_by_name(name: str, arguments: tuple[float, int, float]) -> None:
     with pytest.raises(InvalidInput, match=name):
-        prompts_needed(*arguments)
+        count_prompts_needed(*arguments)
 
 
 def test_chance_is_what_detectable_means() -> None:
-    assert chance_to_prove(0.05, 0.05) == pytest.approx(0.8, abs=0.001)
-    assert chance_to_prove(0.05, 0.0) == pytest.approx(0.005, abs=0.001)
+    assert compute_chance_to_prove(0.05, 0.05) == pytest.approx(0.8, abs=0.001)
+    assert compute_chance_to_prove(0.05, 0.0) == pytest.approx(0.005, abs=0.001)
     gains = np.linspace(-0.05, 0.2, 30)
-    chances = [chance_to_prove(0.05, gain) for gain in gains]
+    chances = [compute_chance_to_prove(0.05, gain) for gain in gains]
     assert chances == sorted(chances)
     assert chances[-1] > 0.999
 
@@ -57,18 +57,18 @@ def test_detectable_falls_with_the_root_of_independent_prompts() -> None:
     Y = np.random.default_rng(0).random((200, 3))
     four = np.tile(Y, (4, 1))
     one, many = GroupBootstrap(np.arange(200)), GroupBootstrap(np.arange(800))
-    assert detectable_gain(four, 0, many) == pytest.approx(detectable_gain(Y, 0, one) / 2, rel=0.01)
+    assert compute_detectable_gain(four, 0, many) == pytest.approx(compute_detectable_gain(Y, 0, one) / 2, rel=0.01)
     # Copies in one group are no prompts of their own.
     copies = GroupBootstrap(np.tile(np.arange(200), 4))
-    assert detectable_gain(four, 0, copies) == pytest.approx(detectable_gain(Y, 0, one))
+    assert compute_detectable_gain(four, 0, copies) == pytest.approx(compute_detectable_gain(Y, 0, one))
     by_hand = np.std(Y[:, 1] - Y[:, 0], ddof=1), np.std(Y[:, 2] - Y[:, 0], ddof=1)
-    assert detectable_gain(Y, 0, one) == pytest.approx(DETECTABLE_ERRORS * np.median(by_hand) / np.sqrt(200))
+    assert compute_detectable_gain(Y, 0, one) == pytest.approx(DETECTABLE_ERRORS * np.median(by_hand) / np.sqrt(200))
 
 
 def test_nothing_is_detectable_by_one_config_or_one_group() -> None:
     Y = np.random.default_rng(0).random((30, 2))
-    assert np.isnan(detectable_gain(Y[:, :1], 0, GroupBootstrap(np.arange(30))))
-    assert np.isnan(detectable_gain(Y, 0, GroupBootstrap(np.zeros(30, dtype=int))))
+    assert np.isnan(compute_detectable_gain(Y[:, :1], 0, GroupBootstrap(np.arange(30))))
+    assert np.isnan(compute_detectable_gain(Y, 0, GroupBootstrap(np.zeros(30, dtype=int))))
 
 
 @pytest.mark.parametrize("gain", [0.05, 0.1])
@@ -78,7 +78,7 @@ def test_the_gate_proves_four_gains_in_five_with_the_prompts_the_rule_asks_for(g
     asked, proven = [], []
     for pilot in range(5):
         Y = np.column_stack([np.zeros(100), rng.normal(gain, 0.4, 100)])
-        n = prompts_needed(detectable_gain(Y, 0, GroupBootstrap(np.arange(100))), 100, gain)
+        n = count_prompts_needed(compute_detectable_gain(Y, 0, GroupBootstrap(np.arange(100))), 100, gain)
         boot = GroupBootstrap(np.arange(n), n_boot=500, seed=pilot)
         for _ in range(40):
             gains = rng.normal(gain, 0.4, (n, 1))
@@ -95,7 +95,7 @@ def test_sizes_what_tasks_differ_by() -> None:
     assert sizing.by_task
     assert sizing.for_example == 1500
     own = DETECTABLE_ERRORS * 0.04 / (3.92 * 1.31)  # what is chosen on other folds has wider intervals
-    assert sizing.for_seen == prompts_needed(own, 240, CLOSED * 0.03)
+    assert sizing.for_seen == count_prompts_needed(own, 240, CLOSED * 0.03)
     assert "a gain of 0.02 takes about 1,500 independent prompts" in sizing.sentence
     assert "not proven itself" not in sizing.sentence
     assert json.loads(json.dumps(sizing.to_json()))["seen"] == {"value": 0.03, "low": 0.01, "high": 0.05}

@@ -17,7 +17,7 @@ from benchmarks.sweeps.stronger import download, made, prompts
 from benchmarks.sweeps.stronger.facts import all_facts
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, sweep
 from hagpolicy.data.completion import Completion
-from hagpolicy.data.groups import similar_pairs
+from hagpolicy.data.groups import find_similar_pairs
 from hagpolicy.engines.loading import load_engine
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import assign_scorers
@@ -131,7 +131,7 @@ def test_final_prompts_are_apart_from_the_pilots_and_from_each_other(data: Path)
     assert {task: sum(prompt.task == task for prompt in final) for task in prompts.FINAL} == prompts.FINAL
     assert len(pilot) == prompts.PILOT * len(prompts.FINAL)
     assert len({prompt.id for prompt in (*pilot, *final)}) == len(pilot) + len(final)
-    assert len(similar_pairs((*pilot, *final))) == 0
+    assert len(find_similar_pairs((*pilot, *final))) == 0
     assert prompts.final_prompts(data) == final
     # Cut short, it is still of all kinds.
     assert {prompt.task for prompt in final[:60]} == set(prompts.FINAL)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hagpolicy.data.answers import answer_key
+from hagpolicy.data.answers import compute_answer_key
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import EngineError
@@ -140,7 +140,7 @@ def test_answers_agree_where_the_scorer_declares_it(name, make):
         rewards: dict[str, set[float]] = {}
         for found in score_texts(scorer, REFERENCES[name], TEXTS):
             if found.answer:
-                rewards.setdefault(answer_key(found.answer), set()).add(found.value)
+                rewards.setdefault(compute_answer_key(found.answer), set()).add(found.value)
         assert all(len(values) == 1 for values in rewards.values())
         assert rewards or name in ("contains_all", "chrf", "json_valid", "brevity")
 

@@ -9,14 +9,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 import hagpolicy as hag
-from hagpolicy.data.groups import group_ids, join_groups, similar_pairs
+from hagpolicy.data.groups import find_similar_pairs, join_groups, number_groups
 from tests.support.drawing import SPACE
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.none() | st.integers(0, 6)), max_size=25))
 def test_groups_are_the_connected_components_in_order_of_appearance(drawn: list[tuple[int, int | None]]) -> None:
     prompts = [hag.Prompt(f"{'  '} {text} ", group=None if group is None else str(group)) for text, group in drawn]
-    found = group_ids(prompts)
+    found = number_groups(prompts)
     assert found.dtype == np.int64
     assert list(dict.fromkeys(found.tolist())) == list(range(len(set(found.tolist()))))
     pairs = [
@@ -33,7 +33,7 @@ def test_groups_are_the_connected_components_in_order_of_appearance(drawn: list[
 
 
 def test_a_group_named_like_a_text_is_not_that_text() -> None:
-    assert group_ids([hag.Prompt("a"), hag.Prompt("b", group="a"), hag.Prompt("b")]).tolist() == [0, 1, 1]
+    assert number_groups([hag.Prompt("a"), hag.Prompt("b", group="a"), hag.Prompt("b")]).tolist() == [0, 1, 1]
 
 
 def test_common_instructions_do_not_hide_what_is_alike() -> None:
@@ -49,7 +49,7 @@ def test_common_instructions_do_not_hide_what_is_alike() -> None:
             for j in range(i + 1, 5)
             if len(shingles[i] & shingles[j]) >= threshold * len(shingles[i] | shingles[j])
         }
-        assert {tuple(pair) for pair in similar_pairs(prompts, threshold).tolist()} == wanted
+        assert {tuple(pair) for pair in find_similar_pairs(prompts, threshold).tolist()} == wanted
 
 
 def test_joined_groups_are_numbered_by_first_appearance() -> None:
@@ -61,7 +61,7 @@ def test_joined_groups_are_numbered_by_first_appearance() -> None:
 def test_near_duplicates_are_found_joined_and_warned_about() -> None:
     base = [prompt.text for prompt in hag.SimulatedEngine(0).prompts(40)]
     prompts = [hag.Prompt(f"{text} {mark}") for text in base for mark in ("", "Please!")]
-    pairs = similar_pairs(prompts)
+    pairs = find_similar_pairs(prompts)
     assert {(2 * i, 2 * i + 1) for i in range(40)} <= {tuple(pair) for pair in pairs.tolist()}
     groups = join_groups(np.arange(80), pairs)
     assert all(groups[2 * i] == groups[2 * i + 1] for i in range(40))

@@ -8,7 +8,7 @@ import pytest
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.learners.blend import Blend
 from hagpolicy.fitting.learners.registry import get_learner
-from hagpolicy.fitting.learners.trees import float32_below
+from hagpolicy.fitting.learners.trees import round_down_to_float32
 
 N, D, M = 150, 24, 5
 
@@ -50,7 +50,7 @@ def test_groups_keep_duplicates_from_choosing_their_own_penalty() -> None:
 
 def test_thresholds_round_down_to_float32() -> None:
     for threshold in (0.1, -0.1, 1e-35, -1e-35, 3.0, 16777217.0, 0.0):
-        below = float32_below(threshold)
+        below = round_down_to_float32(threshold)
         assert float(np.float32(below)) == below
         assert below <= threshold < float(np.nextafter(np.float32(below), np.float32(np.inf)))
 

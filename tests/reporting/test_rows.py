@@ -9,10 +9,11 @@ import numpy as np
 from hagpolicy.analysis.headroom import headroom
 from hagpolicy.cli.demo_text import format_fit, format_headroom
 from hagpolicy.fitting.fit import fit
-from hagpolicy.policy.card import policy_card
+from hagpolicy.policy.card import format_card
 from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting.page import write_report
 from hagpolicy.reporting.rows import (
+    add_reference,
     list_departures,
     list_left_out,
     make_lines,
@@ -20,7 +21,6 @@ from hagpolicy.reporting.rows import (
     tabulate_choices,
     tabulate_costs,
     tabulate_rewards,
-    with_reference,
 )
 from hagpolicy.reporting.text import describe_config
 from hagpolicy.results import ROW_LABELS, Estimate, EvaluationRow, FormattedRow
@@ -36,7 +36,7 @@ def test_every_output_shows_the_rows_of_a_comparison(tmp_path: Path) -> None:
     assert [row.name for row in rows] == [row.name for row in evaluation.rows]
     text, demo = str(evaluation), format_fit(policy, 1.0)
     page = Page(write_report(tmp_path / "r.html", table=table, policy=policy).read_text("utf-8")).words
-    assert text in policy_card(policy.manifest)
+    assert text in format_card(policy.manifest)
     for row in rows:
         assert row.value is not None
         assert f"{row.name} " in text
@@ -77,7 +77,7 @@ def test_what_is_biased_says_so_and_the_reference_is_drawn_at_zero() -> None:
         cost="3.14",
         kind="biased",
     )
-    lines = make_lines(with_reference(rows))
+    lines = make_lines(add_reference(rows))
     assert [(line.label, line.estimate.value, line.kind) for line in lines] == [
         ("single best configuration (SBS)", 0.0, "strong"),
         ("oracle, same samples: biased", 0.2, "biased"),

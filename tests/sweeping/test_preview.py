@@ -11,7 +11,7 @@ from scipy import stats
 
 import hagpolicy as hag
 from hagpolicy.data.completion import Completion
-from hagpolicy.data.store.cells import stream_seed
+from hagpolicy.data.store.cells import derive_stream_seed
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.errors import EngineError, ForeignSweep, InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
@@ -162,7 +162,7 @@ def test_the_first_units_are_of_all_kinds_and_stored(tmp_path):
     with SweepStore(tmp_path) as store:
         view = store.plans[0].view
         first = engine.units[:3]
-        position = {seed: i for i, unit in enumerate(view.keys) for seed in map(stream_seed, unit)}
+        position = {seed: i for i, unit in enumerate(view.keys) for seed in map(derive_stream_seed, unit)}
         assert len({view.prompts[position[unit[0]]].task for unit in first}) == 3
     assert reporter.preview.source == "21 cells generated first"
     assert reporter.preview.tokens.low <= reporter.summary.tokens <= reporter.preview.tokens.high

@@ -11,7 +11,7 @@ import pytest
 import hagpolicy as hag
 from benchmarks.claims.fitting import worlds
 from benchmarks.tools import raced
-from hagpolicy.data.additive import additive_fit
+from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.store.cells import View
 from hagpolicy.sweeping.strategies.base import Observation
 from hagpolicy.sweeping.strategies.posterior import Posterior, assign_kinds
@@ -39,7 +39,7 @@ def two_kinds(n: int, seed: int = 0) -> hag.SweepTable:
 
 def test_additive_fit_is_row_and_column_means_where_nothing_is_missing() -> None:
     Y = np.random.default_rng(0).random((30, 5))
-    level, effect = additive_fit(Y)
+    level, effect = fit_additive(Y)
     np.testing.assert_allclose(effect, Y.mean(axis=0))
     np.testing.assert_allclose(level, Y.mean(axis=1) - Y.mean())
 
@@ -48,12 +48,12 @@ def test_additive_fit_does_not_take_a_config_tried_on_hard_prompts_for_a_bad_one
     hard = np.where(np.arange(40) < 20, -0.3, 0.3)
     Y = 0.5 + hard[:, None] + np.array([0.0, 0.1, -0.1])
     Y[20:, 1] = np.nan
-    _, effect = additive_fit(Y)
+    _, effect = fit_additive(Y)
     np.testing.assert_allclose(effect - effect[0], [0.0, 0.1, -0.1], atol=1e-6)
     assert np.nanmean(Y[:, 1]) < np.nanmean(Y[:, 2])  # the plain mean gets it wrong
     Y[:, 2] = np.nan
     Y[3] = np.nan
-    level, effect = additive_fit(Y)
+    level, effect = fit_additive(Y)
     assert np.isnan(effect[2])
     assert np.isnan(level[3])
     assert not np.isnan(effect[:2]).any()

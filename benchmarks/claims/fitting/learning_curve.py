@@ -34,7 +34,7 @@ from benchmarks.tools.claim import Claim
 from benchmarks.tools.plots import learning_plot
 from benchmarks.tools.record import RESULTS, Figure, bootstrap, figure, not_run, record
 from benchmarks.tools.resumable import Row, resumed, share
-from hagpolicy.analysis.sizing import CLOSED, chance_to_prove, prompts_needed
+from hagpolicy.analysis.sizing import CLOSED, compute_chance_to_prove, count_prompts_needed
 
 STORE = RESULTS / "learning_curve"
 CLAIM = Claim(
@@ -177,7 +177,7 @@ def rule_figures(rows: list[Row]) -> list[Figure]:
     """Predicted and observed power, by what the rule promises; and the share of what the best config of each task
     gains that is won without being told it, where the prompts about suffice to prove it: `sizing.CLOSED` counts on
     it."""
-    promised = np.array([chance_to_prove(row["detectable"], row["new_gain"]) for row in rows])
+    promised = np.array([compute_chance_to_prove(row["detectable"], row["new_gain"]) for row in rows])
     shipped = np.array([row["shipped"] for row in rows])
     figures = []
     for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.01)):
@@ -210,7 +210,7 @@ def needed_figures(rows: list[Row]) -> list[Figure]:
             continue
         observed = float(np.exp(np.interp(0.8, np.maximum.accumulate(powers), np.log(sizes))))
         near = [row for row in some if row["prompts"] == min(sizes, key=lambda size: abs(np.log(size / observed)))]
-        said = [prompts_needed(row["detectable"], row["prompts"], max(row["new_gain"], 1e-3)) for row in near]
+        said = [count_prompts_needed(row["detectable"], row["prompts"], max(row["new_gain"], 1e-3)) for row in near]
         figures.append(figure(f"gap {gap:g}: prompts for power 0.8, observed", observed, unit="prompts"))
         middle, low, high = bootstrap(said)
         figures.append(figure(f"gap {gap:g}: prompts for power 0.8, by the rule", middle, low, high, unit="prompts"))

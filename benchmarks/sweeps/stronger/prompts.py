@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.sweeps.stronger import made
 from benchmarks.sweeps.stronger.facts import all_facts
 from hagpolicy import Prompt
-from hagpolicy.data.groups import similar_pairs
+from hagpolicy.data.groups import find_similar_pairs
 
 SEED = 20261123
 SCORERS: dict[str, Any] = {
@@ -100,7 +100,7 @@ def final_prompts(data: Path) -> list[Prompt]:
     chosen: list[Prompt] = []
     for task, all_of_kind in _pools(data).items():
         pool = all_of_kind[: 3 * FINAL[task]]  # more than enough, and comparing all takes a while
-        repeating = set(similar_pairs(pool).max(axis=1, initial=-1).tolist())
+        repeating = set(find_similar_pairs(pool).max(axis=1, initial=-1).tolist())
         kept = [prompt for place, prompt in enumerate(pool) if place >= PILOT and place not in repeating]
         chosen += kept[: FINAL[task]]
     random.Random(SEED).shuffle(chosen)

@@ -10,7 +10,7 @@ import numpy as np
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.objectives.heads import Cells, Head, MeanCost
 from hagpolicy.data.table import SweepTable
-from hagpolicy.policy.dial import weighted_sum
+from hagpolicy.policy.dial import compute_weighted_sum
 
 VALUES, COSTS = "values", "costs"
 
@@ -41,7 +41,7 @@ class Targets:
 
     def Y(self, point: int) -> np.ndarray:
         """float64 (n_prompts, n_configs): the objective at a point, from the common samples."""
-        return weighted_sum(self.weights[point], self.common)
+        return compute_weighted_sum(self.weights[point], self.common)
 
     def estimator_at(self, point: int) -> Callable[[np.ndarray], np.ndarray]:
         """The objective at a point from some samples: bool (n_prompts, n_configs, n_samples) to float64

@@ -19,7 +19,7 @@ from hagpolicy.errors import StoreError
 PLAN_FORMAT = 1
 
 
-def cell_key(prompt: str, config: str, max_tokens: int, sample: int, seed: int) -> str:
+def compute_cell_key(prompt: str, config: str, max_tokens: int, sample: int, seed: int) -> str:
     """Identity of a cell, 32 hex digits.
 
     Args:
@@ -49,7 +49,7 @@ def _rest(config: str, max_tokens: int, sample: int, seed: int) -> bytes:
     return f" {config} {max_tokens} {sample} {seed}".encode()
 
 
-def stream_seed(key: str) -> int:
+def derive_stream_seed(key: str) -> int:
     """Seed of a cell's random stream, 63 bits: a function of its key alone."""
     return int(key[:16], 16) >> 1
 

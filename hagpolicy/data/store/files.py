@@ -1,4 +1,4 @@
-"""The files of a sweep folder, on this machine's disks; `files_at` finds the kind of place that `out` names.
+"""The files of a sweep folder, on this machine's disks; `open_files` finds the kind of place that `out` names.
 
 Every file is written whole or not at all, and never changed: a later one is added, an earlier one removed.
 """
@@ -66,7 +66,7 @@ class LocalFiles(Files):
         return FolderLock(self.folder)
 
 
-def files_at(out: Place) -> Files:
+def open_files(out: Place) -> Files:
     """The files of a sweep folder.
 
     Args:
@@ -79,14 +79,14 @@ def files_at(out: Place) -> Files:
         MissingExtra: fsspec is not installed.
     """
     if isinstance(out, str) and "://" in out and not out.startswith(("file://", "local://")):
-        from hagpolicy.data.store.remote import files_of_url
+        from hagpolicy.data.store.remote import open_url
 
-        return files_of_url(out)
+        return open_url(out)
     if isinstance(out, str) and out.startswith(("file://", "local://")):
         parts = urlsplit(out)
         return LocalFiles(Path(unquote(parts.netloc + parts.path)))
     if isinstance(out, (str, os.PathLike)):
         return LocalFiles(Path(out))
-    from hagpolicy.data.store.remote import files_of_system
+    from hagpolicy.data.store.remote import open_system
 
-    return files_of_system(out)
+    return open_system(out)

@@ -19,13 +19,13 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hagpolicy._files import jsonl_text
+from hagpolicy._files import format_jsonl
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store import segments, tidying
 from hagpolicy.data.store.cells import Plan, View
-from hagpolicy.data.store.files import files_at
+from hagpolicy.data.store.files import open_files
 from hagpolicy.data.store.index import Index
 from hagpolicy.data.store.place import Place
 from hagpolicy.data.store.reader import Reader
@@ -44,7 +44,7 @@ class SweepStore:
     """A sweep folder, open for reading or, with its lock held, for writing.
 
     Args:
-        path: the folder: a path, a URL or a file system (`files_at`); made when `fingerprint` is given.
+        path: the folder: a path, a URL or a file system (`open_files`); made when `fingerprint` is given.
         fingerprint: of the engine that is to fill it; None: open an existing folder.
         engine: the engine's name, for people.
         write: hold the lock and allow writing.
@@ -73,7 +73,7 @@ class SweepStore:
         engine: str = "",
         write: bool = False,
     ) -> None:
-        self.files = files_at(path)
+        self.files = open_files(path)
         self.path, self.folder = self.files.place, self.files.folder
         self.writable = write
         self._numbers: dict[str, int] = {}
@@ -142,7 +142,7 @@ class SweepStore:
         """Remove what killed writes left, and see which numbers are taken."""
         for folder in ("", *_FOLDERS):
             there = self.files.sizes(folder)
-            self._numbers[folder] = segments.next_number(there)
+            self._numbers[folder] = segments.find_next_number(there)
             for name in there:
                 if _is_unfinished(name):
                     self.files.remove(f"{folder}/{name}".lstrip("/"))
@@ -207,7 +207,7 @@ class SweepStore:
         """Store the prompts that are not stored yet."""
         new = {prompt.digest: prompt for prompt in prompts if prompt.digest not in self.prompts}
         if new:
-            lines = jsonl_text((prompt.to_dict() for prompt in new.values()), ascii_only=True)
+            lines = format_jsonl((prompt.to_dict() for prompt in new.values()), ascii_only=True)
             self._put(self._next("prompts", f"{self.files.mark}.jsonl"), lines.encode("ascii"))
             self.prompts |= new
 
@@ -263,7 +263,7 @@ class SweepStore:
             self._lock.check()
         folder, _, base = name.rpartition("/")
         # Counted before it is written: a write that is interrupted may have happened.
-        self._numbers[folder] = max(self._numbers.get(folder, 1), segments.next_number([base]))
+        self._numbers[folder] = max(self._numbers.get(folder, 1), segments.find_next_number([base]))
         self.files.write(name, data)
 
     def _next(self, folder: str, ending: str) -> str:

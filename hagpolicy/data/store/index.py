@@ -54,7 +54,7 @@ class Index:
                 continue
             mine = np.flatnonzero(scorers == scorer)
             some = mine.tolist()
-            records = self.scores.setdefault(scorer, score_records())
+            records = self.scores.setdefault(scorer, make_score_records())
             numbers = {"reward": rewards[mine], "answer": answers[mine]}
             records.add([keys[i] for i in some], numbers, {"reason": [reasons[i] for i in some]})
             if "answers_agree" in table.column_names:
@@ -77,6 +77,6 @@ class Index:
         return outdated
 
 
-def score_records() -> Records:
+def make_score_records() -> Records:
     """Records of the rewards of one scorer, none yet."""
     return Records(("reward", "answer"), ("reason",))

@@ -16,12 +16,12 @@ from hagpolicy.data.answers import NO_ANSWER, renumber
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.store.cells import View, fill
 from hagpolicy.data.store.folder import SweepStore
-from hagpolicy.data.store.index import score_records
+from hagpolicy.data.store.index import make_score_records
 from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput, StoreError
 
-__all__ = ["SweepStore", "choose_view", "drop_repeated", "load_table", "table_of"]
+__all__ = ["SweepStore", "build_table", "choose_view", "drop_repeated", "load_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def load_table(
             )
         if stored < wanted:
             logger.warning("%s: %d of %d cells are not generated yet", store.path, wanted - stored, wanted)
-        return table_of(store, view)
+        return build_table(store, view)
 
 
 def choose_view(
@@ -105,7 +105,7 @@ def choose_view(
     )
 
 
-def table_of(store: SweepStore, view: View) -> SweepTable:
+def build_table(store: SweepStore, view: View) -> SweepTable:
     """The cells of a view as a table. What is not generated, or not scored by the view's scorer, is NaN.
 
     `failures` counts the cells that were generated and have no reward, by reason.
@@ -115,7 +115,7 @@ def table_of(store: SweepStore, view: View) -> SweepTable:
     answers = np.full(rewards.shape, NO_ANSWER, dtype=np.int32)
     failures: Counter[str] = Counter()
     for name in dict.fromkeys(view.scorers):
-        records = store.scores.get(name, score_records())
+        records = store.scores.get(name, make_score_records())
         mine = [i for i, scorer in enumerate(view.scorers) if scorer == name]
         scored = records.find(view.keys[i] for i in mine)
         values = records.column("reward")

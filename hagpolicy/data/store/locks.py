@@ -189,7 +189,7 @@ class LeasedLock:
                 logger.warning("no sign of life could be left in the lock of %s: %s", self._files.place, error)
 
 
-def new_token() -> str:
+def make_token() -> str:
     """What tells one writer from all others, 8 hex digits."""
     return secrets.token_hex(4)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Place = str | os.PathLike[str] | Any
-"""Where a sweep folder is, as `sweep`, `rescore` and `load_table` take it; see `files_at`."""
+"""Where a sweep folder is, as `sweep`, `rescore` and `load_table` take it; see `open_files`."""
 
 
 INTACT = "What was stored before is intact; make room or give another folder, and run the same call again."

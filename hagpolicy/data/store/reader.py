@@ -87,7 +87,7 @@ class Reader:
             OSError: the file cannot be read for now.
         """
         is_cells = name.startswith("cells/")
-        wanted = segments.required_columns(CellRecord if is_cells else ScoreRecord)
+        wanted = segments.list_required_columns(CellRecord if is_cells else ScoreRecord)
         loss = "its cells will be generated again" if is_cells else "its rewards must be computed again (rescore)"
         try:
             table = segments.decode_segment(self._files.read(name))
@@ -99,7 +99,7 @@ class Reader:
         if table is None or not wanted <= set(table.column_names):
             self._set_aside(name, "is damaged", loss)
             return None
-        if segments.engine_of(table) not in (None, self.engine_digest):
+        if segments.read_engine(table) not in (None, self.engine_digest):
             why = f"holds cells of another engine than {self._fingerprint.get('model', 'this')}"
             self._set_aside(name, why, "this folder does not need it: it belongs where it came from", "foreign")
             return None

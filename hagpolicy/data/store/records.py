@@ -20,7 +20,7 @@ class CellRecord:
     """A generated cell as it is stored: what it is, what came back, and its first reward.
 
     Attributes:
-        cell: its key, see `cells.cell_key`.
+        cell: its key, see `cells.compute_cell_key`.
         prompt: digest of the prompt.
         prompt_id: the caller's name for the prompt.
         task: of the prompt.

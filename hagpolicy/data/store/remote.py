@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.data.store.locks import LeasedLock, new_token
+from hagpolicy.data.store.locks import LeasedLock, make_token
 from hagpolicy.data.store.place import INTACT, Files
 from hagpolicy.errors import InvalidInput, StoreError
 
@@ -34,7 +34,7 @@ class RemoteFiles(Files):
     def __init__(self, system: Any, root: str, place: str) -> None:
         self.place = place
         self._system, self._root = system, root.rstrip("/")
-        self.mark = f"-{new_token()}"
+        self.mark = f"-{make_token()}"
         self._objects = bool(OBJECT_STORES & _protocols(system))
 
     def sizes(self, folder: str = "") -> dict[str, int]:
@@ -115,7 +115,7 @@ class RemoteFiles(Files):
         return "/".join(part for part in (self._root, name) if part)
 
 
-def files_of_url(url: str) -> RemoteFiles:
+def open_url(url: str) -> RemoteFiles:
     """The folder at a URL.
 
     Raises:
@@ -130,7 +130,7 @@ def files_of_url(url: str) -> RemoteFiles:
     return RemoteFiles(system, root, _without_keys(url).rstrip("/"))
 
 
-def files_of_system(system: Any) -> RemoteFiles:
+def open_system(system: Any) -> RemoteFiles:
     """The folder that is the root of a file system: fsspec's `DirFileSystem`, pyarrow's `SubTreeFileSystem`.
 
     Raises:

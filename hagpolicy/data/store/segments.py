@@ -15,12 +15,12 @@ from hagpolicy.data.store.records import CellRecord, ScoreRecord
 ENGINE = b"hagpolicy.engine"
 
 
-def columns_of(kind: type[CellRecord] | type[ScoreRecord]) -> dict[str, str]:
+def list_columns(kind: type[CellRecord] | type[ScoreRecord]) -> dict[str, str]:
     """Names of a segment's columns, in their order, with the names of their Arrow types."""
     return {field.name: field.metadata["arrow"] for field in fields(kind)}
 
 
-def required_columns(kind: type[CellRecord] | type[ScoreRecord]) -> set[str]:
+def list_required_columns(kind: type[CellRecord] | type[ScoreRecord]) -> set[str]:
     """Names of the columns that a whole segment has, one of an earlier version too."""
     return {field.name for field in fields(kind) if not field.metadata["optional"]}
 
@@ -28,7 +28,7 @@ def required_columns(kind: type[CellRecord] | type[ScoreRecord]) -> set[str]:
 def to_table(records: Sequence[CellRecord] | Sequence[ScoreRecord]) -> Any:
     """An Arrow table of at least one record, all of one kind."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
-    types = columns_of(type(records[0]))
+    types = list_columns(type(records[0]))
     columns = dict(zip(types, zip(*map(attrgetter(*types), records), strict=True), strict=True))
     return arrow.table({name: arrow.array(columns[name], type=getattr(arrow, kind)()) for name, kind in types.items()})
 
@@ -61,13 +61,13 @@ def decode_segment(data: bytes) -> Any:
         return None
 
 
-def engine_of(table: Any) -> str | None:
+def read_engine(table: Any) -> str | None:
     """Digest of the fingerprint of the engine that filled a segment; None where it does not say."""
     metadata = table.schema.metadata or {}
     return metadata[ENGINE].decode("ascii", "replace") if ENGINE in metadata else None
 
 
-def next_number(names: Iterable[str]) -> int:
+def find_next_number(names: Iterable[str]) -> int:
     """One more than the highest number that one of the file names starts with, torn ones included."""
     heads = [name.split("-")[0].split(".")[0] for name in names]
     return max((int(head) for head in heads if head.isdigit()), default=0) + 1

@@ -85,17 +85,17 @@ def crossfit_baseline(
         if test.all():
             chosen = baseline.choose(table, values, test, test, seed)
         else:
-            chosen = baseline.choose(_without(table, test), _masked(values, test), ~test, test, seed)
+            chosen = baseline.choose(_hide_outcomes(table, test), _mask_rows(values, test), ~test, test, seed)
         _check(baseline, chosen, int(test.sum()), len(table.space))
         parts.append((test, chosen))
     indices = np.empty(len(values), dtype=np.int64)
     for test, chosen in parts:
         indices[test] = chosen.indices
-    tokens = _joined([(test, chosen.tokens) for test, chosen in parts])
-    return BaselineChoices(indices, tokens, _joined([(test, chosen.seconds) for test, chosen in parts]))
+    tokens = _join([(test, chosen.tokens) for test, chosen in parts])
+    return BaselineChoices(indices, tokens, _join([(test, chosen.seconds) for test, chosen in parts]))
 
 
-def _joined(parts: list[tuple[np.ndarray, np.ndarray | None]]) -> np.ndarray | None:
+def _join(parts: list[tuple[np.ndarray, np.ndarray | None]]) -> np.ndarray | None:
     """float64 (n_prompts,) from what each fold gave for its mask (n_prompts,); None where one gave nothing."""
     whole = np.empty(len(parts[0][0]))
     for test, values in parts:
@@ -105,14 +105,14 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray | None]]) -> np.ndarray | N
     return whole
 
 
-def _without(table: SweepTable, rows: np.ndarray) -> SweepTable:
+def _hide_outcomes(table: SweepTable, rows: np.ndarray) -> SweepTable:
     """The table without what came out for some prompts, bool (n_prompts,)."""
     outcomes = {name: getattr(table, name) for name in ("rewards", "tokens", "seconds")}
-    hidden: dict[str, Any] = {name: _masked(array, rows) for name, array in outcomes.items() if array is not None}
+    hidden: dict[str, Any] = {name: _mask_rows(array, rows) for name, array in outcomes.items() if array is not None}
     return replace(table, **hidden)  # answers whose rewards are hidden go with them
 
 
-def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _mask_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """A copy with NaN in some rows."""
     copy = np.array(array)
     copy[rows] = np.nan

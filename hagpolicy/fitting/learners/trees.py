@@ -43,7 +43,7 @@ class FittedTrees(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append one tree ensemble with k targets, and the way back to configs in float64."""
-        attributes = ensemble_attributes([booster.dump_model() for booster in self.boosters])
+        attributes = build_ensemble_attributes([booster.dump_model() for booster in self.boosters])
         sums = graph.node("TreeEnsembleRegressor", [features], domain="ai.onnx.ml", **attributes)
         product = graph.node("MatMul", [graph.cast(sums, DOUBLE), graph.constant(self.back, "back")])
         return graph.node("Add", [product, graph.constant(self.intercept, "intercept")])
@@ -106,7 +106,7 @@ def _leaves(node: dict[str, Any]) -> list[tuple[int, float]]:
     return _leaves(node["left_child"]) + _leaves(node["right_child"])
 
 
-def float32_below(threshold: float) -> float:
+def round_down_to_float32(threshold: float) -> float:
     """The largest float32 that is not above `threshold`.
 
     A float32 feature is at most the threshold exactly when it is at most this. LightGBM reads
@@ -118,7 +118,7 @@ def float32_below(threshold: float) -> float:
     return float(near)
 
 
-def ensemble_attributes(models: list[dict[str, Any]]) -> dict[str, Any]:
+def build_ensemble_attributes(models: list[dict[str, Any]]) -> dict[str, Any]:
     """Attributes of one TreeEnsembleRegressor: the trees of model t add to target t."""
     nodes: dict[str, list[Any]] = {
         name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
@@ -133,7 +133,7 @@ def ensemble_attributes(models: list[dict[str, Any]]) -> dict[str, Any]:
             "treeids": tree,
             "nodeids": number,
             "featureids": 0 if leaf else node["split_feature"],
-            "values": 0.0 if leaf else float32_below(node["threshold"]),
+            "values": 0.0 if leaf else round_down_to_float32(node["threshold"]),
             "modes": "LEAF" if leaf else "BRANCH_LEQ",
             "truenodeids": 0,
             "falsenodeids": 0,

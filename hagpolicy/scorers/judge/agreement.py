@@ -13,7 +13,7 @@ import numpy as np
 
 from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws
 from hagpolicy.data.completion import Completion
-from hagpolicy.data.groups import group_ids
+from hagpolicy.data.groups import number_groups
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
@@ -123,7 +123,7 @@ def judge_agreement(scorer: Scorer, labels: Labels) -> Agreement:
     wanted = np.array([label.reward for label in chosen])[scored]
     values = values[scored]
     prompts = [label.prompt for label, kept in zip(chosen, scored, strict=True) if kept]
-    boot = GroupBootstrap(group_ids(prompts))
+    boot = GroupBootstrap(number_groups(prompts))
     same = (np.sign(values - 0.5) == np.sign(wanted - 0.5)).astype(np.float64)
     return Agreement(
         n,

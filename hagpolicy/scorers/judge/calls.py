@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import digest
-from hagpolicy._files import append_bytes, jsonl_text
+from hagpolicy._files import append_bytes, format_jsonl
 from hagpolicy._text import replace_surrogates
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
@@ -103,7 +103,7 @@ class JudgeCalls:
             reply = replace_surrogates(completion.text)
             self._record(keys[text], reply, completion.finish)
             rows.append({"call": keys[text], "reply": reply, "finish": completion.finish, "tokens": completion.tokens})
-        self._append_lines(jsonl_text(rows).encode())
+        self._append_lines(format_jsonl(rows).encode())
         return failures
 
     def _request(self, text: str, key: str) -> Request:

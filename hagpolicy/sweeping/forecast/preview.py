@@ -13,8 +13,8 @@ import numpy as np
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.data.store.cells import View, stream_seed
-from hagpolicy.data.store.files import files_at
+from hagpolicy.data.store.cells import View, derive_stream_seed
+from hagpolicy.data.store.files import open_files
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.place import Place
 from hagpolicy.engines.base import Engine
@@ -67,9 +67,9 @@ def preview(
     spec = SweepSpec.of(prompts, space, scorer, samples, max_tokens, seed)
     with open_engine(engine, on, workers) as made, tempfile.TemporaryDirectory() as nowhere:
         view = spec.view(made)
-        place = out if files_at(out).has("sweep.json") else nowhere
+        place = out if open_files(out).has("sweep.json") else nowhere
         store = SweepStore(place, fingerprint=made.fingerprint, engine=made.name)
-        counts = project_counts(store, view, spec.scorers, made, called, limits, files_at(out).place)
+        counts = project_counts(store, view, spec.scorers, made, called, limits, open_files(out).place)
         if not counts.to_generate:
             return counts
         found = sample_stored(store, view, made) or run_probe(made, view)
@@ -121,7 +121,7 @@ def _make_requests(view: View) -> list[Request]:
     shuffled = np.random.default_rng(count).permutation(len(chosen))
     cells = [list(chosen)[index] for index in shuffled]  # the first ones are of all tasks too
     return [
-        Request(view.prompts[i], view.space[j], sample, stream_seed(view.keys[i][slot]), view.limit(j))
+        Request(view.prompts[i], view.space[j], sample, derive_stream_seed(view.keys[i][slot]), view.limit(j))
         for i, slot in cells
         for j, sample in [view.slots[slot]]
     ]

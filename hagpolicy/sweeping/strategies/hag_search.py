@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.config.space import DecodingSpace
-from hagpolicy.data.additive import additive_fit
-from hagpolicy.data.groups import group_ids
+from hagpolicy.data.additive import fit_additive
+from hagpolicy.data.groups import number_groups
 from hagpolicy.data.store.cells import View
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Rounds, StrategyResult, count_possible_samples, shuffle_by_group
@@ -46,12 +46,12 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     if budget < 2 * n:
         raise InvalidInput("budget", f"at least {2 * n} generations: two configs for every prompt", budget)
     limit = count_possible_samples(view)
-    order = shuffle_by_group(group_ids(view.prompts), (abs(seed), 3))
+    order = shuffle_by_group(number_groups(view.prompts), (abs(seed), 3))
     mask = np.zeros((n, k, int(limit.max())), dtype=bool)
     pruning = order[: max(int(min(PRUNING_PROMPTS * n, _PRUNING_SHARE * budget / k, (budget - 2 * n) / k)), 0)]
     mask[pruning, :, 0] = True
     seen = yield mask
-    effects = np.nan_to_num(additive_fit(seen.table.means)[1])
+    effects = np.nan_to_num(fit_additive(seen.table.means)[1])
     left = _prune(view.space, effects)
     current = max(left, key=lambda config: effects[config])
     visited = [current, *([] if view.default in (None, current) else [view.default])]

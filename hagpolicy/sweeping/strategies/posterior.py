@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from hagpolicy.analysis.rule import ERRORS, WIDER
-from hagpolicy.data.additive import additive_fit
+from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.prompts import Prompt
 
 # Draws from the posterior, to value sets of configs.
@@ -106,7 +106,7 @@ class Posterior:
             groups: int64 (n_prompts,): prompts of one group and kind count once.
             seed: of the draws.
         """
-        level, effects = additive_fit(Y)
+        level, effects = fit_additive(Y)
         residuals, kind = _average_by_group(Y - level[:, None] - effects, kinds, groups)
         seen = ~np.isnan(residuals)
         known = seen.any(axis=0)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy.data.groups import group_ids
+from hagpolicy.data.groups import number_groups
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
@@ -60,7 +60,7 @@ class _Race:
         self.default = () if view.default is None else (view.default,)
         self.mask = np.zeros((self.n, self.k, int(self.limit.max())), dtype=bool)
         self.kinds = assign_kinds(view.prompts, seed)
-        self.groups = group_ids(view.prompts)
+        self.groups = number_groups(view.prompts)
         self.order = shuffle_by_group(self.groups, (abs(seed), 1))
         self.seed, self.budget, self.final = seed, budget, False
         self.remaining = list(range(self.k))

@@ -17,7 +17,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 import hagpolicy.data.store.locks as locks
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import load_table, rescore
-from hagpolicy.data.store.files import LocalFiles, files_at
+from hagpolicy.data.store.files import LocalFiles, open_files
 from hagpolicy.data.store.loading import SweepStore
 from hagpolicy.data.store.segments import decode_segment
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError, SweepLocked
@@ -68,7 +68,7 @@ def test_a_sweep_is_interrupted_resumed_read_and_rescored_anywhere(tmp_path, pla
     assert max(engine.seeds.values()) == 1
     assert same(load_table(out), expected)
     assert rescore(out, "brevity").scorers != expected.scorers
-    files = files_at(out)
+    files = open_files(out)
     assert "lock" not in files.sizes() or files.folder is not None
     assert not [name for folder in ("", "cells", "plans") for name in files.sizes(folder) if name.endswith(".tmp")]
     with pytest.raises(ForeignSweep):
@@ -111,8 +111,8 @@ def test_what_is_no_place_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(InvalidInput, match="thesis"):
         run(Counting(seed=1), in_directory(tmp_path))
-    assert isinstance(files_at("file:///tmp/a%20b"), LocalFiles)
-    assert str(files_at("file:///tmp/a%20b").folder) == "/tmp/a b"
+    assert isinstance(open_files("file:///tmp/a%20b"), LocalFiles)
+    assert str(open_files("file:///tmp/a%20b").folder) == "/tmp/a b"
 
 
 def test_a_store_that_fails_keeps_what_it_took(tmp_path):
@@ -202,7 +202,7 @@ def test_an_owner_that_was_stopped_and_lost_its_lock_stores_nothing_more(tmp_pat
 
 def test_two_writers_never_choose_the_same_name(tmp_path):
     run(Counting(seed=1, unit_cells=7), in_directory(tmp_path))
-    one, two = (files_at(in_directory(tmp_path)) for _ in range(2))
+    one, two = (open_files(in_directory(tmp_path)) for _ in range(2))
     assert one.mark != two.mark
     rows = [len(decode_segment(path.read_bytes())) for path in (tmp_path / "cells").iterdir()]
     assert np.sum(rows) == 42

@@ -8,7 +8,7 @@ import pytest
 pa = pytest.importorskip("pyarrow")
 
 from hagpolicy.data.store.records import CellRecord, ScoreRecord  # noqa: E402
-from hagpolicy.data.store.segments import decode_segment, encode_segment, engine_of, next_number, to_table  # noqa: E402
+from hagpolicy.data.store.segments import decode_segment, encode_segment, find_next_number, read_engine, to_table  # noqa: E402
 from tests.support.paths import FIXTURES  # noqa: E402
 
 CELL = CellRecord(
@@ -34,7 +34,7 @@ def test_records_come_back_by_name(records, format):
     assert {field.name: str(field.type) for field in table.schema} == format
     assert table.column_names == list(format)
     assert [type(records[0])(**row) for row in table.to_pylist()] == records
-    assert engine_of(table) == "an engine's digest"
+    assert read_engine(table) == "an engine's digest"
 
 
 def test_the_page_on_formats_names_every_column():
@@ -51,5 +51,5 @@ def test_a_damaged_segment_is_none():
 
 
 def test_the_next_number_is_beyond_torn_and_unfinished_files():
-    assert next_number([]) == 1
-    assert next_number(["000002.parquet", "000007-ab12.parquet.torn", "000009.parquet.0a.tmp", "notes"]) == 10
+    assert find_next_number([]) == 1
+    assert find_next_number(["000002.parquet", "000007-ab12.parquet.torn", "000009.parquet.0a.tmp", "notes"]) == 10

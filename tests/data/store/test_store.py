@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
-from hagpolicy.data.store.cells import Plan, View, cell_key, stream_seed
+from hagpolicy.data.store.cells import Plan, View, compute_cell_key, derive_stream_seed
 from hagpolicy.data.store.files import LocalFiles
 from hagpolicy.data.store.loading import SweepStore
 from hagpolicy.data.store.locks import FolderLock
@@ -210,7 +210,7 @@ def test_keys_and_streams():
     config = DecodingConfig(temperature=0.5)
     prompt = Prompt("a")
     keys = {
-        cell_key(p, c, m, s, seed)
+        compute_cell_key(p, c, m, s, seed)
         for p in (prompt.digest, Prompt("b").digest)
         for c in (config.digest, DecodingConfig().digest)
         for m in (1, 2)
@@ -218,10 +218,10 @@ def test_keys_and_streams():
         for seed in (0, 1)
     }
     assert len(keys) == 32
-    assert all(0 <= stream_seed(key) < 2**63 for key in keys)
-    assert len({stream_seed(key) for key in keys}) == 32
+    assert all(0 <= derive_stream_seed(key) < 2**63 for key in keys)
+    assert len({derive_stream_seed(key) for key in keys}) == 32
     # The identity of cells that users have on disk: a change of this value breaks their folders.
-    assert cell_key(prompt.digest, config.digest, 8, 0, 0) == "a146c907aab841d83f22b6273c74c8e8"
+    assert compute_cell_key(prompt.digest, config.digest, 8, 0, 0) == "a146c907aab841d83f22b6273c74c8e8"
 
 
 def test_plans_survive_json():

@@ -11,7 +11,7 @@ import hagpolicy.data.store.tidying as tidying
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import SimulatedEngine, load_table, rescore
 from hagpolicy.data.store.loading import SweepStore
-from hagpolicy.data.store.segments import decode_segment, engine_of
+from hagpolicy.data.store.segments import decode_segment, read_engine
 from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.paths import FIXTURES
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run, same
@@ -193,7 +193,7 @@ def test_a_segment_of_another_models_folder_is_kept_out(tmp_path, caplog):
     run(other, tmp_path / "theirs")
     stray = sorted((tmp_path / "theirs" / "cells").iterdir())[-1]
     data = stray.read_bytes()
-    assert engine_of(decode_segment(data)) is not None
+    assert read_engine(decode_segment(data)) is not None
     shutil.copy(stray, tmp_path / "mine" / "cells" / "000099.parquet")
     plan = json.loads(next((tmp_path / "theirs" / "plans").iterdir()).read_text())
     (tmp_path / "mine" / "plans" / "000099-stray.json").write_text(json.dumps(plan))

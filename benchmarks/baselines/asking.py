@@ -16,7 +16,7 @@ from hagpolicy import Engine, Policy, Prompt, Request, SweepTable, load_engine
 from hagpolicy._digest import digest
 from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.comparison import Comparison
-from hagpolicy.data.prompts import Message
+from hagpolicy.config.render import Message
 from hagpolicy.data.tuning import SettingsText
 from hagpolicy.errors import HagError
 

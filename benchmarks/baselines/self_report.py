@@ -13,9 +13,10 @@ import numpy as np
 from hagpolicy._checks import is_whole
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.render import Message
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Request
-from hagpolicy.data.prompts import Message, Prompt
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
 from hagpolicy.data.tuning import SettingsText, best_labels
 from hagpolicy.engines.base import Engine

@@ -16,7 +16,7 @@ from benchmarks.sweeps.workload.tables import budgets_table, workload_table
 from benchmarks.tools.record import RESULTS
 from hagpolicy import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.registry import Baseline
+from hagpolicy.fitting.baselines.base import Baseline
 
 PRICES = "0,0.0005,0.001,0.002,0.004"
 SECONDS = "price/second@1"

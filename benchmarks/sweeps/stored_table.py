@@ -14,7 +14,8 @@ from typing import Any
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SweepTable
 from hagpolicy.data.store.cells import View
-from hagpolicy.data.store.loading import SweepStore, build_table
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.loading import build_table
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import assign_scorers
 

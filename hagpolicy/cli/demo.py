@@ -16,7 +16,8 @@ from hagpolicy.cli import demo_text as text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt, read_prompts
-from hagpolicy.data.store.loading import SweepStore, choose_view
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.loading import choose_view
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.policy.policy import Policy

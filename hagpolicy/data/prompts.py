@@ -11,20 +11,8 @@ from typing import Any
 
 from hagpolicy._digest import digest
 from hagpolicy._files import read_jsonl
-from hagpolicy.config.render import Message, PromptLike
+from hagpolicy.config.render import PromptLike
 from hagpolicy.errors import InvalidInput
-
-__all__ = [
-    "Message",
-    "Prompt",
-    "PromptLike",
-    "as_prompt",
-    "as_prompts",
-    "check_content",
-    "normalise",
-    "prompt_text",
-    "read_prompts",
-]
 
 
 def prompt_text(content: PromptLike) -> str:

@@ -23,8 +23,6 @@ from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["Labels", "ParsedSettings", "SettingsText", "best_labels", "write_labels"]
-
 MOST_CHARACTERS = 800
 _LINE = re.compile(r"(?:[-*] )?\"?([a-z_]+)\"?\s*[:=]\s*(.+?),?")
 

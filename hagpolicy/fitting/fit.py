@@ -13,7 +13,8 @@ from hagpolicy.analysis.comparison import STANDARD_ROWS
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.registry import Baseline, get_baselines
+from hagpolicy.fitting.baselines.base import Baseline
+from hagpolicy.fitting.baselines.registry import get_baselines
 from hagpolicy.fitting.compare import build_evaluations
 from hagpolicy.fitting.crossfit import cross_fit
 from hagpolicy.fitting.encoders.base import Encoder

@@ -12,7 +12,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from hagpolicy._text import replace_surrogates
-from hagpolicy.data.prompts import Prompt, PromptLike, check_content, prompt_text
+from hagpolicy.config.render import PromptLike
+from hagpolicy.data.prompts import Prompt, check_content, prompt_text
 from hagpolicy.errors import BundleError, InvalidInput
 
 TOKENIZER_FILE = "tokenizer.json"

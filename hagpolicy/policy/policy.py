@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.data.prompts import PromptLike, as_prompt
+from hagpolicy.config.render import PromptLike
+from hagpolicy.data.prompts import as_prompt
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
 from hagpolicy.policy.card import format_card
@@ -18,8 +19,6 @@ from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.manifest import PolicyManifest
 from hagpolicy.policy.session import open_session
 from hagpolicy.results import Evaluation
-
-__all__ = ["Decision", "Policy", "load"]
 
 # Outputs of the graph beside its heads, by the names that they have in every bundle that was written.
 _OOD, _CHOICE = "novelty", "choice"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy._digest import digest
 
 if TYPE_CHECKING:
-    from hagpolicy.policy.policy import Decision, Policy
+    from hagpolicy.policy.decision import Decision
+    from hagpolicy.policy.policy import Policy
 
 _OWN = frozenset({"target", "policy", "decisions", "price"})
 

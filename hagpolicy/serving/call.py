@@ -20,7 +20,8 @@ from hagpolicy.config.render import PromptLike
 from hagpolicy.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from hagpolicy.policy.policy import Decision, Policy
+    from hagpolicy.policy.decision import Decision
+    from hagpolicy.policy.policy import Policy
 
 FIELD_OF_KEYWORD = {setting.key: name for name, setting in DIALECTS["transformers"].settings.items()}
 """Field of a decoding configuration by keyword of `generate`."""

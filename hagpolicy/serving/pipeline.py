@@ -13,8 +13,6 @@ from hagpolicy.serving.model import WrappedModel
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
 
-__all__ = ["WrappedPipeline", "wrap"]
-
 
 def wrap(
     target: Any, policy: Policy, *, tokenizer: Any = None, price: float | None = None

@@ -10,14 +10,8 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.registry import (
-    BASELINES,
-    Baseline,
-    BaselineChoices,
-    crossfit_baseline,
-    get_baseline,
-    get_baselines,
-)
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices, crossfit_baseline
+from hagpolicy.fitting.baselines.registry import BASELINES, get_baseline, get_baselines
 from tests.support.drawing import draw
 
 N = 60

@@ -11,15 +11,10 @@ import hagpolicy as hag
 from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs, take_chosen
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines import neighbours
+from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices, crossfit_baseline
 from hagpolicy.fitting.baselines.fixed import Fixed, GenerationConfig
 from hagpolicy.fitting.baselines.neighbours import Argmax, Nearest
-from hagpolicy.fitting.baselines.registry import (
-    Baseline,
-    BaselineChoices,
-    crossfit_baseline,
-    get_baseline,
-    get_baselines,
-)
+from hagpolicy.fitting.baselines.registry import get_baseline, get_baselines
 from hagpolicy.fitting.baselines.tasks import TaskLookup
 from tests.support.making import LISTS, SPACE, SUMS
 

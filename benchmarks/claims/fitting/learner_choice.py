@@ -27,7 +27,7 @@ from benchmarks.sweeps.stronger import stronger_table
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, Figure, arguments, bootstrap, figure, record
 from benchmarks.tools.resumable import Row, resumed, share
-from hagpolicy.fitting.learners.registry import Learner
+from hagpolicy.fitting.learners.base import Learner
 
 CLAIM = Claim(
     name="learner_choice",

@@ -21,7 +21,7 @@ from benchmarks.studies.catalog import PLAIN, STUDIES, Study
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.plots import gain_plot
 from benchmarks.tools.record import RESULTS, Figure, arguments, figure, record, stored
-from hagpolicy.fitting.baselines.registry import Baseline
+from hagpolicy.fitting.baselines.base import Baseline
 from hagpolicy.results import Estimate, Evaluation
 
 CLAIM = Claim(

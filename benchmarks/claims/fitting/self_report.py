@@ -30,7 +30,7 @@ from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.analysis.prepare import prepare
 from hagpolicy.analysis.rule import N_FOLDS
 from hagpolicy.data.tuning import SettingsText
-from hagpolicy.fitting.baselines.registry import crossfit_baseline
+from hagpolicy.fitting.baselines.base import crossfit_baseline
 
 CLAIM = Claim(
     name="self_report",

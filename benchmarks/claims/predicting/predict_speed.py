@@ -34,7 +34,8 @@ from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
 from hagpolicy.fitting.export import build_points, export_policy
 from hagpolicy.fitting.graphs.ood import fit_ood
-from hagpolicy.fitting.learners.registry import Learner, get_learner
+from hagpolicy.fitting.learners.base import Learner
+from hagpolicy.fitting.learners.registry import get_learner
 from hagpolicy.fitting.learners.trees import BoostedTrees
 from hagpolicy.results import Evaluation
 

@@ -27,7 +27,8 @@ from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, figure, record
 from hagpolicy.data.store import tidying
 from hagpolicy.data.store.cells import View
-from hagpolicy.data.store.loading import SweepStore, load_table
+from hagpolicy.data.store.folder import SweepStore
+from hagpolicy.data.store.loading import load_table
 from hagpolicy.sweeping import drive
 from hagpolicy.sweeping.plan import plan_work
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.sweeps.workload import examples, words
 from benchmarks.sweeps.workload.examples import after
 from hagpolicy import Prompt
-from hagpolicy.data.prompts import PromptLike
+from hagpolicy.config.render import PromptLike
 from hagpolicy.scorers import FunctionScorer, Score
 
 MOST_FOR_UNFINISHED = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.sweeps.workload import words
-from hagpolicy.data.prompts import Message
+from hagpolicy.config.render import Message
 
 
 def after(examples: Sequence[tuple[str, str]], request: str) -> tuple[Message, ...] | str:

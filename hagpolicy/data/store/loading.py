@@ -21,8 +21,6 @@ from hagpolicy.data.store.place import Place
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput, StoreError
 
-__all__ = ["SweepStore", "build_table", "choose_view", "drop_repeated", "load_table"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from hagpolicy._names import Registry
 from hagpolicy.errors import InvalidInput
-from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices, crossfit_baseline
+from hagpolicy.fitting.baselines.base import Baseline
 from hagpolicy.fitting.plugins import get_plugin
-
-__all__ = ["BASELINES", "Baseline", "BaselineChoices", "crossfit_baseline", "get_baseline", "get_baselines"]
 
 BASELINES: Registry[type[Baseline]] = Registry(
     "baseline",

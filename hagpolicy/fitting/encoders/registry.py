@@ -6,8 +6,6 @@ from hagpolicy._names import Registry
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.plugins import get_plugin
 
-__all__ = ["ENCODERS", "Encoder", "get_encoder"]
-
 ENCODERS: Registry[type[Encoder]] = Registry(
     "encoder",
     {

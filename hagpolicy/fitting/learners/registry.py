@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from hagpolicy._names import Registry
-from hagpolicy.fitting.learners.base import FittedLearner, Learner
+from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.plugins import get_plugin
-
-__all__ = ["AUTO", "LEARNERS", "FittedLearner", "Learner", "get_learner", "get_learners"]
 
 LEARNERS: Registry[type[Learner]] = Registry(
     "learner",

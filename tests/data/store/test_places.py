@@ -18,7 +18,7 @@ import hagpolicy.data.store.locks as locks
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import load_table, rescore
 from hagpolicy.data.store.files import LocalFiles, open_files
-from hagpolicy.data.store.loading import SweepStore
+from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.segments import decode_segment
 from hagpolicy.errors import ForeignSweep, InvalidInput, StoreError, SweepLocked
 from tests.support.paths import ROOT

@@ -19,7 +19,7 @@ import hagpolicy.sweeping.drive as drive
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SimulatedEngine, load_table, rescore, sweep
 from hagpolicy.data.store.cells import Plan, View, compute_cell_key, derive_stream_seed
 from hagpolicy.data.store.files import LocalFiles
-from hagpolicy.data.store.loading import SweepStore
+from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.locks import FolderLock
 from hagpolicy.errors import StoreError, SweepLocked
 from hagpolicy.scorers.functions import FunctionScorer

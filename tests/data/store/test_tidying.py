@@ -10,7 +10,7 @@ import pytest
 import hagpolicy.data.store.tidying as tidying
 import hagpolicy.sweeping.drive as drive
 from hagpolicy import SimulatedEngine, load_table, rescore
-from hagpolicy.data.store.loading import SweepStore
+from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.segments import decode_segment, read_engine
 from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.paths import FIXTURES

@@ -18,6 +18,7 @@ from hagpolicy.errors import EngineError
 __all__ = ["EventLoopThread", "Slots", "stream_units"]
 
 T = TypeVar("T")
+Work = Callable[[list[Request], Callable[[int], None]], Coroutine[Any, Any, list[Completion]]]
 END_SECONDS = 10.0
 
 
@@ -154,7 +155,7 @@ class _Backlog:
 def stream_units(
     thread: EventLoopThread,
     units: Iterable[Sequence[Request]],
-    work: Callable[[list[Request], Callable[[int], None]], Coroutine[Any, Any, list[Completion]]],
+    work: Work,
     limit: Callable[[], int],
 ) -> Generator[UnitOutcome, None, None]:
     """Outcomes of units that run through `work`, several at a time; see `Engine.stream`.
@@ -173,21 +174,12 @@ def stream_units(
     running: dict[int, Future[None]] = {}
 
     async def run_unit(number: int, unit: list[Request]) -> None:
-        left = len(unit)
-
-        def begin(cells: int) -> None:
-            nonlocal left
-            left -= cells
-            backlog.record_begun(cells)
-
         outcome: list[Completion] | Exception = EngineError("the engine was closed")
         try:
-            outcome = await work(unit, begin)
+            outcome = await _fill_and_count(work, unit, backlog)
         except Exception as error:  # whatever it is, it is the unit's outcome, and the stream goes on
             outcome = error
         finally:
-            # Of a unit that failed as a whole, some cells never began; none of them waits any more.
-            backlog.record_begun(left)
             finished.put((number, outcome))
 
     source = enumerate(units)
@@ -207,6 +199,22 @@ def stream_units(
                 yield done
     finally:
         _cancel(thread, list(running.values()))
+
+
+async def _fill_and_count(work: Work, unit: list[Request], backlog: _Backlog) -> list[Completion]:
+    """The completions of a unit, whose cells leave the backlog as they begin."""
+    left = len(unit)
+
+    def begin(cells: int) -> None:
+        nonlocal left
+        left -= cells
+        backlog.record_begun(cells)
+
+    try:
+        return await work(unit, begin)
+    finally:
+        # Of a unit that failed as a whole, some cells never began; none of them waits any more.
+        backlog.record_begun(left)
 
 
 def _cancel(thread: EventLoopThread, futures: list[Future[None]]) -> None:

@@ -58,12 +58,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
     log: list[dict[str, Any]] = [{"round": "prune", "cells": int(mask.sum()), "in": left, "start": current}]
     for field in view.space.varying:
         near = [config for config in _find_neighbours(view.space, current, field) if config in left]
-        wanted = mask.copy()
-        wanted[:, visited, 0] = True
-        for config in near:
-            wanted[:, config, 0] = True
-            if wanted.sum() > seen.budget:
-                wanted[:, config, 0] = mask[:, config, 0]
+        wanted = _add_first_samples(mask, visited, near, seen.budget)
         tried = [config for config in (current, *near) if wanted[:, config, 0].all()]
         if seen.final or not tried:
             break
@@ -71,9 +66,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
             mask = wanted
             seen = yield mask
         visited = [*visited, *(config for config in tried if config not in visited)]
-        scored = ~np.isnan(seen.table.means[:, tried])
-        means = np.where(scored, seen.table.means[:, tried], 0.0).sum(axis=0) / np.maximum(scored.sum(axis=0), 1)
-        current = tried[int(means.argmax())]
+        current = tried[int(_average_scored(seen.table.means[:, tried]).argmax())]
         log.append({"round": field, "cells": int(mask.sum()), "tried": tried, "best": current})
     common = 1
     while not seen.final and common < mask.shape[2]:
@@ -87,6 +80,23 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         common += not seen.final
     log.append({"round": "common", "cells": int(mask.sum()), "samples": common})
     return StrategyResult(tuple(sorted(visited)), common, log)
+
+
+def _add_first_samples(mask: np.ndarray, always: list[int], more: list[int], budget: int) -> np.ndarray:
+    """The mask with the first sample of some configs for every prompt, and of `more` as far as the budget goes."""
+    wanted = mask.copy()
+    wanted[:, always, 0] = True
+    for config in more:
+        wanted[:, config, 0] = True
+        if wanted.sum() > budget:
+            wanted[:, config, 0] = mask[:, config, 0]
+    return wanted
+
+
+def _average_scored(means: np.ndarray) -> np.ndarray:
+    """float64 (n_configs,): mean over the prompts that were scored, 0 where none was."""
+    scored = ~np.isnan(means)
+    return np.asarray(np.where(scored, means, 0.0).sum(axis=0) / np.maximum(scored.sum(axis=0), 1))
 
 
 def _prune(space: DecodingSpace, effects: np.ndarray) -> list[int]:

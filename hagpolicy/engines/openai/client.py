@@ -96,7 +96,7 @@ def check_url(url: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    # The address is not repeated: it may be the key's hiding place.
+    # The address is not repeated: it may hold a key.
     if not usable:
         raise InvalidInput("base_url", "an address such as http://localhost:8000/v1", "another form")
     if parts.username is not None or parts.query or parts.fragment:

@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 
 from hagpolicy.config.servers import SERVERS
+from hagpolicy.engines.openai.client import check_url
 from hagpolicy.engines.openai.retry import Backoff, RequestFailed, RetryPolicy, classify_status
 from hagpolicy.errors import EngineError, InvalidInput
 
@@ -64,15 +64,10 @@ def probe(base_url: str, headers: Mapping[str, str] | None = None, *, timeout: f
         timeout: seconds for each request.
 
     Raises:
-        InvalidInput: not a plain URL of http or https, or headers that HTTP cannot carry.
+        InvalidInput: an address that `check_url` refuses, or headers that HTTP cannot carry.
         EngineError: nothing listens there, it does not answer in time, or it asks for another key.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InvalidInput("base_url", "a URL of http or https, such as http://localhost:8000/v1", base_url)
-    if "@" in parts.netloc or parts.query:
-        # Such parts hold keys: not shown.
-        raise InvalidInput("base_url", "a URL without a user, password or query", "one with them")
+    base_url = check_url(base_url)
     texts = [text for pair in (headers or {}).items() for text in pair]
     if any("\n" in text or "\r" in text for text in texts):
         raise InvalidInput("headers", "values of one line", "one with a line break", "Is there one in the key?")
@@ -147,7 +142,7 @@ class _Requester:
     """
 
     def __init__(self, client: httpx2.Client, base_url: str, timeout: float) -> None:
-        self.root = base_url.rstrip("/").removesuffix("/v1")
+        self.root = base_url.removesuffix("/v1")
         self._client, self._timeout = client, timeout
         self._backoff = Backoff(POLICY)
 

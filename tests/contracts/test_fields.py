@@ -71,13 +71,13 @@ class Tried:
 
     Attributes:
         handles, unsupported: see `Engine`.
-        observe: what the engine makes of requests.
+        observe: what the engine makes of requests, as far as a field of that name can change it.
         draws: of each prompt, by which a field is seen.
     """
 
     handles: frozenset[str]
     unsupported: Callable[[DecodingConfig], list[str]]
-    observe: Callable[[list[Request]], Any]
+    observe: Callable[[list[Request], str], Any]
     draws: int = DRAWS
 
 
@@ -107,10 +107,12 @@ def try_transformers() -> Tried:
 
     engine = TransformersEngine(tiny_model(seed=1).double(), tiny_tokenizer(), name="tiny")
 
-    def observe(unit: list[Request]) -> Any:
+    def observe(unit: list[Request], name: str) -> Any:
         completions = engine.generate(unit)
         assert not [completion.error for completion in completions if completion.error]
-        return [(completion.text, completion.tokens, completion.passes) for completion in completions]
+        if name == "prompt_lookup_num_tokens":  # the same greedy text, in fewer passes
+            return [completion.passes for completion in completions]
+        return [(completion.text, completion.tokens) for completion in completions]
 
     return Tried(engine.handles, engine.unsupported, observe)
 
@@ -122,7 +124,7 @@ def try_vllm() -> Tried:
     llm = StandIn()
     engine = VLLMEngine(llm)
 
-    def observe(unit: list[Request]) -> Any:
+    def observe(unit: list[Request], name: str) -> Any:
         completions = engine.generate(unit)
         assert not [completion.error for completion in completions if completion.error]
         return [(prompt, vars(row)) for prompt, row in llm.calls[-1]]
@@ -132,7 +134,7 @@ def try_vllm() -> Tried:
 
 def try_simulated() -> Tried:
     engine = SimulatedEngine(3, **WORLD)
-    return Tried(engine.handles, engine.unsupported, engine.generate, WORLD_DRAWS)
+    return Tried(engine.handles, engine.unsupported, lambda unit, _: engine.generate(unit), WORLD_DRAWS)
 
 
 def try_ray() -> Tried:
@@ -142,7 +144,7 @@ def try_ray() -> Tried:
             patch.setenv(name, os.environ.get(name, "1"))
         actor = EngineActor(EngineSpec.parse("simulated:3", lacks=sorted(ENGINES_LACK["ray"]), **WORLD), 1)
 
-    def observe(unit: list[Request]) -> Any:
+    def observe(unit: list[Request], name: str) -> Any:
         result = actor.generate(unit)
         assert result.failure is None
         return result.completions
@@ -158,7 +160,7 @@ def try_openai(server: str, stub: StubProcess) -> Tried:
     client = Client(stub.url, Key("HAG_NO_KEY", needed=False), timeout=20, connections=1)
     engine = OpenAIEngine(client, "stub", server=server)
 
-    def observe(unit: list[Request]) -> Any:
+    def observe(unit: list[Request], name: str) -> Any:
         stub.clear()
         [completion] = engine.generate(unit[:1])
         assert completion.error is None
@@ -194,7 +196,7 @@ def test_a_field_reaches_the_engine_or_is_reported(tried: tuple[str, Tried], nam
             reported += 1
         elif not missing and name in ask_for(changed):
             observed += 1
-            before, after = (engine.observe(requests(config, engine.draws)) for config in (plain, changed))
+            before, after = (engine.observe(requests(config, engine.draws), name) for config in (plain, changed))
             assert before != after, changed
     assert bool(reported) == (name in lacks)
     assert bool(observed) == (name not in lacks)

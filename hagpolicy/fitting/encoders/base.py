@@ -38,7 +38,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What a bundle's policy.json stores of it, so that `Policy` can make the same inputs."""
+        """What a bundle's policy.json stores of it, so that `Policy` can make the same inputs.
+
+        Its key `inputs` is "tokens" (with tokenizer.json among the files) or "vectors" (with `dim`, their length).
+        """
 
     def files(self) -> dict[str, bytes]:
         """Files a bundle must carry for it, by name (such as tokenizer.json)."""

@@ -15,8 +15,8 @@ INTRO = f"""# Benchmarks
 
 One script a claim, one row a result, one page behind it with every figure, negative ones too. A row shows the claim's
 headline to three digits, with its 95 % interval; where a study has several settings, such as prices, the last of them.
-Whether the targets are met is said of all targets of the page. Speed is given as ratios of two things measured in one
-run. [All comparisons at a glance](pages/comparisons.md) says how to read a gain.
+Whether the targets are met is said of all targets of the page. Speed is a ratio of two things measured in one run,
+wherever there are two to compare. [All comparisons at a glance](pages/comparisons.md) says how to read a gain.
 
 - `python -m benchmarks list` names the claims; `python -m benchmarks run NAME` runs those of a name, a folder or a
   group; `--quick` takes about a minute each and writes nothing. Groups:

@@ -59,7 +59,7 @@ def sweep(
         engine: an engine, what `load_engine` takes, or a mapping {"engine": that, **its options}.
         prompts: strings, chat messages, mappings or `Prompt`; or the path of a .jsonl or .parquet file.
         space: the configs.
-        scorer: one for all or a mapping by task; see `scorers.assign_scorers`.
+        scorer: one for all or a mapping by task; see `scorers.registry.assign_scorers`.
         samples: drawn of every prompt and config, at least 1.
         max_tokens: limit on new tokens where a config has none of its own, at least 1.
         out: the folder: a path, a URL such as "s3://bucket/sweep", or a file system; see `store.place.Place`.

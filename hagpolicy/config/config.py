@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hagpolicy._digest import digest
-from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, ConfigFields, check_fields, idle_fields
+from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, ConfigFields, check_fields, find_idle_fields
 from hagpolicy.config.render import PromptLike, Rendering, Unsupported, keywords
 from hagpolicy.config.render import render as render_fields
 
@@ -28,7 +28,7 @@ class DecodingConfig(ConfigFields):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DecodingConfig:
-        """Build from a mapping of field names; unknown names are refused.
+        """The config of a mapping of field names; unknown names are refused.
 
         Raises:
             InvalidInput: an unknown field, a wrong type or a value out of range.
@@ -60,9 +60,9 @@ class DecodingConfig(ConfigFields):
         return self.temperature == 0.0
 
     def canonical(self) -> DecodingConfig:
-        """The config with every field that does nothing beside the others (`fields.idle_fields`) at
+        """The config with every field that does nothing beside the others (`fields.find_idle_fields`) at
         its neutral value. Drafting stays: it changes the time, if not the text."""
-        idle = [name for name in idle_fields(self.fields()) if getattr(self, name) != NEUTRAL[name]]
+        idle = [name for name in find_idle_fields(self.fields()) if getattr(self, name) != NEUTRAL[name]]
         return self.replace(**{name: NEUTRAL[name] for name in idle}) if idle else self
 
     def render(self, engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error") -> Rendering:
@@ -78,7 +78,7 @@ class DecodingConfig(ConfigFields):
         return keywords(self.fields(), "vllm")
 
     def to_sglang(self) -> dict[str, Any]:
-        """SGLang's `sampling_params`."""
+        """Keys and values of SGLang's `sampling_params`."""
         return keywords(self.fields(), "sglang")
 
     def to_openai(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class DecodingConfig(ConfigFields):
         return keywords(self.fields(), "llama_cpp")
 
     def to_ollama(self) -> dict[str, Any]:
-        """Ollama's `options`."""
+        """Keys and values of Ollama's `options`."""
         return keywords(self.fields(), "ollama")
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ from hagpolicy._checks import is_integral, is_number
 from hagpolicy._names import suggest
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["FIELDS", "NEUTRAL", "SPECS", "ConfigFields", "FieldSpec", "IdleWhen", "check_fields", "idle_fields"]
+__all__ = ["FIELDS", "NEUTRAL", "SPECS", "ConfigFields", "FieldSpec", "IdleWhen", "check_fields", "find_idle_fields"]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType({name: spec.neutral for name, spec
 """Every field of a decoding configuration, at the value at which it changes nothing."""
 
 
-def idle_fields(values: Mapping[str, Any]) -> frozenset[str]:
+def find_idle_fields(values: Mapping[str, Any]) -> frozenset[str]:
     """Names of the fields that change neither the text nor the time it takes, whatever their value.
 
     Args:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hagpolicy.config.dialects import DIALECTS, Dialect, Setting
-from hagpolicy.config.fields import NEUTRAL, idle_fields
+from hagpolicy.config.fields import NEUTRAL, find_idle_fields
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 
 __all__ = [
@@ -150,7 +150,7 @@ def render_as(
     if unknown := set(fields) - set(NEUTRAL):
         raise InvalidInput("fields", f"only {', '.join(NEUTRAL)}", ", ".join(sorted(unknown)))
     asked = {**NEUTRAL, **fields}
-    idle = idle_fields(asked)
+    idle = find_idle_fields(asked)
     receipt = Receipt(idle={name: asked[name] for name in NEUTRAL if name in idle and asked[name] != NEUTRAL[name]})
     kwargs: dict[str, Any] = dict(dialect.always)
     for name, value in asked.items():

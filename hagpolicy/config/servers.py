@@ -19,7 +19,7 @@ from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.render import Receipt, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["SERVERS", "RequestBody", "Server", "request_body", "server_lacks"]
+__all__ = ["SERVERS", "RequestBody", "Server", "list_lacking", "make_request_body"]
 
 Seeds = Literal["per_request", "global"]
 
@@ -145,7 +145,7 @@ _CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens"}
 _SEED_BITS = 31
 
 
-def request_body(
+def make_request_body(
     server: str,
     fields: Mapping[str, Any],
     *,
@@ -189,7 +189,7 @@ def request_body(
     return RequestBody(body, extra, rendering.receipt)
 
 
-def server_lacks(server: str, fields: Mapping[str, Any]) -> list[str]:
+def list_lacking(server: str, fields: Mapping[str, Any]) -> list[str]:
     """Names of the fields that a server cannot honour at these values; empty when it can.
 
     Raises:

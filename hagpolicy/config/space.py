@@ -15,7 +15,7 @@ import numpy as np
 from hagpolicy._digest import digest
 from hagpolicy._names import Registry
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import FIELDS, check_fields, idle_fields
+from hagpolicy.config.fields import FIELDS, check_fields, find_idle_fields
 from hagpolicy.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
 
     @classmethod
     def from_json(cls, source: str | Path | Sequence[Mapping[str, Any]]) -> DecodingSpace:
-        """Read what `to_json` wrote: a file's path, or the list of mappings itself.
+        """The space that `to_json` wrote: a file's path, or the list of mappings itself.
 
         Raises:
             InvalidInput: no such file, no list of mappings, or a bad config.
@@ -156,7 +156,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
         """
         check_fields(fixed)
         wanted = DecodingConfig.from_dict(fixed)
-        idle = idle_fields({name: getattr(wanted, name) for name in fixed})
+        idle = find_idle_fields({name: getattr(wanted, name) for name in fixed})
         asked = [name for name in fixed if name in self.varying and name not in idle]
         return np.array([all(getattr(c, name) == getattr(wanted, name) for name in asked) for c in self._configs])
 

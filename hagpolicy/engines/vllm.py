@@ -106,7 +106,7 @@ class VLLMEngine(Engine):
     @cached_property
     def fingerprint(self) -> Mapping[str, str]:
         """Kind, model, what names its weights, versions, chat template, tokenizer, dtype and quantisation."""
-        from hagpolicy.engines.transformers.loading import folder_digest, tokenizer_digest
+        from hagpolicy.engines.transformers.loading import digest_folder, digest_tokenizer
 
         config = self.llm.model_config
         path = Path(str(config.model))
@@ -115,10 +115,10 @@ class VLLMEngine(Engine):
         return {
             "kind": "vllm",
             "model": self._model,
-            "weights": folder_digest(path) if path.is_dir() else f"commit {commit}",
+            "weights": digest_folder(path) if path.is_dir() else f"commit {commit}",
             "version": f"vllm {self._version}",
             "chat_template": digest(template) if template else "none",
-            "tokenizer": tokenizer_digest(self.tokenizer),
+            "tokenizer": digest_tokenizer(self.tokenizer),
             "dtype": str(config.dtype).removeprefix("torch."),
             "quantization": str(config.quantization or "none"),
         }

@@ -81,7 +81,7 @@ class RewardModel(Scorer):
 def reward_quantiles(
     model: str | Path, items: Iterable[tuple[Any, str]], device: str = "auto", share: float = 0.05
 ) -> tuple[float, float]:
-    """The values that `RewardModel` asks for, from texts like those it will score.
+    """The quantiles (low, high) of raw scores that `RewardModel` takes, from texts like those it will score.
 
     Args:
         model: see `RewardModel`.
@@ -111,7 +111,7 @@ class _Classifier:
     def __init__(self, name: str, device: str) -> None:
         self._torch = require("torch", "sweep", "the scorer reward_model")
         transformers = require("transformers", "sweep", "the scorer reward_model")
-        from hagpolicy.engines.transformers.loading import pick_device, state_digest, tokenizer_digest
+        from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, pick_device
 
         place = pick_device(device)
         try:
@@ -128,7 +128,7 @@ class _Classifier:
         self._model.eval().to(place)
         version = f"transformers {transformers.__version__}"
         template = digest(getattr(self._tokenizer, "chat_template", None))
-        self.identity = [state_digest(self._model), tokenizer_digest(self._tokenizer), template, version]
+        self.identity = [digest_state(self._model), digest_tokenizer(self._tokenizer), template, version]
 
     def score_raw(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float | str]:
         """The raw score of each (prompt, answer), or why there is none."""

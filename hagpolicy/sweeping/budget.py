@@ -47,7 +47,7 @@ class Budget:
 
     @classmethod
     def of(cls, spec: Any) -> Budget:
-        """Read a budget: a `Budget`, a number of generations, text such as "2e6 tokens" or "30 min", None.
+        """The budget of a `Budget`, a number of generations, text such as "2e6 tokens" or "30 min", or None.
 
         Raises:
             InvalidInput: anything else.

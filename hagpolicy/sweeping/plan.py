@@ -53,7 +53,7 @@ class Work:
 def plan_work(
     store: SweepStore, view: View, unit_cells: int, mask: np.ndarray | None = None, tried: int | None = None
 ) -> Work:
-    """Decide what is generated, and together with what, before the first token.
+    """The units to be generated, decided before the first token.
 
     A cell that is stored is not generated again, unless the engine failed on it: then it is tried
     once more in every new call of `sweep`, after all others and with no other prompt beside it that
@@ -103,7 +103,7 @@ def _select_slots(view: View, chosen: set[str]) -> list[tuple[int, ...]]:
 
 
 def pack(view: View, wanted: Sequence[Sequence[int]], unit_cells: int, again: Sequence[Sequence[int]] = ()) -> Plan:
-    """Pack cells into units: those of one prompt together, several prompts where they fit.
+    """The plan of cells packed into units: those of one prompt together, several prompts where they fit.
 
     A prompt with more cells than a unit holds is split into equal parts.
 

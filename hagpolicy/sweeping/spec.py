@@ -47,7 +47,7 @@ class SweepSpec:
         max_tokens: int,
         seed: int,
     ) -> SweepSpec:
-        """Check what was given.
+        """The spec of what was given, checked.
 
         Raises:
             InvalidInput: bad prompts, space, scorer or numbers, references that a scorer cannot use.
@@ -64,7 +64,7 @@ class SweepSpec:
         return cls(chosen, scorers, space, samples, max_tokens, seed)
 
     def view(self, engine: Engine) -> View:
-        """The cells, the engine's default among them.
+        """The view of the cells, the engine's default among them.
 
         Raises:
             UnsupportedSetting: a config that the engine cannot run.

@@ -131,8 +131,11 @@ class SweepRun:
         return split_probe(work, self.engine.unit_cells, self.budget_meter.budget)
 
     def _announce(self, *, measured: bool = False) -> bool:
-        """Say the estimate of tokens and time from what is stored, by the wall time where it was measured; whether
-        there was something to estimate from."""
+        """Report the estimate of tokens and time from what is stored, by the wall time where it was measured.
+
+        Returns:
+            Whether there was something to estimate from.
+        """
         sample = sample_stored(self.store, self.view, self.engine)
         if sample is None and not measured:
             return False

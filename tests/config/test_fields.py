@@ -6,7 +6,7 @@ import typing
 import pytest
 
 from hagpolicy import DecodingConfig
-from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, idle_fields
+from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, find_idle_fields
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -23,8 +23,8 @@ def test_a_row_says_all_there_is_to_a_field(name):
 
 def test_idle_fields():
     truncations = {"top_p", "top_k", "min_p", "typical_p"}
-    assert idle_fields({"temperature": 0.0, "num_beams": 1}) == truncations | {"length_penalty"}
-    assert idle_fields({"temperature": 0.1, "num_beams": 2}) == {"prompt_lookup_num_tokens"}
-    assert idle_fields({"temperature": 0.1}) == set()
-    assert idle_fields({"temperature": 0.0}) == truncations
-    assert idle_fields({}) == set()
+    assert find_idle_fields({"temperature": 0.0, "num_beams": 1}) == truncations | {"length_penalty"}
+    assert find_idle_fields({"temperature": 0.1, "num_beams": 2}) == {"prompt_lookup_num_tokens"}
+    assert find_idle_fields({"temperature": 0.1}) == set()
+    assert find_idle_fields({"temperature": 0.0}) == truncations
+    assert find_idle_fields({}) == set()

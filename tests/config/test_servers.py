@@ -7,7 +7,7 @@ import pytest
 
 from hagpolicy import DecodingConfig
 from hagpolicy.config.fields import NEUTRAL
-from hagpolicy.config.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, request_body, server_lacks
+from hagpolicy.config.servers import _CHAT_KEYWORDS, _KEYWORDS, SERVERS, list_lacking, make_request_body
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from tests.support.bold_fields import BOLD as EVERY
 
@@ -17,7 +17,7 @@ BOLD = {name: value for name, value in EVERY.items() if name not in {"max_tokens
 
 
 def said(server, fields=(), *, seed=1, max_tokens=16, chat=True, **options):
-    return request_body(server, dict(fields), seed=seed, max_tokens=max_tokens, chat=chat, **options)
+    return make_request_body(server, dict(fields), seed=seed, max_tokens=max_tokens, chat=chat, **options)
 
 
 def sent(server, fields=(), **options):
@@ -96,8 +96,8 @@ def test_names_and_neutral_values_that_differ():
 
 def test_a_value_out_of_a_servers_range_is_refused_or_clamped():
     config = DecodingConfig(temperature=3.0)
-    assert server_lacks("vllm", config.fields()) == ["temperature"]
-    assert server_lacks("llama_cpp", config.fields()) == []
+    assert list_lacking("vllm", config.fields()) == ["temperature"]
+    assert list_lacking("llama_cpp", config.fields()) == []
     with pytest.raises(UnsupportedSetting, match=r"temperature on vLLM.*\[0, 2\]"):
         said("vllm", config.fields())
     clamped = said("vllm", config.fields(), unsupported="drop")

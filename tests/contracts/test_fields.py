@@ -21,9 +21,9 @@ import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
 from hagpolicy.config.dialects import DIALECTS, Dialect
-from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, idle_fields
+from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, find_idle_fields
 from hagpolicy.config.render import Receipt, render_as
-from hagpolicy.config.servers import SERVERS, request_body
+from hagpolicy.config.servers import SERVERS, make_request_body
 from hagpolicy.data.store.cells import View
 from hagpolicy.engines.ray.actor import EngineActor
 from hagpolicy.engines.spec import EngineSpec
@@ -90,7 +90,7 @@ def requests(config: DecodingConfig, draws: int) -> list[Request]:
 def ask_for(config: DecodingConfig) -> set[str]:
     """Names of the fields that ask something of an engine."""
     fields = config.fields()
-    return {name for name in FIELDS if fields[name] != NEUTRAL[name]} - idle_fields(fields)
+    return {name for name in FIELDS if fields[name] != NEUTRAL[name]} - find_idle_fields(fields)
 
 
 def pairs(name: str) -> Iterator[tuple[DecodingConfig, DecodingConfig]]:
@@ -209,7 +209,7 @@ def check_account(receipt: Receipt, config: DecodingConfig, lacks: set[str]) -> 
     parts = (applied, receipt.dropped, receipt.clamped, receipt.idle)
     for name, value in asked.items():
         assert sum(name in part for part in parts) == 1, name
-        assert (name in receipt.idle) == (name in idle_fields(config.fields()))
+        assert (name in receipt.idle) == (name in find_idle_fields(config.fields()))
         assert (name in receipt.dropped) == (name in ask_for(config) & lacks)
         assert value == next(part[name] for part in parts if name in part)
 
@@ -243,14 +243,14 @@ def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> 
 def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: str) -> None:
     for plain, changed in pairs(name):
         before, after = (
-            request_body(
+            make_request_body(
                 server, config.fields(), seed=1, max_tokens=config.max_tokens or LIMIT, chat=True, unsupported="drop"
             )
             for config in (plain, changed)
         )
         check_account(after.receipt, changed, SERVERS_LACK[server])
         with refuse(ask_for(changed) & SERVERS_LACK[server], SERVERS[server].title):
-            request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=True)
+            make_request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=True)
         if name != "hint":  # in the messages, which the engine writes
             same = (before.body, before.extra_body) == (after.body, after.extra_body)
             assert same == (name not in ask_for(changed) & SERVERS[server].dialect.handles)
@@ -299,7 +299,7 @@ exec(compile(source, str(path), "exec"), module.__dict__)
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
 from hagpolicy.config.dialects import DIALECTS
-from hagpolicy.config.servers import SERVERS, server_lacks
+from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.engines.vllm import VLLMEngine
 from tests.support.tiny_llama import tiny_model, tiny_tokenizer
@@ -318,7 +318,7 @@ for one in (config, greedy):
 for engine in DIALECTS:
     assert config.render(engine, unsupported="drop").receipt.dropped == {"novel": 1.0}
 for server in SERVERS:
-    assert server_lacks(server, config.fields()) == ["novel"]
+    assert list_lacking(server, config.fields()) == ["novel"]
 world = SimulatedEngine(1)
 assert world.unsupported(config) == []
 assert world.truth(["a"], [config]) != world.truth(["a"], [DecodingConfig()])

@@ -16,7 +16,7 @@ from hagpolicy import Prompt
 from hagpolicy.data.completion import Completion
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.code import sandbox
-from hagpolicy.scorers.code.sandbox import SandboxResult, run_tests, seccomp_filter
+from hagpolicy.scorers.code.sandbox import SandboxResult, build_seccomp_filter, run_tests
 from hagpolicy.scorers.registry import get_scorer
 from tests.support.paths import DATA
 
@@ -53,7 +53,7 @@ def test_it_is_off_unless_asked_for():
 
 def test_other_systems_are_refused():
     with pytest.raises(EngineError, match="Linux on x86-64 and AArch64"):
-        seccomp_filter("riscv64")
+        build_seccomp_filter("riscv64")
 
 
 def test_right_passes_and_wrong_says_why(scorer):
@@ -310,7 +310,7 @@ def test_runs_are_alike_where_python_draws_lots(scorer):
 
 def test_a_kernel_that_does_not_hold_what_is_run_is_noticed_before_it_is_run(tmp_path, monkeypatch):
     everything = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000).hex()
-    monkeypatch.setattr(sandbox, "seccomp_filter", lambda machine: everything)
+    monkeypatch.setattr(sandbox, "build_seccomp_filter", lambda machine: everything)
     made = tmp_path / "made"
     result = run_tests([[f"open({str(made)!r}, 'w')\n{RIGHT}"]], TESTS, [], seconds=1, memory_mb=512)
     why = "refused [Errno 0] the kernel lets through what the filter forbids"

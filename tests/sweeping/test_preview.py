@@ -16,7 +16,7 @@ from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.errors import EngineError, ForeignSweep, InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.sweeping.budget import Budget
-from hagpolicy.sweeping.forecast.estimate import estimate_per_cell, student_quantile
+from hagpolicy.sweeping.forecast.estimate import compute_student_quantile, estimate_per_cell
 from hagpolicy.sweeping.forecast.preview import preview
 from hagpolicy.sweeping.forecast.progress import Pace, Progress, ProgressReporter, classify_failure, format_failures
 from hagpolicy.sweeping.forecast.projection import split_probe
@@ -241,7 +241,7 @@ def test_time_left_is_that_of_the_latter_half():
 
 def test_the_interval_is_that_of_a_ratio_estimate():
     for degrees in (1, 2, 3, 4, 10, 60):
-        assert student_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.01)
+        assert compute_student_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.01)
     draw = np.random.default_rng(0)
     hits = 0
     for _ in range(400):

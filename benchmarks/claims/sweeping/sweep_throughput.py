@@ -29,7 +29,7 @@ from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import Figure, arguments, bootstrap, figure, not_run, record
 from hagpolicy import DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.engines.transformers import engine as transformers_engine
-from hagpolicy.engines.transformers.cache import roomy_cache
+from hagpolicy.engines.transformers.cache import make_roomy_cache
 from hagpolicy.engines.transformers.forward import Pass, forward
 
 CLAIM = Claim(
@@ -189,7 +189,7 @@ class Ways:
                     layer.window(0, one.columns - 1, one.rows)
             forward(model, state, ids.expand(one.rows, one.new), places, mask)
             if cache is None:
-                cache = roomy_cache(model.config, state, rows, columns, one.columns)
+                cache = make_roomy_cache(model.config, state, rows, columns, one.columns)
         return 0
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from hagpolicy._checks import is_number, is_whole
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.servers import SERVERS, server_lacks
+from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, UnitOutcome
 from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official
@@ -180,7 +180,7 @@ class OpenAIEngine(Engine):
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """Fields that the server lacks, or lacks at these values."""
-        return server_lacks(self.server, config.fields())
+        return list_lacking(self.server, config.fields())
 
     def check(self) -> None:
         """See `Engine.check` and `engines.check.check_contract`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hagpolicy.config.render import apply_hint
-from hagpolicy.config.servers import RequestBody, request_body
+from hagpolicy.config.servers import RequestBody, make_request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text
 from hagpolicy.engines.openai.client import Client
@@ -64,7 +64,7 @@ class CellRequester:
         """
         first = requests[0]
         fields = first.config.fields()
-        sent = request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.chat)
+        sent = make_request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.chat)
         done: list[Completion] = []
         async with self.slots as since:
             begun(len(requests))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from hagpolicy.engines.transformers.cache import roomy_cache
-from hagpolicy.engines.transformers.forward import Pass, forward, refillable
+from hagpolicy.engines.transformers.cache import is_refillable, make_roomy_cache
+from hagpolicy.engines.transformers.forward import Pass, forward
 
 __all__ = ["Batch", "Prefilled"]
 
@@ -69,7 +69,7 @@ class Batch:
     ) -> None:
         self._model, self._prompts, self._device = model, prompts, model.device
         self._cache: Any = None
-        self._plain = refillable(model)
+        self._plain = is_refillable(model)
         self._ready: dict[int, tuple[Prefilled, int]] = {}
         self._start, self._stop = 0, longest
         # Room beyond what the rows of one time need: a move to the front copies all, so it is to be rare.
@@ -172,7 +172,7 @@ class Batch:
             self.logits = found.logits.new_zeros((len(self), found.logits.shape[1]))
             self._cache = found.cache
             if self._plain:
-                self._cache = roomy_cache(self._model.config, found.cache, len(self), self._columns, self._stop)
+                self._cache = make_roomy_cache(self._model.config, found.cache, len(self), self._columns, self._stop)
         if self._plain:
             for layer, prompts in zip(self._cache.layers, found.cache.layers, strict=True):
                 layer.place(rows, prompts, owner)

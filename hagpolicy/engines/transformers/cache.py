@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["RoomyLayer", "plain", "roomy_cache"]
+__all__ = ["RoomyLayer", "is_refillable", "make_roomy_cache"]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # its base has no types
@@ -70,13 +70,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # its base has no types
         self.window(self._start, self._stop)
 
 
-def plain(cache: Any) -> bool:
-    """Whether all layers of a cache of transformers are plain ones (no sliding windows or recurrent states),
-    so that `roomy_cache` can take their place."""
-    return all(type(layer) is DynamicLayer for layer in cache.layers)
+def is_refillable(model: Any) -> bool:
+    """Whether a finished row's place in the model's cache can be given to another: all its layers are plain ones (no
+    sliding windows or recurrent states), so that `make_roomy_cache` can take their place."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
 
-def roomy_cache(config: Any, prompts: Any, rows: int, columns: int, stop: int) -> Any:
+def make_roomy_cache(config: Any, prompts: Any, rows: int, columns: int, stop: int) -> Any:
     """A cache of `RoomyLayer`s with the shapes of the plain cache `prompts`; see there."""
     cache = DynamicCache(config=config)
     cache.layers = [RoomyLayer(layer, rows, columns, stop) for layer in prompts.layers]

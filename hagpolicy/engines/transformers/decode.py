@@ -17,8 +17,9 @@ from torch import Tensor
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.engines.transformers.batch import Batch
-from hagpolicy.engines.transformers.forward import Pass, refillable
-from hagpolicy.engines.transformers.rows import RowSettings, positions, uniforms
+from hagpolicy.engines.transformers.cache import is_refillable
+from hagpolicy.engines.transformers.forward import Pass
+from hagpolicy.engines.transformers.rows import RowSettings, draw_uniforms, find_positions
 from hagpolicy.engines.transformers.sampling import NONE_ALLOWED, choose, penalise
 
 __all__ = ["Decoded", "decode"]
@@ -84,7 +85,7 @@ def decode(
     width = min(at_once or len(owner), len(owner))
     queue = sorted(range(len(owner)), key=lambda cell: (-len(prompts[owner[cell]]), owner[cell]))
     # A cache that cannot be refilled is begun anew once all its rows are done.
-    size = len(queue) if refillable(model) else width
+    size = len(queue) if is_refillable(model) else width
     passes: list[Pass] = []
     for begin in range(0, len(queue), size):
         some = queue[begin : begin + size]
@@ -109,7 +110,7 @@ class _Cells:
         end: Sequence[int],
     ) -> None:
         self.settings = RowSettings.of(configs, device)
-        self.stream = torch.from_numpy(uniforms(seeds, max(limits))).to(device)
+        self.stream = torch.from_numpy(draw_uniforms(seeds, max(limits))).to(device)
         self.limits = torch.tensor(limits, device=device)
         self.ends = torch.tensor(list(end), dtype=torch.int64, device=device)
         # One column more: a row that is done but still in the batch writes behind its answer.
@@ -137,12 +138,12 @@ def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]
             token[fresh] = _choose_next(batch, cells, settings.take(fresh), row_cells[fresh], fresh)
         free = len(batch) - int(batch.open.sum())
         if taken < len(queue) and free * ENTER_WHEN_ONE_IN >= len(batch):
-            fresh = positions(~batch.open)
+            fresh = find_positions(~batch.open)
             continue
         if free == len(batch):
             return
         if taken == len(queue) and free * LEAVE_WHEN_ONE_IN >= len(batch):
-            stay = positions(batch.open)
+            stay = find_positions(batch.open)
             batch.keep(stay)
             settings, row_cells, token = settings.take(stay), row_cells[stay], token[stay]
         batch.advance(token)

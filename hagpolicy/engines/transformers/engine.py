@@ -27,7 +27,7 @@ from hagpolicy.engines.transformers.generate import (
     needs_generate,
     run_generate,
 )
-from hagpolicy.engines.transformers.loading import load, pick_device, state_digest, tokenizer_digest
+from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, load, pick_device
 from hagpolicy.errors import EngineError
 
 __all__ = ["TransformersEngine"]
@@ -79,7 +79,7 @@ class TransformersEngine(Engine):
     ) -> None:
         self.model, self.tokenizer, self._model_name = model, tokenizer, name
         self.name = f"transformers:{name}"
-        self._weights = weights if weights is not None else lambda: state_digest(model)
+        self._weights = weights if weights is not None else lambda: digest_state(model)
         self.unit_cells = unit_cells or (CPU_UNIT if model.device.type == "cpu" else GPU_UNIT)
         ends = model.generation_config.eos_token_id
         ends = tokenizer.eos_token_id if ends is None else ends
@@ -127,7 +127,7 @@ class TransformersEngine(Engine):
             "weights": self._weights(),
             "version": f"transformers {transformers.__version__}, torch {torch.__version__.partition('+')[0]}",
             "chat_template": digest(template) if template else "none",
-            "tokenizer": tokenizer_digest(self.tokenizer),
+            "tokenizer": digest_tokenizer(self.tokenizer),
             "dtype": str(self.model.dtype).removeprefix("torch."),
         }
 

@@ -7,11 +7,8 @@ import inspect
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from transformers import DynamicCache
 
-from hagpolicy.engines.transformers.cache import plain
-
-__all__ = ["Pass", "forward", "refillable"]
+__all__ = ["Pass", "forward"]
 
 
 class Pass(NamedTuple):
@@ -30,11 +27,6 @@ class Pass(NamedTuple):
     columns: int
     masked: bool
     prefill: bool
-
-
-def refillable(model: Any) -> bool:
-    """Whether a finished row's place in the model's cache can be given to another: its layers are plain ones."""
-    return plain(DynamicCache(config=model.config))
 
 
 def forward(model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:

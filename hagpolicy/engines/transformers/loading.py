@@ -16,7 +16,7 @@ from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
 from hagpolicy._files import new_folder
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["Loaded", "folder_digest", "load", "pick_device", "state_digest", "tokenizer_digest"]
+__all__ = ["Loaded", "digest_folder", "digest_state", "digest_tokenizer", "load", "pick_device"]
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 NOTE = "hagpolicy.json"
@@ -65,13 +65,13 @@ def load(source: str, *, device: str, dtype: str | None, revision: str | None, c
         raise InvalidInput("model", "a file or folder that exists, or a hub name", source)
     try:
         if path.suffix == ".gguf":
-            model, tokenizer = _from_gguf(path, kind, None if cache is None else Path(cache))
+            model, tokenizer = _load_gguf(path, kind, None if cache is None else Path(cache))
             weights: Callable[[], str] = partial(digest_file, path)
         else:
             where = {"revision": revision} if revision is not None else {}
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, **where)
-            weights = partial(folder_digest, path) if local else partial(_hub_digest, model)
+            weights = partial(digest_folder, path) if local else partial(_digest_hub, model)
     # Each loader has error types of its own (safetensors, tokenizers, gguf), some of them bare exceptions.
     except Exception as error:
         raise EngineError(f"transformers could not load {source!r}: {error}") from error
@@ -112,7 +112,7 @@ def pick_device(device: str) -> str:
     return device
 
 
-def state_digest(model: Any) -> str:
+def digest_state(model: Any) -> str:
     """Digest of a model's own parameters, for a model that came as an object."""
     parts = {}
     for name, value in model.state_dict().items():
@@ -121,7 +121,7 @@ def state_digest(model: Any) -> str:
     return digest(parts)
 
 
-def tokenizer_digest(tokenizer: Any) -> str:
+def digest_tokenizer(tokenizer: Any) -> str:
     """Digest of what turns text into tokens: all of a fast tokenizer but the padding and truncation of
     its last call; the vocabulary of a slow one."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -140,7 +140,7 @@ def _parse_dtype(dtype: str | None, device: str) -> Any:
     return kind
 
 
-def _from_gguf(path: Path, kind: Any, cache: Path | None) -> tuple[Any, Any]:
+def _load_gguf(path: Path, kind: Any, cache: Path | None) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file, through the cache folder if there is one."""
     if cache is None:
         return _convert(path, kind)
@@ -184,13 +184,13 @@ def _store(model: Any, tokenizer: Any, folder: Path) -> None:
     (folder / NOTE).write_text(note, "utf-8")
 
 
-def folder_digest(folder: Path) -> str:
+def digest_folder(folder: Path) -> str:
     """Digest of a folder's weight files and config."""
     files = sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)} | set(folder.glob("config.json")))
     return digest({file.name: digest_file(file) for file in files})
 
 
-def _hub_digest(model: Any) -> str:
+def _digest_hub(model: Any) -> str:
     """The hub's commit names the weights; without one (an old cache), the weights themselves do."""
     commit = getattr(model.config, "_commit_hash", None)
-    return f"commit {commit}" if commit else state_digest(model)
+    return f"commit {commit}" if commit else digest_state(model)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hagpolicy.config.config import DecodingConfig
 
-__all__ = ["RowSettings", "positions", "uniforms"]
+__all__ = ["RowSettings", "draw_uniforms", "find_positions"]
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,33 @@ class RowSettings:
     @cached_property
     def repeating(self) -> Tensor:
         """int64 (some,): rows with a repetition penalty."""
-        return positions(self.repetition_penalty != 1)
+        return find_positions(self.repetition_penalty != 1)
 
     @cached_property
     def answering(self) -> Tensor:
         """int64 (some,): rows with a presence or frequency penalty."""
-        return positions((self.presence_penalty != 0) | (self.frequency_penalty != 0))
+        return find_positions((self.presence_penalty != 0) | (self.frequency_penalty != 0))
 
     @cached_property
     def by_ngram(self) -> dict[int, Tensor]:
         """n-gram size to the rows, int64 (some,), in which no n-gram of that size may occur twice."""
         sizes = self.no_repeat_ngram_size.unique().tolist()
-        return {size: positions(self.no_repeat_ngram_size == size) for size in sizes if size > 0}
+        return {size: find_positions(self.no_repeat_ngram_size == size) for size in sizes if size > 0}
 
     @cached_property
     def greedy(self) -> Tensor:
         """int64 (some,): rows that take the likeliest token."""
-        return positions(self.temperature <= 0)
+        return find_positions(self.temperature <= 0)
 
     @cached_property
     def uncut(self) -> Tensor:
         """int64 (some,): rows that sample from the whole distribution."""
-        return positions((self.temperature > 0) & ~self._cuts_head & (self.typical_p >= 1))
+        return find_positions((self.temperature > 0) & ~self._cuts_head & (self.typical_p >= 1))
 
     @cached_property
     def cut(self) -> Tensor:
         """int64 (some,): rows that sample from what top_k, top_p, min_p or typical_p leave."""
-        return positions((self.temperature > 0) & (self._cuts_head | (self.typical_p < 1)))
+        return find_positions((self.temperature > 0) & (self._cuts_head | (self.typical_p < 1)))
 
     @cached_property
     def of_cut(self) -> RowSettings:
@@ -68,7 +68,7 @@ class RowSettings:
     @cached_property
     def typical(self) -> Tensor:
         """int64 (some,): rows with typical_p."""
-        return positions(self.typical_p < 1)
+        return find_positions(self.typical_p < 1)
 
     @cached_property
     def typical_alone(self) -> Tensor:
@@ -78,7 +78,7 @@ class RowSettings:
     @cached_property
     def of_all(self) -> Tensor:
         """int64 (some,): rows whose first cut is a share of the whole distribution's mass."""
-        return positions(((self.top_k == 0) & (self.top_p < 1)) | self.typical_alone)
+        return find_positions(((self.top_k == 0) & (self.top_p < 1)) | self.typical_alone)
 
     @property
     def _cuts_head(self) -> Tensor:
@@ -96,12 +96,12 @@ class RowSettings:
         return RowSettings(**{spec.name: getattr(self, spec.name)[rows] for spec in fields(self)})
 
 
-def positions(mask: Tensor) -> Tensor:
+def find_positions(mask: Tensor) -> Tensor:
     """int64 (some,): where a vector (rows,) is True."""
     return mask.nonzero().squeeze(1)
 
 
-def uniforms(seeds: Sequence[int], steps: int) -> np.ndarray:
+def draw_uniforms(seeds: Sequence[int], steps: int) -> np.ndarray:
     """float64 (rows, steps) in [0, 1): number `step` of the stream that a row's seed names.
 
     Counter-based: SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014) over seed and step, so

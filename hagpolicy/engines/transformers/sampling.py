@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hagpolicy.engines.transformers.penalties import penalise_answer
-from hagpolicy.engines.transformers.rows import RowSettings, positions
+from hagpolicy.engines.transformers.rows import RowSettings, find_positions
 
 __all__ = ["STEPS", "choose", "penalise", "truncate"]
 
@@ -41,7 +41,7 @@ NONE_ALLOWED = -1
 def penalise(
     settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
 ) -> Tensor:
-    """Steps 2 to 4, in place.
+    """The logits after steps 2 to 4, which are written in place.
 
     Args:
         settings: of these rows.
@@ -61,7 +61,7 @@ def penalise(
 def _penalise_repetition(
     settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
 ) -> None:
-    """Step 2."""
+    """Step 2, in place."""
     rows = settings.repeating
     if len(rows):
         seen, row = history[rows].clamp(max=logits.shape[1] - 1), rows[:, None]
@@ -73,7 +73,7 @@ def _penalise_repetition(
 def _forbid_repeated_ngrams(
     settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
 ) -> None:
-    """Step 3."""
+    """Step 3, in place."""
     for size, rows in settings.by_ngram.items():
         if size <= history.shape[1]:
             row, token = _find_repeats(history[rows], padding[rows], size)
@@ -83,7 +83,7 @@ def _forbid_repeated_ngrams(
 def _penalise_answer(
     settings: RowSettings, history: Tensor, padding: Tensor, prompt_end: int | Tensor, logits: Tensor
 ) -> None:
-    """Step 4."""
+    """Step 4, in place."""
     rows = settings.answering
     if len(rows):
         presence, frequency = settings.presence_penalty[rows, None], settings.frequency_penalty[rows, None]
@@ -103,7 +103,7 @@ def _find_repeats(history: Tensor, padding: Tensor, size: int) -> tuple[Tensor, 
 
 
 def choose(settings: RowSettings, logits: Tensor, uniform: Tensor) -> Tensor:
-    """Steps 5 to 11.
+    """The next token of each row, by steps 5 to 11.
 
     Args:
         settings: of these rows.
@@ -164,7 +164,7 @@ def _sum_up(settings: RowSettings, logits: Tensor, best: Tensor) -> tuple[Tensor
     if len(rows):
         scores = _scale(logits[rows], best[rows], settings.temperature[rows])
         log_total[rows] = scores.logsumexp(1)
-        alone = positions(settings.typical_alone[rows])
+        alone = find_positions(settings.typical_alone[rows])
         if len(alone):
             logs = scores[alone].sub_(log_total[rows[alone], None])
             entropy[rows[alone]] = -(logs * logs.exp()).nansum(1)
@@ -174,7 +174,7 @@ def _sum_up(settings: RowSettings, logits: Tensor, best: Tensor) -> tuple[Tensor
 def truncate(
     settings: RowSettings, scores: Tensor, log_total: Tensor, *, whole: bool, entropy: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Steps 7 to 10.
+    """The scores after steps 7 to 10, and where the cut is proven.
 
     Args:
         settings: of these rows.

@@ -17,7 +17,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.code.sandbox import SandboxResult, run_tests, seccomp_filter
+from hagpolicy.scorers.code.sandbox import SandboxResult, build_seccomp_filter, run_tests
 
 _EXPECTED = 'the source of tests, or {"tests": source, "entry_point": name}'
 _PYTHON = {"", "py", "python", "python3"}
@@ -59,7 +59,7 @@ class PythonTests(Scorer):
 
     Raises:
         InvalidInput: no `allow_code`, or a limit out of range.
-        EngineError: a system on which generated code is not run (see `sandbox.seccomp_filter`).
+        EngineError: a system on which generated code is not run (see `sandbox.build_seccomp_filter`).
     """
 
     name = "python_tests"
@@ -73,7 +73,7 @@ class PythonTests(Scorer):
         for option, value, least in (("seconds", seconds, 1), ("memory_mb", memory_mb, 64)):
             if not is_whole(value, least):
                 raise InvalidInput(f"python_tests.{option}", f"a whole number of at least {least}", value)
-        seccomp_filter(platform.machine())
+        build_seccomp_filter(platform.machine())
         self.seconds, self.memory_mb = seconds, memory_mb
         self.version = f"1-python{sys.version_info[0]}.{sys.version_info[1]}-{seconds}s-{memory_mb}MiB"
 

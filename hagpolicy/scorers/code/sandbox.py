@@ -77,7 +77,7 @@ class SandboxResult:
 
 
 @lru_cache(maxsize=2)
-def seccomp_filter(machine: str) -> str:
+def build_seccomp_filter(machine: str) -> str:
     """The filter as hexadecimal code: what is not needed for computing and reading is refused.
 
     Raises:
@@ -124,7 +124,7 @@ def run_tests(
         memory_mb: address space in MiB.
 
     Raises:
-        EngineError: see `seccomp_filter`.
+        EngineError: see `build_seccomp_filter`.
     """
     word = f"passed {secrets.token_hex(16)}\n"
     job = {
@@ -133,7 +133,7 @@ def run_tests(
         "functions": list(functions),
         "seconds": seconds,
         "memory": memory_mb << 20,
-        "filter": seccomp_filter(platform.machine()),
+        "filter": build_seccomp_filter(platform.machine()),
         "roots": ["/usr/share/zoneinfo"],
         "word": word,
     }

@@ -64,7 +64,7 @@ class Agreement:
     correlation: Estimate | None
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping."""
+        """Names to values, JSON-able; estimates as mappings."""
         return {
             name: value.to_json() if isinstance(value, Estimate) else value for name, value in self.__dict__.items()
         }
@@ -103,7 +103,7 @@ def read_labels(source: Labels) -> tuple[Label, ...]:
 
 
 def judge_agreement(scorer: Scorer, labels: Labels) -> Agreement:
-    """Score the labelled answers and compare.
+    """The agreement of a scorer's rewards with the labels, over prompts.
 
     Args:
         scorer: any scorer; for one that needs the default's answer, every label has `default`.

@@ -170,11 +170,11 @@ def estimate_per_cell(prompts: Sequence[Any], tokens: Sequence[float]) -> Span:
     if degrees < 1:
         return Span(0.0, mean, math.inf)
     spread = float(np.sum((totals - mean * counts) ** 2)) / degrees
-    half = student_quantile(degrees) * math.sqrt(spread * len(names)) / float(counts.sum())
+    half = compute_student_quantile(degrees) * math.sqrt(spread * len(names)) / float(counts.sum())
     return Span(max(mean - half, 0.0), mean, mean + half)
 
 
-def student_quantile(degrees: int) -> float:
+def compute_student_quantile(degrees: int) -> float:
     """The quantile of Student's t that holds `LEVEL` between ±t, within 1 %.
 
     By the expansion around the normal quantile (Abramowitz and Stegun, 1964, 26.7.5); exact for 1 and 2 degrees of

@@ -56,7 +56,7 @@ class Summary:
         )
         for name, report in self.scorers.items():
             known = {key: value for key, value in report.items() if value is not None}
-            lines.append(f"{name}: " + ", ".join(f"{key} {_shown(value)}" for key, value in known.items()))
+            lines.append(f"{name}: " + ", ".join(f"{key} {_format_value(value)}" for key, value in known.items()))
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -88,5 +88,5 @@ def summarise(store: SweepStore, view: View, scorers: Sequence[Scorer], run: Pro
     )
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -97,7 +97,7 @@ class Posterior:
 
     @classmethod
     def of(cls, Y: np.ndarray, kinds: np.ndarray, groups: np.ndarray, seed: int) -> Posterior:
-        """From what was seen.
+        """The posterior after the cells seen so far.
 
         Args:
             Y: float64 (n_prompts, n_configs), mean rewards, NaN = not seen. Prompts differ in what

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig
 from hagpolicy.engines.transformers.penalties import AnswerPenalty
-from hagpolicy.engines.transformers.rows import RowSettings, uniforms
+from hagpolicy.engines.transformers.rows import RowSettings, draw_uniforms
 from hagpolicy.engines.transformers.sampling import LONGER_LIST, SHORTLIST, choose, penalise, truncate
 from hagpolicy.errors import InvalidInput
 
@@ -143,20 +143,20 @@ def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([2.0, 0.0, 1.0, -1.0, 0.5])
     rows = 40_000
     vectors = RowSettings.of([DecodingConfig(temperature=0.8)] * rows)
-    drawn = choose(vectors, logits.expand(rows, -1), torch.from_numpy(uniforms(range(rows), 1)[:, 0]))
+    drawn = choose(vectors, logits.expand(rows, -1), torch.from_numpy(draw_uniforms(range(rows), 1)[:, 0]))
     expected = (logits / 0.8).softmax(0).numpy()
     shares = np.bincount(drawn.numpy(), minlength=5) / rows
     assert np.abs(shares - expected).max() < 4 * np.sqrt(0.25 / rows)
 
 
 def test_streams_are_counter_based_and_unlike_each_other() -> None:
-    numbers = uniforms([1, 2, 2**63 - 1], 1000)
+    numbers = draw_uniforms([1, 2, 2**63 - 1], 1000)
     assert ((numbers >= 0) & (numbers < 1)).all()
-    np.testing.assert_array_equal(uniforms([2], 10)[0], numbers[1, :10])
+    np.testing.assert_array_equal(draw_uniforms([2], 10)[0], numbers[1, :10])
     together = np.corrcoef(np.concatenate([numbers[:, :-1], numbers[:, 1:]]))
     assert np.abs(together - np.eye(6)).max() < 0.15
     # Seeds apart by the counter's own increment would share a stream, were the seed not mixed first.
-    shifted = uniforms([5, 5 + 0x9E3779B97F4A7C15], 50)
+    shifted = draw_uniforms([5, 5 + 0x9E3779B97F4A7C15], 50)
     assert not np.isin(shifted[0], shifted[1]).any()
 
 

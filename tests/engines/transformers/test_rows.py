@@ -8,9 +8,9 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from hagpolicy import DecodingConfig
+from hagpolicy.engines.transformers.cache import is_refillable
 from hagpolicy.engines.transformers.decode import decode
 from hagpolicy.engines.transformers.engine import CPU_ROWS, TransformersEngine
-from hagpolicy.engines.transformers.forward import refillable
 from tests.engines.transformers.cells import LONGER, PLAIN, QUESTION, SAMPLED, by_generate, cell, queued
 
 
@@ -85,7 +85,7 @@ def test_a_cache_that_cannot_be_refilled_is_begun_anew() -> None:
         shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
         heads = {"num_key_value_heads": 1, "sliding_window": 24, "initializer_range": 0.4, "vocab_size": 40}
         model = MistralForCausalLM(MistralConfig(**shape, **heads)).double().eval()
-    assert not refillable(model)
+    assert not is_refillable(model)
     cells = queued(14)
     uneven = (cells[0], [1, 1, 0, 0], cells[2][:4], [1, 2, 3, 4], [2, 2, 20, 20])  # the longest prompt's leave first
     for some, at_once in ((cells, 4), (uneven, 4)):

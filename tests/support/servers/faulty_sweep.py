@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet
 
 from hagpolicy import DecodingConfig, DecodingSpace, load_engine, sweep
-from hagpolicy.config.servers import server_lacks
+from hagpolicy.config.servers import list_lacking
 from tests.support.servers.fault_proxy import FAULTS
 from tests.support.servers.launching import Served
 
@@ -81,7 +81,7 @@ def letters(text: str) -> float:
 
 def swept(served: Served, prompts: Iterable[str], out: Path, *, max_tokens: int) -> Swept:
     """Sweep the prompts at a server, or at a proxy in front of it."""
-    configs = tuple(config for config in CONFIGS if not server_lacks(served.server, config.fields()))
+    configs = tuple(config for config in CONFIGS if not list_lacking(served.server, config.fields()))
     spec = f"openai:{served.url}#{served.model}"
     engine = load_engine(spec, server=served.server, max_concurrency=IN_FLIGHT, timeout=60.0)
     begun = time.monotonic()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["TextTable", "format_count", "format_duration", "format_size", "replace_surrogates"]
+__all__ = ["TextTable", "format_count", "format_duration", "format_size", "replace_surrogates", "shorten"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class TextTable:
 def _markdown_line(cells: Sequence[str]) -> str:
     kept = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
     return f"| {' | '.join(kept)} |"
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text, or as much of its beginning as fits, with "…", where it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def format_count(number: int, noun: str) -> str:

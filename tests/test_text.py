@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hagpolicy._text import TextTable, format_count, format_duration, format_size, replace_surrogates
+from hagpolicy._text import TextTable, format_count, format_duration, format_size, replace_surrogates, shorten
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,8 @@ def test_columns_line_up_and_cells_cannot_end_a_markdown_row() -> None:
 
 def test_half_of_a_surrogate_pair_is_a_question_mark_and_the_rest_stays() -> None:
     assert replace_surrogates("caf\u00e9 \ud83d \U0001f600") == "caf\u00e9 ? \U0001f600"
+
+
+@pytest.mark.parametrize(("limit", "words"), [(9, "no longer"), (8, "no long…"), (4, "no…")])
+def test_a_text_is_cut_to_its_limit(limit: int, words: str) -> None:
+    assert shorten("no longer", limit) == words

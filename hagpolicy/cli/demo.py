@@ -128,15 +128,7 @@ def run_demo(
     outcome = {
         "engine": dict(made.fingerprint),
         "prompts": len(known),
-        "configs": table.space.to_json(),
-        "default": table.default,
-        "cells": int(table.counts.sum()),
-        "new_tokens": None if table.tokens is None else int(np.nansum(table.tokens)),
-        "failures": dict(table.failures),
-        "headroom": found.to_json(),
-        "evaluation": fitted.evaluation and fitted.evaluation.to_json(),
-        "ships_sbs": policy.ships_sbs,
-        "reason": policy.reason,
+        **_describe_results(table, found, fitted),
         "answers": answers,
         "seconds": clock.seconds,
         "files": {"cells": str(out / "sweep"), "report": str(out / "report.html"), "policy": str(out / "policy")},
@@ -144,6 +136,21 @@ def run_demo(
     write_text(out / "outcome.json", format_json(outcome))
     write(text.format_closing(out, clock.seconds))
     return outcome
+
+
+def _describe_results(table: SweepTable, found: hag.Headroom, policy: Policy) -> dict[str, Any]:
+    """The figures of the sweep and of the policy fitted on it, as `outcome.json` holds them."""
+    return {
+        "configs": table.space.to_json(),
+        "default": table.default,
+        "cells": int(table.counts.sum()),
+        "new_tokens": None if table.tokens is None else int(np.nansum(table.tokens)),
+        "failures": dict(table.failures),
+        "headroom": found.to_json(),
+        "evaluation": policy.evaluation and policy.evaluation.to_json(),
+        "ships_sbs": policy.ships_sbs,
+        "reason": policy.reason,
+    }
 
 
 def read_demo_prompts(name: str) -> tuple[Prompt, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hagpolicy._text import TextTable, format_duration
+from hagpolicy._text import TextTable, format_duration, shorten
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -56,7 +56,7 @@ def format_sweep(table: SweepTable, found: Headroom, seconds: float) -> str:
     rows = [
         (
             _mark_letters(row.marks),
-            _shorten(row.config),
+            shorten(row.config, LABEL),
             *(shown + ("*" if best else " ") for shown, _, best in row.cells),
         )
         for row in grid.rows
@@ -150,10 +150,6 @@ def format_closing(out: Path, seconds: Mapping[str, float]) -> str:
 
 def _mark_letters(marks: Sequence[str]) -> str:
     return ("S" if "SBS" in marks else "") + ("D" if "engine's default" in marks else "")
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= LABEL else text[: LABEL - 1] + "…"
 
 
 def _join_lines(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hagpolicy._text import shorten
 from hagpolicy.reporting.text import format_signed
 from hagpolicy.results import Estimate
 
@@ -97,7 +98,7 @@ def lay_out_intervals(lines: Sequence[Line], *, width: int, zero: str | None = N
 
     rows = tuple(
         PlottedRow(
-            _shorten(line.label, 46 if narrow else 38),
+            shorten(line.label, 46 if narrow else 38),
             line.kind,
             y(number),
             x(line.estimate.low),
@@ -132,10 +133,6 @@ def _choose_ticks(low: float, high: float, most: int, zero: str | None) -> list[
     if zero is None:
         return [(number * step, f"{number * step:.{digits}f}") for number in numbers]
     return [(number * step, format_signed(number * step, digits) if number else zero) for number in numbers]
-
-
-def _shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def draw_both_widths(environment: Any, lines: Sequence[Line], zero: str | None, axis: str) -> list[Any]:

@@ -64,12 +64,11 @@ def tabulate_rewards(table: SweepTable, sbs: int) -> Grid:
     strength = (means - low) / np.where(high > low, high - low, 1.0)
     rows = []
     for j in np.argsort(-means[:, 0], kind="stable").tolist():
-        marks = (*(("SBS",) if j == sbs else ()), *(("engine's default",) if j == table.default else ()))
         cells = tuple(
             (f"{means[j, k]:.2f}", float(strength[j, k]), bool(means[j, k] == high[k] and high[k] > low[k]))
             for k in range(len(masks))
         )
-        rows.append(GridRow(describe_config(kept.space[j]), marks, cells))
+        rows.append(_build_row(kept, j, sbs, cells))
     return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
 
 
@@ -85,10 +84,16 @@ def tabulate_choices(table: SweepTable, choices: np.ndarray, sbs: int) -> Grid:
     rows = []
     for j in np.argsort(-shares[:, 0], kind="stable").tolist():
         if shares[j, 0] > 0.0:
-            marks = (*(("SBS",) if j == sbs else ()), *(("engine's default",) if j == table.default else ()))
             cells = tuple((f"{share:.0%}" if share else "–", float(share), False) for share in shares[j])
-            rows.append(GridRow(describe_config(table.space[j]), marks, cells))
+            rows.append(_build_row(table, j, sbs, cells))
     return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
+
+
+def _build_row(table: SweepTable, config: int, sbs: int, cells: tuple[tuple[str, float, bool], ...]) -> GridRow:
+    """The row of a config by its index, marked where it is the SBS or the engine's default."""
+    marks = {"SBS": sbs, "engine's default": table.default}
+    mine = tuple(mark for mark, index in marks.items() if index == config)
+    return GridRow(describe_config(table.space[config]), mine, cells)
 
 
 def predict_choices(policy: Policy, table: SweepTable) -> np.ndarray:

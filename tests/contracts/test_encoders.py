@@ -19,9 +19,9 @@ from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.session import open_session
 from tests.support.drawing import draw
-from tests.support.making import CHINESE, LISTS, SUMS
+from tests.support.making import LISTS, ODD, SUMS
 
-TEXTS = ["a", CHINESE, *SUMS, *LISTS, "word " * 500, "x"]
+TEXTS = [*ODD, *SUMS, *LISTS, "word " * 3000]
 # Texts and vectors: each encoder reads its own part.
 PROMPTS = with_vectors(TEXTS, np.random.default_rng(0).normal(size=(len(TEXTS), 7)))
 

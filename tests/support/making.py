@@ -39,6 +39,8 @@ LISTS = [
     for things in ("fruits", "rivers", "tools", "birds", "cities", "games")
 ]
 CHINESE = "北京到上海的距离是一千二百公里，火车每小时走三百公里，需要多久？"
+# Texts that tokenizers treat in ways of their own.
+ODD = ["a", "\x00", "x" * 150, CHINESE, "def f(x):\n    return x\n", "half \ud83d emoji", "[PAD] [UNK] [CLS]", "é" * 50]
 
 
 class Given(Learner):

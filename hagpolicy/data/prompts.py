@@ -26,6 +26,12 @@ def prompt_text(content: PromptLike) -> str:
     return "\n\n".join(message["content"] for message in content)
 
 
+def to_messages(content: PromptLike) -> list[dict[str, Any]]:
+    """The turns of a prompt as plain mappings of their own; a string is one user message."""
+    turns = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    return [dict(turn) for turn in turns]
+
+
 def check_content(content: object, name: str = "prompt") -> PromptLike:
     """`content` as a string or a tuple of role/content mappings.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hagpolicy.config.render import apply_hint
 from hagpolicy.data.completion import Request
-from hagpolicy.data.prompts import prompt_text
+from hagpolicy.data.prompts import prompt_text, to_messages
 
 __all__ = ["PROMPT_FIELDS", "encode", "encode_unit"]
 
@@ -20,9 +20,7 @@ def encode(tokenizer: Any, content: Any) -> list[int]:
     """
     if not getattr(tokenizer, "chat_template", None):
         return list(tokenizer(prompt_text(content))["input_ids"])
-    turns = [{"role": "user", "content": content}] if isinstance(content, str) else content
-    messages = [dict(turn) for turn in turns]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(to_messages(content), tokenize=False, add_generation_prompt=True)
     # The template wrote the special tokens; the tokenizer would add its own a second time.
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -14,7 +14,7 @@ from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy._text import replace_surrogates
 from hagpolicy.data.completion import Completion
-from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
+from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text, to_messages
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 
@@ -157,10 +157,8 @@ class _Classifier:
     def _encode(self, prompt: Prompt, answer: str) -> dict[str, Any] | str:
         answer = replace_surrogates(answer)  # as it is stored
         if getattr(self._tokenizer, "chat_template", None):
-            content = prompt.content
-            turns = [{"role": "user", "content": content}] if isinstance(content, str) else map(dict, content)
+            messages = [*to_messages(prompt.content), {"role": "assistant", "content": answer}]
             try:
-                messages = [*turns, {"role": "assistant", "content": answer}]
                 text = self._tokenizer.apply_chat_template(messages, tokenize=False)
             except Exception as error:  # templates are programs and raise what they like
                 return f"the chat template refused the conversation: {type(error).__name__}"

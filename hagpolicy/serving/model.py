@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hagpolicy.engines.chat import encode
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper
 from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
@@ -105,7 +106,7 @@ class WrappedModel(Wrapper):
         prepared = [call.prepare(prompt, decision) for prompt, decision in zip(several, decisions, strict=True)]
         answers = [""] * len(several)
         for rows in group_into_batches(prepared):
-            ids, mask = self._pad([self._tokenize(prepared[row].prompt) for row in rows])
+            ids, mask = self._pad([encode(self.tokenizer, prepared[row].prompt) for row in rows])
             out = self.target.generate(input_ids=ids, attention_mask=mask, **self._add_limit(prepared[rows[0]].kwargs))
             out = getattr(out, "sequences", out)  # with return_dict_in_generate they are a part of it
             texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
@@ -129,17 +130,6 @@ class WrappedModel(Wrapper):
         rows = [row if mask is None else row[mask[number].bool()] for number, row in enumerate(ids)]
         texts: list[str] = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
         return texts
-
-    def _tokenize(self, prompt: Any) -> list[int]:
-        if getattr(self.tokenizer, "chat_template", None) is None:
-            text = prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
-            plain: list[int] = self.tokenizer(text)["input_ids"]
-            return plain
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # The template wrote the special tokens; a second beginning-of-text token would change the answer.
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def _pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask, int64 (rows, tokens), padded on the left as decoders need it."""

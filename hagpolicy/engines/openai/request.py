@@ -10,7 +10,7 @@ from typing import Any
 from hagpolicy.config.render import apply_hint
 from hagpolicy.config.servers import RequestBody, make_request_body
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.data.prompts import prompt_text
+from hagpolicy.data.prompts import prompt_text, to_messages
 from hagpolicy.engines.openai.client import Client
 from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
 from hagpolicy.engines.openai.response import Choice, read_choices
@@ -89,8 +89,7 @@ class CellRequester:
         if not self.chat:
             arguments["prompt"] = prompt_text(prompt)
         else:
-            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-            arguments["messages"] = [dict(turn) for turn in turns]
+            arguments["messages"] = to_messages(prompt)
         if count > 1:
             arguments["n"] = count
         return {**arguments, "extra_body": sent.extra_body} if sent.extra_body else arguments

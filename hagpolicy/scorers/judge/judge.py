@@ -98,7 +98,7 @@ class Judge(Scorer):
         """Rewards by rubric, in order; a pairwise judge scores through `against`."""
         if self.terms.pairwise:
             return [Score.unscored("a pairwise judge needs the engine default's answer") for _ in items]
-        texts = [self.terms.single(prompt, completion.text) for prompt, completion in items]
+        texts = [self.terms.write_grading(prompt, completion.text) for prompt, completion in items]
         replies = self._calls.ask(self._load_judge(), texts)
         return [self._count_score(self._score_grade(replies[text])) for text in texts]
 
@@ -117,7 +117,7 @@ class Judge(Scorer):
             elif default.text == completion.text:
                 scores[index] = Score(0.5, None, "equal")
             else:
-                asked[index] = self.terms.pair(prompt, completion.text, default.text)
+                asked[index] = self.terms.write_comparisons(prompt, completion.text, default.text)
         replies = (
             self._calls.ask(self._load_judge(), [text for pair in asked.values() for text in pair]) if asked else {}
         )

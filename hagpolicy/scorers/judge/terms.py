@@ -55,15 +55,14 @@ class Terms:
         object.__setattr__(self, "scale", _check_scale(self.scale))
         object.__setattr__(self, "config", _check_config(self.config))
 
-    def single(self, prompt: Prompt, answer: str) -> str:
+    def write_grading(self, prompt: Prompt, answer: str) -> str:
         """The judge's prompt for an answer by rubric."""
         return write_grading(prompt, answer, self.rubric, self.scale)
 
-    def pair(self, prompt: Prompt, answer: str, default: str) -> tuple[str, str]:
+    def write_comparisons(self, prompt: Prompt, answer: str, default: str) -> tuple[str, str]:
         """The judge's prompts for an answer and the default's: the answer first, and the answer second."""
-        return write_comparison(prompt, answer, default, self.rubric), write_comparison(
-            prompt, default, answer, self.rubric
-        )
+        first = write_comparison(prompt, answer, default, self.rubric)
+        return first, write_comparison(prompt, default, answer, self.rubric)
 
     def read(self, reply: str, finish: str) -> JudgeReply:
         """The grade or verdict of a reply."""

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import threading
+import tokenize
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -131,7 +132,8 @@ def _derive_version(function: Callable[..., Any]) -> str:
         inner = type(inner)  # an object with __call__: its class says what it does
     try:
         return "source:" + digest([inspect.getsource(inner), canonical_json(bound)])[:12]
-    except (OSError, TypeError, ValueError):
+    # What stands in its file may be no longer what was run, and no Python at all.
+    except (OSError, TypeError, ValueError, SyntaxError, tokenize.TokenError):
         return "name:" + _derive_name(function)
 
 

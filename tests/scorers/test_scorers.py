@@ -186,7 +186,7 @@ def test_async_calls_are_limited():
     assert most == 3
 
 
-def test_function_versions_follow_the_source():
+def test_function_versions_follow_the_source(tmp_path):
     def one(text):
         return 0.0
 
@@ -201,6 +201,10 @@ def test_function_versions_follow_the_source():
     assert FunctionScorer(partial(ratio, scale=0.5)).version != FunctionScorer(partial(ratio, scale=1.0)).version
     made = {}
     exec("def typed(text):\n    return 1.0", made)
+    assert FunctionScorer(made["typed"]).version == "name:typed"
+    changed = tmp_path / "changed.py"
+    changed.write_text("def typed(text):\n    return (1.0\n")  # since it was run
+    exec(compile("def typed(text):\n    return 1.0", changed, "exec"), made)
     assert FunctionScorer(made["typed"]).version == "name:typed"
 
 

@@ -9,16 +9,23 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
 import hagpolicy
+from hagpolicy._names import Registry
 from hagpolicy.cli.parser import build_parser
 from hagpolicy.config.fields import SPECS
+from hagpolicy.engines.spec import ENGINES
+from hagpolicy.fitting.baselines.registry import BASELINES
+from hagpolicy.fitting.learners.registry import LEARNERS
 from hagpolicy.scorers.registry import SCORERS
+from hagpolicy.sweeping.strategies.base import STRATEGIES
 from tests.support.paths import ROOT
 
+REGISTRIES: list[Registry[Any]] = [ENGINES, SCORERS, LEARNERS, BASELINES, STRATEGIES]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -48,10 +55,12 @@ def test_blocks_run_in_order_and_print_what_is_said(
         load, smollm = hagpolicy.load_engine, request.getfixturevalue("smollm")
         # The real LLM is in memory already: loading it a second time would prove nothing more.
         monkeypatch.setattr(hagpolicy, "load_engine", lambda spec: smollm if spec == "smollm2" else load(spec))
+    for registry in REGISTRIES:  # what a page registers ends with the test
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     names: dict[str, object] = {}
     for source, output in blocks(page):
         capsys.readouterr()
-        exec(compile(source, str(page), "exec"), names)
+        exec(compile(source, f"<{page.name}>", "exec"), names)
         printed = capsys.readouterr().out
         assert output is None or printed == output, f"{page.name}:\n{source}"
 

@@ -81,7 +81,7 @@ class Engine(ABC):
                 outcome = error
             yield number, outcome
 
-    def check(self) -> None:  # noqa: B027 - an engine in this process does what it is told
+    def check(self) -> None:  # noqa: B027 - an engine in this process honours what it is sent
         """Called before a sweep: find out by a few generations whether settings are honoured at all.
 
         Raises:

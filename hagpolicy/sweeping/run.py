@@ -89,7 +89,7 @@ def sweep(
         ForeignSweep, SweepLocked: the folder is another engine's, or being written to.
         StoreError: it cannot be read or written; what was stored before is intact.
         EngineError: the engine failed as a whole on so many units in a row that it is taken for dead
-            (`sweeping.health`), or does not do what it is told; what is done is stored.
+            (`sweeping.health`), or loses settings that it is sent; what is done is stored.
         KeyboardInterrupt: after what is done is stored.
     """
     (called, rounds), limits = get_strategy(strategy), Budget.of(budget)

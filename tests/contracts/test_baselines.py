@@ -48,7 +48,7 @@ def test_rewards_of_the_test_prompts_are_not_looked_at(name: str) -> None:
 
 
 class Broken(Baseline):
-    """Chooses what it is told to."""
+    """Chooses what it is given."""
 
     name = "broken"
 

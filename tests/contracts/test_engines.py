@@ -171,7 +171,7 @@ def test_what_it_lacks_is_named_and_never_passed_over(case: Case, engine: Engine
     assert names[0] in reason
 
 
-def test_it_does_what_it_is_told(engine: Engine) -> None:
+def test_it_passes_its_own_check(engine: Engine) -> None:
     engine.check()
 
 

@@ -51,21 +51,21 @@ class Run:
 def drive(
     name: str, view: View, table: hag.SweepTable, budgets: list[int], seed: int = 0, last: int | None = None
 ) -> Run:
-    """Drive a strategy; budgets: told before each round, the last one from then on; last: the round that is final."""
+    """Drive a strategy; budgets: given before each round, the last one from then on; last: the round that is final."""
     _, strategy = get_strategy(name)
     assert strategy is not None
     run, rounds = Run(), strategy(view, budgets[0], seed)
-    told = None
+    observed = None
     for number in range(1, MOST_ROUNDS):
         try:
-            mask = rounds.send(told)
+            mask = rounds.send(observed)
         except StopIteration as stop:
             run.result = stop.value
             return run
         assert mask.dtype == bool
         run.masks.append(mask.copy())
         seen = replace(table, rewards=np.where(mask, table.rewards, np.nan))
-        told = Observation(seen, budgets[min(number, len(budgets) - 1)], number == last)
+        observed = Observation(seen, budgets[min(number, len(budgets) - 1)], number == last)
     raise AssertionError(f"{name} asked for more than {MOST_ROUNDS} rounds")
 
 

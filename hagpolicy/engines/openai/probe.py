@@ -1,6 +1,6 @@
 """Find out which server of the OpenAI-compatible API answers, and its version, models and defaults.
 
-A few short GET requests, no generation. The servers are told apart by what only they have:
+A few short GET requests, no generation. The servers are distinguished by what only they have:
 `owned_by` in /v1/models (vLLM, SGLang, llama.cpp), /api/version (Ollama), and the title and routes
 in /openapi.json (llama-cpp-python, `transformers serve`). Anything else is "compatible": it gets
 only the fields that all of them take.

@@ -124,7 +124,7 @@ class CellRequester:
             if wait is None:
                 raise await self._conclude(failure, attempt, begun)
             logger.debug("openai:%s: attempt %d failed, again in %.1f s: %s", self.model, attempt, wait, failure.reason)
-            # The slot is kept: while some are told to wait, fewer are sent.
+            # The slot is kept: while some have to wait, fewer are sent.
             await asyncio.sleep(wait)
 
     async def _conclude(self, failure: RequestFailed, attempts: int, begun: float) -> RequestFailed:

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+# Random halves that a split-sample oracle is averaged over.
+SPLITS = 50
+
 
 def assign_folds(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """int64 (n_prompts,): a fold for each prompt; groups stay together, folds are balanced in prompts.
@@ -77,7 +80,6 @@ def split_oracle(
     *,
     estimator: Callable[[np.ndarray], np.ndarray] | None = None,
     needs: int = 1,
-    repeats: int = 50,
     seed: int = 0,
 ) -> np.ndarray | None:
     """float64 (n_prompts,): value of the best config of each prompt, chosen on one half of the
@@ -94,7 +96,6 @@ def split_oracle(
         estimator: values of the samples in a mask, bool (n_prompts, n_configs, n_samples), as float64
             (n_prompts, n_configs); None: their mean reward.
         needs: samples that each half must hold.
-        repeats: number of random splits.
         seed: of splits and ties.
     """
     present = ~np.isnan(rewards)
@@ -106,7 +107,7 @@ def split_oracle(
     rng = np.random.default_rng(seed)
     total = np.zeros(len(rewards))
     whole = estimate(present)
-    for _ in range(repeats):
+    for _ in range(SPLITS):
         # Rank the present samples of each cell at random: the first half of them chooses.
         key = np.where(present, rng.random(rewards.shape), 2.0)
         rank = key.argsort(axis=2).argsort(axis=2)
@@ -118,7 +119,7 @@ def split_oracle(
             chooser = np.where(usable, chooser, -np.inf)
             top = chooser >= chooser.max(axis=1, keepdims=True) - 1e-12
             total += take_chosen(judge, np.where(top, noise, -1.0).argmax(axis=1))
-    return total / (2 * repeats)
+    return total / (2 * SPLITS)
 
 
 def _average_kept(rewards: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ from hagpolicy.results import Estimate
 # Of what the best config of each task gains over SBS, the share that policies that are not told the task won in
 # worlds of known gain, where the prompts just sufficed to prove it (benchmarks/claims/fitting/learning_curve.py).
 CLOSED = 0.85
+# The gain for which every table is given the prompts that prove it.
+EXAMPLE = 0.02
 
 
 def compute_detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
@@ -78,7 +80,7 @@ class Sizing:
     Attributes:
         n_prompts: independent prompts (groups) of the table.
         detectable: the gain over SBS that they can prove with probability 0.8.
-        example: a gain asked for.
+        example: a gain, `EXAMPLE`.
         for_example: prompts that prove it, of a policy that departs from SBS for every prompt.
         seen: what can be won over SBS by the table itself: by the best config of each task, or, where tasks
             are not known, by the split-sample oracle of the sampled configs; None without either.
@@ -118,7 +120,7 @@ class Sizing:
 
 
 def compute_sizing(
-    detectable: float, n_prompts: int, by_task: Estimate | None, split: Estimate | None, *, example: float = 0.02
+    detectable: float, n_prompts: int, by_task: Estimate | None, split: Estimate | None
 ) -> Sizing | None:
     """The rule's answer for a table.
 
@@ -127,7 +129,6 @@ def compute_sizing(
         n_prompts: independent prompts.
         by_task: gain over SBS of the best config of each task, cross-fitted; None with fewer than two tasks.
         split: gain over SBS of the split-sample oracle of the sampled configs; None without one.
-        example: a gain to be proven.
 
     Returns:
         None where too few independent prompts (`rule.MIN_GROUPS`), or configs that never differ, leave nothing to
@@ -145,8 +146,8 @@ def compute_sizing(
     return Sizing(
         n_prompts,
         detectable,
-        example,
-        count_prompts_needed(detectable, n_prompts, example),
+        EXAMPLE,
+        count_prompts_needed(detectable, n_prompts, EXAMPLE),
         seen,
         by_task is not None,
         needed,

@@ -78,7 +78,7 @@ def as_codes(values: Any) -> np.ndarray:
     if not array.ndim:
         raise InvalidInput("answers", "an array or nested lists, shaped like rewards", values)
     if array.dtype.kind in "iu":
-        return _from_none(array.astype(np.int64))
+        return _check_lowest(array.astype(np.int64))
     flat = array.astype(object).ravel().tolist()
     if any(isinstance(one, (list, tuple)) for one in flat):
         raise InvalidInput("answers", "lists of equal length at every level", "lists that differ in length")
@@ -93,7 +93,7 @@ def as_codes(values: Any) -> np.ndarray:
     else:
         found = next(one for one, none in zip(flat, missing, strict=True) if not none and not isinstance(one, str))
         raise InvalidInput("answers", _EXPECTED, found)
-    return _from_none(np.array(codes, dtype=np.int64).reshape(array.shape))
+    return _check_lowest(np.array(codes, dtype=np.int64).reshape(array.shape))
 
 
 def check_codes(values: Any, rewards: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ def renumber(codes: np.ndarray) -> np.ndarray | None:
     return found.reshape(codes.shape)
 
 
-def _from_none(codes: np.ndarray) -> np.ndarray:
+def _check_lowest(codes: np.ndarray) -> np.ndarray:
     """The codes themselves. Raises InvalidInput for one below -1."""
     if codes.size and codes.min() < NO_ANSWER:
         raise InvalidInput("answers", _EXPECTED, int(codes.min()))

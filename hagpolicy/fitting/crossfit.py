@@ -78,8 +78,8 @@ class CrossFits:
 def cross_fit(
     data: FitData,
     learners: Sequence[Learner],
-    baselines: Sequence[Baseline] = (),
-    margins: Sequence[float] | None = None,
+    baselines: Sequence[Baseline],
+    margins: Sequence[float] | None,
 ) -> CrossFits:
     """Baselines, then learners, fitted on all folds but one and scored on that one, in turn.
 

@@ -34,7 +34,7 @@ def prepare_fit(
     encoders: Sequence[Encoder],
     objectives: tuple[Objective, ...],
     seed: int,
-    near_duplicates: float | None = None,
+    near_duplicates: float | None,
 ) -> FitData:
     """A table with its targets, comparisons and features.
 

@@ -159,7 +159,7 @@ def tabulate_dial(policy: Policy) -> list[dict[str, Any]]:
 
 
 def tabulate_costs(table: SweepTable) -> list[dict[str, Any]]:
-    """New tokens and seconds of an answer by config, dearest first; empty where neither is known."""
+    """New tokens and seconds of an answer by config, the most expensive first; empty where neither is known."""
     columns = {name: _means(getattr(table, name)) for name in ("tokens", "seconds")}
     known = columns["tokens"] if columns["tokens"] is not None else columns["seconds"]
     if known is None:

@@ -72,11 +72,11 @@ def _score_votes(answers: np.ndarray, rewards: np.ndarray, n: int) -> np.ndarray
     step = max(1, _PAIRS_AT_ONCE // (len(answers) * n * n))
     for start in range(0, len(sets), step):
         part = sets[start : start + step]
-        voted, paid = answers[:, part], rewards[:, part]  # (n_cells, n_sets, n)
-        votes = ((voted[..., :, None] == voted[..., None, :]) & (voted >= 0)[..., :, None]).sum(axis=-1)
+        given, earned = answers[:, part], rewards[:, part]  # (n_cells, n_sets, n)
+        votes = ((given[..., :, None] == given[..., None, :]) & (given >= 0)[..., :, None]).sum(axis=-1)
         top = votes == votes.max(axis=-1, keepdims=True)
         # Every sample of a most frequent answer counts alike: a tie at random, and its answer's mean reward.
-        total += ((paid * top).sum(axis=-1) / top.sum(axis=-1)).sum(axis=1)
+        total += ((earned * top).sum(axis=-1) / top.sum(axis=-1)).sum(axis=1)
     return total / len(sets)
 
 

@@ -93,8 +93,8 @@ class View:
         rests = [_rest(self.space[j].digest, self.limit(j), sample, self.seed) for j, sample in self.slots]
         return [_keys(prompt.digest, rests) for prompt in self.prompts]
 
-    def select_keys(self, mask: np.ndarray | None = None) -> list[list[str]]:
-        """Keys of the cells that a mask, bool (n_prompts, n_configs, n_samples), has; of all without one."""
+    def select_keys(self, mask: np.ndarray | None) -> list[list[str]]:
+        """Keys of the cells that a mask, bool (n_prompts, n_configs, n_samples), has; of all for None."""
         if mask is None:
             return self.keys
         where = np.array(self.slots, dtype=np.int64).reshape(-1, 2)

@@ -52,6 +52,7 @@ class SweepStore:
     Attributes:
         path: the folder, for messages.
         folder: the folder on this machine; None where it is elsewhere.
+        reader: reads its files.
         fingerprint: of the engine whose cells it holds.
         engine_digest: digest of the fingerprint, which every file bears.
         cells: records of the generated cells: `tokens`, `seconds`, `failed` (0 or 1), `error`.
@@ -119,8 +120,8 @@ class SweepStore:
                 f"{self.path} holds the cells of another engine.\n  stored: {self.fingerprint}\n"
                 f"  given:  {dict(fingerprint)}\nGive another folder for this engine."
             )
-        self._reader = Reader(self.files, self.fingerprint, may_rename=self.writable)
-        self.engine_digest = self._reader.engine_digest
+        self.reader = Reader(self.files, self.fingerprint, may_rename=self.writable)
+        self.engine_digest = self.reader.engine_digest
         try:
             if self.writable:
                 self._clear()
@@ -179,14 +180,14 @@ class SweepStore:
         self._plan_names: list[str] = []
         self.index = Index()
         self.cells, self.scores = self.index.cells, self.index.scores
-        for name in self._reader.names("prompts", ".jsonl"):
-            self.prompts |= self._reader.prompts(name)
-        for name in self._reader.names("plans", ".json"):
-            plan = self._reader.plan(name, self.prompts)
+        for name in self.reader.names("prompts", ".jsonl"):
+            self.prompts |= self.reader.prompts(name)
+        for name in self.reader.names("plans", ".json"):
+            plan = self.reader.plan(name, self.prompts)
             if plan is not None:
                 self._take_plan(plan, name)
-        for name in self.segment_names():
-            table = self.read_segment(name)
+        for name in self.reader.segment_names():
+            table = self.reader.segment(name)
             if table is not None:
                 self.index.add(name, table)
 
@@ -194,14 +195,6 @@ class SweepStore:
         shared = self.shared_view(plan.view)
         self.plans.append(Plan(shared, plan.patterns, plan.units, plan.notes))
         self._plan_names.append(name)
-
-    def segment_names(self) -> list[str]:
-        """Names of all segments, of cells and of rewards, in the order in which they count."""
-        return self._reader.segment_names()
-
-    def read_segment(self, name: str) -> Any:
-        """A segment as an Arrow table; see `Reader.segment`."""
-        return self._reader.segment(name)
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> None:
         """Store the prompts that are not stored yet."""
@@ -241,13 +234,13 @@ class SweepStore:
         self._put(name, segments.encode_segment(table, self.engine_digest))
 
     def _merge(self) -> None:
-        tidying.merge_small(self.files, self._reader, self._put_segment)
+        tidying.merge_small(self.files, self.reader, self._put_segment)
 
     def completions(self, wanted: Collection[str]) -> Iterator[list[tuple[str, Completion]]]:
         """Stored completions of some cells, one list a segment: (key, completion)."""
         for name, start in self.index.starts:
             try:
-                table = self.read_segment(name)
+                table = self.reader.segment(name)
             except OSError as error:
                 raise StoreError(f"{self.files.at(name)} cannot be read any more: {error}. Open it again.") from error
             if table is None:

@@ -87,7 +87,7 @@ def sample_stored(store: SweepStore, view: View, engine: Engine) -> Sample | Non
 
     Their seconds are added up. An engine that generates units side by side is faster than that.
     """
-    segments = [name for name in store.segment_names() if name.startswith("cells/")]
+    segments = [name for name in store.reader.segment_names() if name.startswith("cells/")]
     some = sorted(
         {segments[i] for i in np.linspace(0, len(segments) - 1, SAMPLE_SEGMENTS).astype(int)} if segments else ()
     )
@@ -98,7 +98,7 @@ def sample_stored(store: SweepStore, view: View, engine: Engine) -> Sample | Non
     found: list[tuple[str, str, int, int, float]] = []
     for name in some:
         try:
-            table = store.read_segment(name)
+            table = store.reader.segment(name)
         except OSError:  # a sweep that is running merges segments away; the others are as good
             continue
         if table is None:

@@ -240,17 +240,18 @@ def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> 
 
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: str) -> None:
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
+def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: str, chat: bool) -> None:
     for plain, changed in pairs(name):
         before, after = (
             make_request_body(
-                server, config.fields(), seed=1, max_tokens=config.max_tokens or LIMIT, chat=True, unsupported="drop"
+                server, config.fields(), seed=1, max_tokens=config.max_tokens or LIMIT, chat=chat, unsupported="drop"
             )
             for config in (plain, changed)
         )
         check_account(after.receipt, changed, SERVERS_LACK[server])
         with refuse(ask_for(changed) & SERVERS_LACK[server], SERVERS[server].title):
-            make_request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=True)
+            make_request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=chat)
         if name != "hint":  # in the messages, which the engine writes
             same = (before.body, before.extra_body) == (after.body, after.extra_body)
             assert same == (name not in ask_for(changed) & SERVERS[server].dialect.handles)

@@ -139,7 +139,7 @@ class ResampledBest:
 
     @classmethod
     def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> ResampledBest:
-        """Of values, float64 (n_prompts, n_configs)."""
+        """The best config of each draw, by values, float64 (n_prompts, n_configs)."""
         # Rounded: what ties must not be decided by the order in which a machine adds.
         best = np.round(boot.means(Y)[boot.leaving], 9).argmax(axis=1)
         value = boot.out_of_bag_means(Y)[np.arange(len(best)), best]

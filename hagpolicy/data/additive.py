@@ -1,4 +1,4 @@
-"""What prompts and configs explain of a table, each by itself."""
+"""The additive model of a table: an effect of each prompt and one of each config."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _ROUNDS_OF_FIT = 200
 
 
 def fit_additive(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Effects of prompts and of configs over the observed cells: Y is about level + effect.
+    """Additive effects of prompts and of configs over the observed cells: Y is about level + effect.
 
     The least-squares fit, found by alternating; where nothing is missing it is row means and column
     means. So a config that was tried on hard prompts only is not taken for a bad one.

@@ -22,7 +22,7 @@ _EXPECTED = "strings, with None for no answer, or whole numbers from -1 (none): 
 
 
 def compute_answer_key(answer: str) -> str:
-    """What is equal for answers that say the same; empty for an answer without content.
+    """A key that is equal for answers that say the same; "" for an answer without content.
 
     Equal are numbers of one value ("18", "18.0", "1.8e1"), and texts that differ in Unicode form (NFKC), case
     and white space only. A long answer is represented by its digest.

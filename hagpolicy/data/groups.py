@@ -62,7 +62,7 @@ def check_group_numbers(groups: Any, prompts: Sequence[Prompt]) -> np.ndarray:
 
 
 def _labels(prompt: Prompt) -> list[tuple[str, str]]:
-    """What joins a prompt with others that have the same."""
+    """Labels of a prompt, its normalised text and its declared group; prompts with a common one are joined."""
     text = ("text", prompt.normalised)
     return [text] if prompt.group is None else [text, ("group", prompt.group)]
 

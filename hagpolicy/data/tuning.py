@@ -184,7 +184,7 @@ def _spread(configs: Sequence[DecodingConfig], name: str) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """1.0 as 1: shorter to write, and the same to a reader."""
+    """A whole float as an int, anything else as it is: 1 is shorter than 1.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

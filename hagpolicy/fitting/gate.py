@@ -84,7 +84,7 @@ def _build_row(
 
 
 def _judge(winner: CrossFittedLearner | None, selected: Selection, point: int) -> Candidate:
-    """The gate: a lower end above 0, and enough independent groups that depart."""
+    """The candidate at one point, which ships for a lower end above 0 and enough groups that depart (`may_ship`)."""
     if winner is None or selected.index is None:
         return Candidate("sbs", selected.gain, 0.0, 0, False)
     departing = len(np.unique(winner.training.groups[winner.departs[point, :, selected.index]]))

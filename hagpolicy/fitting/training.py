@@ -44,7 +44,7 @@ class Training:
             yield self.folds != fold, self.folds == fold
 
     def fit_ood(self, rows: np.ndarray) -> OutOfDistribution:
-        """What tells prompts unlike those in `rows`, bool (n_prompts,)."""
+        """The out-of-distribution score fitted on the prompts in `rows`, bool (n_prompts,)."""
         return fit_ood(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
 
     def fit_heads(self, learner: Learner, rows: np.ndarray) -> dict[str, FittedLearner]:

@@ -71,7 +71,7 @@ class Decision:
 def choose_index(
     rule: DecisionRule, values: np.ndarray, ood_score: float, allowed: np.ndarray | None = None
 ) -> tuple[int, int, Reason]:
-    """The one decision rule; with everything allowed, the same as the graph's `choice`.
+    """Indices of the chosen config and of the reference, and the reason; with everything allowed, the graph's `choice`.
 
     Args:
         rule: means, margin and gate at the dial's position.

@@ -224,7 +224,7 @@ def _read_values(path: Path) -> dict[str, Any]:
 
 
 def _with_dial(values: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had one objective, mean reward, and its gate at the top of the manifest."""
+    """The JSON of version 2 of one of version 1, which had one objective, with its gate at the top."""
     moved = ("training_means", "sbs", "margin", "ships_sbs", "reason", "evaluation")
     means, _, margin, held, reason = (values[name] for name in moved[:-1])
     point = {"at": 0.0, "name": "reward", "objective": "reward", "weights": [1.0], "margin": margin}

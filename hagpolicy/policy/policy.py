@@ -127,7 +127,7 @@ class Policy:
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """Of the engine that was swept; empty where unknown."""
+        """Fingerprint of the engine that was swept; empty where unknown."""
         return dict(self.manifest.fingerprint)
 
     @property

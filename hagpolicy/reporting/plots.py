@@ -125,7 +125,7 @@ def _limits(lines: Sequence[Line], *, with_zero: bool) -> tuple[float, float]:
 
 
 def _choose_ticks(low: float, high: float, most: int, zero: str | None) -> list[tuple[float, str]]:
-    """At most so many round values between the ends, with their texts; 0 is written as `zero` where given."""
+    """At most `most` round values between the ends, with their texts; 0 is written as `zero` where given."""
     size = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10, 20) if (high - low) / (size * factor) <= most)
     digits = next(digits for digits in range(12) if math.isclose(round(step, digits), step))

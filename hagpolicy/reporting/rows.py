@@ -185,7 +185,7 @@ def _means(values: np.ndarray | None) -> np.ndarray | None:
 
 
 def list_left_out(table: SweepTable, found: Headroom) -> list[str]:
-    """What does not stand in the figures, and why, one sentence each."""
+    """A sentence on each kind of cells, samples and prompts that no figure is made of, with the reason."""
     sentences = [f"{count} cells were not scored: {reason}" for reason, count in sorted(table.failures.items())]
     deterministic = table.space.deterministic
     drawn = table.counts[:, ~deterministic]

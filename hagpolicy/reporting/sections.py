@@ -143,7 +143,7 @@ SECTIONS: Mapping[str, Callable[[Report, Any], dict[str, Any] | None]] = {
 
 
 def _judge_default(report: Report) -> dict[str, str]:
-    """The first thing a reader wants: what one well-chosen configuration gains, and whether that is proven."""
+    """Figure and text: what the SBS gains over the engine's default, and whether that is proven."""
     found, evaluation = report.headroom, report.evaluation
     gain = (evaluation.sbs_over_default if evaluation else None) or found.sbs_over_default
     if gain is None:
@@ -171,7 +171,7 @@ def _judge_default(report: Report) -> dict[str, str]:
 
 
 def _judge_per_prompt(report: Report) -> dict[str, str]:
-    """What the gate decided, and why."""
+    """Figure and text: what the policy gains over the SBS, what the gate decided, and why."""
     found, evaluation = report.headroom, report.evaluation
     low = "an unknown amount" if found.could_win_low is None else f"{max(found.could_win_low.value, 0.0):.3f}"
     if evaluation is None or evaluation.candidate is None:

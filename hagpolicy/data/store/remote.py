@@ -168,7 +168,7 @@ def _without_keys(url: str) -> str:
 
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
-    """File systems raise errors of their own packages: here they all are OSErrors."""
+    """A block in which errors of file systems' own packages become OSErrors."""
     try:
         yield
     except OSError:

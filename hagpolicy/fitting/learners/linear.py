@@ -91,7 +91,7 @@ def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
 
 
 def find_shared_directions(X: np.ndarray, targets: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where prompts move the configs together: (projection, back), float64 (n_targets, k) and (k, n_targets).
+    """(projection, back), float64 (n_targets, k) and (k, n_targets): directions in which prompts move configs together.
 
     The principal directions of a ridge fit, each config weighed by the inverse of its spread.
     `targets @ projection` are k columns within [-1, 1] that can be learned in place of all targets;

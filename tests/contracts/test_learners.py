@@ -12,18 +12,7 @@ from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.fitting.learners.linear import Affine
 from hagpolicy.fitting.learners.registry import LEARNERS, get_learner, get_learners
-from tests.support.drawing import draw
-
-N, D, M = 150, 24, 5
-
-
-def draw_features(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and noisy targets; the best config depends on the first feature."""
-    rng = np.random.default_rng(seed)
-    features = rng.normal(size=(N, D)).astype(np.float32)
-    truth = np.full((N, M), 0.5)
-    truth[:, 1] += np.where(features[:, 0] > 0, 0.3, -0.3)
-    return features, rng.binomial(8, truth) / 8
+from tests.support.drawing import D, M, N, draw, draw_features
 
 
 def run(fitted: FittedLearner, features: np.ndarray) -> np.ndarray:
@@ -37,7 +26,7 @@ def run(fitted: FittedLearner, features: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_graph_equals_the_learner_at_every_batch_size(name: str) -> None:
-    features, targets = draw_features(0)
+    features, targets, _ = draw_features(0)
     fitted = get_learner(name).fit(features, targets, np.arange(N), seed=0)
     fresh = np.concatenate([np.random.default_rng(1).normal(size=(1000, D)).astype(np.float32), features])
     expected = fitted.predict(fresh)
@@ -53,7 +42,7 @@ def test_the_graph_equals_the_learner_at_every_batch_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_same_seed_same_learner_and_nothing_given_is_changed(name: str) -> None:
-    features, targets = draw_features(5)
+    features, targets, _ = draw_features(5)
     kept = features.copy(), targets.copy()
     first, second = (get_learner(name).fit(features, targets, np.arange(N), seed=7).predict(features) for _ in range(2))
     np.testing.assert_array_equal(first, second)

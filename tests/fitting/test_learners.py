@@ -9,24 +9,13 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.learners.blend import Blend
 from hagpolicy.fitting.learners.registry import get_learner
 from hagpolicy.fitting.learners.trees import round_down_to_float32
-
-N, D, M = 150, 24, 5
-
-
-def world(seed: int, signal: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, noisy targets and their expectation; the best config depends on the first feature."""
-    rng = np.random.default_rng(seed)
-    features = rng.normal(size=(N, D)).astype(np.float32)
-    truth = np.full((N, M), 0.5)
-    truth[:, 1] += np.where(features[:, 0] > 0, signal, -signal)
-    noisy = rng.binomial(8, np.clip(truth, 0, 1)) / 8
-    return features, noisy, truth
+from tests.support.drawing import D, M, N, draw_features
 
 
 @pytest.mark.parametrize("name", ["ridge", "knn", "lightgbm", "mlp", "blend"])
 def test_learns_what_there_is_and_only_that(name: str) -> None:
-    features, targets, _ = world(2)
-    test_features, _, test_truth = world(3)
+    features, targets, _ = draw_features(2)
+    test_features, _, test_truth = draw_features(3)
     fitted = get_learner(name).fit(features, targets, np.arange(N), seed=0)
     constant = get_learner("constant").fit(features, targets, np.arange(N), seed=0)
     errors = [((f.predict(test_features) - test_truth) ** 2).mean() for f in (fitted, constant)]
@@ -56,7 +45,7 @@ def test_thresholds_round_down_to_float32() -> None:
 
 
 def test_a_blend_is_the_mean_of_its_parts() -> None:
-    features, targets, _ = world(8)
+    features, targets, _ = draw_features(8)
     parts = ("ridge", "mlp", "knn")
     fitted = Blend(parts).fit(features, targets, np.arange(N), seed=0)
     apart = [get_learner(name).fit(features, targets, np.arange(N), seed=0).predict(features) for name in parts]

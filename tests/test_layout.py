@@ -47,8 +47,6 @@ APART = {
     "serving": {"fitting", "analysis", "sweeping", "scorers", "simulated"},
     "reporting": {"fitting", "sweeping", "engines", "scorers", "simulated", "serving"},
 }
-# Being mended, one by one: empty when the layout is built.
-NOT_YET: set[str] = set()
 # Inside these rooms the order of files is held too.
 INSIDE = {
     "config": ["fields", "dialects", "render", "servers", "config", "space"],
@@ -147,8 +145,6 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_imports_point_to_earlier_rooms(path: Path) -> None:
-    if name_of(path) in NOT_YET:
-        pytest.skip("not yet")
     own = room_of(name_of(path))
     for module in imported(path):
         other = room_of(module)
@@ -172,8 +168,7 @@ def test_files_of_a_room_import_those_before_them(room: str) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {name_of(path): imported(path) - NOT_YET for path in modules() if name_of(path) not in NOT_YET}
-    waiting = dict(graph)
+    waiting = {name_of(path): imported(path) for path in modules()}
     while ready := [name for name, needs in waiting.items() if not needs & waiting.keys() - {name}]:
         for name in ready:
             del waiting[name]
@@ -204,8 +199,6 @@ def test_the_root_holds_rooms_and_no_other_names() -> None:
 
 def test_faces_hold_names_and_define_nothing() -> None:
     for path in ROOT.rglob("*/__init__.py"):
-        if name_of(path) in NOT_YET:
-            continue
         text = path.read_text("utf-8")
         assert len(text.splitlines()) <= 40, path
         tree = ast.parse(text)
@@ -218,7 +211,7 @@ def test_no_public_class_name_stands_twice() -> None:
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(name_of(path))
-    assert not {name: places for name, places in homes.items() if len(places) > 1 and name not in NOT_YET}
+    assert not {name: places for name, places in homes.items() if len(places) > 1}
 
 
 def test_public_names_resolve_and_no_module_hides_one() -> None:

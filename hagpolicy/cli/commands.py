@@ -9,12 +9,11 @@ from typing import Any
 
 import hagpolicy as hag
 from hagpolicy._files import format_json
+from hagpolicy.cli.exit_codes import DONE, PARTLY
 from hagpolicy.cli.options import make_space, parse_engine_options, parse_fixed, parse_scorer
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
-
-DONE, PARTLY = 0, 1
 
 
 def demo(arguments: Namespace) -> int:

@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+from hagpolicy.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, MISSING, PARTLY
 from hagpolicy.errors import EngineError, HagError, MissingExtra
 
 __all__ = ["main"]
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-DONE, PARTLY, BAD_INPUT, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.render import PromptLike, Rendering, Unsupported
-
-if TYPE_CHECKING:
-    from hagpolicy.config.space import DecodingSpace
-    from hagpolicy.policy.dial import DecisionRule
+from hagpolicy.config.space import DecodingSpace
+from hagpolicy.policy.dial import DecisionRule
 
 Reason = Literal[
     "best_by_margin", "reference_best", "within_margin", "unlike_training", "no_config_agrees", "sbs_shipped"

@@ -184,7 +184,7 @@ class SweepTable:
     @cached_property
     def means(self) -> np.ndarray:
         """float64 (n_prompts, n_configs): mean reward over the scored samples, NaN where there is none."""
-        return _means(self.rewards)
+        return average_known(self.rewards)
 
     @cached_property
     def common_rewards(self) -> np.ndarray:
@@ -194,7 +194,7 @@ class SweepTable:
     @cached_property
     def common_means(self) -> np.ndarray:
         """float64 (n_prompts, n_configs): mean over the scored common samples, NaN where there is none."""
-        return self.means if self.common is None else _means(self.common_rewards)
+        return self.means if self.common is None else average_known(self.common_rewards)
 
     @cached_property
     def complete(self) -> np.ndarray:
@@ -281,10 +281,10 @@ class SweepTable:
         return f"SweepTable({shape}, {int(self.counts.sum())} scored)"
 
 
-def _means(rewards: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is."""
-    counts = (~np.isnan(rewards)).sum(axis=-1)
-    total = np.where(np.isnan(rewards), 0.0, rewards).sum(axis=-1)
+def average_known(values: np.ndarray) -> np.ndarray:
+    """float64 (…): mean of values (…, n) over what is not NaN in the last axis; NaN where nothing is."""
+    counts = (~np.isnan(values)).sum(axis=-1)
+    total = np.where(np.isnan(values), 0.0, values).sum(axis=-1)
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hagpolicy.analysis.checks import keep_comparable
 from hagpolicy.analysis.headroom import Headroom
-from hagpolicy.data.table import SweepTable
+from hagpolicy.data.table import SweepTable, average_known
 from hagpolicy.reporting.plots import Line
 from hagpolicy.reporting.text import describe_config, format_signed
 from hagpolicy.results import Estimate, Evaluation, FormattedRow
@@ -179,9 +179,7 @@ def _means(values: np.ndarray | None) -> np.ndarray | None:
     """float64 (n_configs,): mean over prompts and samples; None where nothing is known."""
     if values is None or np.isnan(values).all():
         return None
-    flat = np.asarray(values, dtype=np.float64).transpose(1, 0, 2).reshape(values.shape[1], -1)
-    counts = (~np.isnan(flat)).sum(axis=1)
-    return np.where(counts > 0, np.nansum(flat, axis=1) / np.maximum(counts, 1), np.nan)
+    return average_known(np.asarray(values, dtype=np.float64).transpose(1, 0, 2).reshape(values.shape[1], -1))
 
 
 def list_left_out(table: SweepTable, found: Headroom) -> list[str]:

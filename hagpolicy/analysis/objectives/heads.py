@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hagpolicy.data.table import SweepTable
+from hagpolicy.data.table import SweepTable, average_known
 from hagpolicy.errors import InvalidInput
 
 
@@ -63,8 +63,7 @@ class Cells:
 
     def mean_of(self, values: np.ndarray) -> np.ndarray:
         """float64 (n_prompts, n_configs): mean of `values` over the scored samples, NaN where there is none."""
-        total = np.where(self.present, values, 0.0).sum(axis=2)
-        return np.where(self.counts > 0, total / np.maximum(self.counts, 1), np.nan)
+        return average_known(np.where(self.present, values, np.nan))
 
     def mean_cost(self, per: str) -> np.ndarray | None:
         """float64 (n_prompts, n_configs): mean tokens or seconds of the scored samples; None where the table

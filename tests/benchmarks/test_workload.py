@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from benchmarks.sweeps.workload import editing, scoring, tasks
 from benchmarks.sweeps.workload.instructions import CHECKS, can_meet, followed
+from tests.support.paths import DATA
 
-DATA = os.environ.get("HAGPOLICY_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="HAGPOLICY_DATA names no folder of public data")
+needs_data = pytest.mark.skipif(not (DATA / "tasks").exists(), reason="the public data is not here (HAGPOLICY_DATA)")
 SENTENCE = {"source": "The dog sits in the car.", "answer": "The cat sits in the car."}
 
 
@@ -105,10 +102,10 @@ def test_long_demands_and_unknown_kinds_are_left_out() -> None:
 
 @needs_data
 def test_prompts_are_the_same_in_every_run_and_the_parts_are_apart() -> None:
-    data = Path(str(DATA))
+
     makers = (tasks.workload_prompts, tasks.pilot_prompts, tasks.budgets_prompts)
-    parts = [make(data) for make in makers]
-    assert parts == [make(data) for make in makers]
+    parts = [make(DATA) for make in makers]
+    assert parts == [make(DATA) for make in makers]
     texts = [prompt.text for part in parts for prompt in part]
     ids = [prompt.id for part in parts for prompt in part]
     assert len(set(texts)) == len(texts)
@@ -122,7 +119,7 @@ def test_every_reference_can_be_scored_and_the_wanted_answer_passes() -> None:
     from hagpolicy.data.completion import Completion
     from hagpolicy.scorers.registry import assign_scorers
 
-    prompts = tasks.workload_prompts(Path(str(DATA)))
+    prompts = tasks.workload_prompts(DATA)
     for prompt, scorer in zip(prompts, assign_scorers(scoring.SCORERS, prompts), strict=True):
         assert scorer.check(prompt) is None, prompt.id
         wanted = _wanted(prompt.task, prompt.reference)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,14 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.store import segments
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import assign_scorers
+from tests.support.paths import DATA
 
-DATA = os.environ.get("HAGPOLICY_DATA")
-pytestmark = pytest.mark.skipif(DATA is None, reason="HAGPOLICY_DATA names no folder of public data")
+pytestmark = pytest.mark.skipif(not (DATA / "tasks").exists(), reason="the public data is not here (HAGPOLICY_DATA)")
 
 
 @pytest.mark.parametrize("name", ["final", "budgets"])
 def test_every_stored_cell_has_its_prompt_and_its_place(name: str) -> None:
-    run = tables.runs(Path(str(DATA)))[name]
+    run = tables.runs(DATA)[name]
     if not (run.folder / "cells").exists():
         pytest.skip("not swept yet")
     table = tables.stored(run)
@@ -38,7 +37,7 @@ def test_every_stored_cell_has_its_prompt_and_its_place(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["final", "budgets"])
 def test_stored_rewards_are_what_the_scorers_say_of_the_stored_texts(name: str) -> None:
-    run = tables.runs(Path(str(DATA)))[name]
+    run = tables.runs(DATA)[name]
     files = sorted((run.folder / "cells").glob("*.parquet"))
     if not files:
         pytest.skip("not swept yet")
@@ -50,7 +49,7 @@ def test_stored_rewards_are_what_the_scorers_say_of_the_stored_texts(name: str) 
 
 
 def test_other_prompts_have_no_table() -> None:
-    known = tables.runs(Path(str(DATA)))
+    known = tables.runs(DATA)
     if not (known["final"].folder / "cells").exists():
         pytest.skip("not swept yet")
     strangers = tables.Run(known["final"].folder, known["pilot"].prompts, known["final"].space, 4)

@@ -102,7 +102,6 @@ def test_long_demands_and_unknown_kinds_are_left_out() -> None:
 
 @needs_data
 def test_prompts_are_the_same_in_every_run_and_the_parts_are_apart() -> None:
-
     makers = (tasks.workload_prompts, tasks.pilot_prompts, tasks.budgets_prompts)
     parts = [make(DATA) for make in makers]
     assert parts == [make(DATA) for make in makers]

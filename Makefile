@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 demo: install
 	$(BIN)/hagpolicy demo
 
+# A file of tests runs in one of two processes, each with one thread: more would wait for each other.
 test: install
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
 
 # Real servers, clusters and their faults. The llama.cpp server is compiled here, which takes minutes; where that
 # fails its tests skip and say so.

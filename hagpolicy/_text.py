@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["TextTable", "format_count", "format_duration", "format_size", "replace_surrogates", "shorten"]
+__all__ = [
+    "TextTable",
+    "escape_controls",
+    "format_count",
+    "format_duration",
+    "format_size",
+    "replace_controls",
+    "replace_surrogates",
+    "shorten",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,11 @@ def format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def format_number(count: float) -> str:
+    """A whole number with commas; "unknown" where it is not known."""
+    return f"{count:,.0f}" if math.isfinite(count) else "unknown"
+
+
 def format_size(count: float) -> str:
     """A number of bytes, such as "1.5 kB"."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -80,4 +95,18 @@ def format_size(count: float) -> str:
 
 def replace_surrogates(text: str) -> str:
     """The text with "?" for each half of a surrogate pair, which UTF-8 cannot hold: a text cut within a character."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+# Control characters (C0, C1), what turns the direction of writing, line and paragraph separators, lone surrogates.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def replace_controls(text: str, keep: str = "") -> str:
+    """The text with "?" for each character that would act on a terminal instead of being shown, except those kept."""
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else "?", text)
+
+
+def escape_controls(text: str) -> str:
+    """The text with \\uXXXX for what a terminal would obey, but line feeds and tabs; in JSON it means the same."""
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text)

@@ -5,7 +5,7 @@
     │   └── UnsupportedSetting            an engine cannot honour a setting
     ├── MissingExtra        (ImportError) an optional package is not installed
     ├── BundleError                       a saved policy cannot be read
-    ├── StoreError                        a sweep folder cannot be read or written
+    ├── StoreError                        a sweep folder or a saved table cannot be read or written
     │   ├── ForeignSweep                  it holds the cells of another engine
     │   └── SweepLocked                   another process is writing to it
     └── EngineError                       an engine failed as a whole
@@ -24,6 +24,7 @@ __all__ = [
     "HagError",
     "InvalidInput",
     "MissingExtra",
+    "ScorerError",
     "StoreError",
     "SweepLocked",
     "UnsupportedSetting",
@@ -38,17 +39,21 @@ class InvalidInput(HagError, ValueError):
     """A value is not usable: names the field, what was expected, what was found.
 
     Args:
-        field: the argument or key; an attribute, as are the next two.
+        field: the argument or key; an attribute, as are the next three.
         expected: what it has to be, in words.
         got: what was found.
-        do: what can be done about it, for the message.
+        do: what can be done about it, for the message; "": nothing more to say.
     """
 
     def __init__(self, field: str, expected: str, got: object, do: str = "") -> None:
         self.field = field
         self.expected = expected
         self.got = got
-        shown = got if isinstance(got, str) else repr(got)
+        self.do = do
+        try:
+            shown = got if isinstance(got, str) else repr(got)
+        except (ValueError, RecursionError):  # a number of more digits than Python writes; what holds itself
+            shown = f"a {type(got).__name__} that cannot be shown"
         if len(shown) > 200:
             shown = shown[:200] + " …"
         super().__init__(f"{field}: expected {expected}, got {shown}." + (f" {do}" if do else ""))
@@ -60,7 +65,7 @@ class InvalidInput(HagError, ValueError):
 
 def _rebuilt(kind: type[InvalidInput], field: str, expected: str, message: str) -> InvalidInput:
     error = kind.__new__(kind, message)
-    error.field, error.expected, error.got = field, expected, None
+    error.field, error.expected, error.got, error.do = field, expected, None, ""
     error.args = (message,)
     return error
 
@@ -78,7 +83,7 @@ class BundleError(HagError):
 
 
 class StoreError(HagError):
-    """A sweep folder cannot be read or written; what was stored before is intact."""
+    """A sweep folder or a saved table cannot be read or written; what was stored before is intact."""
 
 
 class ForeignSweep(StoreError):
@@ -87,6 +92,10 @@ class ForeignSweep(StoreError):
 
 class SweepLocked(StoreError):
     """Another process is writing to the sweep folder."""
+
+
+class ScorerError(HagError):
+    """The scorer of a sweep gives its first cells no reward; what was generated is stored."""
 
 
 class EngineError(HagError):

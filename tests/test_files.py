@@ -9,25 +9,29 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from hagpolicy import DecodingSpace, SweepTable, load, load_table, read_prompts, write_report
 from hagpolicy._files import (
     append_bytes,
     format_json,
     format_jsonl,
-    new_folder,
+    parse_json,
     read_jsonl,
     read_lines,
+    read_regular,
     write_bytes,
     write_text,
 )
-from hagpolicy.errors import InvalidInput
+from hagpolicy._folders import new_folder
+from hagpolicy.errors import HagError, InvalidInput
 
 
 def fill(folder: Path) -> None:
-    with new_folder(folder, replace=True) as made:
+    with new_folder(folder, replaces=lambda _: True) as made:
         (made / "a").write_bytes(b"new")
 
 
@@ -71,7 +75,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
 
 @pytest.mark.parametrize(("replace", "kept"), [(True, b"mine"), (False, b"other")])
 def test_a_folder_that_came_meanwhile(tmp_path: Path, replace: bool, kept: bytes) -> None:
-    with new_folder(tmp_path / "deep" / "it", replace=replace) as made:
+    with new_folder(tmp_path / "deep" / "it", replaces=(lambda _: True) if replace else None) as made:
         (made / "a").write_bytes(b"mine")
         (tmp_path / "deep" / "it").mkdir()
         (tmp_path / "deep" / "it" / "a").write_bytes(b"other")
@@ -81,7 +85,7 @@ def test_a_folder_that_came_meanwhile(tmp_path: Path, replace: bool, kept: bytes
 
 def test_an_error_within_the_block_leaves_no_folder(tmp_path: Path) -> None:
     def fail() -> None:
-        with new_folder(tmp_path / "it", replace=True) as made:
+        with new_folder(tmp_path / "it", replaces=lambda _: True) as made:
             (made / "a").write_bytes(b"half")
             raise KeyError
 
@@ -142,3 +146,38 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_json_has_null_for_what_it_cannot_say() -> None:
     text = format_json({"a": float("nan"), "b": (np.float32(0.5), np.int64(2)), "c": {"d": float("inf")}})
     assert json.loads(text) == {"a": None, "b": [0.5, 2], "c": {"d": None}}
+
+
+def test_only_regular_files_within_their_bound_are_read(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "whole")
+    os.mkfifo(tmp_path / "fifo")
+    assert read_regular(tmp_path / "whole", 5) == read_regular(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(OSError, match="at most 4 bytes, got 5"):
+        read_regular(tmp_path / "whole", 4)
+    for path, kind in [(tmp_path / "fifo", "FIFO"), (Path("/dev/zero"), "device"), (tmp_path, "folder|directory")]:
+        with pytest.raises(OSError, match=kind):
+            read_regular(path, 100)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "", b"\xff\xfe\xff", "1" * 5000])
+def test_what_is_no_json_is_one_kind_of_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("path", ["a\0b", Path("a\0b"), "\ud800", None, 5, b"abc", ["a"]])
+def test_what_is_no_path_is_one_error_wherever_one_is_given(path: Any) -> None:
+    table = SweepTable.from_arrays(["a", "b"], DecodingSpace.grid(temperature=[0, 1]), np.ones((2, 2, 1)))
+    ways: list[Callable[[], object]] = [
+        lambda: load(path),
+        lambda: load_table(path),
+        lambda: read_prompts(path),
+        lambda: SweepTable.from_jsonl(path),
+        lambda: write_report(path, table=table),
+        lambda: table.to_instruction_tuning(path),
+    ]
+    for way in ways:
+        with pytest.raises(HagError, match=r"expected a (path|folder)") as raised:
+            way()
+        str(raised.value).encode()  # can be printed

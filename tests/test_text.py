@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from hagpolicy._text import TextTable, format_count, format_duration, format_size, replace_surrogates, shorten
+from hagpolicy._text import (
+    TextTable,
+    format_count,
+    format_duration,
+    format_size,
+    replace_controls,
+    replace_surrogates,
+    shorten,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +64,11 @@ def test_half_of_a_surrogate_pair_is_a_question_mark_and_the_rest_stays() -> Non
 @pytest.mark.parametrize(("limit", "words"), [(9, "no longer"), (8, "no long…"), (4, "no…")])
 def test_a_text_is_cut_to_its_limit(limit: int, words: str) -> None:
     assert shorten("no longer", limit) == words
+
+
+def test_what_would_act_on_a_terminal_is_a_question_mark() -> None:
+    assert (
+        replace_controls("caf\u00e9 \x1b[31m\x9b\r\u202e\ud83d\u2028 \U0001f600 北")
+        == "caf\u00e9 ?[31m????? \U0001f600 北"
+    )
+    assert replace_controls("a\n\tb", keep="\n") == "a\n?b"

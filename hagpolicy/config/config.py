@@ -11,8 +11,9 @@ from hagpolicy._digest import digest
 from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, ConfigFields, check_fields, find_idle_fields
 from hagpolicy.config.render import PromptLike, Rendering, Unsupported, keywords
 from hagpolicy.config.render import render as render_fields
+from hagpolicy.errors import InvalidInput
 
-__all__ = ["DecodingConfig"]
+__all__ = ["DecodingConfig", "as_default"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,7 +21,8 @@ class DecodingConfig(ConfigFields):
     """All settings of one generation. A field that is not given stands at its neutral value.
 
     The neutral value is the one at which the setting does nothing to the model's own distribution,
-    never "whatever the engine does": engines disagree about their defaults.
+    never "whatever the engine does": engines disagree about their defaults. A config that is to leave
+    everything to them says so: `unset=True`.
 
     Raises:
         InvalidInput: a value of the wrong type or out of range, naming field, expected and got.
@@ -56,7 +58,8 @@ class DecodingConfig(ConfigFields):
 
     @property
     def deterministic(self) -> bool:
-        """True when every generation gives the same text: temperature 0, beams included."""
+        """True when every generation gives the same text: temperature 0, beams included. What an engine does
+        when nothing is sent is not known, so False for `unset`."""
         return self.temperature == 0.0
 
     def canonical(self) -> DecodingConfig:
@@ -95,6 +98,8 @@ class DecodingConfig(ConfigFields):
 
     def __str__(self) -> str:
         values = self.to_dict().items()
+        if self.unset:
+            return " ".join(["unset", *(f"{name}={value!r}" for name, value in values if name != "unset")])
         parts = [f"{name}={value!r}" if isinstance(value, str) else f"{name}={value:g}" for name, value in values]
         return " ".join(parts) or "temperature=1"
 
@@ -106,3 +111,19 @@ class DecodingConfig(ConfigFields):
 DecodingConfig.__doc__ = f"{DecodingConfig.__doc__}\n    Attributes:\n" + "".join(
     f"        {name}: {spec.about}; {spec.expected}, neutral at {spec.neutral!r}.\n" for name, spec in SPECS.items()
 )
+
+
+def as_default(given: Any) -> DecodingConfig | None:
+    """What runs today, as a config: of a `DecodingConfig`, a mapping of settings, "unset", or None.
+
+    Raises:
+        InvalidInput: anything else, an unknown setting, or a value out of range.
+    """
+    if given is None or isinstance(given, DecodingConfig):
+        return given
+    if given == "unset":
+        return DecodingConfig(unset=True)
+    if not isinstance(given, Mapping):
+        form = "a DecodingConfig, a mapping of settings such as {'temperature': 0.7}, or 'unset'"
+        raise InvalidInput("default", form, given)
+    return DecodingConfig.from_dict(given)

@@ -50,6 +50,7 @@ class Dialect:
         greedy: sent at temperature 0, over everything else.
         sampling: sent at a temperature above 0.
         processors: fields that a logits processor of ours adds to the engine.
+        optional: fields whose neutral value is not sent: models of the engine refuse it, and do the same without.
     """
 
     settings: Mapping[str, Setting]
@@ -57,11 +58,13 @@ class Dialect:
     greedy: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     processors: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     @property
     def handles(self) -> frozenset[str]:
-        """Names of the fields that the engine can be sent; a hint is sent to any, in the prompt."""
-        return frozenset(self.settings) | self.processors | {"hint"}
+        """Names of the fields that the engine can be sent; a hint is sent to any, in the prompt, and nothing at all
+        is what any engine can be sent."""
+        return frozenset(self.settings) | self.processors | {"hint", "unset"}
 
 
 TRANSFORMERS = Dialect(

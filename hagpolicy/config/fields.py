@@ -18,7 +18,17 @@ from hagpolicy._checks import is_integral, is_number
 from hagpolicy._names import suggest
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["FIELDS", "NEUTRAL", "SPECS", "ConfigFields", "FieldSpec", "IdleWhen", "check_fields", "find_idle_fields"]
+__all__ = [
+    "BESIDE_UNSET",
+    "FIELDS",
+    "NEUTRAL",
+    "SPECS",
+    "ConfigFields",
+    "FieldSpec",
+    "IdleWhen",
+    "check_fields",
+    "find_idle_fields",
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class FieldSpec:
     Attributes:
         neutral: the value at which the field changes nothing; None: the field may be unset.
         about: what it does, for people.
-        kind: float, int or str.
+        kind: float, int, str or bool.
         low: least number.
         high: greatest number.
         open_low: whether `low` itself is out of range.
@@ -65,8 +75,8 @@ class FieldSpec:
     @property
     def expected(self) -> str:
         """What a value has to be, for messages."""
-        if self.kind is str:
-            return "a string"
+        if self.kind in (str, bool):
+            return "a string" if self.kind is str else "True or False"
         return f"a {'number' if self.kind is float else 'whole number'} in {self.bounds}"
 
     def check(self, name: str, value: Any) -> Any:
@@ -79,8 +89,8 @@ class FieldSpec:
         Raises:
             InvalidInput: a value of the wrong type or out of range, naming expected and got.
         """
-        if self.kind is str:
-            if not isinstance(value, str):
+        if self.kind in (str, bool):
+            if not isinstance(value, self.kind):
                 raise InvalidInput(name, self.expected, value)
             return value
         if value is None and self.neutral is None:
@@ -90,9 +100,10 @@ class FieldSpec:
             raise InvalidInput(name, self.expected, value)
         try:
             value = self.kind(value) + 0  # -0.0 becomes 0.0: equal values must have equal digests
-        except OverflowError:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number that no float can hold
             raise InvalidInput(name, self.expected, value) from None
-        if not math.isfinite(value) or not self.low <= value <= self.high or (self.open_low and value == self.low):
+        if not finite or not self.low <= value <= self.high or (self.open_low and value == self.low):
             raise InvalidInput(name, self.expected, value)
         return value
 
@@ -108,6 +119,10 @@ def _whole(neutral: int | None, about: str, low: int, **further: Any) -> Any:
 
 def _text(neutral: str, about: str, **further: Any) -> Any:
     return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, str, **further)})
+
+
+def _switch(about: str, **further: Any) -> Any:
+    return dataclasses.field(default=False, metadata={"spec": FieldSpec(False, about, bool, **further)})
 
 
 # Greedy decoding always keeps the likeliest token; the length penalty ranks beams; nothing is drafted for beams.
@@ -153,11 +168,22 @@ class ConfigFields:
     )
     max_tokens: int | None = _whole(None, "limit on new tokens; None: the caller's or the engine's limit", 1)
     hint: str = _text("", "text added after a blank line at the end of the last user message")
+    unset: bool = _switch(
+        "no decoding setting is sent at all: the engine's or the model's own apply, whatever they are; only max_tokens "
+        "and hint may stand beside it"
+    )
 
     def __post_init__(self) -> None:
         for name, spec in SPECS.items():
             object.__setattr__(self, name, spec.check(f"DecodingConfig.{name}", getattr(self, name)))
+        others = [name for name in SPECS if name not in BESIDE_UNSET] if self.unset else []
+        if said := [name for name in others if getattr(self, name) != SPECS[name].neutral]:
+            expected = f"no setting beside it but {' and '.join(BESIDE_UNSET[:-1])}"
+            raise InvalidInput("DecodingConfig.unset", expected, ", ".join(said), "Leave these out, or unset.")
 
+
+BESIDE_UNSET = ("max_tokens", "hint", "unset")
+"""Names of the fields that say something beside `unset`: no engine has them as settings of decoding."""
 
 SPECS: Mapping[str, FieldSpec] = MappingProxyType(
     {field.name: field.metadata["spec"] for field in dataclasses.fields(ConfigFields)}
@@ -177,6 +203,8 @@ def find_idle_fields(values: Mapping[str, Any]) -> frozenset[str]:
     Args:
         values: by the names of their fields. A field that is not among them may have any value.
     """
+    if values.get("unset"):
+        return frozenset(SPECS) - frozenset(BESIDE_UNSET)
     return frozenset(
         name
         for name, spec in SPECS.items()

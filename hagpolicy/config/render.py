@@ -8,7 +8,7 @@ The engines themselves are tables (`hagpolicy.config.dialects`), so a new engine
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ __all__ = [
     "keywords",
     "render",
     "render_as",
+    "takes_hint",
 ]
 
 Message = Mapping[str, Any]
@@ -42,8 +43,9 @@ class Receipt:
         dropped: fields that the engine lacks, with the value that was asked.
         clamped: fields out of the engine's range: (asked, sent).
         idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside
-            beams), with the value that was asked; sent at their neutral value.
-        notes: how the engine's meaning of an applied field differs from ours.
+            beams), with the value that was asked; sent at their neutral value, and not entered as applied.
+        notes: how the engine's meaning of an applied field differs from ours; or that its neutral value is not sent.
+        overruled: fields that a policy decided though the caller had set them, with the caller's values.
     """
 
     applied: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Receipt:
     clamped: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     idle: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    overruled: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -99,21 +102,50 @@ class Rendering:
 def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:
     """The prompt with the hint after a blank line: at the end of a string, or of the last user message.
 
-    Chat messages without a user turn get the hint as a new user message.
+    Of a message in parts it ends the last part that is text. Chat messages without a user turn get the hint as a new
+    user message, one without text as a part of its own.
     """
     if not hint:
         return prompt
     if isinstance(prompt, str):
         return f"{prompt}\n\n{hint}" if prompt else hint
-    messages = list(prompt)
-    for turn in reversed(range(len(messages))):
-        if messages[turn].get("role") == "user":
-            content: Any = messages[turn]["content"]
-            # Some chat templates take a list of typed parts; the hint then is one more part.
-            added = f"{content}\n\n{hint}" if isinstance(content, str) else [*content, {"type": "text", "text": hint}]
-            messages[turn] = {**messages[turn], "content": added}
-            return tuple(messages)
-    return (*messages, {"role": "user", "content": hint})
+    turn = _find_last_user(prompt)
+    if turn is None:
+        return (*prompt, {"role": "user", "content": hint})
+    content: Any = prompt[turn].get("content")
+    if isinstance(content, list | tuple) and content:
+        at = _find_last_text(content)
+        if at is None:
+            content = [*content, {"type": "text", "text": hint}]
+        else:
+            # A chat template joins parts with nothing between them, so the blank line is ours.
+            part = {**content[at], "text": f"{content[at]['text']}\n\n{hint}"}
+            content = [*content[:at], part, *content[at + 1 :]]
+    else:
+        content = f"{content}\n\n{hint}" if isinstance(content, str) and content else hint
+    return (*prompt[:turn], {**prompt[turn], "content": content}, *prompt[turn + 1 :])
+
+
+def takes_hint(prompt: PromptLike) -> bool:
+    """Whether a hint can follow words of the user: in a text, or in a chat whose last user message holds text."""
+    if isinstance(prompt, str):
+        return bool(prompt)
+    turn = _find_last_user(prompt)
+    content: Any = None if turn is None else prompt[turn].get("content")
+    if isinstance(content, list | tuple):
+        return _find_last_text(content) is not None
+    return isinstance(content, str) and bool(content)
+
+
+def _find_last_user(turns: Sequence[Message]) -> int | None:
+    """Index of the last user message."""
+    return next((at for at in reversed(range(len(turns))) if turns[at].get("role") == "user"), None)
+
+
+def _find_last_text(parts: Sequence[Any]) -> int | None:
+    """Index of the last part that is text."""
+    texts = (isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts)
+    return max((at for at, holds in enumerate(texts) if holds), default=None)
 
 
 def render(
@@ -142,30 +174,46 @@ def render_as(
     prompt: PromptLike = "",
     *,
     unsupported: Unsupported = "error",
+    leave_out: Collection[str] = (),
 ) -> Rendering:
     """`render`, errors and all, for a dialect that is no engine's own, such as a server's; `engine` is its
-    name in messages."""
+    name in messages, and `leave_out` names further fields whose neutral value is not sent."""
     if unsupported not in ("error", "warn", "drop"):
         raise InvalidInput("unsupported", "'error', 'warn' or 'drop'", unsupported)
     if unknown := set(fields) - set(NEUTRAL):
         raise InvalidInput("fields", f"only {', '.join(NEUTRAL)}", ", ".join(sorted(unknown)))
     asked = {**NEUTRAL, **fields}
+    if asked["unset"]:
+        return _render_unset(dialect, asked, engine, prompt)
+    _refuse_lacking(dialect, asked, engine, unsupported)
     idle = find_idle_fields(asked)
     receipt = Receipt(idle={name: asked[name] for name in NEUTRAL if name in idle and asked[name] != NEUTRAL[name]})
     kwargs: dict[str, Any] = dict(dialect.always)
     for name, value in asked.items():
         if name in idle:
             value = NEUTRAL[name]
-        if name in dialect.settings:
-            kwargs |= _translate(name, value, dialect.settings[name], engine, receipt, unsupported)
-        elif name in dialect.processors or name == "hint":
+        if name in dialect.settings and value == NEUTRAL[name] and (name in dialect.optional or name in leave_out):
             receipt.applied[name] = value
+            receipt.notes[name] = "not sent, being neutral: it is refused"
+        elif name in dialect.settings:
+            kwargs |= _translate(name, value, dialect.settings[name], receipt, idle=name in receipt.idle)
+        elif name in dialect.processors or name == "hint":
+            if name not in receipt.idle:
+                receipt.applied[name] = value
         elif value != NEUTRAL[name]:
-            _refuse(name, "a setting that the engine has", value, engine, unsupported)
             receipt.dropped[name] = value
     kwargs |= dialect.greedy if asked["temperature"] == 0.0 else dialect.sampling
     settings = {name: asked[name] for name in sorted(dialect.processors) if asked[name] != NEUTRAL[name]}
     return Rendering(engine, apply_hint(prompt, asked["hint"]), kwargs, receipt, settings)
+
+
+def _render_unset(dialect: Dialect, asked: Mapping[str, Any], engine: str, prompt: PromptLike) -> Rendering:
+    """Nothing but the limit, and the hint in the prompt: what the engine then does is its own."""
+    receipt = Receipt(applied={"hint": asked["hint"], "unset": True})
+    kwargs = {}
+    if "max_tokens" in dialect.settings:
+        kwargs = _translate("max_tokens", asked["max_tokens"], dialect.settings["max_tokens"], receipt)
+    return Rendering(engine, apply_hint(prompt, asked["hint"]), kwargs, receipt)
 
 
 def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:
@@ -187,32 +235,63 @@ def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:
     return rendering.kwargs
 
 
-def _translate(
-    name: str, value: Any, setting: Setting, engine: str, receipt: Receipt, unsupported: Unsupported
-) -> dict[str, Any]:
+def _translate(name: str, value: Any, setting: Setting, receipt: Receipt, *, idle: bool = False) -> dict[str, Any]:
     """One field as the engine's key and value, entered in the receipt; nothing where it is not set."""
     if value is None:
         return {}
     sent = min(max(value, setting.low), setting.high)
-    if sent != value:
-        _refuse(name, f"a value in its range, [{setting.low:g}, {setting.high:g}]", value, engine, unsupported)
     if 0 < sent < setting.least_positive:
         sent = setting.least_positive
     if sent != value:
         receipt.clamped[name] = (value, sent)
-    else:
+    elif not idle:  # what was asked of an idle field is entered as such
         receipt.applied[name] = value
     if setting.note and value != NEUTRAL[name]:
         receipt.notes[name] = setting.note
     return {setting.key: setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent}
 
 
-def _refuse(name: str, expected: str, value: Any, engine: str, unsupported: Unsupported) -> None:
+def _refuse_lacking(dialect: Dialect, asked: Mapping[str, Any], engine: str, unsupported: Unsupported) -> None:
+    """Raise or warn, once, about all fields that the engine lacks or does not take at these values."""
     if unsupported == "drop":
         return
-    error = UnsupportedSetting(
-        f"{name} on {engine}", expected, repr(value), "render(…, unsupported='warn' or 'drop') goes on without it."
-    )
-    if unsupported == "error":
-        raise error
-    warnings.warn(str(error), stacklevel=3)
+    idle = find_idle_fields(asked)
+    lacking: list[str] = []
+    beyond: list[str] = []
+    for name, value in asked.items():
+        if name in idle or value == NEUTRAL[name] or value is None:
+            continue
+        if name not in dialect.handles:
+            lacking.append(name)
+        elif name in dialect.settings and not dialect.settings[name].takes(value):
+            beyond.append(name)
+    if not lacking and not beyond:
+        return
+    if unsupported == "warn":
+        warnings.warn(_describe_losses(dialect, asked, engine, lacking, beyond), stacklevel=4)
+        return
+    names = [*lacking, *beyond]
+    ranges = [f"{name} in {_describe_range(dialect.settings[name])}" for name in beyond]
+    what = "a setting that the engine has" if len(lacking) == 1 else "settings that the engine has"
+    expected = ", ".join([*([what] if lacking else []), *ranges])
+    values = ", ".join(repr(asked[name]) if len(names) == 1 else f"{name}={asked[name]!r}" for name in names)
+    do = "render(…, unsupported='warn' or 'drop') goes on without " + ("it." if len(names) == 1 else "them.")
+    raise UnsupportedSetting(f"{', '.join(names)} on {engine}", expected, values, do)
+
+
+def _describe_losses(
+    dialect: Dialect, asked: Mapping[str, Any], engine: str, lacking: Sequence[str], beyond: Sequence[str]
+) -> str:
+    """What became of the fields that an engine lacks or does not take at these values, for a warning."""
+    parts = []
+    if lacking:
+        parts.append("left out, since it has no such setting: " + ", ".join(f"{n}={asked[n]!r}" for n in lacking))
+    for name in beyond:
+        setting = dialect.settings[name]
+        sent = min(max(asked[name], setting.low), setting.high)
+        parts.append(f"{name}={asked[name]!r} sent as {sent:g}, since it takes {_describe_range(setting)}")
+    return f"{engine}: {'; '.join(parts)}"
+
+
+def _describe_range(setting: Setting) -> str:
+    return f"[{setting.low:g}, {setting.high:g}]"

@@ -8,7 +8,7 @@ The same tables as for the engines, under the names of the HTTP API. Read from t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -41,6 +41,9 @@ class Server:
         keeps: settings with a default of the server's own which no request can change, and what it is.
         any_model: a request that names another model than it has is answered all the same.
         one_at_a_time: requests are worked off one after the other, so concurrency gains nothing.
+        neutral_unsent: what is not sent is neutral there, as far as is known: a neutral value that a model of it
+            refuses can be left out.
+        most_stops: how many strings that stop an answer it takes; None: as many as one likes.
     """
 
     title: str
@@ -52,6 +55,15 @@ class Server:
     keeps: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     any_model: bool = False
     one_at_a_time: bool = False
+    neutral_unsent: bool = False
+    most_stops: int | None = None
+
+    def get_dialect(self, *, chat: bool) -> Dialect:
+        """What it takes in a request to /v1/chat/completions, or else to /v1/completions."""
+        limit = self.dialect.settings["max_tokens"]
+        if chat or limit.key != "max_completion_tokens":
+            return self.dialect
+        return replace(self.dialect, settings={**self.dialect.settings, "max_tokens": Setting(self.plain_limit)})
 
 
 @dataclass(frozen=True)
@@ -129,9 +141,11 @@ SERVERS: Registry[Server] = Registry(
             "transformers serve", _TRANSFORMERS, seeds="global", packed="generation_config", one_at_a_time=True
         ),
         # Its seed is a best effort and deprecated; with `n` the prompt is read, and paid for, once.
-        "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True),
+        "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True, neutral_unsent=True, most_stops=4),
         # Any other: the names that all of them know.
-        "compatible": Server("a plain OpenAI-compatible server", _adapt_to_http(OPENAI)),
+        "compatible": Server(
+            "a plain OpenAI-compatible server", _adapt_to_http(OPENAI), neutral_unsent=True, most_stops=4
+        ),
     },
 )
 """The servers by name."""
@@ -143,6 +157,7 @@ _CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens"}
 # Every server takes 31 bits: some keep a seed as a signed, some as an unsigned number of 32 bits, of
 # which the last (all ones) means "any seed" to llama.cpp.
 _SEED_BITS = 31
+_OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 def make_request_body(
@@ -153,11 +168,12 @@ def make_request_body(
     max_tokens: int,
     chat: bool,
     unsupported: Unsupported = "error",
+    refused: Collection[str] = (),
 ) -> RequestBody:
     """The arguments of a request to /v1/chat/completions or /v1/completions.
 
-    Every setting that the server has is sent, neutral values too. The hint belongs to the prompt
-    (`render.apply_hint`) and is only entered in the receipt.
+    Every setting that the server has is sent, neutral values too but for those that it refuses. The hint belongs to
+    the prompt (`render.apply_hint`) and is only entered in the receipt.
 
     Args:
         server: a name in `SERVERS`.
@@ -166,6 +182,8 @@ def make_request_body(
         max_tokens: limit on new tokens, at least 1.
         chat: whether for chat completions.
         unsupported: as in `render.render`.
+        refused: fields that are not sent at their neutral value; "seed": none is sent; "max_tokens": the limit is
+            sent under its other name, max_completion_tokens for max_tokens and the reverse.
 
     Raises:
         UnsupportedSetting: with "error", naming field and server.
@@ -174,14 +192,21 @@ def make_request_body(
     if max_tokens < 1:
         raise InvalidInput("max_tokens", "at least 1", max_tokens)
     entry = SERVERS[server]
-    rendering = render_as(entry.dialect, {**fields, "max_tokens": max_tokens}, entry.title, unsupported=unsupported)
+    fields = {**fields, "max_tokens": max_tokens}
+    dialect = entry.get_dialect(chat=chat)
+    rendering = render_as(dialect, fields, entry.title, unsupported=unsupported, leave_out=refused)
     sent = rendering.kwargs
-    if entry.packed:
+    if entry.packed and fields.get("unset"):
+        # The whole configuration would take the place of the server's own, with what is left out in it neutral.
+        sent = {"max_tokens": max_tokens}
+    elif entry.packed:
         sent = {entry.packed: json.dumps(sent, sort_keys=True)}
-    elif not chat:
-        sent = {entry.plain_limit if key == "max_completion_tokens" else key: value for key, value in sent.items()}
-    if seed is not None and entry.seeds == "per_request":
+    if "max_tokens" in refused:
+        sent = {_OTHER_LIMIT.get(key, key): value for key, value in sent.items()}
+    if seed is not None and entry.seeds == "per_request" and "seed" not in refused:
         sent["seed"] = seed % 2**_SEED_BITS
+    elif "seed" in refused:
+        rendering.receipt.notes["seed"] = "not sent: it is refused"
     rendering.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
     known = _CHAT_KEYWORDS if chat else _KEYWORDS
     body = {key: value for key, value in sent.items() if key in known}
@@ -197,4 +222,6 @@ def list_lacking(server: str, fields: Mapping[str, Any]) -> list[str]:
     """
     entry = SERVERS[server]
     receipt = render_as(entry.dialect, fields, entry.title, unsupported="drop").receipt
-    return [name for name in FIELDS if name in receipt.dropped or name in receipt.clamped]
+    # A tiny temperature that the engine itself raises is taken, with a receipt.
+    beyond = {name for name, (asked, _) in receipt.clamped.items() if not entry.dialect.settings[name].takes(asked)}
+    return [name for name in FIELDS if name in receipt.dropped or name in beyond]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,9 +12,10 @@ from typing import Any, overload
 import numpy as np
 
 from hagpolicy._digest import digest
+from hagpolicy._files import parse_json, read_regular
 from hagpolicy._names import Registry
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import FIELDS, check_fields, find_idle_fields
+from hagpolicy.config.fields import BESIDE_UNSET, FIELDS, check_fields, find_idle_fields
 from hagpolicy.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
         """Every combination of the given field values, the last field varying fastest.
 
         Configs that differ in name only (temperature 0 with different top_p) are kept once, in their
-        simplest form; how many were joined is logged.
+        simplest form; how many were joined is logged. Beside `unset` every other setting is such a name.
 
         Raises:
             InvalidInput: an unknown field, an empty list of values or a value out of range.
@@ -69,7 +69,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
             if not column:
                 raise InvalidInput(f"grid({name}=…)", "at least one value", "none")
         combinations = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
-        kept = dict.fromkeys(DecodingConfig.from_dict(row).canonical() for row in combinations)
+        kept = dict.fromkeys(DecodingConfig.from_dict(_leave_unset(row)).canonical() for row in combinations)
         if len(kept) < len(combinations):
             logger.info("grid: %d configs that repeat another are left out", len(combinations) - len(kept))
         return cls(kept)
@@ -86,27 +86,43 @@ class DecodingSpace(Sequence[DecodingConfig]):
         )
 
     @classmethod
-    def preset(cls, name: str, engine: Any = None) -> DecodingSpace:
-        """A ready-made space: `"standard"`, 14 configs that differ in kind, not only in degree.
+    def preset(cls, name: str = "deterministic", engine: Any = None) -> DecodingSpace:
+        """A ready-made space, by its purpose; `PRESETS` has them.
+
+        - `"deterministic"`: 8 configs that always give the same answer: greedy, controls of repetition, beams,
+          hints. For one answer a prompt they are the cheapest to prove: a config that samples has noise of its own,
+          which takes several answers a prompt to average out.
+        - `"diverse"`: 8 that sample, for several answers a prompt (pass@k, best of n, a vote).
+        - `"price"`: 8 of which most answer in fewer tokens: short hints, limits, ends to loops.
+        - `"standard"`: 14 that differ in kind, deterministic or not.
 
         Args:
-            name: `"standard"`.
+            name: one of these.
             engine: an engine; configs that it cannot run are left out and named in the log.
 
         Raises:
-            InvalidInput: an unknown name.
+            InvalidInput: an unknown name, or an engine that can run none.
         """
         space = cls(DecodingConfig(**values) for values in PRESETS[name])
-        if engine is None:
-            return space
+        return space if engine is None else space.keep_runnable(engine, f"preset {name}")
+
+    def keep_runnable(self, engine: Any, name: str = "space") -> DecodingSpace:
+        """The configs that an engine can run; the others are named in the log.
+
+        Args:
+            engine: an engine, or what has its `unsupported` and `name`.
+            name: of the space, for the log.
+
+        Raises:
+            InvalidInput: it can run none of them.
+        """
         runnable = []
-        for config in space:
-            missing = engine.unsupported(config)
-            if missing:
-                logger.warning("preset %s: %s left out, %s has no %s", name, config, engine.name, ", ".join(missing))
+        for config in self:
+            if missing := engine.unsupported(config):
+                logger.warning("%s: %s left out, %s has no %s", name, config, engine.name, ", ".join(missing))
             else:
                 runnable.append(config)
-        return cls(runnable)
+        return self if len(runnable) == len(self) else DecodingSpace(runnable)
 
     @classmethod
     def from_json(cls, source: str | Path | Sequence[Mapping[str, Any]]) -> DecodingSpace:
@@ -119,7 +135,7 @@ class DecodingSpace(Sequence[DecodingConfig]):
         if isinstance(source, (str, Path)):
             path = Path(source)
             try:
-                rows = json.loads(path.read_text("utf-8"))
+                rows = parse_json(read_regular(path, 1 << 24))
             except (OSError, ValueError) as error:
                 raise InvalidInput(f"space file {path}", "a readable JSON list of configs", str(error)) from error
         if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
@@ -149,7 +165,8 @@ class DecodingSpace(Sequence[DecodingConfig]):
         """bool (n_configs,): configs that agree with `fixed` in every field the space varies.
 
         A field that is equal in all configs is not asked for agreement: the caller simply
-        replaces it. Nor is one that what is fixed makes idle, such as top_p at temperature 0.
+        replaces it. Nor is one that what is fixed makes idle, such as top_p at temperature 0. A config that
+        leaves the settings unset agrees with none that is fixed, but for its hint and limit: its own are unknown.
 
         Raises:
             InvalidInput: an unknown field, or a value out of range.
@@ -158,7 +175,13 @@ class DecodingSpace(Sequence[DecodingConfig]):
         wanted = DecodingConfig.from_dict(fixed)
         idle = find_idle_fields({name: getattr(wanted, name) for name in fixed})
         asked = [name for name in fixed if name in self.varying and name not in idle]
-        return np.array([all(getattr(c, name) == getattr(wanted, name) for name in asked) for c in self._configs])
+        settings = any(name not in BESIDE_UNSET for name in fixed)
+        return np.array(
+            [
+                not (settings and c.unset) and all(getattr(c, name) == getattr(wanted, name) for name in asked)
+                for c in self._configs
+            ]
+        )
 
     def with_config(self, config: DecodingConfig) -> tuple[DecodingSpace, int]:
         """A space that holds `config`, and its index: this one if a config with the same text is in it."""
@@ -199,6 +222,11 @@ class DecodingSpace(Sequence[DecodingConfig]):
         return f"DecodingSpace({len(self)} configs over {', '.join(self.varying) or 'nothing'})"
 
 
+def _leave_unset(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a grid; where it leaves the settings unset, without them."""
+    return {name: value for name, value in row.items() if name in BESIDE_UNSET} if row.get("unset") is True else row
+
+
 _STEP_BY_STEP = "Think step by step."
 
 _STANDARD: list[dict[str, Any]] = [
@@ -218,5 +246,46 @@ _STANDARD: list[dict[str, Any]] = [
     {"temperature": 0.0, "hint": "Answer briefly."},
 ]
 
-PRESETS: Registry[list[dict[str, Any]]] = Registry("preset", {"standard": _STANDARD})
+_BRIEFLY, _ONLY = "Answer briefly.", "Give only the answer."
+
+_DETERMINISTIC: list[dict[str, Any]] = [
+    {"temperature": 0.0},
+    {"temperature": 0.0, "repetition_penalty": 1.1},
+    {"temperature": 0.0, "no_repeat_ngram_size": 3},
+    {"temperature": 0.0, "frequency_penalty": 0.5},
+    {"temperature": 0.0, "num_beams": 4},
+    {"temperature": 0.0, "hint": _STEP_BY_STEP},
+    {"temperature": 0.0, "hint": _BRIEFLY},
+    {"temperature": 0.0, "hint": _ONLY},
+]
+
+_DIVERSE: list[dict[str, Any]] = [
+    {"temperature": 0.3},
+    {"temperature": 0.7},
+    {"temperature": 1.0},
+    {"temperature": 0.7, "top_p": 0.8},
+    {"temperature": 1.0, "min_p": 0.1},
+    {"temperature": 1.5, "min_p": 0.1},
+    {"temperature": 0.7, "presence_penalty": 0.5},
+    {"temperature": 0.7, "hint": _STEP_BY_STEP},
+]
+
+_PRICE: list[dict[str, Any]] = [
+    {"temperature": 0.0},
+    {"temperature": 0.0, "no_repeat_ngram_size": 3},
+    {"temperature": 0.0, "hint": _BRIEFLY},
+    {"temperature": 0.0, "hint": _ONLY},
+    {"temperature": 0.0, "hint": "Answer in one sentence."},
+    {"temperature": 0.0, "max_tokens": 64},
+    {"temperature": 0.0, "hint": _BRIEFLY, "max_tokens": 64},
+    {"temperature": 0.0, "hint": _ONLY, "max_tokens": 32},
+]
+
+DEFAULT_PRESET = "deterministic"
+"""The space of a sweep that is given none."""
+
+PRESETS: Registry[list[dict[str, Any]]] = Registry(
+    "preset",
+    {DEFAULT_PRESET: _DETERMINISTIC, "diverse": _DIVERSE, "price": _PRICE, "standard": _STANDARD},
+)
 """The ready-made spaces by name: the fields of each config that are not neutral."""

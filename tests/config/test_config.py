@@ -158,3 +158,17 @@ def test_errors_survive_the_way_between_processes() -> None:
         pool.apply(DecodingConfig, kwds={"temperature": -1.0})
     assert str(copy.copy(error)) == str(error)
     assert copy.copy(error).field == "field"
+
+
+def test_a_config_that_leaves_the_settings_unset_has_none():
+    config = DecodingConfig(unset=True, hint="be brief", max_tokens=9)
+    assert (str(DecodingConfig(unset=True)), str(config)) == ("unset", "unset max_tokens=9 hint='be brief'")
+    assert DecodingConfig.from_dict(config.to_dict()) == config == config.canonical()
+    assert not config.deterministic
+    assert DecodingConfig(unset=False).digest == DecodingConfig().digest != DecodingConfig(unset=True).digest
+    for bad in ({"temperature": 0.7}, {"num_beams": 2}, {"presence_penalty": 1.0}):
+        with pytest.raises(InvalidInput, match="unset.*" + next(iter(bad))):
+            DecodingConfig(unset=True, **bad)
+    for value in (1, "yes", None):
+        with pytest.raises(InvalidInput, match="True or False"):
+            DecodingConfig(unset=value)

@@ -4,12 +4,13 @@ import logging
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.config.dialects import DIALECTS
-from hagpolicy.config.render import apply_hint, keywords, render
+from hagpolicy.config.render import apply_hint, keywords, render, render_as
 from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
 from tests.support.bold_fields import BOLD
 
@@ -31,7 +32,7 @@ def test_what_an_engine_lacks_is_an_error_a_warning_or_on_the_receipt_alone():
     fields = {"typical_p": 0.5}
     with pytest.raises(UnsupportedSetting, match="typical_p on vllm"):
         render(fields, "vllm")
-    with pytest.warns(UserWarning, match="typical_p on vllm"):
+    with pytest.warns(UserWarning, match="^vllm: left out, since it has no such setting: typical_p=0.5$"):
         warned = render(fields, "vllm", unsupported="warn")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -39,6 +40,28 @@ def test_what_an_engine_lacks_is_an_error_a_warning_or_on_the_receipt_alone():
     assert dropped == warned
     assert dropped.receipt.dropped == fields
     assert dropped.kwargs == render({}, "vllm").kwargs
+
+
+def test_all_that_an_engine_lacks_is_named_at_once():
+    fields = {"typical_p": 0.5, "no_repeat_ngram_size": 3, "num_beams": 2, "temperature": 2.5, "length_penalty": 1.0}
+    with pytest.raises(UnsupportedSetting, match=r"typical_p=0.5, no_repeat_ngram_size=3, num_beams=2, temp") as caught:
+        render(fields, "vllm")
+    assert caught.value.expected == "settings that the engine has, temperature in [0, 2]"
+    with pytest.warns(UserWarning, match="typical_p") as warned:
+        render(fields, "vllm", unsupported="warn")
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("engine", DIALECTS)
+def test_what_is_unset_is_not_sent(engine):
+    config = DecodingConfig(unset=True)
+    rendering = config.render(engine, "Hi")
+    assert (rendering.kwargs, rendering.prompt, rendering.processors) == ({}, "Hi", [])
+    assert rendering.receipt.applied == {"hint": "", "unset": True}
+    assert rendering.receipt.exact
+    limited = DecodingConfig(unset=True, max_tokens=7, hint="be brief").render(engine, "Hi")
+    assert limited.kwargs == {DIALECTS[engine].settings["max_tokens"].key: 7}
+    assert limited.prompt == "Hi\n\nbe brief"
 
 
 def test_temperature_zero_is_greedy_as_each_engine_says_it():
@@ -70,7 +93,7 @@ def test_values_beyond_an_engines_range():
         assert clamped.receipt.clamped == {"temperature": (2.5, 2.0)}
         assert clamped.kwargs["temperature"] == 2.0
         assert not clamped.receipt.exact
-    with pytest.warns(UserWarning, match="repetition_penalty on sglang"):
+    with pytest.warns(UserWarning, match=r"^sglang: repetition_penalty=3.0 sent as 2, since it takes \[0, 2\]$"):
         assert render({"repetition_penalty": 3.0}, "sglang", unsupported="warn").kwargs["repetition_penalty"] == 2.0
     # vLLM lifts tiny temperatures by itself: no choice of the caller's, so no error, but it is on the receipt.
     tiny = render({"temperature": 0.001}, "vllm")
@@ -147,7 +170,7 @@ def test_a_hint_goes_to_the_end_of_the_last_user_message():
     assert chat[3]["content"] == "C", "the caller's messages are untouched"
     assert apply_hint([{"role": "system", "content": "S"}], "H")[-1] == {"role": "user", "content": "H"}
     parts = apply_hint([{"role": "user", "content": [{"type": "text", "text": "A"}]}], "H")
-    assert parts[0]["content"][-1] == {"type": "text", "text": "H"}
+    assert parts[0]["content"] == [{"type": "text", "text": "A\n\nH"}]
 
 
 def test_dialects_need_nothing_installed():
@@ -189,7 +212,11 @@ def test_processors_are_new_at_every_access_and_name_the_missing_extra(monkeypat
         rendering.processors  # noqa: B018
 
 
-STANDARD = [*DecodingSpace.preset("standard"), *DecodingSpace.hag()[::7], DecodingConfig(**{**BOLD, "num_beams": 1})]
+STANDARD = [
+    *DecodingSpace.preset("standard"),
+    *DecodingSpace.hag()[::7],
+    DecodingConfig(**{**BOLD, "num_beams": 1, "unset": False}),
+]
 
 
 @pytest.mark.parametrize("config", STANDARD, ids=str)
@@ -239,3 +266,12 @@ def test_transformers_generate_obeys_without_a_warning(config, contrary, caplog)
     assert not seen["epsilon_cutoff"]
     assert not seen["eta_cutoff"]
     assert not seen["early_stopping"]
+
+
+def test_a_dialect_can_leave_neutral_values_out():
+    dialect = replace(DIALECTS["openai"], optional=frozenset({"temperature", "top_p"}))
+    for fields, keys in (({"temperature": 0.5}, {"temperature"}), ({"top_p": 0.5}, {"top_p"}), ({}, set())):
+        rendering = render_as(dialect, fields, "a model")
+        assert rendering.kwargs.keys() & {"temperature", "top_p"} == keys
+        assert rendering.receipt.exact
+        assert rendering.receipt.notes.keys() == {"temperature", "top_p"} - keys

@@ -13,7 +13,7 @@ from tests.support.bold_fields import BOLD as EVERY
 
 # The limit is the request's; nothing is drafted for beams.
 DRAFTED = {"prompt_lookup_num_tokens": EVERY["prompt_lookup_num_tokens"]}
-BOLD = {name: value for name, value in EVERY.items() if name not in {"max_tokens", *DRAFTED}}
+BOLD = {name: value for name, value in EVERY.items() if name not in {"max_tokens", "unset", *DRAFTED}}
 
 
 def said(server, fields=(), *, seed=1, max_tokens=16, chat=True, **options):
@@ -32,7 +32,7 @@ def test_neutral_values_are_sent_too(server):
     neutral, bold = sent(server), sent(server, {name: BOLD[name] for name in BOLD if name in handled})
     assert set(neutral) == set(bold)
     receipt = said(server).receipt
-    assert receipt.applied.keys() == handled
+    assert receipt.applied.keys() == handled - {"unset"}
     assert receipt.applied["max_tokens"] == 16
 
 
@@ -110,6 +110,21 @@ def test_what_a_server_keeps_to_itself_is_in_the_notes():
     assert "Modelfile" in notes["top_k"]
     assert said("vllm").receipt.notes == {}
     assert "before the temperature" in said("llama_cpp_python", {"top_p": 0.5}).receipt.notes["top_p"]
+
+
+def test_a_neutral_value_that_is_refused_is_left_out_and_accounted_for():
+    body = sent("compatible", {"temperature": 0.5}, refused={"temperature", "top_p", "presence_penalty", "seed"})
+    assert body == {"temperature": 0.5, "frequency_penalty": 0.0, "max_tokens": 16}
+    receipt = said("compatible", refused={"top_p", "seed", "max_tokens"}).receipt
+    assert set(receipt.notes) == {"top_p", "seed"}
+    assert "top_p" in receipt.applied
+    assert sent("compatible", refused={"max_tokens"})["max_completion_tokens"] == 16
+
+
+def test_a_server_takes_what_its_engine_takes():
+    tiny = DecodingConfig(temperature=0.001)
+    assert list_lacking("vllm", tiny.fields()) == []
+    assert said("vllm", tiny.fields(), unsupported="drop").receipt.clamped == {"temperature": (0.001, 0.01)}
 
 
 def test_the_limit_on_tokens_is_the_callers():

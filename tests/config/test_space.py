@@ -71,6 +71,16 @@ def test_the_standard_preset_differs_in_kind():
         DecodingSpace.preset("standrad")
 
 
+def test_presets_serve_their_purpose():
+    spaces = {name: DecodingSpace.preset(name) for name in ("deterministic", "diverse", "price")}
+    assert DecodingSpace.preset() == spaces["deterministic"]
+    assert spaces["deterministic"].deterministic.all()
+    assert not spaces["diverse"].deterministic.any()
+    assert spaces["price"].deterministic.all()
+    for space in spaces.values():
+        assert len({config.canonical() for config in space}) == len(space) == 8
+
+
 def test_a_preset_leaves_out_what_an_engine_lacks_and_names_it(caplog):
     class NoBeams:
         name = "plain"
@@ -133,3 +143,16 @@ def test_a_config_of_the_same_text_is_found_and_another_is_added():
     assert index == 2
     assert len(larger) == 3
     assert np.array_equal(larger.deterministic, [True, False, False])
+
+
+def test_a_grid_joins_what_is_unset_and_it_agrees_with_no_fixed_setting():
+    space = DecodingSpace.grid(unset=[False, True], temperature=[0.0, 1.0], hint=["", "be brief"])
+    assert [str(config) for config in space] == [
+        "temperature=0", "temperature=0 hint='be brief'", "temperature=1", "hint='be brief'",
+        "unset", "unset hint='be brief'",
+    ]  # fmt: skip
+    assert space.agreeing({"temperature": 1.0}).tolist() == [False, False, True, True, False, False]
+    assert space.agreeing({"top_p": 0.9}).tolist() == [True] * 4 + [False] * 2  # not varied: the caller's own goes
+    assert space.agreeing({"hint": ""}).tolist() == [True, False] * 3
+    assert space.agreeing({"max_tokens": 5}).all()
+    assert space.with_config(DecodingConfig(unset=True)) == (space, 4)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
+import numpy as np
+
+from hagpolicy._extras import require_pandas
 from hagpolicy._text import TextTable, format_count
 
 ROW_LABELS = {
@@ -22,6 +26,12 @@ ROW_LABELS = {
 _KINDS = {"policy": "strong", "sbs": "strong", "naive_vbs": "biased"}
 
 
+Standing = Literal["default", "single_best"]
+"""What stands where nothing per prompt is proven: what runs today, or the single best config."""
+Ships = Literal["default", "single_best", "per_prompt"]
+"""What the gate's two steps let ship: one of those, or a policy that chooses per prompt."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its 95 % interval.
@@ -30,29 +40,37 @@ class Estimate:
         value: the estimate.
         low: lower end of the interval.
         high: upper end.
+        reliable: False: of differences in so few independent groups that the interval covers less often than it says
+            (`analysis.rule.MIN_DEPARTING`); wherever it is shown it says so.
     """
 
     value: float
     low: float
     high: float
+    reliable: bool = True
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, float]) -> Estimate:
+    def from_json(cls, values: Mapping[str, Any]) -> Estimate:
         """What `to_json` wrote."""
-        return cls(values["value"], values["low"], values["high"])
+        return cls(values["value"], values["low"], values["high"], bool(values.get("reliable", True)))
+
+    @property
+    def mark(self) -> str:
+        """ " (unreliable)" where the interval is; else ""."""
+        return "" if self.reliable else " (unreliable)"
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{self.mark}"
 
     def __format__(self, spec: str) -> str:
         """`"+"` shows signs: for differences."""
         if spec != "+":
             return format(str(self), spec)
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]{self.mark}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,7 @@ class EvaluationRow:
         cost: mean new tokens (or seconds, where the objective prices them) of an answer by this line's
             choices; None where unknown.
         over_default: paired difference to the engine's default; None where that is not in the table.
+        reliable: of the gain's interval, see `Estimate`.
     """
 
     name: str
@@ -124,11 +143,12 @@ class EvaluationRow:
     note: str = ""
     cost: float | None = None
     over_default: Estimate | None = None
+    reliable: bool = True
 
     @property
     def gain_estimate(self) -> Estimate:
         """The paired gain over SBS with its interval."""
-        return Estimate(self.gain, self.gain_low, self.gain_high)
+        return Estimate(self.gain, self.gain_low, self.gain_high, self.reliable)
 
     def format(self) -> FormattedRow:
         """The row as it is shown; SBS has no gain over itself."""
@@ -155,16 +175,45 @@ class EvaluationRow:
         return cls(**{**values, "over_default": over and Estimate.from_json(over)})
 
 
+@dataclass(frozen=True, eq=False)
+class PromptValues:
+    """What each row of a comparison was worth on each prompt.
+
+    Attributes:
+        prompts: digests of the prompts (`Prompt.digest`), in the table's order.
+        values: float64 (n_prompts,) by the row's name, in the order of the rows: what is maximised, by its choices. In
+            a fit these are of prompts that the choice was not learned on, averaged over the foldings; SBS is what
+            draws without the prompt choose. Their mean is not corrected for choosing among candidates, as the value of
+            a learner's row is.
+    """
+
+    prompts: tuple[str, ...]
+    values: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def to_frame(self) -> Any:
+        """A pandas frame with a row a prompt: `prompt` (its digest) and a column for each row of the comparison.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return require_pandas().DataFrame({"prompt": list(self.prompts), **self.values})
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The best per-prompt policy that was found, before the gate.
 
     Attributes:
-        name: learner and encoder; "sbs" when nothing beat SBS.
-        gain: bias-corrected gain over SBS.
-        margin: departs from SBS only for a predicted advantage above it.
-        departing_groups: groups with a prompt for which it departs from SBS, out of fold.
+        name: learner and encoder; "sbs" or "default" when nothing beat that reference.
+        gain: bias-corrected gain over the reference.
+        margin: departs from the reference only for a predicted advantage above it.
+        departing_groups: groups with a prompt for which it departs from the reference, out of fold.
         shipped: it passed the gate (`analysis.rule.may_ship`).
+        over: the reference, which stands unless the candidate ships: "single_best" where that is proven over what
+            runs today, or where that is unknown; else "default", what runs today.
     """
 
     name: str
@@ -172,6 +221,17 @@ class Candidate:
     margin: float
     departing_groups: int
     shipped: bool
+    over: Standing = "single_best"
+
+    @property
+    def found(self) -> bool:
+        """True for a per-prompt policy; False where none beat the reference."""
+        return self.name not in ("sbs", "default")
+
+    @property
+    def ships(self) -> Ships:
+        """What ships, in the word of `Policy.ships`."""
+        return "per_prompt" if self.shipped else self.over
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping."""
@@ -190,14 +250,17 @@ class Evaluation:
     Attributes:
         rows: from the engine's default to the (biased) naive VBS.
         candidate: before the gate; None for an evaluation on another table.
-        sbs_over_default: gain of the single best config; None without a known default.
+        sbs_over_default: gain of the single best config over what runs today, which it replaces where the interval
+            lies above 0; None without a known default.
         n_prompts: prompts compared.
         n_groups: independent groups among them.
         n_left_out: prompts left out, because they lack a config or were trained on.
-        fallbacks: share of prompts unlike the training prompts, for which the single best config stands.
+        fallbacks: share of prompts unlike the training prompts, for which the reference stands.
         warnings: in plain words.
         objective: what is maximised, such as "pass@4".
         cost_unit: of the lines' costs, "tokens" or "seconds"; "" where costs are unknown.
+        per_prompt: what each row was worth on each prompt; None where the evaluation was read from a file, which holds
+            nothing of single prompts.
     """
 
     rows: tuple[EvaluationRow, ...]
@@ -210,6 +273,7 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     objective: str = "reward"
     cost_unit: str = ""
+    per_prompt: PromptValues | None = field(default=None, compare=False, repr=False)
 
     def row(self, name: str) -> EvaluationRow:
         """The row of that name. Raises KeyError where there is none."""
@@ -219,9 +283,28 @@ class Evaluation:
         raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping that `from_json` reads back."""
-        rows = [row.to_json() for row in self.rows]
-        return {**asdict(self), "rows": rows, "warnings": list(self.warnings)}
+        """A JSON-able mapping that `from_json` reads back, but for `per_prompt`."""
+        plain = asdict(replace(self, per_prompt=None))
+        del plain["per_prompt"]
+        return {**plain, "rows": [row.to_json() for row in self.rows], "warnings": list(self.warnings)}
+
+    def to_frame(self) -> Any:
+        """A pandas frame with a row for each row of the comparison, and its attributes as columns.
+
+        The difference to the engine's default is `over_default`, `over_default_low`, `over_default_high`, NaN where
+        that is not in the table. What single prompts were worth is `per_prompt.to_frame()`.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        pandas = require_pandas()
+        rows = []
+        for row in self.rows:
+            over = row.over_default
+            ends = (math.nan,) * 3 if over is None else (over.value, over.low, over.high)
+            names = ("over_default", "over_default_low", "over_default_high")
+            rows.append({**vars(row), **dict(zip(names, ends, strict=True))})
+        return pandas.DataFrame(rows).astype({"gap_closed": float, "cost": float})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
@@ -249,23 +332,43 @@ class Evaluation:
     def __str__(self) -> str:
         lines = []
         if self.sbs_over_default is not None:
-            lines.append(f"single best config over the engine's default: {self.sbs_over_default:+}")
+            lines.append(describe_single_best(self.sbs_over_default, self.candidate))
         if self.candidate is not None:
             lines.append(describe_candidate(self.candidate))
         lines.append(self.to_table().to_text())
         left = f", {self.n_left_out} left out" if self.n_left_out else ""
         lines.append(f"{self.n_prompts} prompts in {format_count(self.n_groups, 'independent group')}{left}")
         if self.fallbacks > 0.0:
-            lines.append(f"{self.fallbacks:.0%} of the prompts are unlike the training prompts and got the single best")
+            lines.append(f"{self.fallbacks:.0%} of the prompts are unlike the training prompts and got the reference")
+        if any(row.gain is not None and not row.gain.reliable for row in self.format_rows()):
+            lines.append("(unreliable): too few groups differ for the interval to hold as often as it says")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+STANDING = {"default": "what runs today (the default)", "single_best": "the single best config"}
+"""What stands where nothing per prompt is proven, in plain words, by `Candidate.over`."""
+
+
+def describe_single_best(gain: Estimate, candidate: Candidate | None = None) -> str:
+    """The first step in plain words: what the single best config gains over the default and, of a policy that is being
+    fitted, whether it replaces it."""
+    found = f"single best config over the engine's default: {gain:+}"
+    if candidate is None:
+        return found
+    if gain == Estimate(0.0, 0.0, 0.0):
+        return "the engine's default is itself the single best config"
+    few = " by so few independent prompts" if gain.low > 0.0 else ""
+    return f"{found}: {'proven' if candidate.over == 'single_best' else f'not proven{few}, the default stands'}"
 
 
 def describe_candidate(candidate: Candidate) -> str:
     """What the gate did, in plain words."""
-    if candidate.name == "sbs":
-        return "no per-prompt policy was found that beats the single best config; it ships"
-    found = f"{candidate.name}: gain {candidate.gain:+}, departing in {candidate.departing_groups} groups"
+    stands = STANDING[candidate.over]
+    if not candidate.found:
+        return f"no per-prompt policy was found that beats {stands}; it ships"
+    over = f"over {stands}, departing in {candidate.departing_groups} groups"
+    found = f"{candidate.name}: gain {candidate.gain:+} {over}"
     if candidate.shipped:
         return f"per-prompt policy ships: {found}"
-    few = " (too few to rely on the interval)" if candidate.gain.low > 0.0 else ""
-    return f"nothing per prompt is proven, the single best config ships; held back: {found}{few}"
+    few = ": too few groups depart" if candidate.gain.low > 0.0 else ""
+    return f"nothing per prompt is proven, {stands} ships; held back{few}: {found}"

@@ -31,6 +31,8 @@ def test_evaluation_survives_json() -> None:
 
 def test_the_sentence_says_why_a_gain_above_zero_is_held_back() -> None:
     held = Candidate("ridge on static", Estimate(0.05, 0.01, 0.09), 0.03, departing_groups=6, shipped=False)
-    assert describe_candidate(held).endswith("departing in 6 groups (too few to rely on the interval)")
+    assert describe_candidate(held).startswith(
+        "nothing per prompt is proven, the single best config ships; held back: too few groups depart"
+    )
     open_ = Candidate("ridge on static", Estimate(0.05, -0.01, 0.09), 0.03, departing_groups=60, shipped=False)
     assert describe_candidate(open_).endswith("departing in 60 groups")

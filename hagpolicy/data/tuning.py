@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from hagpolicy._files import format_jsonl, write_text
+from hagpolicy._files import check_replaceable, format_jsonl, parse_json, write_text
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import InvalidInput
 
 MOST_CHARACTERS = 800
+_QUESTION = "Do not answer yet. Which decoding settings suit this request? Answer in JSON."
 _LINE = re.compile(r"(?:[-*] )?\"?([a-z_]+)\"?\s*[:=]\s*(.+?),?")
 
 
@@ -68,9 +70,7 @@ class SettingsText:
             text: the prompt's text.
             most: characters of it that are shown; of a longer one the beginning and the end.
         """
-        return (
-            f"{_shorten(text, most)}\n\nDo not answer yet. Which decoding settings suit this request? Answer in JSON."
-        )
+        return f"{_shorten(text, most)}\n\n{_QUESTION}"
 
     def write_question_with_choices(self, text: str, most: int = MOST_CHARACTERS) -> str:
         """The question for an LLM that was not tuned: the same after every setting with the values to choose from."""
@@ -80,13 +80,14 @@ class SettingsText:
         )
 
     def write(self, config: DecodingConfig) -> str:
-        """The config as a JSON object of the settings that are not neutral; the temperature is always named."""
+        """The config as a JSON object of the settings that are not neutral; the temperature is always named, but where
+        no setting is sent."""
         simple = config.canonical()
         always = "temperature" if "temperature" in self.space.varying else self.space.varying[0]
         named: dict[str, Any] = {}
         for name in self.space.varying:
             value = getattr(simple, name)
-            if name == always or value != NEUTRAL[name]:
+            if (name == always and not simple.unset) or value != NEUTRAL[name]:
                 named[name] = self._hint_word(value) if name == "hint" else _plain(value)
         return json.dumps(named)
 
@@ -240,7 +241,7 @@ def best_labels(
     shrunk = (samples * np.where(seen, values, 0.0) + strength * expected) / np.maximum(samples + strength, 1e-12)
     shrunk = np.where(seen, shrunk, -np.inf)
     top = shrunk >= shrunk.max(axis=1, keepdims=True) - near
-    index = np.where(top & seen, np.nan_to_num(effect, nan=-np.inf), -np.inf).argmax(axis=1)
+    index = choose_best(np.where(top & seen, np.nan_to_num(effect, nan=-np.inf), -np.inf))
     any_seen = seen.any(axis=1)
     differs = np.where(seen, values, -np.inf).max(axis=1) > np.where(seen, values, np.inf).min(axis=1)
     mean = np.where(seen, shrunk, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
@@ -253,8 +254,12 @@ def write_labels(
 ) -> int:
     """Write the labelled prompts as chat messages, one JSON object a line; see `SweepTable.to_instruction_tuning`.
 
-    The file is there whole or not at all.
+    The file is there whole or not at all. An older one of its kind is replaced.
+
+    Raises:
+        InvalidInput: something else lies at the path.
     """
+    check_replaceable(path, _are_labels, "labels for tuning")
     kept = np.flatnonzero((labels.index >= 0) & (labels.differs | undecided))
     mean = float(labels.worth[kept].mean()) if len(kept) else 0.0
     lines: list[dict[str, Any]] = []
@@ -270,3 +275,13 @@ def write_labels(
         lines.append(line)
     write_text(path, format_jsonl(lines))
     return len(kept)
+
+
+def _are_labels(head: bytes) -> bool:
+    """True where the first line is one that `write_labels` could have written."""
+    try:
+        line = head.partition(b"\n")[0]
+        first = parse_json(line)
+    except ValueError:
+        return False
+    return isinstance(first, dict) and set(first) - {"weight"} == {"messages"} and _QUESTION.encode() in line

@@ -209,9 +209,24 @@ def test_export_takes_another_objective(tmp_path):
 
 def test_a_failed_export_leaves_what_was_there(tmp_path, monkeypatch):
     out = tmp_path / "labels.jsonl"
-    out.write_text("before", "utf-8")
+    table().to_instruction_tuning(out)
+    before = out.read_bytes()
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         table().to_instruction_tuning(out)
-    assert out.read_text("utf-8") == "before"
+    assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["labels.jsonl"]
+
+
+CHAT = '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "{}"}]}\n'
+
+
+@pytest.mark.parametrize("content", ["before", CHAT, '{"messages": [], "mine": 1}\n', "[]", '{"prompt": "a"}'])
+def test_an_export_replaces_an_older_one_and_nothing_else(tmp_path, content):
+    out = tmp_path / "labels.jsonl"
+    out.write_text(content, "utf-8")
+    with pytest.raises(InvalidInput, match="another file"):
+        table().to_instruction_tuning(out)
+    assert out.read_text("utf-8") == content
+    out.write_text("", "utf-8")
+    assert table().to_instruction_tuning(out) == table().to_instruction_tuning(out)

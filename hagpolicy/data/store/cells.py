@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_whole
 from hagpolicy._digest import DIGEST_BYTES, digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
+from hagpolicy.data.looks import Look
 from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.stopping import parse_stop
 from hagpolicy.errors import StoreError
 
 PLAN_FORMAT = 1
+# A stored plan asks for at most so many: a number that a few bytes can hold must not fill the memory.
+MOST_SAMPLES = 100_000
 
 
-def compute_cell_key(prompt: str, config: str, max_tokens: int, sample: int, seed: int) -> str:
+def compute_cell_key(
+    prompt: str, config: str, max_tokens: int, sample: int, seed: int, stop: Sequence[str] = ()
+) -> str:
     """Identity of a cell, 32 hex digits.
 
     Args:
@@ -28,8 +36,9 @@ def compute_cell_key(prompt: str, config: str, max_tokens: int, sample: int, see
         max_tokens: limit on new tokens that holds for it, at least 1.
         sample: number of the sample, from 0.
         seed: of the sweep.
+        stop: strings that end an answer.
     """
-    return _keys(prompt, [_rest(config, max_tokens, sample, seed)])[0]
+    return _keys(prompt, [_rest(config, max_tokens, sample, seed, stop)])[0]
 
 
 def _keys(prompt: str, rests: Sequence[bytes]) -> list[str]:
@@ -44,9 +53,10 @@ def _keys(prompt: str, rests: Sequence[bytes]) -> list[str]:
     return keys
 
 
-def _rest(config: str, max_tokens: int, sample: int, seed: int) -> bytes:
-    """What tells a cell from the others of its prompt."""
-    return f" {config} {max_tokens} {sample} {seed}".encode()
+def _rest(config: str, max_tokens: int, sample: int, seed: int, stop: Sequence[str]) -> bytes:
+    """What tells a cell from the others of its prompt. Without stop strings as before there were any."""
+    ending = f" {digest(sorted(stop))}" if stop else ""
+    return f" {config} {max_tokens} {sample} {seed}{ending}".encode()
 
 
 def derive_stream_seed(key: str) -> int:
@@ -67,6 +77,8 @@ class View:
         default: index of the engine's default in the space; None: not in it.
         scorers: identity of each prompt's scorer, such as "chrf@1", (n_prompts,).
         common: see `SweepTable.common`.
+        stop: strings before the first of which an answer ends, part of every cell's key.
+        looks: by which the sweep ended early; no part of any key.
     """
 
     prompts: tuple[Prompt, ...]
@@ -77,6 +89,8 @@ class View:
     default: int | None
     scorers: tuple[str, ...]
     common: int | None = None
+    stop: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     @cached_property
     def slots(self) -> tuple[tuple[int, int], ...]:
@@ -90,7 +104,7 @@ class View:
     @cached_property
     def keys(self) -> list[list[str]]:
         """Keys of the cells: one list a prompt, in the order of `slots`."""
-        rests = [_rest(self.space[j].digest, self.limit(j), sample, self.seed) for j, sample in self.slots]
+        rests = [_rest(self.space[j].digest, self.limit(j), sample, self.seed, self.stop) for j, sample in self.slots]
         return [_keys(prompt.digest, rests) for prompt in self.prompts]
 
     def select_keys(self, mask: np.ndarray | None) -> list[list[str]]:
@@ -166,6 +180,8 @@ class Plan:
             "patterns": [list(pattern) for pattern in self.patterns],
             "units": [[list(part) for part in unit] for unit in self.units],
             **({} if view.common is None else {"common": view.common}),
+            **({"looks": [look.to_json() for look in view.looks]} if view.looks else {}),
+            **({"stop": list(view.stop)} if view.stop else {}),
             **({"notes": dict(self.notes)} if self.notes else {}),
         }
 
@@ -178,12 +194,9 @@ class Plan:
             prompts: the stored prompts by digest.
 
         Raises:
-            StoreError: written by a newer version, or a prompt that is not stored.
-            KeyError, TypeError, ValueError: not a plan.
+            StoreError: a prompt that is not stored.
+            KeyError, TypeError, ValueError, IndexError: not a plan.
         """
-        if values["format_version"] > PLAN_FORMAT:
-            found = values["format_version"]
-            raise StoreError(f"the plan has format {found}, this version reads up to {PLAN_FORMAT}. Update hagpolicy.")
         missing = [key for key in values["prompts"] if key not in prompts]
         if missing:
             raise StoreError(
@@ -193,16 +206,37 @@ class Plan:
         view = View(
             prompts=tuple(prompts[key] for key in values["prompts"]),
             space=DecodingSpace(DecodingConfig.from_dict(row) for row in values["configs"]),
-            samples=values["samples"],
-            max_tokens=values["max_tokens"],
-            seed=values["seed"],
-            default=values["default"],
-            scorers=tuple(values["scorers"][number] for number in values["scorer_of"]),
-            common=values.get("common"),
+            samples=_whole(values["samples"], 1, MOST_SAMPLES),
+            max_tokens=_whole(values["max_tokens"], 1),
+            seed=_whole(values["seed"]),
+            default=_whole(values["default"], 0, len(values["configs"]) - 1, or_none=True),
+            scorers=tuple(str(values["scorers"][_whole(number, 0)]) for number in values["scorer_of"]),
+            common=_whole(values.get("common"), 1, or_none=True),
+            looks=tuple(Look.from_json(look) for look in values.get("looks", ())),
+            stop=parse_stop(values.get("stop")),
         )
+        if len(set(view.prompts)) != len(view.prompts) or len(view.scorers) != len(view.prompts):
+            raise ValueError("a prompt that stands twice, or has no scorer")
         patterns = tuple(tuple(pattern) for pattern in values["patterns"])
         units = tuple(tuple((i, p) for i, p in unit) for unit in values["units"])
-        return cls(view, patterns, units, values.get("notes", {}))
+        _check_whole((slot for pattern in patterns for slot in pattern), len(view.slots))
+        _check_whole((prompt for unit in units for prompt, _ in unit), len(view.prompts))
+        _check_whole((pattern for unit in units for _, pattern in unit), len(patterns))
+        return cls(view, patterns, units, dict(values.get("notes", {})))
+
+
+def _whole(value: Any, low: float = -math.inf, high: float = math.inf, *, or_none: bool = False) -> Any:
+    """The value, where it is a whole number in [low, high]; raises ValueError otherwise."""
+    if not (is_whole(value, low, high) or (or_none and value is None)):
+        raise ValueError(f"expected a whole number from {low} to {high}, got {value!r}")
+    return value
+
+
+def _check_whole(values: Iterable[Any], count: int) -> None:
+    """Check that the values are indices of so many; raises ValueError otherwise."""
+    distinct = set(values)
+    if not all(is_whole(value, 0, count - 1) for value in distinct):
+        raise ValueError(f"expected whole numbers from 0 to {count - 1}")
 
 
 def fill(view: View, rows: np.ndarray, values: np.ndarray) -> np.ndarray:

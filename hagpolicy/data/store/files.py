@@ -6,14 +6,15 @@ Every file is written whole or not at all, and never changed: a later one is add
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from hagpolicy._files import write_bytes
+from hagpolicy._files import check_path, read_regular, write_bytes
 from hagpolicy.data.store.locks import FolderLock
-from hagpolicy.data.store.place import INTACT, Files, Place
+from hagpolicy.data.store.place import INTACT, MAX_BYTES, Files, Place
 from hagpolicy.errors import StoreError
 
 
@@ -27,6 +28,7 @@ class LocalFiles(Files):
     def sizes(self, folder: str = "") -> dict[str, int]:
         """See `Files`."""
         found: dict[str, int] = {}
+        self._check_link(self.folder / folder)
         try:
             names = sorted(os.listdir(self.folder / folder))
         except FileNotFoundError:
@@ -39,12 +41,26 @@ class LocalFiles(Files):
 
     def read(self, name: str) -> bytes:
         """See `Files`."""
-        return (self.folder / name).read_bytes()
+        self._check_link(self.folder / name)
+        return read_regular(self.folder / name, MAX_BYTES)
+
+    def _check_link(self, path: Path) -> None:
+        """Raise OSError for a link, or what lies in one, whose target is not within the folder."""
+        links = [one for one in (path, path.parent) if one != self.folder and one.is_symlink()]
+        if path != self.folder and links and not path.resolve().is_relative_to(self.folder.resolve()):
+            raise OSError(errno.EINVAL, "a link that leaves the sweep folder is not followed", str(path))
 
     def write(self, name: str, data: bytes) -> None:
         """See `Files`."""
         try:
-            write_bytes(self.folder / name, data)
+            write_bytes(self.folder / name, data, replace=False)
+        except FileExistsError as error:
+            # A write that was interrupted may have happened, and is then made again.
+            if self.read(name) != data:
+                raise StoreError(
+                    f"{self.folder / name} was written by another process meanwhile. Nothing was overwritten; let one "
+                    "of them run at a time."
+                ) from error
         except OSError as error:
             raise StoreError(f"cannot write {self.folder / name}: {error}. {INTACT}") from error
 
@@ -84,9 +100,9 @@ def open_files(out: Place) -> Files:
         return open_url(out)
     if isinstance(out, str) and out.startswith(("file://", "local://")):
         parts = urlsplit(out)
-        return LocalFiles(Path(unquote(parts.netloc + parts.path)))
+        return LocalFiles(check_path(unquote(parts.netloc + parts.path), "out"))
     if isinstance(out, (str, os.PathLike)):
-        return LocalFiles(Path(out))
+        return LocalFiles(check_path(out, "out"))
     from hagpolicy.data.store.remote import open_system
 
     return open_system(out)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from hagpolicy._checks import is_whole
-from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.config import DecodingConfig, as_default
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import NO_ANSWER, renumber
+from hagpolicy.data.looks import Look
 from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.saved import MAGIC
 from hagpolicy.data.store.cells import View, fill
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.index import make_score_records
 from hagpolicy.data.store.place import Place
+from hagpolicy.data.store.texts import StoredTexts
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput, StoreError
 
 logger = logging.getLogger(__name__)
+_FILES = (".parquet", ".jsonl")
+_LOGS = "For logs of lm-eval or inspect, make one table of several runs with SweepTable.from_logs, and save it."
 
 
 def load_table(
@@ -32,23 +40,42 @@ def load_table(
     samples: int | None = None,
     max_tokens: int | None = None,
     scorer: str | Mapping[str, str] | None = None,
+    all_prompts: bool = False,
+    default: DecodingConfig | Mapping[str, Any] | Literal["unset"] | None = None,
 ) -> SweepTable:
-    """The table of a sweep folder, or any part of it. Reads only; a running sweep may be looked at.
+    """The table of a sweep folder or of a file, or any part of it. Reads only; a running sweep may be looked at.
 
     Args:
-        path: a folder that `sweep` wrote: a path, a URL or a file system; see `store.place.Place`.
-        prompts: strings, messages, `Prompt` or a file; None: those of the latest sweep.
+        path: a folder that `sweep` wrote: a path, a URL or a file system; see `store.place.Place`. Or a file: a table
+            that `SweepTable.save` wrote, or outcomes as `SweepTable.from_jsonl` reads them; of these prompts and space
+            can be chosen.
+        prompts: strings, messages, `Prompt` or a file; None: those of the latest sweep, and where the folder holds
+            more, analyses of the table say so.
+        all_prompts: every prompt that some sweep here had, instead of the latest one's.
         space: the configs; None: those of the latest sweep.
         samples: at least 1; None: as many as the latest sweep.
         max_tokens: the limit they were generated under; None: that of the latest sweep.
         scorer: whose rewards: a name ("chrf": its latest version) or name@version, or a mapping of
             them by task; None: those of the latest sweep or `rescore`.
+        default: what runs today, with which everything is compared: a config of the table, its settings as a mapping,
+            or "unset"; None: what the sweep or the file says.
 
     Raises:
-        StoreError: no sweep folder, nothing planned in it, or none of the chosen cells is stored.
-        InvalidInput: a scorer that never scored a cell here, or a bad choice.
+        StoreError: no sweep folder, nothing planned in it, or none of the chosen cells is stored; a file that is
+            damaged.
+        InvalidInput: a scorer that never scored a cell here, or a bad choice; a line that is no outcome.
     """
+    if all_prompts and prompts is not None:
+        raise InvalidInput("all_prompts", "no prompts beside it", "both")
+    today = as_default(default)
+    if (file := _find_file(path)) is not None:
+        for name, value in (("samples", samples), ("max_tokens", max_tokens), ("scorer", scorer)):
+            if value is not None:
+                raise InvalidInput(name, f"none for a file, which holds one table: {file}", value)
+        return _choose_part(_read_file(file, today), prompts, space)
     with SweepStore(path) as store:
+        if all_prompts:
+            prompts = list(dict.fromkeys(prompt for plan in store.plans for prompt in plan.view.prompts)) or None
         view = choose_view(store, prompts, space, samples, max_tokens, scorer)
         common_slots = view.common_slots
         wanted = len(view.prompts) * len(common_slots)
@@ -60,7 +87,50 @@ def load_table(
             )
         if stored < wanted:
             logger.warning("%s: %d of %d cells are not generated yet", store.path, wanted - stored, wanted)
-        return build_table(store, view)
+        table = build_table(store, view)
+        table = table if today is None else table.with_default(today)
+        return table if prompts is not None else replace(table, stored=len(store.prompts))
+
+
+def _find_file(path: Place) -> Path | None:
+    """The file at a path, or the missing one that its ending names; None for a folder or a place elsewhere."""
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    found = Path(path)
+    return found if found.is_file() or (found.suffix in _FILES and not found.exists()) else None
+
+
+def _read_file(path: Path, default: DecodingConfig | None) -> SweepTable:
+    try:
+        with path.open("rb") as file:
+            saved = file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise StoreError(f"cannot read the table {path}: {error.strerror or error}") from error
+    if not saved:
+        try:
+            return SweepTable.from_jsonl(path, default=default)
+        except InvalidInput as error:
+            if path.suffix == ".eval" or path.name.startswith("samples_"):  # as other tools name their logs
+                raise InvalidInput(error.field, error.expected, error.got, _LOGS) from error
+            raise
+    table = SweepTable.from_saved(path)
+    return table if default is None else table.with_default(default)
+
+
+def _choose_part(table: SweepTable, prompts: Any, space: DecodingSpace | Iterable[DecodingConfig] | None) -> SweepTable:
+    """The table of some prompts and configs. Raises InvalidInput for one that is not in it."""
+    if space is not None:
+        table = table.in_space(space if isinstance(space, DecodingSpace) else DecodingSpace(space))
+    if prompts is None:
+        return table
+    rows = {prompt: row for row, prompt in enumerate(table.prompts)}
+    chosen = drop_repeated(as_prompts(prompts))
+    missing = [prompt for prompt in chosen if prompt not in rows]
+    if missing:
+        got = f"{len(missing)} that are not, the first {missing[0].text:.80}"
+        do = "A prompt is the same only with the same task, reference, group, id and metadata."
+        raise InvalidInput("prompts", "prompts of the table", got, do)
+    return table.take(np.array([rows[prompt] for prompt in chosen]))
 
 
 def choose_view(
@@ -99,6 +169,7 @@ def choose_view(
         default=default,
         scorers=_scorers(store, latest, chosen, scorer),
         # As many samples as all prompts have, or fewer: then all of them are common.
+        stop=latest.stop,
         common=latest.common if samples is None or samples > (latest.common or samples) else None,
     )
 
@@ -121,8 +192,8 @@ def build_table(store: SweepStore, view: View) -> SweepTable:
         if store.index.answers_agree(name):
             answers[mine] = np.nan_to_num(fill(view, scored, records.column("answer")), nan=NO_ANSWER)
         without = (cells[mine] >= 0) & np.append(np.isnan(values), True)[scored]
-        for row, cell in zip(scored[without].tolist(), cells[mine][without].tolist(), strict=True):
-            failures[_reason(store, name, row, cell)] += 1
+        for i, slot in np.argwhere(without).tolist():
+            failures[store.find_reason(view.keys[mine[i]][slot], name)] += 1
     tasks: dict[str, dict[str, None]] = {}
     for prompt, name in zip(view.prompts, view.scorers, strict=True):
         tasks.setdefault(prompt.task, {})[name] = None
@@ -140,14 +211,16 @@ def build_table(store: SweepStore, view: View) -> SweepTable:
         # Without a config that is sampled so often there is no sample beyond the common ones.
         common=None if view.common is None else min(view.common, rewards.shape[2]),
         answers=renumber(answers),
+        texts=StoredTexts.of(store.source, view, rewards.shape[2]),
+        looks=_collect_looks(store, view),
     )
 
 
-def _reason(store: SweepStore, scorer: str, row: int, cell: int) -> str:
-    """Why a generated cell has no reward."""
-    if error := store.cells.value("error", cell):
-        return f"engine error: {error}"
-    return f"not scored by {scorer}" if row < 0 else store.scores[scorer].value("reason", row) or "no reason given"
+def _collect_looks(store: SweepStore, view: View) -> tuple[Look, ...]:
+    """All looks by which sweeps in the folder were ended, each once, those of the view last: whatever prompts a table
+    has of it, they were chosen by what the looks saw."""
+    found = dict.fromkeys(look for plan in store.plans for look in plan.view.looks if look not in view.looks)
+    return (*found, *view.looks)
 
 
 def drop_repeated(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:

@@ -8,11 +8,13 @@ import logging
 import os
 import secrets
 import socket
+import stat
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from hagpolicy._files import parse_json
 from hagpolicy.errors import StoreError, SweepLocked
 
 logger = logging.getLogger(__name__)
@@ -43,10 +45,16 @@ class FolderLock:
         except ImportError as error:
             raise StoreError("sweep folders are locked by flock, which this system lacks: use WSL.") from error
         self._held = False
+        self._path = folder / "lock"
+        # Never through a link, and without waiting for what is no file: what it names is written to.
+        how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            self._file: int | None = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._file: int | None = os.open(self._path, how, 0o666)
         except OSError as error:
             raise StoreError(f"cannot write to the sweep folder {folder}: {error}") from error
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            self.release()
+            raise StoreError(f"{self._path} is no regular file. Remove it.")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -59,7 +67,17 @@ class FolderLock:
         self._describe(json.dumps(_this_process()).encode())
 
     def check(self) -> None:
-        """See `WriteLock`: nothing can take flock away."""
+        """See `WriteLock`: nothing can take flock away, but another process can lock another file of the name.
+
+        Raises:
+            SweepLocked: the lock file was removed or replaced.
+        """
+        try:
+            there: os.stat_result | None = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            there = None
+        if self._file is None or there is None or not os.path.samestat(there, os.fstat(self._file)):
+            raise SweepLocked(_describe_removal(str(self._path)))
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
@@ -106,6 +124,8 @@ class LeasedLock:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         try:
+            # A listing tells what is no file, of which reading might never end.
+            files.sizes()
             while not files.create("lock", self._content()):
                 if self._content_there() == FREE or self._wait_for_owner():
                     files.overwrite("lock", self._content())
@@ -130,6 +150,8 @@ class LeasedLock:
                 content = self._content_there() or b""
         except OSError as error:
             raise StoreError(f"cannot read the lock of {self._files.place}: {error}") from error
+        if not content:
+            raise SweepLocked(_describe_removal(self._files.at("lock")))
         if self._token.encode() not in content:
             raise SweepLocked(
                 f"the lock of {self._files.place} was taken over by {_name_holder(content)}, since this process had "
@@ -162,7 +184,7 @@ class LeasedLock:
             if now is None:
                 return False
             if now != seen:
-                holder = f"{self._files.place} is being written to by {_name_holder(now)}."
+                holder = f"{self._files.place} is being written to by {_name_holder(now, seen)}."
                 raise SweepLocked(f"{holder} Wait until it ends, or give another folder.")
         message = "the lock of %s, left by %s, has not changed for %g s: its owner is taken for dead"
         logger.warning(message, self._files.place, _name_holder(seen or b""), LEASE_SECONDS)
@@ -194,13 +216,21 @@ def make_token() -> str:
     return secrets.token_hex(4)
 
 
+def _describe_removal(path: str) -> str:
+    return (
+        f"the lock {path} was removed or replaced while this process held it, so another one may be writing. What was "
+        "stored is kept and nothing more is written; run the same call again when no other one runs."
+    )
+
+
 def _this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
 
 
-def _name_holder(content: bytes) -> str:
-    try:
-        about = json.loads(content)
-        return f"process {about['pid']} on host {about['host']} (since {about['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+def _name_holder(*contents: bytes | None) -> str:
+    """The process by the first of some contents of a lock that can be read: one may have been half written."""
+    for content in contents:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            about = parse_json(content or b"")
+            return f"process {about['pid']} on host {about['host']} (since {about['since']})"
+    return "another process"

@@ -16,6 +16,8 @@ Place = str | os.PathLike[str] | Any
 
 
 INTACT = "What was stored before is intact; make room or give another folder, and run the same call again."
+# No file of a sweep is larger.
+MAX_BYTES = 8 << 30
 
 
 class WriteLock(Protocol):
@@ -47,14 +49,15 @@ class Files(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises OSError."""
+        """The bytes of a file. Raises OSError, for what is no regular file or larger than `MAX_BYTES` too."""
 
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
-        """Write a file so that it is there whole or not at all.
+        """Write a new file so that it is there whole or not at all.
 
         Raises:
-            StoreError: the disk is full, read-only, or fails; a file that was there is untouched.
+            StoreError: the disk is full, read-only, or fails, or another process wrote a file of this name; a file
+                that was there is untouched.
         """
 
     @abstractmethod

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+FINISHES = ("stop", "length", "error")
+
 
 def _column(kind: str, *, optional: bool = False) -> Any:
     """A field that is a column of this Arrow type in a segment; an optional one lacks in files of earlier versions."""
@@ -29,9 +31,9 @@ class CellRecord:
         sample: number of the sample, from 0.
         seed: of the cell's random stream.
         text: what was generated; "" where the engine failed.
-        tokens: new tokens.
-        prompt_tokens: tokens of the prompt.
-        seconds: the cell's share of its unit's wall time.
+        tokens: new tokens; None where they were not counted.
+        prompt_tokens: tokens of the prompt; None where they were not counted.
+        seconds: the cell's share of its unit's wall time; NaN where it was not measured.
         finish: "stop", "length" or "error".
         error: why the engine failed; None where it did not.
         reward: in [0, 1]; NaN where it cannot be scored; None where it is scored later.
@@ -40,6 +42,7 @@ class CellRecord:
         scorer: identity of the scorer, such as "chrf@1"; None where it is scored later.
         answers_agree: whether equal answers of the scorer mean the same answer; None where it is scored later.
         receipt: settings that were not honoured as sent, as a JSON object.
+        threads: with which it was computed; None where their number changed in its midst, or is not known.
     """
 
     cell: str = _column("string")
@@ -51,8 +54,8 @@ class CellRecord:
     sample: int = _column("int32")
     seed: int = _column("int64")
     text: str = _column("string")
-    tokens: int = _column("int32")
-    prompt_tokens: int = _column("int32")
+    tokens: int | None = _column("int32")
+    prompt_tokens: int | None = _column("int32")
     seconds: float = _column("float64")
     finish: str = _column("string")
     error: str | None = _column("string")
@@ -62,6 +65,7 @@ class CellRecord:
     scorer: str | None = _column("string")
     answers_agree: bool | None = _column("bool_", optional=True)
     receipt: str = _column("string")
+    threads: int | None = field(default=None, metadata={"arrow": "int32", "optional": True})
 
 
 @dataclass(slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hagpolicy._extras import require
 from hagpolicy.data.store.locks import LeasedLock, make_token
-from hagpolicy.data.store.place import INTACT, Files
+from hagpolicy.data.store.place import INTACT, MAX_BYTES, Files
 from hagpolicy.errors import InvalidInput, StoreError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class RemoteFiles(Files):
         self.place = place
         self._system, self._root = system, root.rstrip("/")
         self.mark = f"-{make_token()}"
+        # What a listing told of files: (size, whether it is one), so that looking at them costs no further request.
+        self._listed: dict[str, tuple[int, bool]] = {}
         self._objects = bool(OBJECT_STORES & _protocols(system))
 
     def sizes(self, folder: str = "") -> dict[str, int]:
@@ -47,10 +50,18 @@ class RemoteFiles(Files):
                 return {}
         # Some stores list the folder itself as an empty object.
         names = {str(entry["name"]).rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in found}
+        for entry in found:
+            name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+            self._listed[f"{folder}/{name}".lstrip("/")] = (names[name], entry.get("type", "file") == "file")
         return {name: names[name] for name in sorted(names) if name and name != self._path(folder).rpartition("/")[2]}
 
     def read(self, name: str) -> bytes:
         """See `Files`."""
+        size, is_file = self._listed.get(name, (0, True))
+        if not is_file:
+            raise OSError(errno.EINVAL, "expected a regular file", self.at(name))
+        if size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"expected at most {MAX_BYTES:,} bytes, got {size:,}", self.at(name))
         with _os_errors():
             return bytes(self._system.cat_file(self._path(name)))
 

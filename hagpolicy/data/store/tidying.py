@@ -11,13 +11,15 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hagpolicy._digest import digest_bytes
 from hagpolicy._extras import require
 from hagpolicy.data.store.cells import Plan
 from hagpolicy.data.store.index import Index
 from hagpolicy.data.store.place import Files
 from hagpolicy.data.store.reader import Reader
-from hagpolicy.errors import StoreError
+from hagpolicy.errors import StoreError, SweepLocked
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +27,12 @@ logger = logging.getLogger(__name__)
 SMALL_BYTES = 4 << 20
 MERGED_BYTES = 16 << 20
 MANY_SEGMENTS = 32
+# And no more than so much at once in memory: texts that repeat themselves pack well.
+UNPACKED_BYTES = 256 << 20
 MANY_PLANS = 32
 
 
-def merge_small(files: Files, reader: Reader, put: Callable[[str, Any], None]) -> None:
+def merge_small(files: Files, reader: Reader, put: Callable[[str, Any], None], index: Index) -> None:
     """Merge neighbouring small segments of cells where there are many. A failure is a warning: nothing depends on it.
 
     Only neighbours in the order of all segments are merged, so no record passes one of another
@@ -38,11 +42,14 @@ def merge_small(files: Files, reader: Reader, put: Callable[[str, Any], None]) -
         files: the folder's files.
         reader: reads them.
         put: writes a segment: its name, its Arrow table.
+        index: what all segments hold, which is told of the new ones.
     """
     try:
         sizes = {f"cells/{name}": size for name, size in files.sizes("cells").items()}
         for group in _group_small(reader.segment_names(), sizes):
-            _merge(files, reader, put, group)
+            _merge(files, reader, put, index, group)
+    except SweepLocked:
+        raise
     except (StoreError, OSError) as error:
         logger.warning("the small segments of %s are not merged: %s", files.place, error)
 
@@ -94,11 +101,12 @@ def _group_small(names: Sequence[str], sizes: Mapping[str, int]) -> list[list[st
     return [group for group in groups if len(group) > 1] if n_small > MANY_SEGMENTS else []
 
 
-def _merge(files: Files, reader: Reader, put: Callable[[str, Any], None], names: Sequence[str]) -> None:
+def _merge(files: Files, reader: Reader, put: Callable[[str, Any], None], index: Index, names: Sequence[str]) -> None:
     """Write the latest records of some segments as one, then remove them."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
-    read = [(name, reader.segment(name)) for name in names]
-    whole = [(name, table) for name, table in read if table is not None]
+    read = [(name, table) for name in names if (table := reader.segment(name)) is not None]
+    sizes = np.cumsum([table.nbytes for _, table in read])
+    whole = read[: int(np.searchsorted(sizes, UNPACKED_BYTES, side="right"))]
     if len(whole) < 2:
         return
     # A later version may have added columns.
@@ -109,7 +117,9 @@ def _merge(files: Files, reader: Reader, put: Callable[[str, Any], None], names:
     # After the last of its sources and before the next segment, in the order of names.
     name = f"{whole[-1][0].removesuffix('.parquet')}-{_mark(table)}.parquet"
     put(name, table)
-    for source, _ in whole:
+    sources = [source for source, _ in whole]
+    index.replace(sources, name, table)
+    for source in sources:
         files.remove(source)
     logger.debug("%s: %d segments merged into %s", files.place, len(whole), name)
 

@@ -24,6 +24,7 @@ CELL_FORMAT = {
     "max_tokens": "int32", "sample": "int32", "seed": "int64", "text": "string", "tokens": "int32",
     "prompt_tokens": "int32", "seconds": "double", "finish": "string", "error": "string", "reward": "double",
     "reason": "string", "answer": "string", "scorer": "string", "answers_agree": "bool", "receipt": "string",
+    "threads": "int32",
 }  # fmt: skip
 SCORE_FORMAT = {name: CELL_FORMAT[name] for name in ("cell", "reward", "reason", "answer", "scorer", "answers_agree")}
 

@@ -46,6 +46,8 @@ class Scorer(ABC):
         answers_agree: True when equal answers (`Score.answer`) mean the same answer, so that a majority of them
             may be taken, as `Majority` does; False for a remark, such as a grade or an exception. Stored with every
             reward. A scorer that extracts no answer leaves it True.
+        needs_reasoning: True when the scorer is shown whole texts; otherwise `score_checked` shows it the answer
+            alone, without reasoning tags and what stands in them (`split_reasoning`).
         calls: calls of an LLM that scoring one completion costs; for the preview of a sweep.
     """
 
@@ -54,6 +56,7 @@ class Scorer(ABC):
     needs_reference: bool = False
     needs_default: bool = False
     answers_agree: bool = True
+    needs_reasoning: bool = False
     calls: int = 0
 
     @property

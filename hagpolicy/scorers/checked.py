@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import numbers
 from collections.abc import Sequence
 
+from hagpolicy.data.answers import split_reasoning
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
@@ -46,16 +48,24 @@ def validate_score(value: object) -> Score:
 def score_checked(scorer: Scorer, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
     """Rewards of some completions, in their order: each in [0, 1], or NaN with a reason. Never raises.
 
-    A completion that failed in the engine is not shown to the scorer. Where the scorer raises on
+    A completion that failed in the engine is not shown to the scorer, and of the others their answers without
+    reasoning, unless it needs that (`Scorer.needs_reasoning`). Where the scorer raises on
     the batch, or gives back the wrong number of scores, it is called again for one item at a time,
     so that only the items it fails on are unscored.
     """
     scores = [Score.unscored(_describe_failure(completion)) for _, completion in items]
     usable = [index for index, (_, completion) in enumerate(items) if completion.finish != "error"]
     if usable:
-        for index, score in zip(usable, _ask(scorer, [items[index] for index in usable]), strict=True):
+        shown = [items[index] if scorer.needs_reasoning else keep_answer(*items[index]) for index in usable]
+        for index, score in zip(usable, _ask(scorer, shown), strict=True):
             scores[index] = score
     return scores
+
+
+def keep_answer(prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion]:
+    """A prompt and its completion with the text of the answer alone; tokens and all else are of the whole text."""
+    answer = split_reasoning(completion.text)[1]
+    return prompt, completion if answer == completion.text else dataclasses.replace(completion, text=answer)
 
 
 def _ask(scorer: Scorer, items: list[tuple[Prompt, Completion]]) -> list[Score]:

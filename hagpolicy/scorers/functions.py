@@ -10,6 +10,7 @@ import tokenize
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from hagpolicy._checks import is_number
 from hagpolicy._digest import canonical_json, digest
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
@@ -17,7 +18,13 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.checked import describe_error, validate_score
 
-_CONVENTION = "f(text), f(text, reference), or with batch=True f(items)"
+_CONVENTION = (
+    "f(text), f(text, reference), f with the names text, reference, prompt, completion, or batch=True f(items)"
+)
+
+
+# What a function's parameters may be called to get it.
+_NAMES = ("text", "reference", "prompt", "completion")
 
 
 class FunctionScorer(Scorer):
@@ -27,9 +34,14 @@ class FunctionScorer(Scorer):
         f(text): the reward of one completion's text.
         f(text, reference): the same, with the prompt's reference (None where it has none). A second
             parameter with a default gets the reference only if it is called `reference`.
+        f(…) with parameters of these names alone, in any order: `text`, `reference`, `prompt` (a `Prompt`, with task
+            and metadata) and `completion` (with finish and tokens).
         f(items), with batch=True: the rewards of a list of (Prompt, Completion), in its order.
 
-    A reward is a number in [0, 1] or a `Score`. What else comes back (None, NaN, 2.0, text), and an
+    The text is the answer alone, without the reasoning that some models write before it in tags such as <think>;
+    with reasoning=True it is the whole text as stored.
+
+    A reward is a number in [0, 1], or in `range`, or a `Score`. What else comes back (None, NaN, 2.0, text), and an
     item on which the function raises, is unscored with the reason. Async functions run `concurrency`
     at a time, every batch in an event loop of its own.
 
@@ -42,9 +54,12 @@ class FunctionScorer(Scorer):
         batch: True for f(items).
         needs_reference: True refuses prompts without a reference before a sweep.
         concurrency: async calls in flight at once, at least 1.
+        reasoning: True shows the function whole texts, reasoning tags and all.
+        range: (worst, best) of the numbers that the function gives, such as (1, 10), which become 0 and 1; a Score
+            stays as it is.
 
     Raises:
-        InvalidInput: no function, or its parameters fit none of the conventions.
+        InvalidInput: no function, no range, or its parameters fit none of the conventions.
     """
 
     def __init__(
@@ -56,6 +71,8 @@ class FunctionScorer(Scorer):
         batch: bool = False,
         needs_reference: bool = False,
         concurrency: int = 16,
+        reasoning: bool = False,
+        range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         if not callable(function):
             raise InvalidInput("scorer", f"a function {_CONVENTION}", function)
@@ -66,8 +83,13 @@ class FunctionScorer(Scorer):
         self.version = version if version is not None else _derive_version(function)
         self.batch = batch
         self.needs_reference = needs_reference
+        self.needs_reasoning = reasoning
         self.concurrency = concurrency
-        self._two = _takes_reference(function, self.name, batch)
+        self.range = _check_range(range)
+        if self.range != (0.0, 1.0):
+            self.version += f" in [{range[0]:g}, {range[1]:g}]"
+        self._named = () if batch else _read_names(function)
+        self._two = not self._named and _takes_reference(function, self.name, batch)
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards in order. A batch function that raises, or returns another number of rewards, raises here."""
@@ -77,7 +99,7 @@ class FunctionScorer(Scorer):
                 (given,) = _await_all([given], 1)
                 if isinstance(given, Exception):
                     raise given
-            scores = [validate_score(value) for value in given]
+            scores = [self._validate(value) for value in given]
             if len(scores) != len(items):
                 raise InvalidInput(f"scorer {self.name}", f"one reward an item, {len(items)}", f"{len(scores)}")
             return scores
@@ -86,18 +108,51 @@ class FunctionScorer(Scorer):
         for index, value in zip(pending, _await_all([given[i] for i in pending], self.concurrency), strict=True):
             given[index] = value
         return [
-            Score.unscored(describe_error(value)) if isinstance(value, Exception) else validate_score(value)
+            Score.unscored(describe_error(value)) if isinstance(value, Exception) else self._validate(value)
             for value in given
         ]
 
     def _call(self, prompt: Prompt, completion: Completion) -> Any:
         try:
+            if self._named:
+                known = {"text": completion.text, "reference": prompt.reference}
+                known |= {"prompt": prompt, "completion": completion}
+                return self.function(**{name: known[name] for name in self._named})
             return self.function(completion.text, *([prompt.reference] if self._two else []))
         except Exception as error:  # a user's function may raise anything; it costs this item only
             return error
 
+    def _validate(self, value: Any) -> Score:
+        """The score that a value means, brought from the function's range to [0, 1]."""
+        worst, best = self.range
+        if (worst, best) == (0.0, 1.0) or not is_number(value):
+            return validate_score(value)
+        if not min(worst, best) <= value <= max(worst, best):
+            return Score.unscored(f"a reward of {value:g}, not in [{worst:g}, {best:g}]")
+        return validate_score((float(value) - worst) / (best - worst))
+
     def __repr__(self) -> str:
         return f"FunctionScorer({self.name!r}, version={self.version!r})"
+
+
+def _read_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parameters, where all of them are named after what they get and one of them is more than text and
+    reference in that order; else none. Those with a default get it all the same."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+    names = tuple(p.name for p in parameters)
+    known = all(p.name in _NAMES and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+    return names if known and names not in {(), ("text",), ("text", "reference")} else ()
+
+
+def _check_range(given: Any) -> tuple[float, float]:
+    """The range as two numbers that differ."""
+    pair = tuple(given) if isinstance(given, (tuple, list)) else ()
+    if len(pair) != 2 or not all(is_number(end) and abs(end) < float("inf") for end in pair) or pair[0] == pair[1]:
+        raise InvalidInput("range", "two different numbers, the worst and the best", given)
+    return float(pair[0]), float(pair[1])
 
 
 def _takes_reference(function: Callable[..., Any], name: str, batch: bool) -> bool:
@@ -112,6 +167,9 @@ def _takes_reference(function: Callable[..., Any], name: str, batch: bool) -> bo
     named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if named or len(required) > (1 if batch else 2) or not (positional or starred):
         raise InvalidInput(f"scorer {name}", f"a function {_CONVENTION}", f"{name}{inspect.signature(function)}")
+    if not batch and positional and positional[0].name in ("prompt", "reference", "completion"):
+        got = f"{name}{inspect.signature(function)}"
+        raise InvalidInput(f"scorer {name}", f"a function {_CONVENTION}", got, "Name the others after what they get.")
     second = positional[1] if len(positional) > 1 else None
     return not batch and (len(required) == 2 or (second is not None and second.name == "reference") or not positional)
 

@@ -29,6 +29,7 @@ SCORERS: Registry[type[Scorer]] = Registry(
         "distinct_items": "hagpolicy.scorers.text.lists:DistinctItems",
         "chrf": "hagpolicy.scorers.text.shape:Chrf",
         "json_valid": "hagpolicy.scorers.text.shape:JsonValid",
+        "json_match": "hagpolicy.scorers.text.json_match:JsonMatch",
         "brevity": "hagpolicy.scorers.text.shape:Brevity",
         "judge": "hagpolicy.scorers.judge.judge:Judge",
         "reward_model": "hagpolicy.scorers.reward_model:RewardModel",
@@ -102,6 +103,12 @@ def assign_scorers(spec: ScorerSpec | None, prompts: Sequence[Prompt]) -> list[S
         if missing:
             near = [match for task in missing for match in difflib.get_close_matches(task, list(spec), n=1)]
             do = f"Did you mean {', '.join(map(repr, near))}?" if near else f"Scorers are given for {sorted(spec)}."
+            if "" in missing:  # there is no name for it to be given under
+                count = sum(not prompt.task for index, prompt in enumerate(prompts) if index not in own)
+                do = "Give these prompts a task, or one scorer for all prompts."
+                raise InvalidInput(
+                    "scorer", "prompts with a task, where scorers go by task", f"{count} without one", do
+                )
             raise InvalidInput("scorer", "a scorer for every task", f"none for {missing}", do)
         shared: dict[str, Scorer] = {}
         by_task = {task: _get_shared(spec[task], shared) for task in tasks}

@@ -60,7 +60,7 @@ class RewardModel(Scorer):
         self.low, self.high = float(low), float(high)
         self._classifier = _Classifier(str(model), device)
         about = [self._classifier.identity, self.low, self.high, BATCH, DIGITS]
-        self.version = f"1-{digest(about)[:16]}"
+        self.version = f"2-{digest(about)[:16]}"
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards in order; `answer` is the raw score."""

@@ -28,6 +28,8 @@ class Weighted(Scorer):
         InvalidInput: no part, or a weight that is not positive and finite.
     """
 
+    needs_reasoning = True  # its parts are shown what each of them needs
+
     def __init__(self, parts: Sequence[tuple[Scorer, float]]) -> None:
         if not parts:
             raise InvalidInput("weighted scorer", "at least one part", "none")

@@ -13,7 +13,8 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.registry import get_scorer
 from hagpolicy.scorers.text.choice import extract_choice
 from hagpolicy.scorers.text.lists import extract_items
-from hagpolicy.scorers.text.numeric import extract_final_number, extract_numbers
+from hagpolicy.scorers.text.numbers import extract_numbers
+from hagpolicy.scorers.text.numeric import extract_final_number
 from tests.support.scoring import reason, score
 
 # ------------------------------------------------------------------ exact_match

@@ -235,8 +235,8 @@ def test_unknown_names_and_options_get_help():
 
 
 def test_options_are_part_of_the_version():
-    assert get_scorer({"name": "numeric_match", "tolerance": 1e-6}).version == "1"
-    assert get_scorer({"name": "numeric_match", "tolerance": 0.5}).version == '1+{"tolerance":0.5}'
+    assert get_scorer({"name": "numeric_match", "tolerance": 1e-6}).version == "2"
+    assert get_scorer({"name": "numeric_match", "tolerance": 0.5}).version == '2+{"tolerance":0.5}'
 
 
 def test_one_scorer_per_task():

@@ -3,54 +3,85 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import logging
 import os
 import platform
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hagpolicy._checks import is_whole
+from hagpolicy.data.answers import split_reasoning
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.code.sandbox import SandboxResult, build_seccomp_filter, run_tests
+from hagpolicy.scorers.code.programs import find_code_blocks, find_global_names, looks_like_code
+from hagpolicy.scorers.code.sandbox import (
+    Processes,
+    SandboxResult,
+    build_seccomp_filter,
+    check_interpreter,
+    list_isolation,
+    run_tests,
+)
+
+logger = logging.getLogger(__name__)
 
 _EXPECTED = 'the source of tests, or {"tests": source, "entry_point": name}'
-_PYTHON = {"", "py", "python", "python3"}
-_IS_CODE = re.compile(r"^[ \t]*(?:async )?(?:def|class|import|from) +\w", re.MULTILINE)
+# What tests may not do to the program, which is in another process: change what it reads, or look into it.
+_OUT_OF_REACH = {"patch", "monkeypatch", "stdin", "builtins", "inspect", "getsource", "FunctionType", "settrace"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 @dataclass(frozen=True)
 class UnitTests:
-    """Tests of a reference: source that is run after the answer, functions then called, the name tested ("": none)."""
+    """Tests of a reference.
+
+    Attributes:
+        source: is run.
+        functions: are then called.
+        entry_point: the name tested; "": none is given.
+        wanted: names that the answer defines.
+    """
 
     source: str
     functions: tuple[str, ...]
     entry_point: str
+    wanted: tuple[str, ...]
 
 
 class PythonTests(Scorer):
     """1 where every test passes, else 0. Runs what was generated, so it is off unless asked for.
 
-    Each answer and its tests run in one process of their own, under the limits and guarantees of
-    `hagpolicy.scorers.code.sandbox`: no network, no other process, no file written, bounded time and memory.
+    An answer and its tests run in two processes, under the limits and guarantees of
+    `hagpolicy.scorers.code.sandbox`: no network, no other process, no file written, bounded time and memory. The tests
+    ask for values, so that what passes them is a value equal to the one expected, and nothing else.
 
     The reference is the source of the tests: plain asserts, and functions `test_…` without arguments,
     which are called; or {"tests": source, "entry_point": name}, where a function `check` in the tests
     is called with what the answer defines under that name (as in HumanEval, Chen et al., 2021).
 
-    The program is the first fenced block of Python that defines the entry point, else the longest
-    one, else the whole answer. Where the prompt is itself code, or holds a fenced block of it, the program
-    follows that code (its imports and helpers), and an answer that is no program on its own is taken
-    as its continuation, cut before the first line that ends it.
+    The program is the last fenced block of Python that is whole and defines the entry point, or else a name that
+    the tests use, with the helpers that it needs of other blocks; without such a block, what of the whole answer
+    does. Where the prompt is itself code, or holds a fenced block of it, the program follows that code (its
+    imports and helpers), and an answer that is no program on its own is taken as its continuation, cut before the first
+    line that ends it. Helpers that the prompt gives are the prompt's where the tests use them.
 
-    A test that does not end in time fails. An answer is unscored only where nothing could be run. The
-    score's `answer` is "passed", the name of the exception, "time limit" or "killed".
+    A test that does not end in time fails. An answer is unscored where nothing could be run, and where tests cannot
+    decide: what the program gives is no plain value (numbers, text, bytes, None, lists, tuples, dicts, sets and
+    their like in the standard library) but a function, a generator, a module, an object of its own class, or
+    larger than 32 MiB. Objects of classes that the tests name can be made and used, and not be compared. The
+    score's `answer` is "passed", the name of a built-in exception, "an exception of its own", "time limit", "killed"
+    or "ended before the tests".
+
+    Attributes:
+        isolation: the mechanisms that hold on this machine: "processes", "rlimits", "seccomp", and "landlock" where
+            the kernel has it. Without it a warning is logged once, see `hagpolicy.scorers.code.sandbox`.
 
     Args:
         allow_code: True: generated code may be run on this machine.
@@ -59,7 +90,8 @@ class PythonTests(Scorer):
 
     Raises:
         InvalidInput: no `allow_code`, or a limit out of range.
-        EngineError: a system on which generated code is not run (see `sandbox.build_seccomp_filter`).
+        EngineError: a system on which generated code is not run (see `sandbox.build_seccomp_filter`), or an
+            application that was frozen into one file.
     """
 
     name = "python_tests"
@@ -74,8 +106,12 @@ class PythonTests(Scorer):
             if not is_whole(value, least):
                 raise InvalidInput(f"python_tests.{option}", f"a whole number of at least {least}", value)
         build_seccomp_filter(platform.machine())
+        check_interpreter()
+        self.isolation = list_isolation()
+        if "landlock" not in self.isolation:
+            _warn_once()
         self.seconds, self.memory_mb = seconds, memory_mb
-        self.version = f"1-python{sys.version_info[0]}.{sys.version_info[1]}-{seconds}s-{memory_mb}MiB"
+        self.version = f"2-python{sys.version_info[0]}.{sys.version_info[1]}-{seconds}s-{memory_mb}MiB"
 
     def check(self, prompt: Prompt) -> str | None:
         """The reason why this prompt's reference cannot be used, or None when it can."""
@@ -86,17 +122,23 @@ class PythonTests(Scorer):
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards in order; as many processes at once as there are processors."""
-        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-            return list(pool.map(self._score_one, items))
+        pool, processes = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))), Processes()
+        try:
+            return list(pool.map(lambda item: self._score_one(item, processes), items))
+        finally:  # where the caller is interrupted, what has not begun is left, and what runs ends
+            processes.end()
+            pool.shutdown(cancel_futures=True)
 
-    def _score_one(self, item: tuple[Prompt, Completion]) -> Score:
+    def _score_one(self, item: tuple[Prompt, Completion], processes: Processes) -> Score:
         prompt, completion = item
         tests = parse_tests(prompt.reference)
         if isinstance(tests, str):
             return Score.unscored(self.check(prompt) or tests)
-        rows = list_programs(prompt.text, completion.text, tests.entry_point)
-        limits = {"seconds": self.seconds, "memory_mb": self.memory_mb}
-        result: SandboxResult = run_tests(rows, tests.source, tests.functions, **limits)
+        result: SandboxResult = run_tests(
+            list_programs(split_reasoning(completion.text)[1]), tests.source, tests.functions, seconds=self.seconds,
+            memory_mb=self.memory_mb, head=find_code(prompt.text), entry_point=tests.entry_point, wanted=tests.wanted,
+            processes=processes,
+        )  # fmt: skip
         return (
             Score.unscored(result.detail) if result.passed is None else Score(float(result.passed), None, result.detail)
         )
@@ -113,59 +155,49 @@ def parse_tests(reference: Any) -> UnitTests | str:
     if not isinstance(source, str) or not named or set(given) - {"tests", "entry_point"}:
         return f"scorer python_tests expects {_EXPECTED} as reference"
     try:
-        body = ast.parse(source).body
+        tree = ast.parse(source)
+        used, bound = find_global_names(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"scorer python_tests expects {_EXPECTED} as reference; this is no Python: {type(error).__name__}"
+    body = tree.body
+    if unreachable := _OUT_OF_REACH & {str(getattr(node, "attr", getattr(node, "id", ""))) for node in ast.walk(tree)}:
+        return f"scorer python_tests runs tests in another process than the program, out of reach of {min(unreachable)}"
+    free = tuple(sorted(used - bound - vars(builtins).keys()))
+    wanted = (entry_point,) if entry_point else free or tuple(sorted(used - bound))
     functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     if any(node.args.args or node.args.posonlyargs or node.args.kwonlyargs for node in functions):
         return "scorer python_tests calls functions test_… without arguments, and one of these tests has some"
     if entry_point and any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in body):
-        return UnitTests(f"{source}\ncheck({entry_point})\n", tuple(node.name for node in functions), entry_point)
+        return UnitTests(
+            f"{source}\ncheck({entry_point})\n", tuple(node.name for node in functions), entry_point, wanted
+        )
     loose = [node for node in body if not isinstance(node, _DEFINITIONS)]
     acts = any(isinstance(node, (ast.Assert, ast.Raise, ast.Call)) for line in loose for node in ast.walk(line))
     if not functions and not acts:
         return "scorer python_tests expects asserts or functions test_…, and these tests would pass anything"
-    return UnitTests(source, tuple(node.name for node in functions), entry_point)
+    return UnitTests(source, tuple(node.name for node in functions), entry_point, wanted)
 
 
-def list_programs(prompt: str, answer: str, entry_point: str) -> list[list[str]]:
-    """The programs that an answer may mean, likeliest first: rows as `sandbox.run_tests` takes them.
+def list_programs(answer: str) -> list[list[str]]:
+    """The readings of an answer as rows of code blocks, likeliest first, as `sandbox.run_tests` takes them.
 
     Nothing is compiled here: a compiler is not to be given hostile text in the caller's process.
     """
-    code = _extract_program(answer, entry_point)
-    blocks = _find_code_blocks(prompt)
-    head = max(blocks, key=len) if blocks else prompt
-    if not _IS_CODE.search(head):
-        return [[code]]
-    ended = re.search(r"^\S", code, re.MULTILINE)
-    rows = [[head, code, f"{head}\n\n{code}"], [code], [f"{head}{code}"]]
-    return [*rows, [f"{head}{code[: ended.start()]}"]] if ended else rows
+    answer = answer.removeprefix("\ufeff")
+    blocks = find_code_blocks(answer)
+    return [blocks, [answer]] if blocks else [[answer]]
 
 
-def _extract_program(answer: str, entry_point: str) -> str:
-    """The part of an answer that is its program."""
-    blocks = _find_code_blocks(answer)
-    if not blocks:
-        return answer
-    defines = re.compile(rf"^\s*(?:async )?(?:def|class) +{entry_point}\b|^{entry_point} *=", re.MULTILINE)
-    return next((one for one in blocks if entry_point and defines.search(one)), max(blocks, key=len))
+def find_code(prompt: str) -> str:
+    """The code that a prompt is or holds; "" where it has none."""
+    head = max(find_code_blocks(prompt), key=len, default=prompt)
+    return head if looks_like_code(head) else ""
 
 
-def _find_code_blocks(text: str) -> list[str]:
-    """Fenced blocks that are Python or say nothing of their language; one that is not closed goes to the end."""
-    blocks: list[str] = []
-    inside: list[str] | None = None
-    fence, python, margin = "", False, ""
-    for line in text.split("\n"):
-        bare = line.strip()
-        if inside is None:
-            if opened := re.fullmatch(r"(`{3,}|~{3,})[ \t]*([\w+-]*)", bare):
-                fence, python, inside = opened[1], opened[2].lower() in _PYTHON, []
-                margin = line[: len(line) - len(line.lstrip())]
-        elif bare.startswith(fence):
-            blocks += ["\n".join([*inside, ""])] * python
-            inside = None
-        else:
-            inside.append(line.removeprefix(margin))  # a block within a list is indented as a whole
-    return [*blocks, "\n".join([*inside, ""])] if inside and python else blocks
+@lru_cache(maxsize=1)
+def _warn_once() -> None:
+    logger.warning(
+        "python_tests: this kernel has no Landlock, so that only Python itself keeps generated code from reading files "
+        "that this user may read. It still has no network, writes nothing and gives back one word. From Linux 5.13 on "
+        "Landlock is enabled by lsm=landlock,… on the kernel's command line; containers may have to allow its calls."
+    )

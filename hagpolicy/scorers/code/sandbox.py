@@ -1,21 +1,24 @@
 """Running generated Python: a process that can compute, read Python's own files, and nothing else.
 
-What holds, on Linux (x86-64 and AArch64), for any user and inside containers too, by the kernel:
+A program and its tests run in two processes, below a third one that ends both (`sandbox_child`). The tests ask the
+program for values over a pipe; what they expect, and whether they passed, never is where the program is. What
+holds for both, on Linux (x86-64 and AArch64), for any user and inside containers too, by the kernel:
 
-- time: CPU seconds (RLIMIT_CPU), and a wall clock after which the process is killed;
-- memory: its address space (RLIMIT_AS);
+- time: CPU seconds for each (RLIMIT_CPU), and a wall clock after which both are killed;
+- memory: their address space (RLIMIT_AS);
 - system calls: only those needed to compute and to read files (a seccomp filter, seccomp(2), with
   no_new_privs and without capabilities). There is no network, no other process or thread, no signal
   to another process, no file or folder written, changed or removed;
-- output: none is read; it goes to /dev/null. What comes back is one line.
+- reading: Python's own installation and shared libraries only, no other process's memory or environment
+  (Landlock, landlock(7), from Linux 5.13 on where it is enabled). Where it is absent, an audit hook of Python
+  refuses to open other files, which hostile native code could step around;
+- output: none is read; it goes to /dev/null. What comes back is one line from a closed list of words;
+- their end: the kernel kills them when the process above them dies, and that one when the caller dies.
 
-By Python only (an audit hook, which hostile native code could step around): files outside of Python's own
-installation cannot be opened. What was read there could not be sent anywhere. The environment is empty
-but for a few settings, so no key of the caller's is in it, and the working folder is an empty one.
-
-The process tries what must be impossible before it runs anything; where the kernel refuses the
-filter, nothing is run. Not covered: an answer that takes its tests apart from the inside (they share one
-process, as `assert f(x) == y` needs), and faults of the kernel itself.
+Their environment is empty but for a few settings, so no key of the caller's is in it. They try what must be
+impossible before they run anything; where the kernel refuses the filter, nothing is run. Not covered: faults of the
+kernel itself; names, sizes and times of files, which stat(2) tells; a program that changes an argument in place to suit
+tests which use it again.
 """
 
 from __future__ import annotations
@@ -23,18 +26,19 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import secrets
+import signal
 import struct
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from hagpolicy.errors import EngineError
+from hagpolicy.scorers.code.confinement import find_landlock
 
 # System calls for computing and reading: name, number on x86-64, number on AArch64 (Linux 6.1, <asm/unistd.h>).
 _CALLS = """
@@ -68,12 +72,51 @@ class SandboxResult:
     """The result of a run in the sandbox.
 
     Attributes:
-        passed: whether every test passed; None where nothing was run.
-        detail: "passed", the name of the exception, "time limit", "killed"; or why nothing was run.
+        passed: whether every test passed; None where nothing was run, or nothing can be said.
+        detail: "passed", the name of a built-in exception or "an exception of its own", "time limit", "killed",
+            "ended before the tests"; or why passed is None.
     """
 
     passed: bool | None
     detail: str
+
+
+class Processes:
+    """Processes of one call, which end together where it is interrupted."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        """Take a process that was started; where all were ended, it ends at once."""
+        with self._lock:
+            self._running.add(process)
+            if self._ended:
+                _kill(process)
+
+    def remove(self, process: subprocess.Popen[bytes]) -> None:
+        """End a process, with those that it started, and wait for it."""
+        with self._lock:
+            self._running.discard(process)
+            left = process.poll() is None
+            _kill(process)
+        if left:
+            process.communicate()
+
+    def end(self) -> None:
+        """End all, and whatever is started from now on."""
+        with self._lock:
+            self._ended = True
+            for process in self._running:
+                _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:  # its group: those that it started are in it and cannot leave
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @lru_cache(maxsize=2)
@@ -110,95 +153,112 @@ def build_seccomp_filter(machine: str) -> str:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code).hex()
 
 
+# The package itself is not imported there: three names stand for its folders, in which modules are found as usual.
+_START = """import sys, types
+for name, place in zip(("hagpolicy", "hagpolicy.scorers", "hagpolicy.scorers.code"), sys.argv[2:]):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [place]
+from hagpolicy.scorers.code.sandbox_child import main
+main()
+"""
+
+
+def check_interpreter() -> None:
+    """Raise where there is no Python to run programs with.
+
+    Raises:
+        EngineError: an application that was frozen into one file, or Python inside another program.
+    """
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise EngineError(
+            "python_tests needs a Python interpreter to run programs with, and this is a frozen or embedded one. "
+            "Score with an installed hagpolicy."
+        )
+
+
+def list_isolation() -> tuple[str, ...]:
+    """What separates a program from its tests and from the machine: names of mechanisms that this kernel has."""
+    return ("processes", "rlimits", "seccomp", *(("landlock",) if find_landlock() else ()))
+
+
 def run_tests(
-    programs: Sequence[Sequence[str]], tests: str, functions: Sequence[str], *, seconds: int, memory_mb: int
+    programs: Sequence[Sequence[str]],
+    tests: str,
+    functions: Sequence[str],
+    *,
+    seconds: int,
+    memory_mb: int,
+    head: str = "",
+    entry_point: str = "",
+    wanted: Sequence[str] = (),
+    processes: Processes | None = None,
 ) -> SandboxResult:
     """Run a program and its tests in the sandbox.
 
     Args:
-        programs: rows of source texts: of the first row of which all compile, the last text is run;
-            where there is none, that of the last row (which then fails).
-        tests: source that is run afterwards in the same module.
-        functions: names of functions that are then called without arguments.
-        seconds: of CPU time, at least 1; four times that and two seconds more of wall time.
-        memory_mb: address space in MiB.
+        programs: code blocks of the answer, by one reading of it a row; see `programs.choose_program`.
+        tests: source that is run in a process of its own.
+        functions: names of functions of the tests that are then called without arguments.
+        seconds: of CPU time for each process, at least 1; four times that and two seconds more of wall time.
+        memory_mb: address space of each in MiB.
+        head: code of the prompt, which the program follows; the tests may use its helpers.
+        entry_point: the function that the tests are about; "": none is named.
+        wanted: names that a program for these tests defines.
+        processes: of a call that may be interrupted; None: of this one.
 
     Raises:
         EngineError: see `build_seccomp_filter`.
     """
-    word = f"passed {secrets.token_hex(16)}\n"
+    wall = 4.0 * seconds + 2.0
     job = {
         "programs": [list(row) for row in programs],
-        "tests": tests,
-        "functions": list(functions),
-        "seconds": seconds,
-        "memory": memory_mb << 20,
+        "head": head,
+        "wanted": list(wanted),
+        "prints": "stdout" in tests,
+        "limits": {"CPU": seconds, "AS": memory_mb << 20},
         "filter": build_seccomp_filter(platform.machine()),
-        "roots": ["/usr/share/zoneinfo"],
-        "word": word,
+        "landlock": "landlock" in list_isolation(),
+        "wall": wall,
     }
-    source = Path(__file__).with_name("sandbox_child.py").read_text("utf-8")
-    result, channel = os.pipe()
+    of_tests = {"tests": tests, "functions": list(functions), "head": head, "entry_point": entry_point}
+    message = b"".join(
+        len(data).to_bytes(8, "big") + data for data in (json.dumps(o).encode() for o in (job, of_tests))
+    )
+    folder = Path(__file__).parent
+    # -P and -s: neither the working folder nor the user's own packages are searched for modules.
+    command = [sys.executable, "-P", "-s", "-c", _START, str(os.getpid())]
+    process = subprocess.Popen(
+        [*command, *map(str, (folder.parents[1], folder.parent, folder))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd="/", env=_environment(), start_new_session=True,
+    )  # fmt: skip
+    processes = processes or Processes()
+    processes.add(process)
     try:
-        with tempfile.TemporaryDirectory(prefix="hagpolicy-") as folder:
-            try:
-                # -P and -s: neither the working folder nor the user's own packages are searched for modules.
-                process = subprocess.Popen(
-                    [sys.executable, "-P", "-s", "-B", "-c", source, str(channel)],
-                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    cwd=folder, env=_environment(folder), pass_fds=(channel,), start_new_session=True,
-                )  # fmt: skip
-            finally:
-                os.close(channel)
-            late = _wait_for_end(process, json.dumps(job).encode(), 4.0 * seconds + 2.0)
-        os.set_blocking(result, False)
-        line = _read_line(result)
+        line, _ = process.communicate(message, timeout=wall + 10.0)
+    except subprocess.TimeoutExpired:
+        return SandboxResult(None, "the sandbox did not end in time")
     finally:
-        os.close(result)
-    return _parse_result(line, word, late, process.returncode)
+        processes.remove(process)
+    return _parse_result(line, process.returncode)
 
 
-def _environment(folder: str) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """Nothing of the caller's; sets iterate alike in every run, and numerical libraries start no threads."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {
         "PATH": "/usr/bin:/bin",
-        "HOME": folder,
-        "TMPDIR": folder,
+        "HOME": "/nonexistent",
+        "TMPDIR": "/nonexistent",
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         **threads,
     }
 
 
-def _wait_for_end(process: subprocess.Popen[bytes], job: bytes, seconds: float) -> bool:
-    """Wait for the end, and bring it about; True where the wall clock had to."""
+def _parse_result(line: bytes, code: int) -> SandboxResult:
     try:
-        process.communicate(job, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        process.kill()
-        process.wait()
-    return False
-
-
-def _read_line(result: int) -> bytes:
-    try:
-        return os.read(result, 4096)
-    except BlockingIOError:
-        return b""
-
-
-def _parse_result(line: bytes, word: str, late: bool, code: int | None) -> SandboxResult:
-    """The result that the one line means. Anything beside the exact word is no pass, whoever wrote it."""
-    ready, _, rest = line.partition(b"\n")
-    if ready != b"ready":
-        why = ready.decode("ascii", "replace")[:160] if ready.startswith(b"refused ") else f"it ended with {code}"
-        return SandboxResult(None, f"the sandbox did not start: {why}")
-    if code == 0 and rest == word.encode():
-        return SandboxResult(True, "passed")
-    if late or code == -24:  # SIGXCPU
-        return SandboxResult(False, "time limit")
-    name = re.fullmatch(rb"failed ([A-Za-z_][A-Za-z_0-9]{0,60})\n", rest)
-    return SandboxResult(False, name[1].decode() if name else "killed" if code else "ended before the tests")
+        passed, detail = json.loads(line)
+    except ValueError:
+        return SandboxResult(None, f"the sandbox did not start: it ended with {code}")
+    return SandboxResult(passed, detail)

@@ -1,137 +1,135 @@
-"""The process that runs generated code. Run by `python -c`, never imported by the package.
+"""The process that watches over a program and its tests: it starts one process for each, and ends both.
 
-It reads its job from stdin, gives up every right it does not need for computing, says "ready", runs
-the answer and then the tests, and only then writes the word that means they passed. Everything is a
-local of `main`, so that what is run finds nothing of it by name.
+It reads its job from stdin, writes one line to stdout, and reads nothing that a program wrote. The process of the
+program is made before the tests are read, so that nothing of them is in its memory.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import select
+import signal
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hagpolicy.scorers.code import checked, checker
+from hagpolicy.scorers.code.confinement import confine, die_with
+from hagpolicy.scorers.code.programs import choose_program
+from hagpolicy.scorers.code.values import dump, receive
+
+_BOTH = b"held\nheld\n"
 
 
 def main() -> None:
-    """Run the job on stdin; the verdict goes to the descriptor named by the first argument."""
-    import _socket
-    import ctypes
-    import importlib.abc
-    import json
-    import os
-    import random
-    import resource
-    import types
+    """Run the job on stdin; the verdict goes to stdout."""
+    die_with(int(sys.argv[1]))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would leave nothing to wait for
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    job, begun, inbox = receive(0), time.monotonic(), os.dup(0)
+    (asked, requests), (answered, replies) = os.pipe(), os.pipe()
+    (refused, refusals), (verdict, verdicts) = os.pipe(), os.pipe()
 
-    write, leave, channel = os.write, os._exit, int(sys.argv[1])
-    job = json.loads(sys.stdin.buffer.read())
+    def run_program() -> None:
+        _confine(job, refusals)
+        source = choose_program(job["programs"], job["head"], job["wanted"])
+        checked.serve(source, job["prints"], asked, replies)
 
-    def limit() -> None:
-        memory, seconds = int(job["memory"]), int(job["seconds"])
-        for name, value in (("AS", memory), ("FSIZE", 0), ("NOFILE", 64), ("CORE", 0)):
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
-        # The first limit ends the process with a signal of its own, the second one whatever it does.
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    def run_tests() -> None:
+        tests = receive(inbox)
+        _confine(job, refusals)
+        os.write(verdicts, checker.report(checker.check(tests, requests, answered)))
 
-    def confine() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
+    program = _start(run_program, asked, replies, refusals)
+    tests = _start(run_tests, inbox, requests, answered, refusals, verdicts)
+    for channel in (asked, requests, answered, replies, refusals, verdicts):
+        os.close(channel)
+    end = begun + job["wall"]
+    why = _read_until(refused, end)
+    line = _read_until(verdict, end) if why == _BOTH else b""
+    late = time.monotonic() >= end
+    outcome = json.loads(line) if line else ["none"]
+    patience = 0.5 if outcome == ["ended"] and not late else 0.0  # it is about to end, and how is what is asked
+    ends = [_end(process, int(job["limits"]["CPU"]), patience) for process in (program, tests)]
+    os.write(1, dump(_conclude(why, outcome, late, *ends)).encode())
 
-        def must(result: int, what: str) -> None:
-            if result != 0:
-                raise OSError(ctypes.get_errno(), what)
 
-        def prctl(option: int, *values: object) -> int:
-            words = [value if isinstance(value, ctypes.Array) else ctypes.c_ulong(value) for value in values]  # type: ignore[arg-type]
-            return int(libc.prctl(option, *words, *[ctypes.c_ulong(0)] * (4 - len(words))))
-
-        # capset, version 3, this process, no capability in any set: root's powers end here.
-        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-        must(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
-        must(prctl(38, 1), "PR_SET_NO_NEW_PRIVS")
-        code = bytes.fromhex(job["filter"])
-        program = ctypes.create_string_buffer(code, len(code))
-        # struct sock_fprog: the number of instructions, padding, their address.
-        described = (ctypes.c_uint64 * 2)(len(code) // 8, ctypes.addressof(program))
-        must(prctl(22, 2, described), "PR_SET_SECCOMP")
-
-    def prove() -> None:
-        """What must be impossible is tried: a filter with a wrong number in it would let it through."""
-        attempts = (
-            lambda: _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM),
-            lambda: _socket.socketpair(),
-            os.fork,
-            lambda: os.open(".", os.O_RDWR | os.O_TMPFILE),
-            lambda: os.open("proof", os.O_WRONLY | os.O_CREAT),
-            lambda: os.mkdir("proof"),
-            lambda: os.kill(os.getpid(), 0),
-            lambda: os.execv(sys.executable, [sys.executable, "-c", "0"]),
-        )
-        for attempt in attempts:
-            try:
-                attempt()
-            except PermissionError:
-                continue
-            raise OSError(0, "the kernel lets through what the filter forbids")
-
-    def guard() -> None:
-        """Refuse to open what is no part of Python: reading is not harmful here, but it is not asked for either."""
-        real = os.path.realpath
-        roots = {real(place) for place in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), *job["roots"])}
-        inside = tuple(root.rstrip("/") + "/" for root in roots)
-        exact = frozenset({*roots, "/dev/null", "/dev/urandom", "/etc/localtime"})
-
-        def hook(event: str, values: tuple[object, ...]) -> None:
-            if event in ("open", "os.listdir", "os.scandir") and values and not isinstance(values[0], int):
-                place = real(os.fsdecode(values[0] or "."))  # type: ignore[arg-type]
-                if place not in exact and not place.startswith(inside):
-                    raise PermissionError(f"{event} is not allowed here")
-
-        sys.addaudithook(hook)
-
-    class Source(importlib.abc.InspectLoader):
-        """Runs source text in a module by the ordinary machinery of imports."""
-
-        def __init__(self, text: str) -> None:
-            self._text = text
-
-        def get_source(self, fullname: str) -> str:
-            return self._text
-
-    def chosen() -> str:
-        """The last text of the first row of which every text compiles; else of the last row."""
-        for row in job["programs"]:
-            try:
-                for text in row:
-                    compile(text, "<answer>", "exec")
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                continue
-            return str(row[-1])
-        return str(job["programs"][-1][-1])
-
-    places = [place for place in sys.path if os.path.isdir(place)]
+def _start(run: Callable[[], None], *kept: int) -> int:
+    """The id of a new process that keeps these descriptors, has nothing at stdin and stdout, and ends with this one."""
+    parent = os.getpid()
+    process = os.fork()
+    if process:
+        return process
     try:
-        limit()
-        confine()
-        prove()
-        for place in places:  # a root whose Python belongs to somebody else reads it by a capability that is gone now
-            os.listdir(place)
-        guard()
+        die_with(parent)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for channel in (0, 1, 2):
+            os.dup2(nothing, channel)
+        first = 3
+        for channel in sorted(kept):
+            os.closerange(first, channel)
+            first = channel + 1
+        os.closerange(first, 1024)
+        run()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _confine(job: dict[str, Any], refusals: int) -> None:
+    """Confine this process, and say so; end it where the kernel does not."""
+    try:
+        confine(job["limits"], job["filter"], job["landlock"])
     except (OSError, ValueError) as error:
-        write(channel, f"refused {error}\n".encode("ascii", "replace")[:160])
-        leave(2)
-    random.seed(0)
-    write(channel, b"ready\n")
-    try:
-        module = types.ModuleType("answer")
-        sys.modules["answer"] = module
-        Source(chosen()).exec_module(module)
-        Source(job["tests"]).exec_module(module)
-        for name in job["functions"]:
-            getattr(module, name)()
-    except BaseException as error:
-        write(channel, f"failed {type(error).__name__}\n".encode()[:80])
-        leave(1)
-    write(channel, job["word"].encode())
-    leave(0)
+        os.write(refusals, f"refused {error}".encode("ascii", "replace")[:160] + b"\n")
+        os._exit(2)
+    os.write(refusals, b"held\n")
+    os.close(refusals)
 
 
-if __name__ == "__main__":
-    main()
+def _read_until(channel: int, end: float) -> bytes:
+    """What is written until all writers have closed, or until a time on the monotonic clock."""
+    found = b""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    while (left := end - time.monotonic()) > 0:
+        if poll.poll(1000 * left + 1):
+            piece = os.read(channel, 4096)
+            if not piece:
+                break
+            found += piece
+    return found
+
+
+def _end(process: int, seconds: int, patience: float) -> str:
+    """End a process that does not end itself in some seconds, and how it had ended: "time limit", "killed", "ended"."""
+    end = time.monotonic() + patience
+    ended, status, usage = os.wait4(process, os.WNOHANG)
+    while not ended and time.monotonic() < end:
+        time.sleep(0.005)
+        ended, status, usage = os.wait4(process, os.WNOHANG)
+    if not ended:
+        os.kill(process, signal.SIGKILL)
+        _, status, usage = os.wait4(process, 0)
+    out_of_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+    if out_of_time or usage.ru_utime + usage.ru_stime >= seconds:
+        return "time limit"
+    return "killed" if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) else "ended"
+
+
+def _conclude(why: bytes, outcome: list[str], late: bool, program: str, tests: str) -> list[Any]:
+    """[passed, detail]: True, False, or None with the reason why nothing can be said."""
+    if why != _BOTH:
+        reasons = [line for line in why.decode().split("\n") if line.startswith("refused")]
+        return [None, f"the sandbox did not start: {(reasons or ['its processes ended, or were too slow'])[0]}"]
+    if outcome[0] == "passed":
+        return [True, "passed"]
+    if outcome[0] == "failed":
+        return [False, outcome[1]]
+    if outcome[0] == "undecided":
+        return [None, f"not decided: {outcome[1]}"]
+    if late or "time limit" in (program, tests):
+        return [False, "time limit"]
+    return [False, "ended before the tests" if outcome[0] == "ended" and program == "ended" else "killed"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._files import parse_json
 from hagpolicy.analysis.bootstrap import GroupBootstrap, estimate_from_draws
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.groups import number_groups
@@ -92,7 +92,7 @@ def read_labels(source: Labels) -> tuple[Label, ...]:
     if isinstance(source, (str, Path)):
         try:
             lines = Path(source).read_text("utf-8-sig").split("\n")
-            rows = [(f"{source}, line {n}", json.loads(line)) for n, line in enumerate(lines, start=1) if line.strip()]
+            rows = [(f"{source}, line {n}", parse_json(line)) for n, line in enumerate(lines, start=1) if line.strip()]
         except (OSError, ValueError) as error:
             raise InvalidInput(f"labels {source}", "a readable JSONL file", str(error)) from error
     else:

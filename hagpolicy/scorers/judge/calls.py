@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hagpolicy._digest import digest
-from hagpolicy._files import append_bytes, format_jsonl
+from hagpolicy._files import append_bytes, format_jsonl, parse_json, read_regular
 from hagpolicy._text import replace_surrogates
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.data.completion import Completion, Request
+from hagpolicy.data.completion import Completion, Request, sum_tokens
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Engine
 from hagpolicy.scorers.judge.prompts import JudgeReply
@@ -20,6 +19,8 @@ from hagpolicy.scorers.judge.prompts import JudgeReply
 logger = logging.getLogger(__name__)
 
 Read = Callable[[str, str], JudgeReply]
+# No file of calls is larger.
+MOST_BYTES = 8 << 30
 
 
 class JudgeCalls:
@@ -37,7 +38,7 @@ class JudgeCalls:
     Attributes:
         asked: calls that went to the engine.
         failed: those of them that the engine failed on.
-        tokens: new tokens of the replies.
+        tokens: new tokens of the replies; NaN where they were not all counted.
         unreadable: distinct prompts whose reply could not be read, those from the file included.
     """
 
@@ -45,7 +46,8 @@ class JudgeCalls:
         self._version, self._config, self._max_tokens, self._read = version, config, max_tokens, read
         self._known: dict[str, JudgeReply] = {}
         self._path: Path | None = None
-        self.asked = self.failed = self.tokens = self.unreadable = 0
+        self.asked = self.failed = self.unreadable = 0
+        self.tokens: float = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -53,16 +55,23 @@ class JudgeCalls:
     def keep_in(self, path: Path | None) -> None:
         """Take up the replies in a JSONL file, and append new ones to it; None: keep them in memory only.
 
-        A line that a kill tore, or that a disk lost, is left out: that call is made again.
+        A line that a kill tore, or that a disk lost or changed, is left out: that call is made again.
+
+        Raises:
+            OSError: it cannot be read, or is no regular file.
         """
         self._path = path
         if path is None or not path.exists():
             return
-        data = path.read_bytes()
+        data = read_regular(path, MOST_BYTES)
         lost = 0
         for line in data.splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
+                borne = row.pop("digest", None)
+                # Lines of before bear none, and nothing else in its place.
+                if row.keys() != {"call", "reply", "finish", "tokens"} or borne not in (None, digest(row)):
+                    raise ValueError("not what was written")
                 self._record(row["call"], row["reply"], row["finish"])
             except (ValueError, KeyError, TypeError, AttributeError):
                 lost += 1
@@ -92,18 +101,19 @@ class JudgeCalls:
             self.failed += len(unit)
             error = str(outcome) if isinstance(outcome, Exception) else f"{len(outcome)} replies for {len(unit)} calls"
             return dict.fromkeys(unit, JudgeReply(None, f"judge engine: {error}"))
+        self.tokens += sum_tokens(outcome)
         failures: dict[str, JudgeReply] = {}
         rows: list[dict[str, Any]] = []
         for text, completion in zip(unit, outcome, strict=True):
-            self.tokens += completion.tokens
             if completion.finish == "error":
                 self.failed += 1
                 failures[text] = JudgeReply(None, f"judge engine: {completion.error or 'unknown'}")
                 continue
             reply = replace_surrogates(completion.text)
             self._record(keys[text], reply, completion.finish)
-            rows.append({"call": keys[text], "reply": reply, "finish": completion.finish, "tokens": completion.tokens})
-        self._append_lines(format_jsonl(rows).encode())
+            tokens = None if completion.tokens != completion.tokens else completion.tokens
+            rows.append({"call": keys[text], "reply": reply, "finish": completion.finish, "tokens": tokens})
+        self._append_lines(format_jsonl({**row, "digest": digest(row)} for row in rows).encode())
         return failures
 
     def _request(self, text: str, key: str) -> Request:

@@ -12,6 +12,7 @@ from typing import Any
 from hagpolicy._digest import digest
 from hagpolicy._files import write_text
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.data.answers import split_reasoning
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Engine
@@ -41,8 +42,8 @@ class Judge(Scorer):
     Pairwise it sees the answer and the default's in both orders and ends each reply with a
     verdict: the reward is the mean over the two orders of 1 (better), .5 (a tie) and 0. Where it
     prefers whichever answer comes first, or last, the two cancel to .5, and the flip is counted. An
-    answer equal to the default's is .5 without a call. A reply of another form, and one the engine
-    failed on, gives no reward, with the reason.
+    answer equal to the default's is .5 without a call, and one without text is the worst without one. A reply of
+    another form, and one the engine failed on, gives no reward, with the reason.
 
     The texts that are judged stand between marker lines made from their own digest, and only the
     last line of the judge's own reply is read.
@@ -98,9 +99,15 @@ class Judge(Scorer):
         """Rewards by rubric, in order; a pairwise judge scores through `against`."""
         if self.terms.pairwise:
             return [Score.unscored("a pairwise judge needs the engine default's answer") for _ in items]
-        texts = [self.terms.write_grading(prompt, completion.text) for prompt, completion in items]
-        replies = self._calls.ask(self._load_judge(), texts)
-        return [self._count_score(self._score_grade(replies[text])) for text in texts]
+        texts = [
+            self.terms.write_grading(prompt, completion.text) if completion.text.strip() else None
+            for prompt, completion in items
+        ]
+        asked = [text for text in texts if text is not None]
+        replies = self._calls.ask(self._load_judge(), asked) if asked else {}
+        # An answer without text, such as reasoning that was cut short, is the worst one: nobody need be asked.
+        worst = JudgeReply(0.0)
+        return [self._count_score(self._score_grade(worst if text is None else replies[text])) for text in texts]
 
     def against(self, defaults: Mapping[str, Completion]) -> Scorer:
         """A scorer that compares with these answers, by prompt digest; by rubric, this one."""
@@ -111,13 +118,15 @@ class Judge(Scorer):
         asked: dict[int, tuple[str, str]] = {}
         scores: dict[int, Score] = {}
         for index, (prompt, completion) in enumerate(items):
-            default = defaults.get(prompt.digest)
+            default = defaults.get(prompt.digest)  # which comes whole from the store
             if default is None or default.finish == "error":
                 scores[index] = Score.unscored("there is no answer of the engine's default to compare with")
-            elif default.text == completion.text:
+            elif (other := split_reasoning(default.text)[1]) == completion.text:
                 scores[index] = Score(0.5, None, "equal")
+            elif not completion.text.strip() or not other.strip():
+                scores[index] = Score(1.0, None, "better") if completion.text.strip() else Score(0.0, None, "worse")
             else:
-                asked[index] = self.terms.write_comparisons(prompt, completion.text, default.text)
+                asked[index] = self.terms.write_comparisons(prompt, completion.text, other)
         replies = (
             self._calls.ask(self._load_judge(), [text for pair in asked.values() for text in pair]) if asked else {}
         )
@@ -159,10 +168,10 @@ class Judge(Scorer):
     def report(self) -> dict[str, Any]:
         """Figures about what this judge did since it was made, JSON-able.
 
-        `asked` and `engine_failures` count calls, `tokens` their new tokens, `calls_known` the distinct
-        calls with a reply (those of earlier runs in the folder included) and `unreadable` those of them
-        without a grade; `scored` and `unscored` count answers, `compared` those judged in both orders
-        and `position_flips` those of them where the order decided; a share of nothing is None.
+        `asked` and `engine_failures` count calls, `tokens` their new tokens (None where they were not all counted),
+        `calls_known` the distinct calls with a reply (those of earlier runs in the folder included) and
+        `unreadable` those of them without a grade; `scored` and `unscored` count answers, `compared` those judged
+        in both orders and `position_flips` those of them where the order decided; a share of nothing is None.
         """
         counts, calls = self._counts, self._calls
         agreement = self.agreement()
@@ -172,7 +181,7 @@ class Judge(Scorer):
             "mode": self.description["mode"],
             "asked": calls.asked,
             "engine_failures": calls.failed,
-            "tokens": calls.tokens,
+            "tokens": None if calls.tokens != calls.tokens else calls.tokens,
             "calls_known": len(calls),
             "unreadable": calls.unreadable,
             "unreadable_share": _divide(calls.unreadable, len(calls)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hagpolicy._digest import canonical_json, digest
-from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.prompts import Prompt, message_text
 
 RUBRIC = (
     "The answer does what the request asks for, is correct, and is clear. What it adds beyond the request, "
@@ -93,7 +93,7 @@ def _match_last_line(reply: str, finish: str, form: re.Pattern[str], shown: str)
 
 def _list_request(prompt: Prompt) -> list[tuple[str, str]]:
     content = prompt.content
-    request = content if isinstance(content, str) else "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in content)
+    request = content if isinstance(content, str) else "\n\n".join(f"[{m['role']}]\n{message_text(m)}" for m in content)
     if prompt.reference is None:
         return [("Request", request)]
     reference = prompt.reference if isinstance(prompt.reference, str) else canonical_json(prompt.reference)

@@ -21,7 +21,7 @@ from hagpolicy.scorers.judge.prompts import (
 )
 
 # Raised whenever an equal reply could be read otherwise.
-BEHAVIOUR = 1
+BEHAVIOUR = 2
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from hagpolicy._digest import canonical_json
+from hagpolicy.data.answers import split_reasoning
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.scorers.base import Score, Scorer
+from hagpolicy.scorers.text.run_on import cut_run_on
 
 Wanted = TypeVar("Wanted")
 
@@ -25,9 +27,12 @@ class ReferenceScorer(Scorer, Generic[Wanted]):
 
     Attributes:
         behaviour: number that is raised whenever the same text could get another reward.
+        ends_at_run_on: True where a text has one answer, and what follows it in the prompt's own format (the next
+            question, another's turn) is not read.
     """
 
-    behaviour: int = 1
+    behaviour: int = 2
+    ends_at_run_on: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", f"{self.behaviour}{format_options(self)}")
@@ -56,15 +61,19 @@ class ReferenceScorer(Scorer, Generic[Wanted]):
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards of some completions; unscored where `check` gives a reason."""
-        scores = []
-        for prompt, completion in items:
-            reason = self.check(prompt)
-            scores.append(
-                self.score_text(completion.text, self.read_reference(prompt))
-                if reason is None
-                else Score.unscored(reason)
-            )
-        return scores
+        return [self._score_one(prompt, completion) for prompt, completion in items]
+
+    def _score_one(self, prompt: Prompt, completion: Completion) -> Score:
+        if (reason := self.check(prompt)) is not None:
+            return Score.unscored(reason)
+        text, wanted = split_reasoning(completion.text)[1], self.read_reference(prompt)
+        if self.ends_at_run_on:
+            text = cut_run_on(text, prompt.text, lambda part: self.holds_answer(part, wanted))
+        return self.score_text(text, wanted)
+
+    def holds_answer(self, text: str, wanted: Wanted) -> bool:
+        """True where a part of a text holds an answer; for scorers whose texts end at a run-on."""
+        return bool(text.strip())
 
     def reject(self, expected: str, got: object) -> UnusableReference:
         """The error of a reference that is not what this scorer expects."""
@@ -82,9 +91,12 @@ def format_options(scorer: Any) -> str:
     return "+" + canonical_json(changed) if changed else ""
 
 
-_PLAIN = str.maketrans("’‘“”‐‑‒–—−", "''\"\"------")
+_PLAIN = str.maketrans(
+    "’‘‚‛“”„‟«»‹›「」『』〝〞〟ʼ‐‑‒–—−", '\'\'\'\'""""""\'\'"""""""\'------', "\u200b\u200e\u200f\u2060\ufeff\u00ad"
+)
 
 
 def normalise_text(text: str) -> str:
     """Text without differences that mean nothing: NFKC, case folded, plain quotes and dashes, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).translate(_PLAIN).casefold().split())
+    plain = unicodedata.normalize("NFKC", text).translate(_PLAIN).casefold()
+    return " ".join(unicodedata.normalize("NFKC", plain).split())

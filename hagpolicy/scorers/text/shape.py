@@ -17,15 +17,14 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
 from hagpolicy.scorers.text.base import ReferenceScorer, format_options
 
-_FENCED = re.compile(r"```[A-Za-z]*[ \t]*\n?(.*?)\n?[ \t]*```", re.DOTALL)
-
 
 @dataclass(frozen=True)
 class JsonValid(ReferenceScorer[tuple[str, ...]]):
     """1 where the whole answer is a JSON object or array, else 0; one code fence around it is allowed.
 
     With a reference (a list of keys, or a mapping that has them) the answer must be an object, and
-    the reward of valid JSON is the share of these keys it has. NaN and Infinity are no JSON.
+    the reward of valid JSON is the share of these keys it has, whatever their values (`json_match` compares these).
+    NaN and Infinity are no JSON.
     """
 
     name = "json_valid"
@@ -41,9 +40,9 @@ class JsonValid(ReferenceScorer[tuple[str, ...]]):
 
     def score_text(self, text: str, wanted: tuple[str, ...]) -> Score:
         """1.0 or 0.0, or the share of the keys."""
-        fenced = _FENCED.fullmatch(text.strip())
+        text = text.strip(" \t\r\n\u00a0\ufeff")
         try:
-            value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse_constant)
+            value = json.loads(drop_fence(text), parse_constant=refuse_constant)
         except (ValueError, RecursionError):
             return Score(0.0)
         if not wanted:
@@ -51,7 +50,20 @@ class JsonValid(ReferenceScorer[tuple[str, ...]]):
         return Score(sum(key in value for key in wanted) / len(wanted) if isinstance(value, dict) else 0.0)
 
 
-def _refuse_constant(constant: str) -> Any:
+def drop_fence(text: str) -> str:
+    """What stands in the code fence around a text, else the text."""
+    sign = text[:1]
+    if len(text) < 6 or text[:3] not in ("```", "~~~") or text[-3:] != text[:3]:
+        return text
+    inside = text.strip(sign)
+    info, line, rest = inside.partition("\n")
+    if line and not info.lstrip().startswith(("{", "[")):
+        return rest
+    return re.sub(r"\A[A-Za-z]{0,20}[ \t]*", "", inside)
+
+
+def refuse_constant(constant: str) -> Any:
+    """Raise ValueError for what Python reads beside JSON."""
     raise ValueError(f"{constant} is no JSON")
 
 
@@ -121,7 +133,7 @@ class Brevity(Scorer):
         return [self._score_one(completion) for _, completion in items]
 
     def _score_one(self, completion: Completion) -> Score:
-        if completion.tokens <= 0 and completion.text:
-            return Score.unscored("the completion has a text, but no number of tokens")
+        if not completion.tokens >= (1 if completion.text else 0):
+            return Score.unscored("the completion has no number of tokens")
         spent = max(completion.tokens - self.free, 0) / (self.budget - self.free)
         return Score(max(1.0 - spent, 0.0))

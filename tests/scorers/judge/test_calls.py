@@ -58,6 +58,30 @@ def test_a_torn_line_costs_its_own_call_only(tmp_path):
     assert engine.asked == []
 
 
+def test_a_changed_bit_of_a_stored_call_changes_no_reward(tmp_path):
+    items = [(ASK, Completion(text)) for text in ("a", "b b")]
+    first = Judge(Scripted(by_length))
+    first.open(tmp_path)
+    scores = first.score(items)
+    first.close()
+    path = tmp_path / "judges" / f"{first.version}.calls.jsonl"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        judge = Judge(Scripted(by_length))
+        judge.open(tmp_path)
+        assert judge.score(items) == scores
+        judge.close()
+    # Lines of before bear no digest.
+    old = [{key: value for key, value in json.loads(line).items() if key != "digest"} for line in whole.splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    engine = Scripted(by_length)
+    judge = Judge(engine)
+    judge.open(tmp_path)
+    assert judge.score(items) == scores
+    assert engine.asked == []
+
+
 def test_engine_failures_are_marked_and_asked_again_but_unreadable_replies_are_not(tmp_path):
     def failing(asked):
         if texts_of(asked)[-1] == "bad":

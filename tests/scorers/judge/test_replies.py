@@ -100,13 +100,24 @@ def test_pairwise_averages_both_orders_and_knows_the_default():
     judge, scores = compared(engine, ["a very long one", "blue", "red", ""], default="red")
     assert [score.value for score in scores] == [1.0, 0.5, 0.5, 0.0]
     assert [score.answer for score in scores] == ["better", "tie", "equal", "worse"]
-    assert len(engine.asked) == 6  # none for the answer that is the default's
+    assert len(engine.asked) == 4  # none for the answer that is the default's, none for the empty one
     assert {tuple(texts_of(asked)[1:]) for asked in engine.asked[:2]} == {
         ("a very long one", "red"),
         ("red", "a very long one"),
     }
     report = judge.report()
-    assert (report["compared"], report["position_flips"], report["scored"]) == (3, 0, 4)
+    assert (report["compared"], report["position_flips"], report["scored"]) == (2, 0, 4)
+
+
+def test_an_answer_without_text_is_the_worst_and_costs_no_call():
+    engine = Scripted(lambda _: "Grade: 10")
+    found = Judge(engine).score([(ASK, Completion("")), (ASK, Completion("blue")), (ASK, Completion(" \n"))])
+    assert [score.value for score in found] == [0.0, 1.0, 0.0]
+    assert [score.answer for score in found] == ["1", "10", "1"]
+    assert len(engine.asked) == 1
+    _, both = compared(engine, ["", "blue"], default="")
+    assert [score.value for score in both] == [0.5, 1.0]
+    assert len(engine.asked) == 1
 
 
 @pytest.mark.parametrize("side", ["A", "B"])

@@ -30,7 +30,7 @@ def test_agreement_with_labels_is_counted_with_intervals(tmp_path):
     assert (said["n"], said["unscored"]) == (40, 0)
     assert said["difference"]["value"] == pytest.approx(0.0, abs=1e-9)
     assert said["correlation"]["value"] == pytest.approx(1.0)
-    assert said["same_side"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert said["same_side"] == {"value": 1.0, "low": 1.0, "high": 1.0, "reliable": True}
     assert judge.report()["scored"] == 0  # labelled answers are none of the sweep's
     json.dumps(judge.report(), allow_nan=False)
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.stopping import find_stop
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
@@ -93,12 +95,14 @@ class SimulatedEngine(Engine):
         fail_rate: float = 0.0,
         lacks: Sequence[str] = (),
     ) -> None:
-        if not 2 <= n_tasks <= len(THEMES):
+        if not is_whole(n_tasks, 2, len(THEMES)):
             raise InvalidInput("n_tasks", f"a whole number in [2, {len(THEMES)}]", n_tasks)
-        given = {"gap": gap, "config_effect": config_effect, "noise": noise, "fail_rate": fail_rate}
-        for (name, value), high in zip(given.items(), (0.3, 0.2, 0.3, 1.0), strict=True):
-            if not 0.0 <= value <= high:
+        given = {"gap": gap, "config_effect": config_effect, "noise": noise, "fail_rate": fail_rate, "delay": delay}
+        for (name, value), high in zip(given.items(), (0.3, 0.2, 0.3, 1.0, 3600.0), strict=True):
+            if not is_number(value) or not 0.0 <= value <= high:
                 raise InvalidInput(name, f"a number in [0, {high:g}]", value)
+        if not is_whole(unit_cells, 1):
+            raise InvalidInput("unit_cells", "a whole number of at least 1", unit_cells)
         self.seed = seed
         self.tasks = tuple(THEMES)[:n_tasks]
         self.gap, self.config_effect, self.noise, self.predictable = gap, config_effect, noise, predictable
@@ -111,13 +115,13 @@ class SimulatedEngine(Engine):
         self.amplitude = gap / 0.9 if space is None else self._calibrate(space.with_config(self.default_config())[0])
 
     @classmethod
-    def load(cls, seed: str, **options: Any) -> SimulatedEngine:
+    def load(cls, seed: str, /, **options: Any) -> SimulatedEngine:
         """The world of a number as text, "" for 0; `options` as for the class.
 
         Raises:
             InvalidInput: no whole number, or an option out of range.
         """
-        if seed and not seed.isdecimal():
+        if (seed and not (seed.isascii() and seed.isdecimal() and len(seed) < 20)) or "seed" in options:
             raise InvalidInput("engine", "simulated:SEED with a whole number", f"simulated:{seed}")
         return cls(int(seed or 0), **options)
 
@@ -171,7 +175,7 @@ class SimulatedEngine(Engine):
             time.sleep(self.delay * len(unit))
         rows = {prompt: i for i, prompt in enumerate(dict.fromkeys(request.prompt for request in unit))}
         columns = {config: j for j, config in enumerate(dict.fromkeys(request.config for request in unit))}
-        truth = self.truth(rows, columns)
+        truth = self.truth(list(rows), columns)
         return [self._complete(r, float(truth[rows[r.prompt], columns[r.config]])) for r in unit]
 
     def _complete(self, request: Request, chance: float) -> Completion:
@@ -180,14 +184,18 @@ class SimulatedEngine(Engine):
             message = "simulated failure"
             return Completion("", prompt_tokens=prompt_tokens, seconds=self.delay, finish="error", error=message)
         config = request.config
-        key = ("sure", request.prompt.text, config.digest) if config.deterministic else ("drawn", str(request.seed))
+        sure = config.deterministic or config.top_k == 1 or config.top_p < 1e-3 or config.min_p == 1.0
+        key = ("sure", request.prompt.text, config.digest) if sure else ("drawn", str(request.seed))
         words = ["right" if self._hash_to_unit("reward", *key) < chance else "wrong"]
         start, length = (int(len(_FILLER) * self._hash_to_unit(what, *key)) for what in ("start", "length"))
         words += [_FILLER[(start + at) % len(_FILLER)] for at in range(length)]
         tokens = len(words) + 1
         kept = words[: request.max_tokens]
         finish = "stop" if tokens <= request.max_tokens else "length"
-        return Completion(" ".join(kept), min(tokens, request.max_tokens), prompt_tokens, self.delay, finish)
+        text, tokens = " ".join(kept), min(tokens, request.max_tokens)
+        if (place := find_stop(text, request.stop)) >= 0:
+            text, tokens, finish = text[:place], len(text[:place].split()) + 1, "stop"
+        return Completion(text, tokens, prompt_tokens, self.delay, finish)
 
     def _sum_effects(self, phases: np.ndarray, configs: Sequence[DecodingConfig], amplitude: float) -> np.ndarray:
         """(len(phases), n_configs): effect of the config and of config and task together."""

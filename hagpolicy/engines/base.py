@@ -7,11 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
+from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["Engine", "UnitOutcome"]
+__all__ = ["Engine", "EngineLost", "PartOutcome", "UnitOutcome"]
 
 UnitOutcome = tuple[int, list[Completion] | Exception]
 """Number of a unit, with its completions or what the engine failed with on it as a whole."""
+
+PartOutcome = tuple[int, list[Completion] | dict[int, Completion] | Exception]
+"""A unit's outcome, or before it, by their indices in the unit, cells of it that have ended; none where the engine only
+tells that it still waits."""
+
+
+class EngineLost(EngineError):
+    """An engine is gone, after all that it could do about it: no other unit need be tried."""
 
 
 class Engine(ABC):
@@ -24,6 +33,11 @@ class Engine(ABC):
 
     name: str
     unit_cells: int = 1
+
+    @property
+    def counts_tokens(self) -> bool:
+        """False where an answer came already whose new tokens were not counted."""
+        return True
 
     @property
     def handles(self) -> frozenset[str]:
@@ -40,7 +54,16 @@ class Engine(ABC):
     @abstractmethod
     def default_config(self) -> DecodingConfig:
         """What the engine does when nothing is sent: the model's generation_config over the
-        engine's own defaults."""
+        engine's own defaults; `DecodingConfig(unset=True)` where that cannot be known."""
+
+    def resolve(self, config: DecodingConfig) -> DecodingConfig:
+        """The config by which one is decoded: itself; for `unset` the engine's default, with its hint and limit.
+
+        For engines whose default is no `unset` itself.
+        """
+        if not config.unset:
+            return config
+        return self.default_config().replace(hint=config.hint, max_tokens=config.max_tokens)
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """Names of the fields of `config` that this engine cannot honour; empty when it can run it.
@@ -81,12 +104,41 @@ class Engine(ABC):
                 outcome = error
             yield number, outcome
 
+    def stream_parts(self, units: Iterable[Sequence[Request]]) -> Iterator[PartOutcome]:
+        """Generate many units as `stream` does, and hand over cells as they end, where the engine can.
+
+        Args:
+            units: see `stream`.
+
+        Yields:
+            The number of a unit with cells of it that have ended, at intervals of seconds; at its end its outcome
+            as of `stream`: all its completions, those handed over before among them. Here: outcomes alone.
+        """
+        yield from self.stream(units)
+
+    def fix_threads(self, threads: int) -> None:
+        """Compute with so many threads from now on; for engines that compute in this process.
+
+        Raises:
+            InvalidInput: the engine has no threads to be fixed.
+        """
+        do = "Leave `threads` out: what computes elsewhere has its own."
+        raise InvalidInput("threads", f"an engine that computes in this process, not {self.name}", threads, do)
+
     def check(self) -> None:  # noqa: B027 - an engine in this process honours what it is sent
-        """Called before a sweep: find out by a few generations whether settings are honoured at all.
+        """Find out by a few generations whether settings are honoured at all.
 
         Raises:
             EngineError: naming what is lost on the way to the model.
         """
+
+    def check_space(self, space: Sequence[DecodingConfig]) -> None:
+        """Called before a sweep of these configs: `check`, by what they use alone where the engine can.
+
+        Raises:
+            EngineError: as `check`.
+        """
+        self.check()
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing to release
         """Release what the engine holds; a second call does nothing."""

@@ -1,9 +1,13 @@
 """A check, by a few generations, that an engine honours the settings it is sent.
 
 Servers lose settings in silence: a field that is skipped, a default that wins, a sampler that stays
-greedy. Such a sweep looks fine and means nothing, so three promises are tried before it: samples at
-a high temperature differ, greedy ones agree, and a penalty changes the text. One draw could keep or
-break a promise by luck, so each is judged over several draws and prompts.
+greedy. Such a sweep looks fine and means nothing, so four promises are tried before it: samples at
+a high temperature differ, greedy ones agree, samples cut to one token (`top_k`, `top_p`, `min_p`) agree
+as well, and a penalty changes the text. One draw could keep or break a promise by luck, so each is judged
+over several draws and prompts.
+
+Only what the space uses is tried, since models refuse what they do not take: a temperature that is not
+their only one, or two settings together. What the server refuses is not tried, and says so.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from hagpolicy._text import format_number
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.data.completion import Completion, Request
+from hagpolicy.data.completion import Completion, Request, sum_tokens
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.base import Engine
+from hagpolicy.engines.openai.refusals import is_refusal
 from hagpolicy.errors import EngineError
 
 __all__ = ["ContractReport", "Finding", "check_contract"]
@@ -28,6 +34,8 @@ REPEATING = (
     Prompt("Say the word yes twenty times."),
     Prompt("Describe the sea in long sentences."),
 )
+# At these values one token alone is left, so samples agree as greedy ones do.
+CUTS = {"top_k": (1,), "top_p": (1e-6, 1e-3), "min_p": (1.0,)}
 DRAWS = 3
 SAMPLED_TOKENS, GREEDY_TOKENS, PENALTY_TOKENS = 6, 8, 20
 # The greatest that every server with a range takes; the lower one is for those that take no more.
@@ -45,7 +53,7 @@ class Finding:
     """What became of one promise.
 
     Attributes:
-        promise: "samples differ", "greedy agrees", or "NAME changes the text".
+        promise: "samples differ", "greedy agrees", "NAME cuts the samples", or "NAME changes the text".
         held: True or False; None: it could not be tried.
         seen: what was seen, or why it was not tried.
     """
@@ -66,34 +74,48 @@ class ContractReport:
     Attributes:
         engine: its name.
         findings: one for each promise.
-        tokens: new tokens that the check took.
+        tokens: new tokens that the check took; NaN where they were not counted.
     """
 
     engine: str
     findings: tuple[Finding, ...]
-    tokens: int
+    tokens: float
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.engine}, {self.tokens} tokens", *map(str, self.findings)])
+        return "\n".join([f"{self.engine}, {format_number(self.tokens)} tokens", *map(str, self.findings)])
 
 
-def check_contract(engine: Engine) -> ContractReport:
+def check_contract(engine: Engine, space: Sequence[DecodingConfig] = ()) -> ContractReport:
     """Try an engine's promises with some twenty short generations.
+
+    Args:
+        engine: whose promises.
+        space: what they are made of: settings that no config of it uses are not tried. Empty: all are.
 
     Two greedy answers may part where two tokens are equally likely and the server's floating point
     depends on the batch. So the greedy promise is broken only where the draws of every prompt
-    disagree, and where some did, a penalty has to change two texts.
+    disagree, and where some did, a penalty has to change two texts. A cut is broken only where the draws of
+    two groups disagree, each of a prompt whose samples all differed without it. Where one greedy text in a
+    hundred parts within six tokens by floating point, an honest engine is accused of it once in ten thousand
+    checks (once in a hundred where one prompt's samples alone differed); one that ignores the cut passes only if
+    three samples of such a prompt happen to be equal.
 
     Raises:
         EngineError: a promise is broken, naming what was lost and what to do; or no answer came.
     """
-    trial = _Trial(engine)
+    trial = _Trial(engine, space)
     findings = [trial.check_samples(), trial.check_greedy()]
-    penalties = trial.select_supported(PENALTIES) or trial.select_supported(LAST_RESORT)
+    findings += [trial.check_cut(name, values) for name, values in CUTS.items() if trial.uses(name)]
+    wanted = [(name, values) for name, values in PENALTIES if trial.uses(name)]
+    penalties = trial.select_supported(wanted)
+    if not penalties and (not space or trial.uses(LAST_RESORT[0][0])):
+        penalties = trial.select_supported(LAST_RESORT)
     findings += [trial.check_penalty(name, values) for name, values in penalties]
     if not penalties:
-        findings.append(Finding("a penalty changes the text", None, "this engine has none beside greedy decoding"))
+        findings.append(Finding("a penalty changes the text", None, "none can be tried beside greedy decoding"))
     report = ContractReport(engine.name, tuple(findings), trial.tokens)
+    if not trial.answered and trial.refused:
+        raise EngineError(f"the check of the engine's settings got no answer: {trial.refused}")
     if any(finding.held is False for finding in findings):
         raise EngineError(_describe_broken(report))
     return report
@@ -106,11 +128,18 @@ class _Trial:
         tokens: new tokens so far.
         steady: whether every greedy answer came back the same.
         plain: greedy answers without a penalty.
+        hot: the config whose samples differed; None: none did.
+        differing: prompts whose samples all differed.
+        answered: whether any answer came.
+        refused: why the server refused a config last; "": it took all.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.tokens = 0
+    def __init__(self, engine: Engine, space: Sequence[DecodingConfig]) -> None:
+        self.engine, self.space = engine, space
+        self.hot: DecodingConfig | None = None
+        self.differing: list[Prompt] = []
+        self.answered, self.refused = False, ""
+        self.tokens: float = 0
         self.steady = True
         self.plain: dict[Prompt, str] = {}
 
@@ -122,17 +151,40 @@ class _Trial:
     def supports(self, config: DecodingConfig) -> bool:
         return not self.engine.unsupported(config)
 
+    def uses(self, name: str) -> bool:
+        """Whether a config uses a setting; without a space, whether the engine has it."""
+        if not self.space:
+            return name in self.engine.handles
+        return any(name in config.canonical().to_dict() for config in self.space)
+
+    def list_hot(self) -> list[DecodingConfig]:
+        """Configs whose samples are to differ, the one to try first first: nothing hotter than the space needs, but
+        hot enough that samples of a model that is sure of itself differ."""
+        own = [config.temperature for config in self.space if not (config.deterministic or config.unset)]
+        warmest = max(own, default=0.0)
+        temperatures = HOT if not self.space else (warmest, 1.0) if warmest >= 1.0 else (1.0, 2.0, warmest)
+        return [one for t in dict.fromkeys(temperatures) if self.supports(one := DecodingConfig(temperature=t))]
+
     def check_samples(self) -> Finding:
         promise = "samples differ"
-        hot = next((one for t in HOT if self.supports(one := DecodingConfig(temperature=t))), None)
-        if hot is None:
-            return Finding(promise, None, "this engine takes no temperature of 1 or 2")
+        if self.space and all(config.deterministic or config.unset for config in self.space):
+            return Finding(promise, None, "the space has no sampled config")
+        for hot in self.list_hot():
+            try:
+                return self.compare_samples(promise, hot)
+            except _RefusedError:
+                continue
+        return Finding(promise, None, self.refused or "this engine takes no temperature of 1 or 2")
+
+    def compare_samples(self, promise: str, hot: DecodingConfig) -> Finding:
         texts: dict[Prompt, list[str]] = {prompt: [] for prompt in OPEN}
         # A second round only where the first does not settle it.
         for start in (0, DRAWS):
             for prompt in OPEN:
                 texts[prompt] += self.draw([prompt] * DRAWS, hot, SAMPLED_TOKENS, start)
-            if any(len(set(drawn)) >= DRAWS for drawn in texts.values()):
+            self.differing = [prompt for prompt, drawn in texts.items() if len(set(drawn)) >= DRAWS]
+            if self.differing:
+                self.hot = hot
                 count = sum(len(set(drawn)) for drawn in texts.values())
                 seen = f"{count} different texts in {sum(map(len, texts.values()))} draws at {hot}"
                 return Finding(promise, True, seen)
@@ -146,8 +198,13 @@ class _Trial:
         greedy = DecodingConfig(temperature=0.0)
         if not self.supports(greedy):
             return Finding(promise, None, "this engine takes no temperature of 0")
-        # One at a time: beside others, a server's floating point may differ.
-        drawn = [[self.draw([p], greedy, GREEDY_TOKENS, at)[0] for at in range(DRAWS)] for p in OPEN]
+        if self.space and not any(config.temperature == 0.0 for config in self.space):
+            return Finding(promise, None, "the space has no greedy config")
+        try:
+            # One at a time: beside others, a server's floating point may differ.
+            drawn = [[self.draw([p], greedy, GREEDY_TOKENS, at)[0] for at in range(DRAWS)] for p in OPEN]
+        except _RefusedError:
+            return Finding(promise, None, self.refused)
         if not any(text for texts in drawn for text in texts):
             return Finding(promise, None, f"no text within {GREEDY_TOKENS} tokens")
         parted = [texts for texts in drawn if len(set(texts)) > 1]
@@ -158,8 +215,32 @@ class _Trial:
         seen = f"texts to {len(parted)} of {len(OPEN)} prompts part, the first after {shared} characters"
         return Finding(promise, len(parted) < len(OPEN), seen)
 
+    def check_cut(self, name: str, values: Sequence[float]) -> Finding:
+        promise = f"{name} cuts the samples"
+        if self.hot is None:
+            return Finding(promise, None, "no samples were seen to differ without it")
+        for value in values:
+            config = DecodingConfig.from_dict({"temperature": self.hot.temperature, name: value})
+            if not self.supports(config):
+                continue
+            try:
+                # The same prompt again, under other seeds, where it is the only one.
+                for start, prompt in zip((0, DRAWS), (self.differing * 2)[:2], strict=True):
+                    texts = self.draw([prompt] * DRAWS, config, SAMPLED_TOKENS, start)
+                    if len(set(texts)) == 1:
+                        return Finding(promise, True, f"{DRAWS} equal texts at {name}={value:g}")
+            except _RefusedError:
+                continue
+            return Finding(promise, False, f"samples at {name}={value:g} differ, such as {texts[0]!r} and {texts[1]!r}")
+        return Finding(promise, None, self.refused or "this engine does not take it")
+
     def check_penalty(self, name: str, values: tuple[float, ...]) -> Finding:
-        promise = f"{name} changes the text"
+        try:
+            return self.compare_penalty(f"{name} changes the text", name, values)
+        except _RefusedError:
+            return Finding(f"{name} changes the text", None, self.refused)
+
+    def compare_penalty(self, promise: str, name: str, values: tuple[float, ...]) -> Finding:
         changed = 0
         texts: list[str] = []
         for prompt in REPEATING:
@@ -180,14 +261,27 @@ class _Trial:
         numbered = list(enumerate(prompts, start))
         unit = [Request(p, config, at, (at + 1) * _SEED_STEP % 2**63, limit) for at, p in numbered]
         done = self.engine.generate(unit)
-        self.tokens += sum(completion.tokens for completion in done)
-        return [_read_text(completion) for completion in done]
+        self.tokens += sum_tokens(done)
+        return [self.read_text(completion) for completion in done]
 
+    def read_text(self, completion: Completion) -> str:
+        """The text of an answer.
 
-def _read_text(completion: Completion) -> str:
-    if completion.finish == "error":
+        Raises:
+            _RefusedError: the server refuses such a request.
+            EngineError: it gave no answer.
+        """
+        if completion.finish != "error":
+            self.answered = True
+            return completion.text
+        if is_refusal(completion.error):
+            self.refused = str(completion.error)
+            raise _RefusedError
         raise EngineError(f"the check of the engine's settings got no answer: {completion.error}")
-    return completion.text
+
+
+class _RefusedError(Exception):
+    """The server takes no request with such a config."""
 
 
 def _make_penalised(name: str, value: float) -> DecodingConfig:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,9 +65,9 @@ class EngineKind:
         for module in self.modules:
             require(module, self.extra, self.feature)
         module, _, attribute = self.target.partition(":")
-        load = getattr(importlib.import_module(module), attribute).load
-        with refuse_unknown_options(self.name):
-            return load(name, **options)
+        target = getattr(importlib.import_module(module), attribute)
+        with refuse_unknown_options(self.name, target):
+            return target.load(name, **options)
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,25 @@ class EngineSpec:
 
 
 @contextlib.contextmanager
-def refuse_unknown_options(engine: str) -> Iterator[None]:
-    """A context in which Python's error about an unknown keyword is an `InvalidInput` about options of the engine."""
+def refuse_unknown_options(engine: str, takes: Any) -> Iterator[None]:
+    """A context in which Python's error about an unknown keyword is an `InvalidInput` about options of the engine.
+
+    Args:
+        engine: its name, for the message.
+        takes: the class whose `load`, or else whose making, says which options there are.
+    """
     try:
         yield
     except TypeError as error:
         # Only a wrong option is the caller's doing; the message of Python names it.
-        if "unexpected keyword argument" in str(error):
-            raise InvalidInput(f"options of {engine}", "known options", str(error)) from error
-        raise
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found is None:
+            raise
+        ways = [inspect.signature(way).parameters.values() for way in (getattr(takes, "load", takes), takes)]
+        known = next(filter(None, ([one.name for one in way if one.kind is one.KEYWORD_ONLY] for way in ways)), [])
+        expected = f"one of {', '.join(known)}" if known else "known options"
+        do = suggest(found[1], known)
+        raise InvalidInput(f"options of {engine}", expected, found[1], do) from error
 
 
 def find_loaded_model(thing: Any) -> Any:
@@ -238,9 +250,10 @@ _KINDS = (
         "openai",
         "hagpolicy.engines.openai.engine:OpenAIEngine",
         form="openai:URL#MODEL",
-        modules=("openai",),
+        modules=("httpx2",),
         extra="http",
         feature="the engine for OpenAI-compatible servers",
+        path_options=frozenset({"tokenizer"}),
     ),
     EngineKind(
         "vllm",

@@ -20,6 +20,7 @@ from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.dialects import VLLM
 from hagpolicy.data.completion import Completion, Request
+from hagpolicy.data.stopping import cut_at_stop
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import PROMPT_FIELDS, encode_unit
 from hagpolicy.errors import EngineError, InvalidInput
@@ -135,7 +136,7 @@ class VLLMEngine(Engine):
     @property
     def handles(self) -> frozenset[str]:
         """Fields of a row's `SamplingParams`, the limit among them, and of its prompt."""
-        return frozenset({*VLLM.settings, *PROMPT_FIELDS})
+        return frozenset({*VLLM.settings, *PROMPT_FIELDS, "unset"})
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`; and fields whose value vLLM refuses. It raises a tiny temperature, and takes it."""
@@ -158,16 +159,17 @@ class VLLMEngine(Engine):
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=str(error))
         if rows:
             done |= zip(rows, self._run(list(rows.values())), strict=True)
-        return [done[index] for index in range(len(unit))]
+        return [cut_at_stop(done[index], request.stop) for index, request in enumerate(unit)]
 
     def _make_params(self, request: Request, prompt_tokens: int) -> tuple[Any, dict[str, Any]]:
         """One row's `SamplingParams`, and what vLLM does otherwise than asked."""
         limit = min(request.max_tokens, self.llm.model_config.max_model_len - prompt_tokens)
-        rendering = request.config.replace(max_tokens=limit).render("vllm")
+        rendering = self.resolve(request.config).replace(max_tokens=limit).render("vllm")
         receipt: dict[str, Any] = {name: sent for name, (_, sent) in rendering.receipt.clamped.items()}
         if limit < request.max_tokens:
             receipt["max_tokens"] = limit
-        return self._row(n=1, seed=request.seed, skip_special_tokens=True, **rendering.kwargs), receipt
+        stop = {"stop": list(request.stop)} if request.stop else {}
+        return self._row(n=1, seed=request.seed, skip_special_tokens=True, **stop, **rendering.kwargs), receipt
 
     def _run(self, rows: Sequence[tuple[list[int], Any, dict[str, Any]]]) -> list[Completion]:
         """One call of `LLM.generate`. Each row's seconds are its share of the new tokens."""

@@ -1,36 +1,39 @@
-"""The official client towards one server: its address, its key, and one request at a time.
+"""One server: its address, its key, one request at a time, and what its answers or their lack mean.
 
-The key comes from the environment and stays in here. Whatever a server says is scrubbed of it before
-anyone sees it, in part as well: some servers repeat the first and last characters of a refused key.
+The key comes from the environment and stays in here. Whatever a server says leaves through
+`Redactor.clean`, without key and prompt.
 """
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import json
 import os
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
-import httpx2
-import openai
-
+from hagpolicy.data.completion import Completion
+from hagpolicy.engines.openai.redaction import Redactor, collect_texts
+from hagpolicy.engines.openai.refusals import find_names
 from hagpolicy.engines.openai.response import read_error, read_models
 from hagpolicy.engines.openai.retry import RequestFailed, classify_status
 from hagpolicy.engines.openai.stream import EventLoopThread
+from hagpolicy.engines.openai.transport import Answer, Transport
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["OFFICIAL", "Client", "Key", "check_url", "is_official"]
+__all__ = ["OFFICIAL", "Client", "Key", "check_url", "is_official", "join_headers", "list_secrets"]
 
+T = TypeVar("T")
 OFFICIAL_HOST = "api.openai.com"
 OFFICIAL = f"https://{OFFICIAL_HOST}/v1"
-# A server without keys takes any; the client insists on one.
+# Some servers without keys insist on one, and take any.
 PLACEHOLDER = "none-needed"
-CONNECT_SECONDS = 10.0
-LEAST_PART = 6
-_KEY_LIKE = re.compile(r"\b(?:sk|key|hf|gsk|Bearer)[-_ ][\w*.\-]{6,}", re.IGNORECASE)
+ALIVE_SECONDS = 5.0
+# So many bytes of an error's body are looked through for what it names.
+LONGEST_WORDS = 20_000
+# Headers that only the official server is sent, by the variables that its own client reads.
+ACCOUNT = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
 
 class Key:
@@ -66,22 +69,21 @@ class Key:
         """The key itself, for the client alone."""
         return self._value or PLACEHOLDER
 
-    def scrub(self, text: str) -> str:
-        """`text` without the key, any part of it of six and more characters, and what looks like one."""
-        key, kept, at = self._value, [], 0
-        if key and len(key) < LEAST_PART:
-            text = text.replace(key, "***")
-        while at < len(text):
-            end = at + LEAST_PART
-            if end <= len(text) and text[at:end] in key:
-                while end < len(text) and text[at : end + 1] in key:
-                    end += 1
-                kept.append("***")
-                at = end
-            else:
-                kept.append(text[at])
-                at += 1
-        return _KEY_LIKE.sub("***", "".join(kept))
+
+def list_secrets(headers: Mapping[str, str]) -> list[str]:
+    """What no text may hold: values of headers, with and without their scheme, users and passwords of proxies."""
+    found = [part for value in headers.values() for part in dict.fromkeys((value.split(" ", 1)[-1], value))]
+    for name, value in os.environ.items():
+        if name.lower().endswith("_proxy"):
+            user, mark, _ = value.rpartition("//")[2].rpartition("@")
+            found += [unquote(part) for part in user.split(":", 1)] if mark else []
+    return [one.strip() for one in found if one.strip().removeprefix("Bearer ") != PLACEHOLDER]
+
+
+def join_headers(ours: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
+    """Both, of which the further ones win, in whichever case their names are written."""
+    named = {name.lower() for name in further}
+    return {**{name: value for name, value in ours.items() if name.lower() not in named}, **further}
 
 
 def check_url(url: str) -> str:
@@ -124,103 +126,128 @@ class Client:
     Args:
         base_url: as `check_url` gives it.
         key: of the server.
-        timeout: seconds for one attempt from sending to the last byte.
+        timeout: seconds for one attempt, from looking up the name to the last byte.
         connections: most of them open at once.
+        headers: further ones; nothing prints them.
+
+    Raises:
+        InvalidInput: a key that no header can carry, or an unusable proxy in the environment.
     """
 
-    def __init__(self, base_url: str, key: Key, *, timeout: float, connections: int) -> None:
+    def __init__(
+        self, base_url: str, key: Key, *, timeout: float, connections: int, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.base_url, self.timeout, self.connections = base_url, timeout, connections
         self.proven = False
         self.thread = EventLoopThread()
         self._key = key
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        phases = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-        self._client = openai.AsyncOpenAI(
-            api_key=key.reveal(),
-            base_url=base_url,
-            max_retries=0,  # its own know nothing of the others in flight
-            timeout=phases,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=phases),
-        )
+        sent = {"Authorization": f"Bearer {key.reveal()}"}
+        if is_official(base_url):
+            sent |= {name: value for var, name in ACCOUNT.items() if (value := os.environ.get(var, "").strip())}
+        sent = join_headers(sent, headers or {})
+        self._redactor = Redactor(list_secrets(sent))
+        self._transport = Transport(base_url, sent, connections=connections)
 
     def __repr__(self) -> str:
         return f"Client({self.base_url!r})"
 
-    async def complete(self, *, chat: bool, **arguments: Any) -> bytes:
-        """Body of the answer of /chat/completions or /completions.
+    @property
+    def heard(self) -> float:
+        """When the server last sent a status, whichever, by the loop's clock; -inf: never."""
+        return self._transport.heard
+
+    async def complete(self, read: Callable[[bytes], T], *, chat: bool, arguments: Mapping[str, Any]) -> T:
+        """What `read` makes of the answer of /chat/completions or /completions.
 
         Raises:
-            RequestFailed: there is none.
+            RequestFailed: there is no answer, or it cannot be read.
         """
-        endpoint: Any = self._client.chat.completions if chat else self._client.completions
-        turns = arguments["messages"] if chat else [{"content": arguments["prompt"]}]
-        return await self._send(endpoint.with_raw_response.create, [turn["content"] for turn in turns], arguments)
+        private = collect_texts(arguments["messages" if chat else "prompt"])
+        try:
+            body = json.dumps(arguments, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            # Half a character, say, which no JSON can hold.
+            failure = RequestFailed("cell", f"the request cannot be sent: {type(error).__name__}")
+        else:
+            path = "/chat/completions" if chat else "/completions"
+            return await self._ask(read, "POST", path, body, private, self.timeout, arguments)
+        raise failure
 
-    async def list_models(self) -> list[str]:
+    async def list_models(self, seconds: float | None = None) -> list[str]:
         """Names of the server's models.
+
+        Args:
+            seconds: for the answer; None: as for any other.
 
         Raises:
             RequestFailed: it does not list them.
         """
-        return read_models(await self._send(self._client.models.with_raw_response.list, [], {}))
+        return await self._ask(read_models, "GET", "/models", None, (), seconds or self.timeout)
 
     async def is_alive(self) -> bool:
         """Whether the server answers a request that generates nothing."""
         try:
-            await asyncio.wait_for(self.list_models(), CONNECT_SECONDS)
-        except TimeoutError:
-            return False
+            await self.list_models(ALIVE_SECONDS)
         except RequestFailed as failure:
             return failure.kind in ("cell", "fatal")  # it need not have a list of models
         return True
 
+    def redact(self, completion: Completion, arguments: Mapping[str, Any]) -> Completion:
+        """A completion without the key: in all that the server says beside the text, without the prompt as well."""
+        private = collect_texts(arguments.get("messages", arguments.get("prompt")))
+        error = completion.error and self._redactor.clean(str(completion.error), private)
+        receipt = {
+            name: self._redactor.clean(value, private) if isinstance(value, str) else value
+            for name, value in completion.receipt.items()
+        }
+        text = self._redactor.remove_whole(completion.text)
+        return dataclasses.replace(completion, text=text, error=error, receipt=receipt)
+
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._transport.close()
 
-    async def _send(
-        self, call: Callable[..., Awaitable[Any]], private: Sequence[Any], arguments: Mapping[str, Any]
-    ) -> bytes:
-        """One attempt. Failures are raised without their cause, which holds the request and its headers."""
+    async def _ask(
+        self,
+        read: Callable[[bytes], T],
+        method: str,
+        path: str,
+        body: bytes | None,
+        private: Iterable[str],
+        seconds: float,
+        sent: Collection[str] = (),
+    ) -> T:
+        """What `read` makes of the answer to one attempt. Whatever goes wrong with it is a `RequestFailed`, without
+        its cause, which holds the request and what the server said."""
         try:
-            async with asyncio.timeout(self.timeout):
-                body: bytes = (await call(**arguments)).content
-        except TimeoutError:
-            failure = RequestFailed("slow", f"no answer within {self.timeout:g} s")
-        except openai.APIError as error:
-            failure = self._classify(error, private)
-        except openai.OpenAIError as error:
-            failure = RequestFailed("cell", f"the client refused the request: {type(error).__name__}")
-        except (TypeError, ValueError) as error:
-            # Half a character, say, which no JSON can hold.
-            failure = RequestFailed("cell", f"the request cannot be sent: {type(error).__name__}")
+            answer = await self._transport.send(method, path, body, seconds=seconds)
+            if answer.status >= 300:
+                raise self._classify(answer, sent)
+            found = read(answer.body)
+        except RequestFailed as error:
+            failure = error
+        except Exception as error:  # there are as many ways to be wrong as there are servers
+            failure = RequestFailed("faulty", f"the answer cannot be read: {type(error).__name__}")
         else:
             self.proven = True
-            return body
-        raise failure from None
+            return found
+        reason = self._redactor.clean(failure.reason, private)
+        raise RequestFailed(failure.kind, reason, failure.wait, failure.named, counted=failure.counted)
 
-    def _classify(self, error: openai.APIError, private: Sequence[Any]) -> RequestFailed:
-        if isinstance(error, openai.APIStatusError):
-            if error.status_code in (401, 407):
-                # Not in the server's words, which may repeat parts of the key.
-                have = "does not accept the key of" if self._key.headers else "wants a key, and none is in"
-                words = f"HTTP {error.status_code}: the server {have} the environment variable {self._key.variable}"
-                return RequestFailed("fatal", words)
-            message, code = read_error(error.response.content)
-            headers = {name.lower(): value for name, value in error.response.headers.items()}
-            message = _remove_prompt(self._key.scrub(message), private)
-            return classify_status(error.status_code, message, code, headers, proven=self.proven)
-        if isinstance(error, openai.APITimeoutError):
-            connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            return RequestFailed("unreachable" if connecting else "slow", "the connection timed out")
-        if isinstance(error.__cause__, httpx2.ConnectError):
-            return RequestFailed("unreachable", f"no connection: {self._key.scrub(str(error.__cause__))}")
-        return RequestFailed("faulty", f"the connection broke: {type(error.__cause__ or error).__name__}")
-
-
-def _remove_prompt(message: str, private: Sequence[Any]) -> str:
-    """A server's message without the prompt, which some repeat in full."""
-    for text in private:
-        for form in {str(text), repr(text)[1:-1], json.dumps(text)[1:-1]}:
-            message = message.replace(form, "…") if len(form) >= LEAST_PART else message
-    return message
+    def _classify(self, answer: Answer, sent: Collection[str]) -> RequestFailed:
+        """The failure that an answer with an error's status is, with those of the names in `sent` that it holds."""
+        if answer.status in (401, 407):
+            # Not in the server's words, which may repeat parts of the key.
+            have = "does not accept the key of" if self._key.headers else "wants a key, and none is in"
+            where = f"the environment variable {self._key.variable}" if self._key.variable else "key_env"
+            words = f"HTTP {answer.status}: the server {have} {where}"
+            return RequestFailed("fatal", words)
+        message, code = read_error(answer.body)
+        failure = classify_status(answer.status, message, code, answer.headers, proven=self.proven)
+        # Before it is cleaned: a prompt may hold a setting's name too.
+        failure.named = find_names(message, sent)
+        if not failure.named:
+            # Gateways wrap up what their upstream said; what repeats the whole request says nothing.
+            named = find_names(answer.body[:LONGEST_WORDS].decode("utf-8", "replace"), sent)
+            failure.named = named if named.isdisjoint(("messages", "prompt")) else ()
+        return failure

@@ -95,10 +95,11 @@ class ConcurrencyLimiter:
         """Give a request's slot back."""
         self.in_flight -= 1
 
-    def start_attempt(self) -> Ticket:
-        """A ticket for an attempt that is sent now."""
+    def start_attempt(self, *, paced: bool = False) -> Ticket:
+        """A ticket for an attempt that is sent now; `paced`: after a wait for a limit on the requests a second, so that
+        it says nothing of the number in flight."""
         self._sent += 1
-        return Ticket(self._round, self.in_flight >= self.limit)
+        return Ticket(self._round, self.in_flight >= self.limit and not paced)
 
     def record_success(self, ticket: Ticket, seconds: float, work: float) -> None:
         """Record that an attempt was answered after `seconds`; `work` is what it brought, such as its tokens."""

@@ -13,19 +13,24 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from hagpolicy._checks import is_number, is_whole
+from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.engines.base import Engine, UnitOutcome
-from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official
+from hagpolicy.engines.base import Engine, PartOutcome, UnitOutcome
+from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official, join_headers
+from hagpolicy.engines.openai.counting import TokenCounter
+from hagpolicy.engines.openai.extras import check_extras, make_extras, read_headers
 from hagpolicy.engines.openai.probe import probe
 from hagpolicy.engines.openai.request import CellRequester
 from hagpolicy.engines.openai.retry import RetryPolicy
-from hagpolicy.engines.openai.stream import stream_units
-from hagpolicy.errors import InvalidInput
+from hagpolicy.engines.openai.stream import HandOver, stream_units
+from hagpolicy.engines.openai.transport import is_loopback
+from hagpolicy.errors import EngineError, InvalidInput
 
 __all__ = ["OpenAIEngine"]
 
@@ -35,6 +40,7 @@ Api = Literal["chat", "completions"]
 # together, it should hold all of a prompt and config.
 UNIT_CELLS, TOGETHER_CELLS = 8, 32
 MOST_IN_FLIGHT = 256
+SHOWN_MODELS = 20
 KEY_ENV = "OPENAI_API_KEY"
 _FORM = "openai:http://host:port/v1#MODEL"
 
@@ -49,21 +55,24 @@ class OpenAIEngine(Engine):
 
     A completion's receipt holds, by name, what was not honoured as sent: a setting that was dropped
     or clamped, or means something else to this server; and `tokens` where the server did not count
-    those of this cell, which are then 0, or a share of what it counted for several.
+    those of this cell, which are then NaN, counted here, or a share of what it counted for several.
 
     Args:
         client: towards the server; closed with the engine.
         model: the server's name of the model.
         server: what it runs, a name in `config.servers.SERVERS`.
         version: of the server; "" where it is not known.
-        default: what the server does when nothing is sent; None: every field neutral.
+        default: what the server does when nothing is sent; None: it is not known, so that is asked for as it is.
         api: "chat", or "completions": the plain text goes to the model without a chat template.
         max_concurrency: most requests in flight; None: 256, and 1 for a server that works them off
             one after the other.
         retry_policy: how long a request is tried.
+        count_tokens: counts the answers that the server does not; None: their tokens are unknown.
+        extras: further fields of every request's body, such as response_format.
+        models: what the server lists, for messages.
 
     Raises:
-        InvalidInput: an unknown server or api, or a bound below 1.
+        InvalidInput: an unknown server or api, a bound below 1, or extras that the sweep itself sets.
     """
 
     def __init__(
@@ -77,20 +86,33 @@ class OpenAIEngine(Engine):
         api: Api = "chat",
         max_concurrency: int | None = None,
         retry_policy: RetryPolicy | None = None,
+        count_tokens: TokenCounter | None = None,
+        extras: Mapping[str, Any] | None = None,
+        models: Sequence[str] = (),
     ) -> None:
         entry = SERVERS[server]
+        self._extras, self._models = dict(extras or {}), tuple(models)
+        check_extras(self._extras, server)
         if api not in ("chat", "completions"):
             raise InvalidInput("api", "'chat' or 'completions'", api)
         _check_bound(max_concurrency)
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
+        self._told_of_default = False
         self._together = entry.n and entry.seeds != "per_request"
         self.unit_cells = TOGETHER_CELLS if self._together else UNIT_CELLS
         highest = max_concurrency or (1 if entry.one_at_a_time else client.connections)
         policy = retry_policy or RetryPolicy()
         self._requester = CellRequester(
-            client, model, server=server, chat=api == "chat", highest=highest, retry_policy=policy
+            client,
+            model,
+            server=server,
+            chat=api == "chat",
+            highest=highest,
+            retry_policy=policy,
+            count_tokens=count_tokens,
+            extras=self._extras,
         )
         # Also when the interpreter ends, or nobody holds the engine any more.
         self._closing = weakref.finalize(self, client.thread.stop, client.close)
@@ -103,9 +125,14 @@ class OpenAIEngine(Engine):
         base_url: str | None = None,
         server: str = "auto",
         api: Api = "chat",
-        key_env: str = KEY_ENV,
+        key_env: str | None = None,
         timeout: float = 600.0,
         max_concurrency: int | None = None,
+        tokenizer: str | Path | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        headers_env: Mapping[str, str] | None = None,
     ) -> OpenAIEngine:
         """An engine for a model of a server, which is asked what it is.
 
@@ -116,10 +143,19 @@ class OpenAIEngine(Engine):
                 OPENAI_BASE_URL, else the official one.
             server: what it runs, a name in `config.servers.SERVERS`; "auto": found out by asking it.
             api: "chat" or "completions".
-            key_env: environment variable with the key, which is sent to this server whichever it is;
-                where it is not set a placeholder is sent, except to the official server, which needs it.
+            key_env: environment variable with the key, which is sent to this server whichever it is; None:
+                OPENAI_API_KEY, for the official server, one on this machine and the one that OPENAI_BASE_URL
+                names. Where there is no key a placeholder is sent, except to the official server, which needs it.
             timeout: seconds for one attempt of a request, above 0.
             max_concurrency: most requests in flight, at least 1.
+            tokenizer: the model's tokenizer.json, or a folder that holds it: counts the new tokens of answers that
+                the server does not count. None: they are unknown.
+            response_format: sent with every request, such as {"type": "json_object"}.
+            chat_template_kwargs: the same, such as {"enable_thinking": false}.
+            extra_body: any other fields of a request's body. They and the two before are part of the engine's
+                fingerprint: other ones are other answers.
+            headers_env: environment variables with the values of further headers, by the headers' names, such as
+                {"X-Gateway-Key": "GATEWAY_KEY"}; they are stored and logged nowhere.
 
         Raises:
             InvalidInput: an address, model, server or option that does not fit.
@@ -131,24 +167,37 @@ class OpenAIEngine(Engine):
         _check_bound(max_concurrency)
         if server != "auto" and server not in SERVERS:
             raise SERVERS.unknown(server)
+        extras = make_extras(response_format, chat_template_kwargs, extra_body)
+        headers = read_headers(headers_env)
+        count_tokens = None if tokenizer is None else TokenCounter(tokenizer)
         official = is_official(address)
-        key = Key(key_env, needed=official)
+        ours = official or is_loopback(address) or address == _read_base_url()
+        key = _read_key(key_env, KEY_ENV if ours else "", official, headers)
         version, default, models = "", None, list[str]()
         if official:
             server = "openai" if server == "auto" else server
         else:
-            probed = probe(address, key.headers)
+            probed = probe(address, join_headers(key.headers, headers))
             models = probed.models
             server = probed.server if server == "auto" else server
             if probed.server == server:
                 version, default = probed.version, _read_default(probed.defaults)
         model = _choose_model(model, models, server, address)
-        if default is None and server != "openai":
-            _warn_of_unknown_default(model, server)
+        if server == "compatible":
+            do = "if you know what it runs, say so (server=vllm, …), and it takes more settings"
+            logger.warning("openai:%s: %s; %s", model, SERVERS[server].title, do)
         if (official or models) and not address.endswith("/v1"):
             address += "/v1"  # it was found there
-        client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT)
-        options: Any = {"server": server, "version": version, "default": default, "api": api}
+        client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT, headers=headers)
+        options: Any = {
+            "server": server,
+            "version": version,
+            "default": default,
+            "api": api,
+            "count_tokens": count_tokens,
+            "extras": extras,
+            "models": models,
+        }
         try:
             return cls(client, model, max_concurrency=max_concurrency, **options)
         except BaseException:
@@ -160,18 +209,31 @@ class OpenAIEngine(Engine):
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
-        """Kind, server, its version, model and api; neither address nor key."""
+        """Kind, server, its version, model and api; digest of the further fields of the body, where there are any;
+        neither address nor key nor headers."""
         version = self.version or "unknown"
-        return {"kind": "openai", "server": self.server, "version": version, "model": self.model, "api": self.api}
+        told = {"kind": "openai", "server": self.server, "version": version, "model": self.model, "api": self.api}
+        return {**told, "extra_body": digest(self._extras)} if self._extras else told
 
     @property
     def concurrency(self) -> int:
         """The number of requests in flight at which the server did the most work so far."""
         return self._requester.limiter.settled
 
+    @property
+    def counts_tokens(self) -> bool:
+        """See `Engine.counts_tokens`."""
+        return not self._requester.uncounted
+
     def default_config(self) -> DecodingConfig:
-        """What the server does when nothing is sent, where it states it; else every field neutral."""
-        return self._default or DecodingConfig()
+        """What the server does when nothing is sent, where it states it; else the config that sends nothing, with one
+        warning: it is asked where no default was named."""
+        if self._default is None and self.server != "openai" and not self._told_of_default:
+            self._told_of_default = True
+            message = "%s: %s does not tell what it does when nothing is sent; the default is the request without any"
+            message += " setting (unset), unless you name yours: default={...}, --default"
+            logger.warning(message, self.name, SERVERS[self.server].title)
+        return self._default or DecodingConfig(unset=True)
 
     @property
     def handles(self) -> frozenset[str]:
@@ -184,9 +246,19 @@ class OpenAIEngine(Engine):
 
     def check(self) -> None:
         """See `Engine.check` and `engines.check.check_contract`."""
+        self.check_space(())
+
+    def check_space(self, space: Sequence[DecodingConfig]) -> None:
+        """See `Engine.check_space`; without configs everything that the server has is tried."""
         from hagpolicy.engines.check import check_contract
 
-        logger.info("%s", check_contract(self))
+        try:
+            logger.info("%s", check_contract(self, space))
+        except EngineError as error:
+            if self._models and self.model not in self._models:
+                listed = f"the server lists no model {self.model!r}, but {_list_some(self._models)}"
+                raise EngineError(f"{error}; {listed}") from error
+            raise
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """See `Engine.generate`."""
@@ -201,21 +273,37 @@ class OpenAIEngine(Engine):
 
     def stream(self, units: Iterable[Sequence[Request]]) -> Generator[UnitOutcome, None, None]:
         """See `Engine.stream`."""
+        for number, outcome in self.stream_parts(units):
+            if not isinstance(outcome, dict):
+                yield number, outcome
+
+    def stream_parts(self, units: Iterable[Sequence[Request]]) -> Generator[PartOutcome, None, None]:
+        """See `Engine.stream_parts`: every answer as it comes."""
+        self._requester.begin_anew()
         return stream_units(self._client.thread, units, self._fill_unit, lambda: self._requester.limiter.limit)
 
     def close(self) -> None:
         """Cancel what is in flight, close the connections and join the thread; a second call does nothing."""
         self._closing()
 
-    async def _fill_unit(self, unit: list[Request], begun: Callable[[int], None]) -> list[Completion]:
+    async def _fill_unit(
+        self, unit: list[Request], begun: Callable[[int], None], hand_over: HandOver
+    ) -> list[Completion]:
         """Fill one unit. Where the server is given up in its midst, what was answered before is kept."""
         jobs = self._group_requests(unit)
         tasks: list[asyncio.Task[list[Completion]]] = []
         filled: dict[int, Completion] = {}
         failure: Exception | None = None
+
+        async def fill(rows: list[int]) -> list[Completion]:
+            done = await self._requester.fill([unit[row] for row in rows], begun)
+            if len(jobs) > 1:
+                hand_over(dict(zip(rows, done, strict=True)))
+            return done
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks += [group.create_task(self._requester.fill([unit[row] for row in rows], begun)) for rows in jobs]
+                tasks += [group.create_task(fill(rows)) for rows in jobs]
         except ExceptionGroup as several:  # a task group raises nothing else; the first failure stopped the others
             failure = several.exceptions[0]
         for rows, task in zip(jobs, tasks, strict=True):
@@ -231,17 +319,19 @@ class OpenAIEngine(Engine):
         jobs: dict[Any, list[int]] = {}
         for row, request in enumerate(unit):
             alike = self._together and not request.config.deterministic
-            key = (request.prompt.digest, request.config.digest, request.max_tokens) if alike else row
+            key = (request.prompt.digest, request.config.digest, request.max_tokens, request.stop) if alike else row
             jobs.setdefault(key, []).append(row)
         return list(jobs.values())
 
 
-def _warn_of_unknown_default(model: str, server: str) -> None:
-    message = "openai:%s: %s does not tell what it does when nothing is sent; plain sampling at temperature 1"
-    message += " stands in for it"
-    if server == "compatible":
-        message += ". If you know what it runs, say so (server=vllm, …), and it takes more settings"
-    logger.warning(message, model, SERVERS[server].title)
+def _read_key(named: str | None, usual: str, official: bool, headers: Mapping[str, str]) -> Key:
+    """The key of the variable that the caller names, which must be set, or of the usual one."""
+    own = any(name.lower() == "authorization" for name in headers)
+    key = Key(named or usual, needed=official and not own)
+    if named and not key.headers:
+        do = "Set it, or leave key_env out where the server takes any."
+        raise InvalidInput(f"environment variable {named}", "the key that key_env says it holds", "nothing", do)
+    return key
 
 
 def _check_bound(bound: Any) -> None:
@@ -255,23 +345,37 @@ def _split_source(source: str, base_url: str | None) -> tuple[str, str]:
     if not address.startswith(("http://", "https://")):
         if not source or mark:
             raise InvalidInput("engine", f"openai:MODEL or {_FORM}", f"openai:{source}")
-        return check_url(base_url or os.environ.get("OPENAI_BASE_URL") or OFFICIAL), source
+        return check_url(base_url or _read_base_url() or OFFICIAL), source
     if base_url is not None:
         raise InvalidInput("base_url", "one address", "two", "Leave base_url out, or name the model alone.")
+    address = check_url(address)
     if mark and not model:
-        raise InvalidInput("engine", "a model after '#'", source)
-    return check_url(address), model
+        raise InvalidInput("engine", "a model after '#'", "none")
+    return address, model
+
+
+def _read_base_url() -> str:
+    """The address in OPENAI_BASE_URL, which stands for the official one; "" where it is not set."""
+    return os.environ.get("OPENAI_BASE_URL", "").rstrip("/")
 
 
 def _choose_model(model: str, models: Sequence[str], server: str, address: str) -> str:
     """The model to ask for: the one named, else the only one that the server has."""
     if not model and len(models) != 1:
-        raise InvalidInput("model", "a name, unless the server has one model", models or "none", f"Name it: {_FORM}.")
+        some = _list_some(models) or "none"
+        raise InvalidInput("model", "a name, unless the server has one model", some, f"Name it: {_FORM}.")
     named = {model, model.partition(":")[0]}  # SGLang takes MODEL:ADAPTER
-    if model and models and SERVERS[server].any_model and not named & set(models):
-        # What answers then is another model, under the name of this one.
-        raise InvalidInput("model", f"one of those at {address}: {', '.join(models)}", model)
+    # Where what answers then is another model, under the name of this one; or none, and the list is complete.
+    told = SERVERS[server].any_model or server == "vllm"
+    if model and models and told and not named & set(models):
+        raise InvalidInput("model", f"one of those at {address}: {_list_some(models)}", model)
+    if model and models and not named & set(models):  # gateways answer to names that they do not list
+        logger.warning("openai:%s: the server at %s lists no such model, but %s", model, address, _list_some(models))
     return model or models[0]
+
+
+def _list_some(models: Sequence[str]) -> str:
+    return ", ".join(models[:SHOWN_MODELS]) + (", …" if len(models) > SHOWN_MODELS else "")
 
 
 def _read_default(defaults: Mapping[str, Any]) -> DecodingConfig | None:

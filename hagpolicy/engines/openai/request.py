@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from hagpolicy.config.render import apply_hint
-from hagpolicy.config.servers import RequestBody, make_request_body
+from hagpolicy.config.servers import SERVERS, RequestBody, make_request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text, to_messages
+from hagpolicy.data.stopping import cut_at_stop
+from hagpolicy.engines.base import EngineLost
 from hagpolicy.engines.openai.client import Client
 from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
+from hagpolicy.engines.openai.counting import TokenCounter
+from hagpolicy.engines.openai.pacing import RatePacer
+from hagpolicy.engines.openai.refusals import Refusals
 from hagpolicy.engines.openai.response import Choice, read_choices
 from hagpolicy.engines.openai.retry import Backoff, RequestFailed, RetryPolicy
 from hagpolicy.engines.openai.stream import Slots
@@ -30,6 +36,8 @@ class CellRequester:
 
     Attributes:
         limiter: finds how many requests to have in flight.
+        pacer: spaces them for a server that counts requests.
+        uncounted: answers whose new tokens nobody counted.
 
     Args:
         client: towards the server.
@@ -38,18 +46,37 @@ class CellRequester:
         chat: chat completions, else plain ones.
         highest: most requests in flight.
         retry_policy: how long a request is tried.
+        count_tokens: counts the answers that the server does not; None: nothing does.
+        extras: further fields of every request's body.
     """
 
     def __init__(
-        self, client: Client, model: str, *, server: str, chat: bool, highest: int, retry_policy: RetryPolicy
+        self,
+        client: Client,
+        model: str,
+        *,
+        server: str,
+        chat: bool,
+        highest: int,
+        retry_policy: RetryPolicy,
+        count_tokens: TokenCounter | None = None,
+        extras: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.server, self.chat = model, server, chat
         self.limiter = ConcurrencyLimiter(highest)
         self.slots = Slots(self.limiter)
-        self._client = client
-        self._backoff = Backoff(retry_policy)
+        self.pacer, self._turn = RatePacer(), asyncio.Lock()
+        self.uncounted = 0
+        self._client, self._count_tokens, self._extras = client, count_tokens, dict(extras or {})
+        self._backoff, self._refusals = Backoff(retry_policy), Refusals(server)
         self._last_answer = -1.0  # when the last answer came, by the loop's clock
         self._failed_since = 0  # requests given up since
+        self._silent_since = math.inf  # when the first attempt was sent that met no server, with none answered since
+        self._gone = ""  # why the server was given up
+
+    def begin_anew(self) -> None:
+        """Try a server that was given up once more, with one attempt if it is still gone."""
+        self._gone = ""
 
     async def fill(self, requests: Sequence[Request], begun: Callable[[int], None]) -> list[Completion]:
         """Completions of one cell, or of several that differ by their sample only, by one request to the server.
@@ -59,29 +86,46 @@ class CellRequester:
             begun: called with their number when the request has its slot.
 
         Raises:
-            EngineError: the server was given up.
+            EngineError: the server was given up; `EngineLost`: it is gone.
             UnsupportedSetting: it lacks a setting.
         """
         first = requests[0]
-        fields = first.config.fields()
-        sent = make_request_body(self.server, fields, seed=first.seed, max_tokens=first.max_tokens, chat=self.chat)
         done: list[Completion] = []
+        left_out: set[str] = set()
         async with self.slots as since:
             begun(len(requests))
+            if self._gone:
+                raise EngineLost(self._gone)
             # A server may draw fewer answers than asked for: the others are asked for again.
             while wanted := len(requests) - len(done):
+                sent = self._make_body(first, left_out)
                 try:
                     arguments = self._build_arguments(first, sent, wanted)
                     choices, seconds = await self._request_with_retries(arguments, wanted, first, since)
                 except RequestFailed as failure:
-                    if failure.kind == "fatal":
+                    if failure.kind in ("fatal", "gone"):
                         where = f"the server at {self._client.base_url} was given up"
-                        raise EngineError(f"openai:{self.model}: {failure.reason}; {where}") from None
+                        words = f"openai:{self.model}: {failure.reason}; {where}"
+                        if failure.kind == "gone":
+                            self._gone = words
+                        raise (EngineLost if self._gone else EngineError)(words) from None
+                    more = self._refusals.learn(failure, sent, first.config)
+                    if more - left_out:
+                        left_out |= more
+                        continue
                     done += [Completion("", finish="error", error=failure.reason)] * wanted
                 else:
-                    done += [_make_completion(choice, sent, seconds / len(choices)) for choice in choices]
+                    self._refusals.confirm(left_out)
+                    done += [self._make_completion(choice, sent, seconds / len(choices)) for choice in choices]
                     since = asyncio.get_running_loop().time()
-        return done
+        return [cut_at_stop(self._client.redact(completion, arguments), first.stop) for completion in done]
+
+    def _make_body(self, request: Request, left_out: Set[str]) -> RequestBody:
+        fields, limit = request.config.fields(), request.max_tokens
+        refused = self._refusals.names | left_out
+        return make_request_body(
+            self.server, fields, seed=request.seed, max_tokens=limit, chat=self.chat, refused=refused
+        )
 
     def _build_arguments(self, request: Request, sent: RequestBody, count: int) -> dict[str, Any]:
         prompt = apply_hint(request.prompt.content, request.config.hint)
@@ -92,7 +136,10 @@ class CellRequester:
             arguments["messages"] = to_messages(prompt)
         if count > 1:
             arguments["n"] = count
-        return {**arguments, "extra_body": sent.extra_body} if sent.extra_body else arguments
+        if request.stop:
+            # Where a server takes fewer, the answer is only longer on the way: it is cut here.
+            arguments["stop"] = list(request.stop[: SERVERS[self.server].most_stops])
+        return {**arguments, **sent.extra_body, **self._extras}
 
     async def _request_with_retries(
         self, arguments: dict[str, Any], wanted: int, request: Request, since: float
@@ -100,55 +147,95 @@ class CellRequester:
         """Choices, 1 to `wanted`, and the seconds that are their share, after as many attempts as the policy allows.
 
         Raises:
-            RequestFailed: "cell" for a request that is given up, "fatal" for the server.
+            RequestFailed: "cell" for a request that is given up, "fatal" and "gone" for the server.
         """
         now = asyncio.get_running_loop().time
         begun, attempt = since, 0
         while True:
             attempt += 1
-            ticket, sent, beside = self.limiter.start_attempt(), now(), self.limiter.in_flight
+            turn, waited = await self._take_turn()
+            ticket, sent, beside = self.limiter.start_attempt(paced=waited), now(), self.limiter.in_flight
             since = begun if attempt == 1 else sent
             try:
-                body = await self._client.complete(chat=self.chat, **arguments)
-                choices = read_choices(body, wanted, request.max_tokens)
+                choices = await self._client.complete(
+                    lambda body: read_choices(body, wanted, request.max_tokens), chat=self.chat, arguments=arguments
+                )
             except RequestFailed as found:
                 failure = found
             else:
-                self._last_answer, self._failed_since = now(), 0
-                work = sum(choice.tokens or 1 + len(choice.text) // 4 for choice in choices)
+                self._last_answer, self._failed_since, self._silent_since = now(), 0, math.inf
+                work = sum(choice.tokens if choice.tokens > 0 else 1 + len(choice.text) // 4 for choice in choices)
                 self.limiter.record_success(ticket, now() - since, work)
                 return choices, 2.0 * (now() - sent) / (beside + self.limiter.in_flight)
+            silence = self._measure_silence(failure, sent)
             wait = self._backoff.choose_delay(attempt, failure, now() - begun)
-            if failure.kind in ("refused", "slow"):
+            if wait is not None and silence > 0.0:
+                left = self._backoff.policy.max_silence - silence
+                wait = min(wait, left) if left > 0.0 else None
+            if failure.counted:
+                self.pacer.refuse(turn, now(), 0.0 if wait is None else failure.wait)
+            paced = failure.counted and self.pacer.holds_back(now())
+            if failure.kind in ("refused", "slow") and not paced:
                 self.limiter.record_refusal(ticket, now() - since + (wait or 0.0))
             if wait is None:
                 raise await self._conclude(failure, attempt, begun)
             logger.debug("openai:%s: attempt %d failed, again in %.1f s: %s", self.model, attempt, wait, failure.reason)
-            # The slot is kept: while some have to wait, fewer are sent.
-            await asyncio.sleep(wait)
+            if paced:  # the pacer sees to it that fewer are sent
+                await self.slots.lend(wait)
+            else:  # the slot is kept: while some have to wait, fewer are sent
+                await asyncio.sleep(wait)
+
+    async def _take_turn(self) -> tuple[int, bool]:
+        """Wait until an attempt may be sent, first come, first served: its number for the pacer, and whether it
+        waited."""
+        now = asyncio.get_running_loop().time
+        if not self.pacer.holds_back(now()):
+            return self.pacer.start(now()), False
+        waited = self._turn.locked()
+        async with self._turn:  # one waits by the rate of the moment, the others for it
+            while wait := self.pacer.wait(now()):
+                waited = True
+                await asyncio.sleep(wait)
+            return self.pacer.start(now(), waited=waited), waited
+
+    def _measure_silence(self, failure: RequestFailed, sent: float) -> float:
+        """Seconds for which no attempt of anyone has met a server, as far as this one tells; 0 where one did."""
+        if failure.kind == "slow":
+            return 0.0
+        if self._client.heard >= sent:
+            self._silent_since = math.inf
+            return 0.0
+        self._silent_since = min(self._silent_since, sent)
+        return asyncio.get_running_loop().time() - self._silent_since
 
     async def _conclude(self, failure: RequestFailed, attempts: int, begun: float) -> RequestFailed:
-        """The failure that the last attempt amounts to: "cell", of the request alone, or "fatal", of the server.
+        """The failure that the last attempt amounts to: "cell" (the request), "fatal" (the server) or "gone".
 
-        The server is given up where no request at all was answered since this one was begun, and it could not be
-        reached, turned everyone away, does not answer a simple question either, or lost many in a row.
+        The server is given up where no request at all was answered since this one was begun, and it turned everyone
+        away or lost many in a row. It is gone where it cannot be reached, or does not answer a simple question either.
         """
         if failure.kind in ("cell", "fatal"):
             return failure
         reason = failure.reason + (f" ({attempts} attempts)" if attempts > 1 else "")
         reason += f"; it asks to wait {failure.wait:.0f} s" if failure.wait > self._backoff.policy.max_delay else ""
         self._failed_since += 1
-        if self._last_answer >= begun:
+        silence = asyncio.get_running_loop().time() - self._silent_since
+        if self._last_answer >= begun and silence < self._backoff.policy.max_silence:
             return RequestFailed("cell", reason)
-        gone = failure.kind in ("refused", "unreachable") or self._failed_since >= FAILURES_IN_A_ROW
-        return RequestFailed("fatal" if gone or not await self._client.is_alive() else "cell", reason)
+        if failure.kind == "unreachable" or not await self._client.is_alive():
+            return RequestFailed("gone", reason)
+        lost = failure.kind == "refused" or self._failed_since >= FAILURES_IN_A_ROW
+        return RequestFailed("fatal" if lost else "cell", reason)
 
-
-def _make_completion(choice: Choice, sent: RequestBody, seconds: float) -> Completion:
-    """A choice as a completion, with what of the configuration was not honoured as sent."""
-    receipt = sent.receipt
-    unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
-    return Completion(
-        choice.text, choice.tokens, choice.prompt_tokens, seconds, choice.finish, choice.error,
-        {**receipt.notes, **unlike, **choice.notes},
-    )  # fmt: skip
+    def _make_completion(self, choice: Choice, sent: RequestBody, seconds: float) -> Completion:
+        """A choice as a completion, with what of the configuration was not honoured as sent."""
+        receipt = sent.receipt
+        unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
+        notes = {**receipt.notes, **unlike, **choice.notes}
+        tokens = choice.tokens
+        if tokens != tokens and self._count_tokens is not None:
+            tokens = self._count_tokens(choice.reasoning + choice.text, ended=choice.finish == "stop")
+            notes["tokens"] = f"counted by the tokenizer {self._count_tokens.name}"
+        self.uncounted += tokens != tokens
+        fields = choice.text, tokens, choice.prompt_tokens, seconds, choice.finish, choice.error
+        return Completion(*fields, notes)

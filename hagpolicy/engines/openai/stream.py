@@ -7,19 +7,23 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.engines.base import UnitOutcome
+from hagpolicy.engines.base import PartOutcome
 from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
 from hagpolicy.errors import EngineError
 
-__all__ = ["EventLoopThread", "Slots", "stream_units"]
+__all__ = ["THREAD_NAME", "EventLoopThread", "Slots", "stream_units"]
 
 T = TypeVar("T")
-Work = Callable[[list[Request], Callable[[int], None]], Coroutine[Any, Any, list[Completion]]]
+HandOver = Callable[[dict[int, Completion]], None]
+Work = Callable[[list[Request], Callable[[int], None], HandOver], Coroutine[Any, Any, list[Completion]]]
 END_SECONDS = 10.0
+# So long nothing ends before the consumer is told that the server is still waited for.
+SILENT_SECONDS = 5.0
+THREAD_NAME = "hagpolicy-http"
 
 
 class EventLoopThread:
@@ -43,7 +47,7 @@ class EventLoopThread:
                 raise EngineError("the engine was closed; load it anew")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="hagpolicy-http", daemon=True)
+                self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD_NAME, daemon=True)
                 self._thread.start()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
@@ -118,6 +122,16 @@ class Slots:
     async def __aexit__(self, *_: object) -> None:
         self._release()
 
+    async def lend(self, seconds: float) -> None:
+        """Give the slot to others for so many seconds, and take another one then."""
+        self._release()
+        try:
+            await asyncio.sleep(seconds)
+            await self.__aenter__()
+        except BaseException:
+            self.limiter.acquire()  # whoever holds it gives it back
+            raise
+
     def _release(self) -> None:
         self.limiter.release()
         # Handed over at once, so that slots do not stand empty until the next task is woken.
@@ -157,8 +171,8 @@ def stream_units(
     units: Iterable[Sequence[Request]],
     work: Work,
     limit: Callable[[], int],
-) -> Generator[UnitOutcome, None, None]:
-    """Outcomes of units that run through `work`, several at a time; see `Engine.stream`.
+) -> Generator[PartOutcome, None, None]:
+    """Outcomes of units that run through `work`, several at a time, and parts of them; see `Engine.stream_parts`.
 
     Units are drawn in the caller's thread, and only as many as keep the server busy. Closing the
     iterator cancels what is in flight and waits until it has ended.
@@ -166,17 +180,18 @@ def stream_units(
     Args:
         thread: where `work` runs.
         units: drawn lazily.
-        work: fills one unit; calls its second argument with the number of cells that have begun.
+        work: fills one unit; calls its second argument with the number of cells that have begun, its third with
+            cells that have ended.
         limit: how many requests may be in flight now.
     """
-    finished: SimpleQueue[UnitOutcome | None] = SimpleQueue()
+    finished: SimpleQueue[PartOutcome | None] = SimpleQueue()
     backlog = _Backlog(limit, lambda: finished.put(None))
     running: dict[int, Future[None]] = {}
 
     async def run_unit(number: int, unit: list[Request]) -> None:
         outcome: list[Completion] | Exception = EngineError("the engine was closed")
         try:
-            outcome = await _fill_and_count(work, unit, backlog)
+            outcome = await _fill_and_count(work, unit, backlog, lambda part: finished.put((number, part)))
         except Exception as error:  # whatever it is, it is the unit's outcome, and the stream goes on
             outcome = error
         finally:
@@ -194,14 +209,23 @@ def stream_units(
                 cells = list(unit)
                 backlog.drawn += len(cells)
                 running[number] = thread.submit(run_unit(number, cells))
-            if running and (done := finished.get()) is not None:
-                running.pop(done[0])
+            if running and (done := _get(finished, next(iter(running)))) is not None:
+                if not isinstance(done[1], dict):
+                    running.pop(done[0])
                 yield done
     finally:
         _cancel(thread, list(running.values()))
 
 
-async def _fill_and_count(work: Work, unit: list[Request], backlog: _Backlog) -> list[Completion]:
+def _get(finished: SimpleQueue[PartOutcome | None], waited_for: int) -> PartOutcome | None:
+    """What has ended next; of the unit that is waited for no cells, where for a while nothing has."""
+    try:
+        return finished.get(timeout=SILENT_SECONDS)
+    except Empty:
+        return waited_for, {}
+
+
+async def _fill_and_count(work: Work, unit: list[Request], backlog: _Backlog, hand_over: HandOver) -> list[Completion]:
     """The completions of a unit, whose cells leave the backlog as they begin."""
     left = len(unit)
 
@@ -211,7 +235,7 @@ async def _fill_and_count(work: Work, unit: list[Request], backlog: _Backlog) ->
         backlog.record_begun(cells)
 
     try:
-        return await work(unit, begin)
+        return await work(unit, begin, hand_over)
     finally:
         # Of a unit that failed as a whole, some cells never began; none of them waits any more.
         backlog.record_begun(left)

@@ -82,7 +82,9 @@ class EngineActor:
             raise
         except Exception as error:  # loaders raise what they like, and not all of it can be pickled
             raise EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}") from None
-        node = require("ray", "cluster", "sweeping on Ray").get_runtime_context().get_node_id()
+        ray = require("ray", "cluster", "sweeping on Ray")
+        # Outside of a worker Ray would start a cluster of its own to tell.
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         return WorkerFacts(engine.name, engine.unit_cells, fingerprint, node, platform.node(), os.getpid())
 
     def generate(self, unit: Sequence[Request]) -> UnitResult:
@@ -97,6 +99,10 @@ class EngineActor:
     def default_config(self) -> DecodingConfig:
         """See `Engine.default_config`."""
         return self._load().default_config()
+
+    def counts_tokens(self) -> bool:
+        """See `Engine.counts_tokens`."""
+        return self._load().counts_tokens
 
     def handles(self) -> frozenset[str]:
         """See `Engine.handles`."""
@@ -113,6 +119,10 @@ class EngineActor:
     def check(self) -> None:
         """See `Engine.check`."""
         self._load().check()
+
+    def check_space(self, space: list[DecodingConfig]) -> None:
+        """See `Engine.check_space`."""
+        self._load().check_space(space)
 
     def close(self) -> None:
         """See `Engine.close`."""

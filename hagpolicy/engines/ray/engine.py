@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -84,9 +85,8 @@ class RayEngine(Engine):
         if not num_gpus and not num_cpus:
             raise InvalidInput("num_cpus", "above 0 where num_gpus is 0", num_cpus)
         self._ray: Any = require("ray", "cluster", "sweeping on Ray")
-        self._connected_here = not self._ray.is_initialized()
-        if self._connected_here:
-            _connect(self._ray, address)
+        self._closed = False
+        _connection.join(self._ray, address)
         self._pool = WorkerPool(spec, workers, num_cpus, num_gpus)
         try:
             facts = self._wait_for_first()
@@ -111,6 +111,12 @@ class RayEngine(Engine):
         return config
 
     @property
+    def counts_tokens(self) -> bool:
+        """A worker's; see `Engine.counts_tokens`."""
+        counted: bool = self._call("counts_tokens")
+        return counted
+
+    @property
     def handles(self) -> frozenset[str]:
         """A worker's; see `Engine.handles`."""
         names: frozenset[str] = self._call("handles")
@@ -124,6 +130,10 @@ class RayEngine(Engine):
     def check(self) -> None:
         """A worker's; see `Engine.check`."""
         self._call("check")
+
+    def check_space(self, space: Sequence[DecodingConfig]) -> None:
+        """A worker's; see `Engine.check_space`."""
+        self._call("check_space", list(space))
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate one unit on some worker; see `Engine.generate`."""
@@ -141,6 +151,7 @@ class RayEngine(Engine):
         Raises:
             EngineError: no worker is left and none can be started.
         """
+        self._require_connection()
         pool, dispatcher = self._pool, Dispatcher(self._ray, self._pool, units)
         done: list[UnitOutcome] = []
         try:
@@ -156,15 +167,17 @@ class RayEngine(Engine):
             pool.stop([worker for worker in pool.ready if worker.jobs])
 
     def close(self) -> None:
-        """Let the workers release their engines, and go; leave the cluster if this object joined it."""
-        if not self._ray.is_initialized():
+        """Let the workers release their engines, and go; the last engine leaves the cluster that the first joined."""
+        if self._closed:
             return
-        refs = [worker.actor.close.remote() for worker in self._pool.ready]
-        if refs:
-            self._ray.wait(refs, num_returns=len(refs), timeout=CLOSE_SECONDS)
-        self._pool.stop([*self._pool.ready, *self._pool.starting])
-        if self._connected_here:
-            self._ray.shutdown()
+        self._closed = True
+        # Asked anything without a connection, Ray would start a cluster of its own.
+        if self._ray.is_initialized():
+            refs = [worker.actor.close.remote() for worker in self._pool.ready]
+            if refs:
+                self._ray.wait(refs, num_returns=len(refs), timeout=CLOSE_SECONDS)
+            self._pool.stop([*self._pool.ready, *self._pool.starting])
+        _connection.leave(self._ray)
 
     def _wait_for_first(self) -> WorkerFacts:
         """The facts of the first worker, once there is one."""
@@ -177,6 +190,7 @@ class RayEngine(Engine):
 
     def _call(self, method: str, *values: Any) -> Any:
         """The result of a method of some worker's actor."""
+        self._require_connection()
         while True:
             self._wait_for_first()
             worker = self._pool.ready[0]
@@ -188,11 +202,41 @@ class RayEngine(Engine):
                 logger.warning("lost %s (%s)", worker, shorten_error(error))
                 self._pool.discard(worker)
 
+    def _require_connection(self) -> None:
+        if self._closed or not self._ray.is_initialized():
+            raise EngineError("this engine was closed, or Ray was shut down; make another RayEngine")
+
     def _wait(self, refs: list[Any]) -> None:
         if refs:
             self._ray.wait(refs, num_returns=1, timeout=WAIT_SECONDS)
         else:
             time.sleep(WAIT_SECONDS)
+
+
+class _Connection:
+    """The connection of this process to Ray, which its engines share: the last one leaves what the first one joined."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engines = 0
+        self._joined_here = False
+
+    def join(self, ray: Any, address: str | None) -> None:
+        with self._lock:
+            if not ray.is_initialized():
+                _connect(ray, address)
+                self._joined_here = True
+            self._engines += 1
+
+    def leave(self, ray: Any) -> None:
+        with self._lock:
+            self._engines -= 1
+            if self._joined_here and not self._engines:
+                self._joined_here = False
+                ray.shutdown()
+
+
+_connection = _Connection()
 
 
 def _connect(ray: Any, address: str | None) -> None:

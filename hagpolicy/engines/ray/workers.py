@@ -134,13 +134,15 @@ class WorkerPool:
 
     def stop(self, workers: Iterable[Worker]) -> None:
         """Kill workers; what they were doing is lost."""
+        connected = self._ray.is_initialized()  # if not, Ray would start a cluster of its own to kill them in
         for worker in list(workers):
             for group in (self.ready, self.starting):
                 if worker in group:
                     group.remove(worker)
             worker.jobs.clear()
-            with contextlib.suppress(Exception):  # the dead cannot be killed
-                self._ray.kill(worker.actor)
+            if connected:
+                with contextlib.suppress(Exception):  # the dead cannot be killed
+                    self._ray.kill(worker.actor)
 
     def _admit(self, worker: Worker) -> None:
         try:

@@ -8,7 +8,8 @@ throughout: no Python loop over rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,17 @@ from hagpolicy.engines.transformers.cache import is_refillable
 from hagpolicy.engines.transformers.forward import Pass
 from hagpolicy.engines.transformers.rows import RowSettings, draw_uniforms, find_positions
 from hagpolicy.engines.transformers.sampling import NONE_ALLOWED, choose, penalise
+from hagpolicy.engines.transformers.stopping import StopWatch
 
-__all__ = ["Decoded", "decode"]
+__all__ = ["Decoded", "EndedCells", "decode", "decode_in_parts"]
 
 # Leaving costs one copy of the cache, about what each step costs anyway; a row's share of the forward
 # pass is worth more from one finished row in this many on.
 LEAVE_WHEN_ONE_IN = 8
 # Entering copies the cache of one prompt for each new row, and chooses their first tokens apart.
 ENTER_WHEN_ONE_IN = 32
+# Cells that have ended are handed over at such intervals.
+PART_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Decoded:
     Attributes:
         tokens: int64 (cells, steps), on the CPU; beyond a cell's length without meaning.
         lengths: int64 (cells,): new tokens, the end token included.
-        stopped: bool (cells,): ended by an end token.
+        stopped: bool (cells,): ended by an end token, or by a string that stops it.
         stuck: bool (cells,): ended because the settings ruled out every token.
         passes: the forward passes it took, in their order.
     """
@@ -49,13 +53,32 @@ class Decoded:
     stuck: Tensor
     passes: tuple[Pass, ...]
 
+    def take(self, cells: Sequence[int]) -> Decoded:
+        """What some of the cells generated, without passes."""
+        at = torch.tensor(list(cells), dtype=torch.int64)
+        return Decoded(self.tokens[at], self.lengths[at], self.stopped[at], self.stuck[at], ())
+
     @property
     def rows_computed(self) -> int:
         """Rows of all forward passes after the prefills, together."""
         return sum(one.rows for one in self.passes if not one.prefill)
 
 
-@torch.inference_mode()  # type: ignore[untyped-decorator]  # torch's own has no types
+@dataclass(frozen=True)
+class EndedCells:
+    """Cells that have ended while others go on.
+
+    Attributes:
+        cells: their indices; of these the arrays of `decoded` hold a row each, in this order.
+        decoded: what they generated; its `passes` are empty.
+        tokens: new tokens of all cells so far, of those that go on too.
+    """
+
+    cells: tuple[int, ...]
+    decoded: Decoded
+    tokens: int
+
+
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -65,8 +88,31 @@ def decode(
     limits: Sequence[int],
     end: Sequence[int],
     at_once: int | None = None,
+    stop_watch: StopWatch | None = None,
 ) -> Decoded:
-    """Generate all cells.
+    """Generate all cells; arguments and result as of `decode_in_parts`."""
+    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, at_once, stop_watch)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as done:
+            result: Decoded = done.value
+            return result
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]  # torch's own has no types
+def decode_in_parts(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    owner: Sequence[int],
+    configs: Sequence[DecodingConfig],
+    seeds: Sequence[int],
+    limits: Sequence[int],
+    end: Sequence[int],
+    at_once: int | None = None,
+    stop_watch: StopWatch | None = None,
+) -> Generator[EndedCells, None, Decoded]:
+    """Generate all cells, and give those that have ended, every `PART_SECONDS`.
 
     Args:
         model: a decoder of transformers, in evaluation mode.
@@ -77,11 +123,15 @@ def decode(
         limits: (cells,): most new tokens, at least 1.
         end: ids of the end tokens.
         at_once: most rows that are decoded together; None: all cells.
+        stop_watch: ends cells whose text holds a string that stops them; None: none does.
+
+    Yields:
+        Between two steps, cells that have ended since the last time; none of them where none has.
 
     Returns:
         The tokens of all cells, in their order.
     """
-    cells = _Cells(model.device, configs, seeds, limits, end)
+    cells = _Cells(model.device, configs, seeds, limits, end, stop_watch)
     width = min(at_once or len(owner), len(owner))
     queue = sorted(range(len(owner)), key=lambda cell: (-len(prompts[owner[cell]]), owner[cell]))
     # A cache that cannot be refilled is begun anew once all its rows are done.
@@ -91,11 +141,9 @@ def decode(
         some = queue[begin : begin + size]
         longest, rows = len(prompts[owner[some[0]]]), min(width, len(some))
         batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some))
-        _run(batch, cells, some, owner)
+        yield from _run(batch, cells, some, owner)
         passes += batch.passes
-    steps = int(cells.lengths.max())
-    tokens, lengths = cells.tokens[:, :steps].cpu(), cells.lengths.cpu()
-    return Decoded(tokens, lengths, cells.stopped.cpu(), cells.stuck.cpu(), tuple(passes))
+    return cells.read(slice(None), tuple(passes))
 
 
 class _Cells:
@@ -108,7 +156,9 @@ class _Cells:
         seeds: Sequence[int],
         limits: Sequence[int],
         end: Sequence[int],
+        stop_watch: StopWatch | None,
     ) -> None:
+        self.stop_watch = stop_watch
         self.settings = RowSettings.of(configs, device)
         self.stream = torch.from_numpy(draw_uniforms(seeds, max(limits))).to(device)
         self.limits = torch.tensor(limits, device=device)
@@ -117,10 +167,26 @@ class _Cells:
         self.tokens = torch.zeros((len(configs), max(limits) + 1), dtype=torch.int64, device=device)
         self.lengths = torch.zeros_like(self.limits)
         self.stopped, self.stuck = self.limits < 0, self.limits < 0
+        self._given, self._given_at = self.limits < 0, time.monotonic()
+
+    def read(self, at: slice | Tensor, passes: tuple[Pass, ...] = ()) -> Decoded:
+        """What some cells have generated, or all."""
+        lengths = self.lengths[at].cpu()
+        steps = int(lengths.max()) if len(lengths) else 0
+        return Decoded(self.tokens[at, :steps].cpu(), lengths, self.stopped[at].cpu(), self.stuck[at].cpu(), passes)
+
+    def take_ended(self) -> EndedCells | None:
+        """Cells that have ended and were not given before; None where it is not yet time to look."""
+        if time.monotonic() - self._given_at < PART_SECONDS:
+            return None
+        ended = self.stopped | self.stuck | (self.lengths >= self.limits)
+        new = find_positions(ended & ~self._given)
+        self._given, self._given_at = ended, time.monotonic()
+        return EndedCells(tuple(new.tolist()), self.read(new), int(self.lengths.sum()))
 
 
-def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]) -> None:
-    """Generate the cells of a queue, the batch's rows at a time."""
+def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]) -> Iterator[EndedCells]:
+    """Generate the cells of a queue, the batch's rows at a time; those that have ended."""
     device = batch.open.device
     row_cells = torch.zeros(len(batch), dtype=torch.int64, device=device)
     token = torch.zeros_like(row_cells)
@@ -146,6 +212,8 @@ def _run(batch: Batch, cells: _Cells, queue: Sequence[int], owner: Sequence[int]
             stay = find_positions(batch.open)
             batch.keep(stay)
             settings, row_cells, token = settings.take(stay), row_cells[stay], token[stay]
+        if (ended := cells.take_ended()) is not None:
+            yield ended
         batch.advance(token)
         token, fresh = _choose_next(batch, cells, settings, row_cells, None), fresh[:0]
 
@@ -172,6 +240,8 @@ def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tenso
     cells.tokens[cell, step] = token
     cells.lengths[cell] += chosen
     ended = chosen & torch.isin(token, cells.ends)
+    if cells.stop_watch is not None:
+        ended |= cells.stop_watch.check(cell, cells.tokens, cells.lengths, chosen & ~ended)
     cells.stopped[cell] |= ended
     cells.stuck[cell] |= ruled_out
     batch.open[at] = chosen & ~ended & (cells.limits[cell] > step + 1)

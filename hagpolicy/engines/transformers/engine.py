@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import transformers
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.dialects import TRANSFORMERS
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.engines.base import Engine
+from hagpolicy.data.stopping import count_to_stop, cut_at_stop
+from hagpolicy.engines.base import Engine, PartOutcome
 from hagpolicy.engines.chat import encode, encode_unit
-from hagpolicy.engines.transformers.decode import decode
+from hagpolicy.engines.transformers.decode import Decoded, decode_in_parts
+from hagpolicy.engines.transformers.defaults import GENERATION_SETTINGS, read_generation_settings
 from hagpolicy.engines.transformers.generate import (
     GENERATE_FIELDS,
     ROW_FIELDS,
@@ -28,15 +30,17 @@ from hagpolicy.engines.transformers.generate import (
     run_generate,
 )
 from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, load, pick_device
+from hagpolicy.engines.transformers.stopping import StopCriterion, StopWatch
+from hagpolicy.engines.transformers.threads import ThreadChooser
 from hagpolicy.errors import EngineError
 
 __all__ = ["TransformersEngine"]
 
 logger = logging.getLogger(__name__)
-Work = Callable[[Sequence[Request], Sequence[list[int]]], list[Completion]]
+Parts = Iterator[dict[int, Completion]]
+Work = Callable[[Sequence[Request], Sequence[list[int]]], Parts]
 
-# Of the model's generation_config: what is ours, and what says how to run rather than what to generate.
-OURS = {name for name, setting in TRANSFORMERS.settings.items() if setting.key == name} | {"do_sample"}
+# Of the model's generation_config: what says how to run rather than what to generate.
 HARMLESS = {
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "max_length", "max_new_tokens",
     "use_cache", "early_stopping", "num_return_sequences", "transformers_version", "cache_implementation",
@@ -45,7 +49,7 @@ HARMLESS = {
     "_from_model_config",
 }  # fmt: skip
 # Cells of a unit, and how many of them are decoded at once. A CPU reads the weights once for all rows: a row gets
-# cheaper up to about so many. More cells than rows keep the rows busy; a unit is what a killed sweep loses.
+# cheaper up to about so many. More cells than rows keep the rows busy.
 CPU_UNIT, GPU_UNIT = 144, 512
 CPU_ROWS, GPU_ROWS = 64, 256
 
@@ -66,6 +70,9 @@ class TransformersEngine(Engine):
         weights: gives a digest of the weights; None: computed from the parameters when needed.
         unit_cells: how many cells make a unit; None: 144 on a CPU, 512 on a GPU. At most 64 of them, or 256,
             are decoded at once: a finished one's place is taken by the next.
+        default: what runs where nothing is sent, such as a pipeline's own settings; None: what `generate` does.
+        threads: on a CPU; None: chosen by measuring, and anew when the rate falls (`ThreadChooser`). Texts may differ
+            from one number to another in what hangs on the last bits of floats.
     """
 
     def __init__(
@@ -76,10 +83,13 @@ class TransformersEngine(Engine):
         name: str = "model",
         weights: Callable[[], str] | None = None,
         unit_cells: int | None = None,
+        default: DecodingConfig | None = None,
+        threads: int | None = None,
     ) -> None:
-        self.model, self.tokenizer, self._model_name = model, tokenizer, name
+        self.model, self.tokenizer, self._model_name, self._default = model, tokenizer, name, default
         self.name = f"transformers:{name}"
         self._weights = weights if weights is not None else lambda: digest_state(model)
+        self.threads = ThreadChooser(model, threads)
         self.unit_cells = unit_cells or (CPU_UNIT if model.device.type == "cpu" else GPU_UNIT)
         ends = model.generation_config.eos_token_id
         ends = tokenizer.eos_token_id if ends is None else ends
@@ -98,6 +108,7 @@ class TransformersEngine(Engine):
         revision: str | None = None,
         cache: str | Path | None = None,
         unit_cells: int | None = None,
+        threads: int | None = None,
     ) -> TransformersEngine:
         """Load a model.
 
@@ -109,13 +120,15 @@ class TransformersEngine(Engine):
             cache: a folder in which the converted form of a GGUF file is kept (4 bytes a parameter
                 in float32) and found again, for faster loading; None: nothing is kept.
             unit_cells: how many cells make a unit; see the class.
+            threads: see the class.
 
         Raises:
             InvalidInput: nothing at that path, or an option that does not fit.
             EngineError: transformers cannot load it.
         """
         found = load(source, device=pick_device(device), dtype=dtype, revision=revision, cache=cache)
-        return cls(found.model, found.tokenizer, name=found.name, weights=found.weights, unit_cells=unit_cells)
+        options: dict[str, Any] = {"unit_cells": unit_cells, "threads": threads}
+        return cls(found.model, found.tokenizer, name=found.name, weights=found.weights, **options)
 
     @cached_property
     def fingerprint(self) -> Mapping[str, str]:
@@ -133,13 +146,16 @@ class TransformersEngine(Engine):
 
     def default_config(self) -> DecodingConfig:
         """What `generate` does when nothing is sent: greedy unless the model's generation_config says
-        `do_sample`, and then with transformers' own top_k of 50 where the model names none."""
+        `do_sample`, and then with transformers' own top_k of 50 where the model names none. Of a pipeline: what
+        that does."""
+        if self._default is not None:
+            return self._default
         own = self.model.generation_config
-        values = {name: value for name in OURS if (value := getattr(own, name, None)) is not None}
-        if not values.pop("do_sample", False):
-            values["temperature"] = 0.0
-        values.setdefault("top_k", 50)
-        return DecodingConfig.from_dict(values).canonical()
+        return read_generation_settings({name: getattr(own, name, None) for name in GENERATION_SETTINGS})
+
+    def resolve(self, config: DecodingConfig) -> DecodingConfig:
+        """See `Engine.resolve`; `unset` itself where the model sets what only its own `generate` honours."""
+        return config if self._default is None and self.ignored_settings() else super().resolve(config)
 
     def ignored_settings(self) -> list[str]:
         """Names in the model's generation_config that change what `generate` writes and that this engine
@@ -147,7 +163,7 @@ class TransformersEngine(Engine):
         own = self.model.generation_config
         defaults = own._get_default_generation_params()
         unset: tuple[Any, ...] = (None, False, 0, 0.0, [], {}, "")
-        others = {name: value for name, value in own.to_dict().items() if name not in OURS | HARMLESS}
+        others = {name: value for name, value in own.to_dict().items() if name not in GENERATION_SETTINGS | HARMLESS}
         return sorted(name for name, value in others.items() if value not in unset and value != defaults.get(name))
 
     @property
@@ -169,6 +185,40 @@ class TransformersEngine(Engine):
         runs out mark the cells concerned. An answer is cut where the context ends.
         """
         done: dict[int, Completion] = {}
+        for part in self._generate_parts(unit):
+            done |= part
+        return [done[index] for index in range(len(unit))]
+
+    def stream_parts(self, units: Iterable[Sequence[Request]]) -> Iterator[PartOutcome]:
+        """See `Engine.stream_parts`: cells that have ended, every two seconds or so."""
+        for number, unit in enumerate(units):
+            done: dict[int, Completion] = {}
+            outcome: list[Completion] | Exception
+            try:
+                for part in self._generate_parts(unit):
+                    done |= part
+                    yield number, part
+                outcome = [done[index] for index in range(len(unit))]
+            except Exception as error:  # see `Engine.stream`
+                outcome = error
+            yield number, outcome
+
+    def fix_threads(self, threads: int) -> None:
+        """See `Engine.fix_threads`."""
+        self.threads.fix(threads)
+
+    def _generate_parts(self, unit: Sequence[Request]) -> Parts:
+        """Completions of a unit's cells by their indices, as they end, with the threads that computed them."""
+        with self.threads.computing():
+            changes = self.threads.changes
+            for part in self._generate_cells(unit):
+                threads = self.threads.now if self.threads.changes == changes else None
+                yield {index: replace(one, threads=threads) for index, one in part.items()}
+                self.threads.review()
+
+    def _generate_cells(self, unit: Sequence[Request]) -> Parts:
+        unit = [replace(request, config=self.resolve(request.config)) for request in unit]
+        done: dict[int, Completion] = {}
         rows: dict[int, list[int]] = {}
         apart: dict[int, list[int]] = {}
         encoded = encode_unit(self.tokenizer, unit, self._context)
@@ -182,16 +232,12 @@ class TransformersEngine(Engine):
                 apart[index] = ids
             else:
                 rows[index] = ids
+        yield done
         for call in self._group_calls([unit[index] for index in apart], list(apart.values())):
             indices = [list(apart)[number] for number in call]
-            found = self._guard(
-                self._run_generate, [unit[index] for index in indices], [apart[index] for index in indices]
-            )
-            done |= zip(indices, found, strict=True)
+            yield from self._guard(self._run_generate, unit, {index: apart[index] for index in indices})
         if rows:
-            found = self._guard(self._decode_batch, [unit[index] for index in rows], list(rows.values()))
-            done |= zip(rows, found, strict=True)
-        return [done[index] for index in range(len(unit))]
+            yield from self._guard(self._decode_batch, unit, rows)
 
     def encode(self, content: Any) -> list[int]:
         """Token ids of a prompt: a string or chat messages, hint included, through the chat template."""
@@ -216,33 +262,69 @@ class TransformersEngine(Engine):
     def _limit(self, request: Request, ids: list[int]) -> int:
         return int(min(request.max_tokens, self._context - len(ids)))
 
-    def _guard(self, work: Work, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
-        """Run; where memory runs out, the cells are marked.
+    def _guard(self, work: Work, unit: Sequence[Request], prompts: Mapping[int, list[int]]) -> Parts:
+        """Run the cells of a unit that have these prompts; where memory runs out, those that have not ended are marked.
 
         They are not tried again in smaller parts: what a cell holds would then depend on this machine's memory.
         """
+        indices = list(prompts)
+        ended: set[int] = set()
         try:
-            return work(requests, prompts)
+            for part in work([unit[index] for index in indices], list(prompts.values())):
+                ended |= part.keys()
+                yield {indices[row]: one for row, one in part.items()}
+            return
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
                 raise EngineError(f"{self.name} failed: {error}") from error
             reason = f"out of memory ({len(prompts)} together): {str(error).splitlines()[0]}"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return [Completion("", prompt_tokens=len(ids), finish="error", error=reason) for ids in prompts]
+        lost = [row for row in range(len(indices)) if row not in ended]
+        counts = [len(prompts[indices[row]]) for row in lost]
+        marks = [Completion("", prompt_tokens=count, finish="error", error=reason) for count in counts]
+        yield {indices[row]: mark for row, mark in zip(lost, marks, strict=True)}
 
-    def _decode_batch(self, requests: Sequence[Request], ids: Sequence[list[int]]) -> list[Completion]:
-        """Cells without beams and drafts, in one batch. Each one's seconds are its share of the tokens."""
+    def _decode_batch(self, requests: Sequence[Request], ids: Sequence[list[int]]) -> Parts:
+        """Cells without beams and drafts, in one batch. Each one's seconds are its share of the tokens until it is
+        handed over."""
         begun = time.perf_counter()
         index: dict[tuple[int, ...], int] = {}
         owner = [index.setdefault(tuple(one), len(index)) for one in ids]
         limits = [self._limit(request, one) for request, one in zip(requests, ids, strict=True)]
         configs, seeds = [request.config for request in requests], [request.seed for request in requests]
-        done = decode(self.model, list(index), owner, configs, seeds, limits, self.end_tokens, self._rows)
+        stops = [request.stop for request in requests]
+        watch = StopWatch(self.tokenizer, stops) if any(stops) else None
+        parts = decode_in_parts(
+            self.model, list(index), owner, configs, seeds, limits, self.end_tokens, self._rows, watch
+        )
+        left = dict.fromkeys(range(len(requests)))
+
+        def complete(rows: Sequence[int], done: Decoded, tokens: int) -> dict[int, Completion]:
+            per_token = (time.perf_counter() - begun) / max(tokens, 1)
+            found = self._read_rows([requests[row] for row in rows], [ids[row] for row in rows], done, per_token)
+            for row in rows:
+                del left[row]
+            return dict(zip(rows, found, strict=True))
+
+        while True:
+            try:
+                ended = next(parts)
+            except StopIteration as end:
+                whole: Decoded = end.value
+                break
+            yield complete(ended.cells, ended.decoded, ended.tokens)
+        rows = list(left)
+        yield complete(rows, whole.take(rows), int(whole.lengths.sum()))
+
+    def _read_rows(
+        self, requests: Sequence[Request], ids: Sequence[list[int]], done: Decoded, per_token: float
+    ) -> list[Completion]:
+        """Completions of decoded rows, at so many seconds a token."""
         lengths = done.lengths.tolist()
         answers = [row[:length] for row, length in zip(done.tokens.tolist(), lengths, strict=True)]
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        per_token = (time.perf_counter() - begun) / max(sum(lengths), 1)
+        limits = [self._limit(request, one) for request, one in zip(requests, ids, strict=True)]
         completions = []
         for row, request in enumerate(requests):
             error = "the settings ruled out every token" if done.stuck[row] else None
@@ -250,25 +332,31 @@ class TransformersEngine(Engine):
             receipt = {} if limits[row] == request.max_tokens else {"max_tokens": limits[row]}
             share, passes = per_token * lengths[row], lengths[row] + int(done.stuck[row])
             counts = lengths[row], len(ids[row])
-            completions.append(Completion(texts[row], *counts, share, finish, error, receipt, passes))
+            whole = Completion(texts[row], *counts, share, finish, error, receipt, passes)
+            completions.append(cut_at_stop(whole, request.stop))
         return completions
 
     def _group_calls(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[list[int]]:
         """Numbers of the cells that share a call of the model's own `generate`."""
         limits = [self._limit(request, ids) for request, ids in zip(requests, prompts, strict=True)]
-        return group_calls([request.config for request in requests], limits, [len(ids) for ids in prompts], self._rows)
+        configs, stops = [request.config for request in requests], [request.stop for request in requests]
+        return group_calls(configs, limits, [len(ids) for ids in prompts], self._rows, stops)
 
-    def _run_generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Completion]:
+    def _run_generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> Parts:
         """Cells of beam search that share a call, or one of drafts. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
         first, limit = requests[0], self._limit(requests[0], prompts[0])
-        done = run_generate(self.model, prompts, first.config, first.seed, limit, self.end_tokens)
+        stopping = [StopCriterion(self.tokenizer, first.stop, max(map(len, prompts)))] if first.stop else []
+        done = run_generate(self.model, prompts, first.config, first.seed, limit, self.end_tokens, stopping)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)
         receipt = {} if limit == first.max_tokens else {"max_tokens": limit}
         completions = []
         for one, ids in zip(done, prompts, strict=True):
-            text = self.tokenizer.decode(one.tokens, skip_special_tokens=True)
-            finish, count = "stop" if one.stopped else "length", len(one.tokens)
-            seconds = per_token * count
-            completions.append(Completion(text, count, len(ids), seconds, finish, None, receipt, one.passes))
-        return completions
+            decode_tokens = partial(self.tokenizer.decode, skip_special_tokens=True)
+            # A draft may have brought more than the string that stops the answer.
+            count = count_to_stop(decode_tokens, one.tokens, first.stop) if first.stop else len(one.tokens)
+            finish, seconds = "stop" if one.stopped else "length", per_token * len(one.tokens)
+            text = decode_tokens(one.tokens)
+            whole = Completion(text, count, len(ids), seconds, finish, None, receipt, one.passes)
+            completions.append(cut_at_stop(whole, first.stop))
+        yield dict(enumerate(completions))

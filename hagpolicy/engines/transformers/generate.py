@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import StoppingCriteriaList
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.dialects import DIALECTS
@@ -53,7 +54,11 @@ def needs_generate(config: DecodingConfig) -> bool:
 
 
 def group_calls(
-    configs: Sequence[DecodingConfig], limits: Sequence[int], lengths: Sequence[int], rows: int
+    configs: Sequence[DecodingConfig],
+    limits: Sequence[int],
+    lengths: Sequence[int],
+    rows: int,
+    stops: Sequence[tuple[str, ...]],
 ) -> list[list[int]]:
     """Which cells share a call, as their numbers: a list a call.
 
@@ -62,8 +67,9 @@ def group_calls(
         limits: (cells,): most new tokens.
         lengths: (cells,): tokens of the prompt.
         rows: beams of all prompts in one call, at most.
+        stops: (cells,): the strings that stop each.
     """
-    together: dict[tuple[DecodingConfig, int, int], list[int]] = {}
+    together: dict[tuple[DecodingConfig, int, int, tuple[str, ...]], list[int]] = {}
     calls = []
     for number, config in sorted(enumerate(configs), key=lambda item: -lengths[item[0]]):
         if config.prompt_lookup_num_tokens or not config.deterministic:
@@ -71,16 +77,27 @@ def group_calls(
             continue
         # Other settings count the prompt's tokens, and would count what pads it: lengths must be equal.
         reads_prompt = not config.canonical().to_dict().keys() <= BLIND_TO_PROMPT
-        key = config.replace(hint="", max_tokens=None), limits[number], lengths[number] if reads_prompt else 0
+        key = (
+            config.replace(hint="", max_tokens=None),
+            limits[number],
+            lengths[number] if reads_prompt else 0,
+            stops[number],
+        )
         together.setdefault(key, []).append(number)
-    for (config, _, _), numbers in together.items():
+    for (config, *_), numbers in together.items():
         size = max(rows // config.num_beams, 1)
         calls += [numbers[start : start + size] for start in range(0, len(numbers), size)]
     return calls
 
 
 def run_generate(
-    model: Any, prompts: Sequence[Sequence[int]], config: DecodingConfig, seed: int, limit: int, ends: Sequence[int]
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: DecodingConfig,
+    seed: int,
+    limit: int,
+    ends: Sequence[int],
+    stopping: Sequence[Any] = (),
 ) -> list[Generated]:
     """One answer for each prompt of a call, everything sent explicitly; no random state of the caller's is touched.
 
@@ -91,6 +108,7 @@ def run_generate(
         seed: names the random stream.
         limit: most new tokens, at least 1.
         ends: ids of the end tokens.
+        stopping: further criteria of transformers' own kind that end a row.
     """
     rendering = config.replace(hint="", max_tokens=limit).render("transformers")
     width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
@@ -113,6 +131,7 @@ def run_generate(
                 logits_processor=rendering.processors,
                 eos_token_id=list(ends) or None,
                 pad_token_id=pad,
+                stopping_criteria=StoppingCriteriaList(stopping),
                 **rendering.kwargs,
             )
     finally:

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
-from hagpolicy._files import new_folder
+from hagpolicy._folders import new_folder
 from hagpolicy.errors import EngineError, InvalidInput
 
 __all__ = ["Loaded", "digest_folder", "digest_state", "digest_tokenizer", "load", "pick_device"]
@@ -147,7 +147,7 @@ def _load_gguf(path: Path, kind: Any, cache: Path | None) -> tuple[Any, Any]:
     kept = cache / f"{path.stem}-{digest_file(path)[:12]}-{str(kind).removeprefix('torch.')}"
     if not (kept / NOTE).exists():
         # Another process may have converted it meanwhile, and be reading its own.
-        with new_folder(kept, replace=False) as fresh:
+        with new_folder(kept) as fresh:
             _store(*_convert(path, kind), fresh)
     note = json.loads((kept / NOTE).read_text("utf-8"))
     tokenizer = _make_tokenizer({"tokenizer_file": str(kept / "tokenizer.json")}, note["special"], note["template"])

@@ -93,9 +93,10 @@ def test_a_lone_cell_that_never_works_is_marked_while_the_server_lives(stub, eng
     assert "3 attempts" in (completion.error or "")
 
 
-def test_text_that_no_json_can_hold_marks_its_cell(stub, engines) -> None:
+def test_half_a_character_of_a_prompt_is_sent_as_it_is_stored(stub, engines) -> None:
     completions = engines(stub.url).generate([cell("half a character \ud800"), cell("whole")])
-    assert [completion.finish for completion in completions] == ["error", "stop"]
+    assert [completion.finish for completion in completions] == ["stop", "stop"]
+    assert "half a character ?" in completions[0].text
 
 
 @pytest.mark.parametrize("fault", ["503", "429", "500", "401", "402", "404", "403"])
@@ -159,5 +160,7 @@ def test_a_sweep_over_a_faulty_server_is_complete(stub, tmp_path: Path) -> None:
         table = sweep(engine, prompts, space, get_scorer("numeric_match"), samples=2, out=tmp_path, progress=False)
     finally:
         engine.close()
-    assert sum(table.failures.values()) == 5  # of the prompt that is refused: 1 greedy and 4 sampled cells
+    assert (
+        sum(table.failures.values()) == 7
+    )  # of the prompt that is refused: 1 greedy and 4 sampled cells, 2 of the default
     assert all("400" in reason for reason in table.failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 
 import pytest
@@ -77,7 +78,8 @@ def test_answers_in_all_their_forms(stub, engines) -> None:
     assert "20 characters" in found["reasoning"].receipt["reasoning"]
     assert found["filter"].finish == "error"
     assert "content_filter" in (found["filter"].error or "")
-    assert (found["nousage"].tokens, found["nousage"].receipt) == (0, {"tokens": "not counted by the server"})
+    assert math.isnan(found["nousage"].tokens)
+    assert found["nousage"].receipt == {"tokens": "not counted by the server"}
 
 
 def test_half_a_character_of_an_answer_is_the_same_now_and_when_it_is_read_from_the_store() -> None:
@@ -148,7 +150,7 @@ def test_a_server_that_is_not_recognised_is_spoken_to_plainly_and_its_user_told(
     [note] = stub.record()
     assert (note["body"]["seed"], note["body"]["max_tokens"]) == (5, 16)
     assert "max_completion_tokens" not in note["body"]
-    assert "temperature 1 stands in" in caplog.text
+    assert "say so (server=vllm" in caplog.text
     assert "server=" in caplog.text
     caplog.clear()
     load_engine(f"openai:{stub.url}", server="openai").close()
@@ -218,6 +220,15 @@ def test_wrong_specs_are_refused(spec, options, wrong, monkeypatch) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_default_that_nobody_knows_is_told_once_and_only_where_it_is_asked_for(stub, caplog) -> None:
+    """Whoever names a default is not told to name one."""
+    engine = load_engine(f"openai:{stub.url}")
+    assert "does not tell" not in caplog.text
+    assert engine.default_config() == engine.default_config() == DecodingConfig(unset=True)
+    engine.close()
+    assert caplog.text.count("does not tell what it does") == 1
+
+
 def test_a_server_tells_its_model_kind_and_version(stub, monkeypatch) -> None:
     stub.set(owner="vllm", models=["tiny"])
     for spec, options in ((f"openai:{stub.url}/", {}), ("openai:tiny", {"base_url": stub.url})):
@@ -226,7 +237,7 @@ def test_a_server_tells_its_model_kind_and_version(stub, monkeypatch) -> None:
         assert (engine.name, engine.concurrency) == ("openai:tiny", 2)
         told = {"kind": "openai", "server": "vllm", "version": "1.2.3", "model": "tiny", "api": "chat"}
         assert engine.fingerprint == told
-        assert engine.default_config() == DecodingConfig()
+        assert engine.default_config() == DecodingConfig(unset=True)
     monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
     engine = load_engine("openai:other", server="ollama")
     engine.close()
@@ -238,3 +249,28 @@ def test_a_server_tells_its_model_kind_and_version(stub, monkeypatch) -> None:
     with pytest.raises(EngineError, match=r"401.*OPENAI_API_KEY.*key_env"):
         load_engine(f"openai:{stub.url}#tiny")
     assert own_threads() == []
+
+
+def test_every_key_of_a_message_is_sent_and_half_a_surrogate_is_a_question_mark(stub, engines) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "4", "tool_call_id": "c1"},
+        {"role": "user", "content": "half \ud83d", "name": "ann"},
+    ]
+    config = DecodingConfig(temperature=0.5, hint="Be brief.")
+    made = engines(stub.url).generate([Request(Prompt(turns), config, 0, 1, 11)])
+    assert [completion.finish for completion in made] == ["stop"]
+    sent = [note["body"]["messages"] for note in stub.record() if note["body"].get("seed") == 1]
+    assert sent == [[*turns[:2], {**turns[2], "content": "half ?\n\nBe brief."}]]
+
+
+def test_what_stops_an_answer_is_sent_as_far_as_the_server_takes_it(stub, engines) -> None:
+    stop = ("a", "b", "c", "d", "e")
+    for server, sent in (("vllm", 5), ("openai", 4)):
+        stub.clear()
+        [done] = engines(stub.url, server=server).generate([Request(Prompt("q"), HOT, 0, 0, 16, stop)])
+        [note] = stub.record()
+        assert note["body"]["stop"] == list(stop[:sent])
+        assert not any(one in done.text for one in stop)
+        assert done.finish == "stop"

@@ -1,5 +1,7 @@
 """`RayEngine` itself: what it tells of its workers' engines, what it refuses, whose cluster it leaves."""
 
+import contextlib
+
 import pytest
 
 from hagpolicy import SimulatedEngine
@@ -30,7 +32,7 @@ def test_what_a_worker_says_of_its_engine(cluster):
 def test_what_cannot_be_on_a_cluster(cluster):
     with pytest.raises(InvalidInput, match="Did you mean 'simulated'"):
         RayEngine("simulatd:4", address=cluster.address)
-    with pytest.raises(InvalidInput, match="unexpected keyword argument 'colour'"):
+    with pytest.raises(InvalidInput, match=r"options of simulated: .*got colour"):
         RayEngine("simulated:4", address=cluster.address, colour="red")
     with pytest.raises(EngineError, match=r"offers 1 CPU and 1 GPU"):
         RayEngine("simulated:4", address=cluster.address, num_gpus=1.0)
@@ -69,3 +71,23 @@ def test_what_is_refused_before_ray_is_asked(given, words):
     with pytest.raises(InvalidInput, match=words):
         RayEngine(**given)
     assert not ray.is_initialized()
+
+
+@pytest.mark.servers
+def test_the_last_engine_leaves_what_the_first_one_joined(cluster):
+    first, second = (RayEngine("simulated:4", 1, num_cpus=0.5, address=cluster.address) for _ in range(2))
+    unit = requests(SimulatedEngine(4), 1)[0]
+    first.close()
+    assert second.generate(unit) == SimulatedEngine(4).generate(unit)
+    left_open = second.stream(requests(SimulatedEngine(4), 3))
+    next(left_open)
+    second.close()
+    assert not ray.is_initialized()
+    # Ray starts a cluster of its own when it is asked anything without a connection.
+    left_open.close()
+    for asked in (lambda: second.generate(unit), lambda: second.handles, first.close, second.close):
+        with contextlib.suppress(EngineError):
+            asked()
+        assert not ray.is_initialized()
+    with pytest.raises(EngineError, match=r"was closed.*make another RayEngine"):
+        second.generate(unit)

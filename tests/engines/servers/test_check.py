@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from hagpolicy import SimulatedEngine
+from hagpolicy import DecodingConfig, SimulatedEngine
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.data.completion import Completion
-from hagpolicy.engines.check import check_contract
+from hagpolicy.engines.check import OPEN, check_contract
 from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.errors import EngineError
 from tests.support.tiny_llama import tiny_model, tiny_tokenizer
@@ -18,7 +19,7 @@ class Losing(TransformersEngine):
     lost = ()
 
     def generate(self, unit):
-        neutral = {name: 1.0 if name in ("temperature", "repetition_penalty") else 0.0 for name in self.lost}
+        neutral = {name: NEUTRAL[name] for name in self.lost}
         return super().generate([replace(request, config=request.config.replace(**neutral)) for request in unit])
 
 
@@ -47,10 +48,13 @@ def test_a_real_engine_keeps_its_promises():
     assert {finding.promise: finding.held for finding in report.findings} == {
         "samples differ": True,
         "greedy agrees": True,
+        "top_k cuts the samples": True,
+        "top_p cuts the samples": True,
+        "min_p cuts the samples": True,
         "repetition_penalty changes the text": True,
         "frequency_penalty changes the text": True,
     }
-    assert 0 < report.tokens <= 200
+    assert 0 < report.tokens <= 260
     assert "held" in str(report)
 
 
@@ -60,10 +64,13 @@ def test_a_real_engine_keeps_its_promises():
         (Greedy, [], "samples differ"),
         (OneStream, [], "samples differ"),
         (Losing, ["temperature"], "greedy agrees"),
+        (Losing, ["top_k"], "top_k cuts the samples"),
+        (Losing, ["top_p"], "top_p cuts the samples"),
+        (Losing, ["min_p"], "min_p cuts the samples"),
         (Losing, ["repetition_penalty"], "repetition_penalty changes the text"),
         (Losing, ["frequency_penalty"], "frequency_penalty changes the text"),
     ],
-    ids=["greedy", "one stream", "temperature", "repetition", "frequency"],
+    ids=["greedy", "one stream", "temperature", "top_k", "top_p", "min_p", "repetition", "frequency"],
 )
 def test_a_loss_is_named_with_what_was_seen_and_what_to_do(kind, lost, broken):
     with pytest.raises(EngineError, match="does not do what it is told") as caught:
@@ -71,16 +78,18 @@ def test_a_loss_is_named_with_what_was_seen_and_what_to_do(kind, lost, broken):
     words = str(caught.value)
     assert f"{broken}: BROKEN" in words
     assert "leave them out of the space" in words
-    if "penalty" in broken:
+    if "penalty" in broken or "cuts" in broken:
         # Only this one is lost, and only this one is named.
         assert words.count("BROKEN") == 1
 
 
 def test_what_an_engine_does_not_have_is_not_tried():
     report = check_contract(SimulatedEngine(lacks=["repetition_penalty", "frequency_penalty", "presence_penalty"]))
-    assert [finding.held for finding in report.findings] == [True, True, None]
+    assert [finding.held for finding in report.findings] == [True, True, True, True, True, None]
     report = check_contract(SimulatedEngine(lacks=["temperature"]))
-    assert [finding.held for finding in report.findings] == [True, None, None]
+    assert [finding.held for finding in report.findings] == [True, None, True, True, True, None]
+    report = check_contract(SimulatedEngine(lacks=["top_k"]))
+    assert "top_k" not in str(report)
     # With one penalty only, that one.
     report = check_contract(SimulatedEngine(lacks=["repetition_penalty", "frequency_penalty"]))
     assert report.findings[-1].promise == "presence_penalty changes the text"
@@ -112,7 +121,7 @@ def test_one_greedy_text_that_parts_is_floating_point_and_not_a_loss():
     assert greedy.held
     assert "texts to 1 of 2 prompts part" in greedy.seen
     # Such an engine has to show the effect of a penalty twice.
-    assert "changed 2 of 2" in report.findings[2].seen
+    assert "changed 2 of 2" in report.findings[-2].seen
 
 
 def test_greedy_texts_of_all_prompts_that_part_are_a_loss():
@@ -143,3 +152,38 @@ class Failing(SimulatedEngine):
 def test_an_engine_without_answers_is_an_error_with_its_reason():
     with pytest.raises(EngineError, match="got no answer: HTTP 500"):
         check_contract(Failing())
+
+
+def test_what_no_config_of_the_space_uses_is_not_tried():
+    warm, sure = DecodingConfig(temperature=0.7), DecodingConfig(temperature=0.0)
+    losing = made(Losing, ["top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty"])
+    report = check_contract(losing, [warm, sure])
+    assert [finding.held for finding in report.findings] == [True, True, None]
+    assert [finding.held for finding in check_contract(losing, [sure]).findings] == [None, True, None]
+    assert [finding.held for finding in check_contract(losing, [warm]).findings] == [True, None, None]
+    for name, value in (("top_k", 5), ("top_p", 0.9), ("min_p", 0.1), ("repetition_penalty", 1.2)):
+        with pytest.raises(EngineError, match=f"{name} (cuts|changes).*BROKEN"):
+            check_contract(losing, [warm, warm.replace(**{name: value})])
+    # Idle beside greedy decoding, it is not used.
+    check_contract(losing, [warm, sure.replace(top_k=5)])
+
+
+class Parting(SimulatedEngine):
+    """Of samples that are cut to one token the first one parts, as by floating point on a busy server."""
+
+    parting = ()
+
+    def generate(self, unit):
+        done = super().generate(unit)
+        if unit[0].config.top_k == 1 and unit[0].prompt in self.parting:
+            done[0] = replace(done[0], text=done[0].text + " else")
+        return done
+
+
+def test_samples_of_one_prompt_that_part_by_floating_point_are_no_loss_and_those_of_both_are():
+    engine = Parting()
+    engine.parting = OPEN[:1]
+    assert check_contract(engine).findings[2].held
+    engine.parting = OPEN
+    with pytest.raises(EngineError, match="top_k cuts the samples: BROKEN"):
+        check_contract(engine)

@@ -11,4 +11,4 @@ from tests.support.tiny_llama import tiny_model, tiny_tokenizer
 @pytest.fixture(scope="module")
 def tiny() -> TransformersEngine:
     """A random Llama in float64, so that batch shapes change no token."""
-    return TransformersEngine(tiny_model(seed=3).double(), tiny_tokenizer(), name="tiny")
+    return TransformersEngine(tiny_model(seed=3).double(), tiny_tokenizer(), name="tiny", threads=1)

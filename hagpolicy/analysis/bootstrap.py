@@ -14,6 +14,7 @@ import numpy as np
 
 from hagpolicy._checks import is_whole
 from hagpolicy.analysis.rule import LEVEL, N_BOOT
+from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
@@ -113,8 +114,8 @@ def estimate_from_draws(value: float, draws: np.ndarray) -> Estimate:
 
 
 @dataclass(frozen=True)
-class ResampledBest:
-    """The single best config (SBS), chosen anew in each draw: the reference of all gains on a table.
+class DrawnConfig:
+    """A config for each draw to compare with: the single best config (SBS), chosen anew in each, or always the same.
 
     Where configs nearly tie, a choice on the other folds takes, for each fold, the one that does worst on this fold;
     so SBS seemed worse than each of the tied, and a baseline that always named one of them seemed to beat it
@@ -126,10 +127,10 @@ class ResampledBest:
     (`benchmarks/claims/fitting/worlds.py`).
 
     Attributes:
-        config: int64 (n_leaving,), the best one of each draw that leaves out a group.
+        config: int64 (n_leaving,), the config of each draw that leaves out a group.
         value: float64 (n_leaving,), its mean value on the prompts that the draw leaves out.
-        weights: float64 (n_prompts, n_configs), how often each config is the best of a draw that leaves the prompt
-            out; rows sum to 1. `(weights * Y).sum(axis=1)` is the value of SBS, prompt by prompt. A group that no
+        weights: float64 (n_prompts, n_configs), how often each config is that of a draw that leaves the prompt
+            out; rows sum to 1. `(weights * Y).sum(axis=1)` is its value, prompt by prompt. A group that no
             draw leaves out gets the best config of all prompts.
     """
 
@@ -138,23 +139,31 @@ class ResampledBest:
     weights: np.ndarray
 
     @classmethod
-    def of(cls, Y: np.ndarray, boot: GroupBootstrap) -> ResampledBest:
+    def fixed(cls, config: int, Y: np.ndarray, boot: GroupBootstrap) -> DrawnConfig:
+        """The same config in every draw; of values, float64 (n_prompts, n_configs)."""
+        draws = len(boot.leaving)
+        value = boot.out_of_bag_means(Y[:, [config]])[:, 0] if draws else np.empty(0)
+        return cls(
+            np.full(draws, config), value, np.tile(np.arange(Y.shape[1]) == config, (len(Y), 1)).astype(np.float64)
+        )
+
+    @classmethod
+    def best(cls, Y: np.ndarray, boot: GroupBootstrap) -> DrawnConfig:
         """The best config of each draw, by values, float64 (n_prompts, n_configs)."""
-        # Rounded: what ties must not be decided by the order in which a machine adds.
-        best = np.round(boot.means(Y)[boot.leaving], 9).argmax(axis=1)
+        best = choose_best(boot.means(Y)[boot.leaving])
         value = boot.out_of_bag_means(Y)[np.arange(len(best)), best]
         left_out = (boot.counts[boot.leaving] == 0.0).astype(np.float64)
         often, times = left_out.T @ np.eye(Y.shape[1])[best], left_out.sum(axis=0)
         never = times == 0.0
-        often[never] = np.arange(Y.shape[1]) == Y.mean(axis=0).argmax()
+        often[never] = np.arange(Y.shape[1]) == choose_best(Y.mean(axis=0))
         return cls(best, value, (often / np.where(never, 1.0, times)[:, None])[boot.index])
 
     def out_of_bag_means(self, boot: GroupBootstrap, values: Callable[[int], np.ndarray]) -> np.ndarray:
-        """float64 (n_leaving, k): mean over the prompts that each draw leaves out of `values(sbs)`, which is float64
-        (n_prompts, k) for the index of the draw's own SBS."""
-        parts = {sbs: np.flatnonzero(self.config == sbs) for sbs in np.unique(self.config).tolist()}
-        means = {sbs: boot.out_of_bag_means(values(sbs), mine) for sbs, mine in parts.items()}
+        """float64 (n_leaving, k): mean over the prompts that each draw leaves out of `values(config)`, which is float64
+        (n_prompts, k) for the index of the draw's own config."""
+        parts = {config: np.flatnonzero(self.config == config) for config in np.unique(self.config).tolist()}
+        means = {config: boot.out_of_bag_means(values(config), mine) for config, mine in parts.items()}
         found = np.empty((len(self.config), next(iter(means.values())).shape[1]))
-        for sbs, mine in parts.items():
-            found[mine] = means[sbs]
+        for config, mine in parts.items():
+            found[mine] = means[config]
         return found

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hagpolicy._text import format_count
+from hagpolicy.analysis.copies import find_copies
 from hagpolicy.analysis.objectives.base import Objective
 from hagpolicy.analysis.rule import MIN_GROUPS
+from hagpolicy.analysis.single_best import SingleBest
 from hagpolicy.data.groups import SIMILAR, find_similar_pairs
 from hagpolicy.data.table import SweepTable
-from hagpolicy.errors import InvalidInput
+from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.results import Estimate
 
+# So many rewards that are all equal say something of the scorer.
+MIN_EQUAL = 20
+MOST_NAMED = 3  # tasks in one warning
 # A larger share of prompts that are nearly equal to one of another group is worth a warning.
 MANY_SIMILAR = 0.2
 
 
 def keep_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> SweepTable:
-    """The prompts with a scored sample of every config, and with as many as the objectives need.
+    """The table of its comparable prompts; see `find_comparable`."""
+    return require_table(table).take(find_comparable(table, objectives))
+
+
+def find_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> np.ndarray:
+    """bool (n_prompts,): those with a scored sample of every config, and with as many as the objectives need.
 
     Raises:
         InvalidInput: fewer than two of them, or the table lacks what an objective is made of.
@@ -25,8 +37,7 @@ def keep_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -
     complete = require_table(table).complete
     for objective in objectives:
         complete = complete & ~np.isnan(objective.values(table)).any(axis=1)
-    kept = table.take(complete)
-    if len(kept.prompts) < 2:
+    if complete.sum() < 2:
         counts = table.counts
         empty = int((counts == 0).all(axis=0).sum())
         needed = max((objective.needs for objective in objectives), default=1)
@@ -34,12 +45,12 @@ def keep_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -
         raise InvalidInput(
             "table",
             f"at least two prompts with {samples} of every {'sampled ' * (needed > 1)}config",
-            f"{len(kept.prompts)} of {len(table.prompts)} (configs without any scored sample: {empty})",
+            f"{complete.sum()} of {len(table.prompts)} (configs without any scored sample: {empty})",
             "Finish the sweep, or load it with space= of the configs that were run."
             if needed == 1
             else "Sweep more samples, or ask for fewer answers.",
         )
-    return kept
+    return np.asarray(complete)
 
 
 def require_table(table: object) -> SweepTable:
@@ -47,6 +58,79 @@ def require_table(table: object) -> SweepTable:
     if not isinstance(table, SweepTable):
         raise InvalidInput("table", "a SweepTable", table, "hag.load_table reads one from a sweep folder.")
     return table
+
+
+def check_folder(table: SweepTable) -> list[str]:
+    """The warning for a table of a part of its folder's prompts that nobody asked for."""
+    if table.stored is None or table.stored <= len(table.prompts):
+        return []
+    return [
+        f"{len(table.prompts):,} of the folder's {table.stored:,} prompts, those of its latest sweep; `--all`, or "
+        "load_table(folder, all_prompts=True), takes every one"
+    ]
+
+
+def check_rewards(table: SweepTable, *, examples: bool = False) -> list[str]:
+    """The warnings for tasks whose rewards tell nothing: none, all 0, all 1, or the same whatever the configuration.
+
+    Nothing can be won there, and most often it is the scorer that cannot read the answers.
+
+    Args:
+        table: whole, with the prompts that lack a reward.
+        examples: quote an answer each, where they are stored: not for what is kept beside a policy.
+    """
+    found: dict[str, list[str]] = {}
+    for task in dict.fromkeys(table.tasks.tolist()):
+        mine = table.tasks == task
+        said = _judge_rewards(table.rewards[mine], table.complete[mine], table.scorers.get(task, "its scorer"))
+        if said:
+            found.setdefault(said, []).append(task)
+    return [
+        f"{_name_tasks(tasks)}: {said}; `hagpolicy show` shows some"
+        + (_quote_answer(table, tasks[0]) if examples else "")
+        for said, tasks in found.items()
+    ]
+
+
+def _judge_rewards(rewards: np.ndarray, complete: np.ndarray, scorer: str) -> str:
+    """What is wrong with a task's rewards, (n_prompts, n_configs, n_samples), and what to ask; "" for nothing."""
+    known = rewards[~np.isnan(rewards)]
+    mend = "mend the scorer or the references, and `rescore`"
+    if not len(known):
+        return f"no answer has a reward of {scorer}, so no figure is of them; {mend}"
+    if complete.mean() < 0.5:
+        return f"most prompts lack a reward of {scorer} under some configuration, so no figure is of them; {mend}"
+    if len(known) < MIN_EQUAL:
+        return ""
+    if np.ptp(known) == 0.0:
+        ask = {0.0: "is it the right scorer for these answers?", 1.0: "is it too easily satisfied?"}
+        why = ask.get(float(known[0]), "does it read the answers?")
+        return f"all rewards of {scorer} are {known[0]:g}, so no configuration can win there; {why}"
+    centred = rewards - np.where(np.isnan(rewards), -np.inf, rewards).max(axis=(1, 2), keepdims=True)
+    if not np.nan_to_num(centred).any():
+        why = "does it read the answers, or are they all alike?"
+        return f"{scorer} rewards every configuration of a prompt alike, so none can win there; {why}"
+    return ""
+
+
+def _name_tasks(tasks: Sequence[str]) -> str:
+    if tasks == [""]:
+        return "every prompt"
+    more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
+    return f"task{'s' * (len(tasks) > 1)} {', '.join(map(repr, tasks[:MOST_NAMED]))}{more}"
+
+
+def _quote_answer(table: SweepTable, task: str) -> str:
+    """An answer of a task, one without a reward first, with the reason; "" where none is stored."""
+    row = int(np.lexsort((table.complete, table.tasks != task))[0])
+    try:
+        found = [] if table.texts is None else [one for one in table.texts.read(row).ravel() if one is not None]
+    except StoreError:  # the folder has gone since
+        return ""
+    if not found:
+        return ""
+    answer = next((one for one in found if one.reason), found[0])
+    return f", such as {answer.text!r:.80}" + (f" ({answer.reason:.200})" if answer.reason else "")
 
 
 def check_groups(count: int) -> list[str]:
@@ -59,20 +143,43 @@ def check_groups(count: int) -> list[str]:
     return [f"{found}; intervals over so few are too narrow"]
 
 
-def check_default(gain: Estimate | None, *, same: bool) -> list[str]:
-    """The warning where the single best config is not proven to beat the engine's default; `same`: it is the one."""
-    if gain is None or gain.low > 0.0 or gain.low == gain.high == 0.0:
-        return []
-    if same:
-        if gain.value == 0.0:
-            return []
+def check_default(found: SingleBest, ahead: float) -> list[str]:
+    """The warning where the single best config is not proven to beat what runs today, or that is not known.
+
+    Args:
+        found: of the first step.
+        ahead: how much more the default is worth than the single best config that each draw chooses for itself.
+    """
+    gain = found.over_default
+    if gain is None:
+        return ["what runs today is not known (no default in the table), so nothing is proven over it"]
+    if gain == Estimate(0.0, 0.0, 0.0) and ahead > 0.0:
         return [
-            "the engine's default is itself the single best config, and choosing it among all costs "
-            f"{-gain.value:.3f}; gains over the single best config come out larger by it, those over the default do not"
+            "the engine's default is itself the single best config; gains over the single best config are over one "
+            f"that every draw chooses anew and come out larger by {ahead:.3f}, those over the default do not"
         ]
+    if found.proven or gain == Estimate(0.0, 0.0, 0.0):
+        return []
     return [
         f"the single best config is not proven better than the engine's default ({gain:+}, paying for the choice "
-        "among all configs); fewer configs or more prompts would tell"
+        "among all configs), which stands; fewer configs or more prompts would tell"
+    ]
+
+
+def check_even_odd(split: Estimate | None, even_odd: Estimate | None, field: str) -> list[str]:
+    """The warning where split samples believe in more than choosing along a field's steps wins.
+
+    Args:
+        split: gain of the split-sample oracle.
+        even_odd: gain of choosing by every other step, scored on those between; None where there are no such steps.
+        field: that has the steps.
+    """
+    if split is None or even_odd is None or even_odd.high >= split.low:
+        return []
+    return [
+        f"split samples promise {split:+}, but choosing by every other {field} and scoring on those between wins "
+        f"{even_odd:+}: unless neighbouring configs really differ that much for one prompt, samples of a cell share "
+        "their luck (copies, a cache), and what can be won is the latter"
     ]
 
 
@@ -89,15 +196,13 @@ def check_samples(table: SweepTable) -> list[str]:
         found.append(
             f"{int(uneven.sum())} deterministic config(s) have several, unequal outcomes in one cell; used as they are"
         )
-    sampled = np.flatnonzero(~deterministic & several)
-    between = np.nanvar(table.means) if len(sampled) else 0.0
-    usual = float(np.median(spread[sampled])) if len(sampled) else 0.0
-    for j in sampled:
-        if between > 0.0 and (usual == 0.0 or (len(sampled) > 2 and spread[j] < 0.1 * usual)):
-            found.append(
-                f"samples of config {j} ({table.space[int(j)]}) agree far more than samples do: were they copied "
-                "(a cache, a fixed seed, a server that ignores temperature)? Copies are not samples"
-            )
+    for copy in find_copies(table):
+        beside = "" if copy.other is None else f", while they hardly agree with those of {table.space[copy.other]}"
+        found.append(
+            f"samples of config {copy.config} ({table.space[copy.config]}) agree far more than samples do (within a "
+            f"prompt they correlate by {copy.reliability:.2f}){beside}: were they copied (a cache, a seed, a server "
+            "that ignores temperature)? Copies are not samples, and count as none in what can be won at least"
+        )
     return found
 
 

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest, estimate_from_draws
+from hagpolicy.analysis.bootstrap import DrawnConfig, GroupBootstrap, estimate_from_draws
 from hagpolicy.analysis.estimates import split_oracle, take_chosen
 from hagpolicy.analysis.prepare import Prepared
-from hagpolicy.analysis.selection import select
-from hagpolicy.results import Estimate, EvaluationRow
+from hagpolicy.analysis.rule import GATE_ERROR, MIN_DEPARTING
+from hagpolicy.analysis.selection import Selection
+from hagpolicy.analysis.single_best import SingleBest, judge_single_best
+from hagpolicy.analysis.spending import compute_error_left
+from hagpolicy.data.ties import choose_best
+from hagpolicy.results import Estimate, EvaluationRow, Standing
 
 # From the values of SBS, float64 (n_prompts,), to the values of something else on the same prompts.
 ValuesGivenSbs = Callable[[np.ndarray], np.ndarray]
 # Every row beside those of learners and baselines.
-STANDARD_ROWS = ("engine_default", "random", "sbs", "best_per_task", "policy", "split_vbs", "naive_vbs")
+STANDARD_ROWS = ("engine_default", "random", "sbs", "best_per_task", "told", "policy", "split_vbs", "naive_vbs")
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A row before it is rendered: value, paired gains over SBS and over the engine's default, and what its
-    answers cost."""
+    """A row before it is rendered: value, paired gains over SBS and over the engine's default, what its answers cost,
+    and float64 (n_prompts,), what it was worth on each prompt; None where nobody has asked."""
 
     value: Estimate
     gain: Estimate
     over_default: Estimate | None = None
     note: str = ""
     cost: float | None = None
+    values: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ class Comparison:
         rewards: float64 (n_prompts, n_configs, n_samples), for the split-sample VBS.
         deterministic: bool (n_configs,): deterministic configs.
         sbs: float64 (n_prompts, n_configs): weights of the single best config, from draws that leave the prompt out
-            (`bootstrap.ResampledBest`), or all on a fixed one.
+            (`bootstrap.DrawnConfig`), or all on a fixed one.
         resampled: SBS chosen anew in each draw, which gains are over there; None for a fixed one.
+        error: of each of the gate's steps, see `rule.GATE_ERROR`.
         boot: draws over groups.
         default: index of the engine's default; None where unknown.
         seed: of the splits.
@@ -66,10 +73,38 @@ class Comparison:
     splits: bool = True
     costs: np.ndarray | None = None
     cost_unit: str = ""
-    resampled: ResampledBest | None = None
+    resampled: DrawnConfig | None = None
+    error: float = GATE_ERROR
+
+    @cached_property
+    def single_best(self) -> SingleBest:
+        """The first step of the gate: the single best config, and whether it replaces the default."""
+        return judge_single_best(self.Y, self.default, self.boot, self.error)
 
     @property
-    def reference(self) -> np.ndarray:
+    def over(self) -> Standing:
+        """The reference of per-prompt policies, in the word of `results.Candidate.over`: what the first step left."""
+        return "single_best" if self.default is None or self.single_best.proven else "default"
+
+    @property
+    def default_ahead(self) -> float:
+        """Mean value of the default less that of SBS, as draws choose it; 0 where the default is unknown."""
+        return 0.0 if self.default is None else float((self.Y[:, self.default] - self.sbs_values).mean())
+
+    @property
+    def reference(self) -> int:
+        """Index of the reference's config, of all prompts."""
+        return self.default if self.default is not None and self.over == "default" else self.single_best.index
+
+    @cached_property
+    def drawn_reference(self) -> DrawnConfig:
+        """The reference in each draw: the default, or the single best config as the draw chooses it."""
+        if self.over == "default" or self.resampled is None:
+            return DrawnConfig.fixed(self.reference, self.Y, self.boot)
+        return self.resampled
+
+    @property
+    def sbs_values(self) -> np.ndarray:
         """float64 (n_prompts,): value of SBS."""
         return np.asarray((self.sbs * self.Y).sum(axis=1))
 
@@ -91,11 +126,39 @@ class Comparison:
         """
         abstains, own = choices < 0, take_chosen(self.Y, choices)
         row = self._score(lambda sbs: np.where(abstains, sbs, own), note, learned)
-        return replace(row, cost=self.mean_cost(choices))
+        few = learned and 0 < self.count_departing(choices) < MIN_DEPARTING
+        return replace(row, cost=self.mean_cost(choices), gain=replace(row.gain, reliable=not few))
+
+    def count_departing(self, choices: np.ndarray) -> int:
+        """Independent groups with a prompt whose choice, int64 (n_prompts,), is neither below 0 nor SBS of all."""
+        departs = (choices >= 0) & (choices != self.single_best.index)
+        return len(np.unique(self.boot.index[departs]))
 
     def score_sbs(self, note: str = "") -> ComparisonRow:
         """The row of SBS itself."""
         return replace(self.score_choices(np.full(len(self.Y), -1), note), gain=Estimate(0.0, 0.0, 0.0))
+
+    def score_reference(self) -> ComparisonRow:
+        """The row of what stands where nothing per prompt is proven."""
+        if self.over == "single_best":
+            return self.score_sbs("ships the single best config")
+        return self.score_choices(np.full(len(self.Y), self.reference), "ships the default")
+
+    def score_selection(self, selected: Selection, note: str = "") -> ComparisonRow:
+        """The row of the best of several candidates, from its gains over the reference in each draw."""
+        if not len(selected.draws):  # one group: nothing is known
+            return replace(self.score_reference(), gain=selected.gain, note=note)
+
+        def estimate(draws: np.ndarray, chosen: np.ndarray) -> Estimate:
+            return estimate_from_draws(float(draws.mean()), self.boot.narrow(draws, chosen))
+
+        value, chosen = self.drawn_reference.value + selected.draws, selected.chosen
+        sbs = self.resampled or DrawnConfig.fixed(self.single_best.index, self.Y, self.boot)
+        gain = estimate(value - sbs.value, chosen * self.Y.shape[1] + sbs.config)
+        over = None
+        if self.default is not None:
+            over = estimate(value - self.boot.out_of_bag_means(self.Y[:, [self.default]])[:, 0], chosen)
+        return ComparisonRow(estimate(value, chosen), gain, over, note)
 
     def score_values(self, values: np.ndarray, note: str = "") -> ComparisonRow:
         """A row of values (n_prompts,) that no one choice of configs gives."""
@@ -112,23 +175,16 @@ class Comparison:
         if default is not None:
             measures.append(lambda sbs: values(sbs) - default)
         value, gain, *over = (self._estimate(measure, learned) for measure in measures)
-        return ComparisonRow(value, gain, over[0] if over else None, note)
+        values_here = np.asarray(values(self.sbs_values))
+        return ComparisonRow(value, gain, over[0] if over else None, note, values=values_here)
 
     def _estimate(self, measure: ValuesGivenSbs, learned: bool) -> Estimate:
         """Mean of a measure of the values of SBS, over the SBS of each draw where draws choose their own."""
-        values, drawn, boot = measure(self.reference), self.resampled, self.boot
+        values, drawn, boot = measure(self.sbs_values), self.resampled, self.boot
         if drawn is None or not len(drawn.value):
             return boot.mean(values)
         draws = drawn.out_of_bag_means(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
         return estimate_from_draws(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
-
-    def gain_over_default(self) -> Estimate | None:
-        """Gain of the single best config over the engine's default, paying for the choice among all configs; None
-        where the default is unknown."""
-        if self.default is None:
-            return None
-        default = self.Y[:, self.default]
-        return select(self.Y - default[:, None], default, self.boot).gain
 
     def split_oracle(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
@@ -139,8 +195,16 @@ class Comparison:
             self.rewards, self.deterministic, estimator=self.estimator, needs=self.needs, seed=self.seed
         )
 
-    def build_rows(self, per_task: np.ndarray | None, chosen: Mapping[str, ComparisonRow]) -> tuple[EvaluationRow, ...]:
-        """All rows: the fixed ones, those of learners and baselines, the oracles.
+    def take_values(self, choices: np.ndarray) -> np.ndarray:
+        """float64 (n_prompts,): value of choices, int64 (n_foldings, n_prompts), below 0 for SBS, averaged."""
+        found = [np.where(one < 0, self.sbs_values, take_chosen(self.Y, one)) for one in choices]
+        return np.asarray(np.mean(found, axis=0))
+
+    def build_rows(
+        self, per_task: np.ndarray | None, chosen: Mapping[str, ComparisonRow]
+    ) -> tuple[tuple[EvaluationRow, ...], dict[str, np.ndarray]]:
+        """All rows: the fixed ones, those of learners and baselines, the oracles; and what those were worth on each
+        prompt, float64 (n_prompts,), by their names.
 
         Args:
             per_task: int64 (n_prompts,), best config of each prompt's task; None with one task only.
@@ -158,11 +222,12 @@ class Comparison:
         split = self.split_oracle()
         if split is not None:
             rows["split_vbs"] = self.score_values(split, "split samples")
-        rows["naive_vbs"] = self.score_choices(self.Y.argmax(axis=1), "biased upward")
+        rows["naive_vbs"] = self.score_choices(choose_best(self.Y), "biased upward")
         # A share of a gap that may be none says nothing, and is printed as thousands of percent.
         known = split is not None and rows["split_vbs"].gain.low > 0.0
         gap = rows["split_vbs"].gain.value if known else 0.0
-        return tuple(_row(name, row, gap) for name, row in rows.items())
+        values = {name: row.values for name, row in rows.items() if row.values is not None}
+        return tuple(_row(name, row, gap) for name, row in rows.items()), values
 
 
 def _row(name: str, row: ComparisonRow, gap: float) -> EvaluationRow:
@@ -170,10 +235,12 @@ def _row(name: str, row: ComparisonRow, gap: float) -> EvaluationRow:
     value, gain = row.value, row.gain
     closed = gain.value / gap if gap > 0.0 and name != "naive_vbs" else None
     bounds = value.value, value.low, value.high, gain.value, gain.low, gain.high
-    return EvaluationRow(name, *bounds, closed, row.note, row.cost, row.over_default)
+    return EvaluationRow(name, *bounds, closed, row.note, row.cost, row.over_default, gain.reliable)
 
 
-def compare(prepared: Prepared, point: int = 0, *, sbs: np.ndarray | None = None) -> Comparison:
+def compare(
+    prepared: Prepared, point: int = 0, *, sbs: np.ndarray | None = None, error: float | None = None
+) -> Comparison:
     """The comparison of one objective on a prepared table.
 
     Args:
@@ -181,11 +248,14 @@ def compare(prepared: Prepared, point: int = 0, *, sbs: np.ndarray | None = None
         point: number of the objective, a position of the dial.
         sbs: weights of the single best config, float64 (n_prompts, n_configs); None: it is chosen anew in each draw,
             of the draws that leave the prompt out.
+        error: of each of the gate's steps; None: what the looks at the table have left (`spending`).
     """
     table, targets, boot = prepared.table, prepared.targets, prepared.boot
+    if error is None:
+        error = compute_error_left(table.looks, len(table.prompts) + prepared.n_left_out)
     resampled = None
     if sbs is None:
-        resampled = ResampledBest.of(targets.Y(point), boot)
+        resampled = DrawnConfig.best(targets.Y(point), boot)
         sbs = resampled.weights
     objective = targets.objectives[point]
     unit = objective.unit or ("token" if "token" in targets.cells.costs else "")
@@ -205,4 +275,5 @@ def compare(prepared: Prepared, point: int = 0, *, sbs: np.ndarray | None = None
         costs=known,
         cost_unit="" if known is None else f"{unit}s",
         resampled=resampled,
+        error=error,
     )

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hagpolicy.data.ties import choose_best
+
 # Random halves that a split-sample oracle is averaged over.
 SPLITS = 50
 
@@ -39,7 +41,7 @@ def choose_configs(values: np.ndarray, reference: int | np.ndarray, margin: floa
         reference: index, or int (n,).
         margin: in units of reward, at least 0.
     """
-    best = values.argmax(axis=1)
+    best = choose_best(values)
     rows = np.arange(len(values))
     reference = np.broadcast_to(reference, best.shape)
     return np.where(values[rows, best] - values[rows, reference] > margin, best, reference)
@@ -65,12 +67,12 @@ def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = N
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
         train = train if train.any() else test
-        overall = int(Y[train].mean(axis=0).argmax())
+        overall = int(choose_best(Y[train].mean(axis=0)))
         choice[test] = overall
         for label in np.unique(labels[test]) if labels is not None else []:
             same = train & (labels == label)
             if same.any():
-                choice[test & (labels == label)] = int(Y[same].mean(axis=0).argmax())
+                choice[test & (labels == label)] = int(choose_best(Y[same].mean(axis=0)))
     return choice
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._text import TextTable, format_count
-from hagpolicy.analysis.checks import check_default
+from hagpolicy.analysis.checks import check_default, check_even_odd
 from hagpolicy.analysis.comparison import compare
+from hagpolicy.analysis.copies import find_copies
 from hagpolicy.analysis.estimates import crossfit_sbs
+from hagpolicy.analysis.ladders import estimate_even_odd
 from hagpolicy.analysis.objectives import ObjectiveSpec, get_objectives, targets_of
 from hagpolicy.analysis.prepare import Prepared, prepare
 from hagpolicy.analysis.rule import MIN_GROUPS
@@ -18,6 +20,7 @@ from hagpolicy.analysis.sizing import Sizing, compute_detectable_gain, compute_s
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.table import SweepTable
+from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate, FormattedRow, format_gain
 
@@ -39,7 +42,8 @@ class Headroom:
         split_oracle: chooses on half of the samples, scores on the other half; None where there are
             too few samples, and for a quantile, which half of them estimate otherwise. Ties are broken at random.
         split_oracle_sampled: the same without deterministic configs, whose one outcome is chosen and
-            scored on itself; None where there are fewer than two sampled configs.
+            scored on itself, and without configs whose samples seem to be copies (`copies.find_copies`); None where
+            there are fewer than two others.
         per_task_best: best config of each task (cross-fitted), over SBS; None with fewer than two tasks.
         could_win_low: lower end of what knowing each prompt's best config would gain over SBS, from
             the split-sample oracle of sampled configs; None without it.
@@ -55,6 +59,9 @@ class Headroom:
         objective: what is maximised; "reward" where it is the mean reward.
         sizing: how many prompts proofs would take; None with too few groups to tell.
         sbs_is_default: the single best config is the engine's default.
+        even_odd: what choosing along one field wins, chosen on every other step and scored on the steps between
+            (`ladders.estimate_even_odd`), over the best on average, chosen likewise; None without four such steps.
+        even_odd_field: name of that field; "" without one.
     """
 
     sbs_config: DecodingConfig
@@ -76,6 +83,8 @@ class Headroom:
     objective: str = "reward"
     sizing: Sizing | None = None
     sbs_is_default: bool = False
+    even_odd: Estimate | None = None
+    even_odd_field: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping of the attributes."""
@@ -114,6 +123,7 @@ class Headroom:
         apart = "no outcome is chosen and scored on itself"
         could_win = "best of each prompt over SBS"
         sampled, high = self.split_oracle_sampled, self.could_win_high
+        steps = f"chosen by every other {self.even_odd_field}, scored on those between"
         rows = (
             FormattedRow("sbs", "single best configuration (SBS)", self.sbs, note=str(self.sbs_config), kind="strong"),
             FormattedRow("split_oracle_sampled", "oracle, split samples, no greedy", sampled, note=apart),
@@ -122,6 +132,7 @@ class Headroom:
             FormattedRow("sbs_over_default", "SBS over the engine's default", gain=self.sbs_over_default),
             FormattedRow("per_task_best", "best of each task over SBS", gain=self.per_task_best, note="told the task"),
             FormattedRow("could_win_low", f"{could_win}, at least", gain=self.could_win_low, note=split),
+            FormattedRow("even_odd", "the same, even and odd steps", gain=self.even_odd, note=steps),
             FormattedRow("could_win_high", f"{could_win}, at most", gain=high, note="biased upward", kind="biased"),
         )
         return [row for row in rows if row.value or row.gain]
@@ -150,25 +161,26 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     objectives = get_objectives(objective)
     if len(objectives) > 1:
         raise InvalidInput("objective", "one objective", ", ".join(item.name for item in objectives), "Ask for each.")
-    prepared = prepare(table, objectives, seed)
+    prepared = prepare(table, objectives, seed, examples=True)
     kept, boot = prepared.table, prepared.boot
     comparison = compare(prepared)
     Y, deterministic = comparison.Y, comparison.deterministic
-    sbs_index = int(Y.mean(axis=0).argmax())
+    sbs_index = int(choose_best(Y.mean(axis=0)))
     split = comparison.split_oracle()
     sampled = _split_sampled(prepared)
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
-    default = comparison.gain_over_default()
+    first = comparison.single_best
     same = kept.default == sbs_index
     by_task = None if tasks is None else comparison.score_choices(tasks, learned=True).gain
     could_win_low = None if sampled is None else comparison.score_values(sampled).gain
     detectable = compute_detectable_gain(Y, sbs_index, boot)
+    field, even_odd = estimate_even_odd(Y, kept.space, boot) or ("", None)
     return Headroom(
         sbs_config=kept.space[sbs_index],
         sbs_index=sbs_index,
         sbs=comparison.score_sbs().value,
-        sbs_over_default=default,
+        sbs_over_default=first.over_default,
         naive_oracle=boot.mean(Y.max(axis=1)),
         split_oracle=None if split is None else boot.mean(split),
         split_oracle_sampled=None if sampled is None else boot.mean(sampled),
@@ -180,17 +192,25 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         n_groups=boot.n_groups,
         n_samples=int(np.median(counts[:, ~deterministic] if (~deterministic).any() else counts)),
         n_left_out=prepared.n_left_out,
-        warnings=(*prepared.warnings, *check_default(default, same=same)),
+        warnings=(
+            *prepared.warnings,
+            *check_default(first, comparison.default_ahead),
+            *check_even_odd(could_win_low, even_odd, field),
+        ),
         objective=objectives[0].name,
         sizing=compute_sizing(detectable, boot.n_groups, by_task, could_win_low),
         sbs_is_default=same,
+        even_odd=even_odd,
+        even_odd_field=field,
     )
 
 
 def _split_sampled(prepared: Prepared) -> np.ndarray | None:
-    """float64 (n_prompts,): the split-sample oracle of the sampled configs alone; None where there are fewer than two,
-    or too few samples."""
-    sampled = [config for config in prepared.table.space if not config.deterministic]
+    """float64 (n_prompts,): the split-sample oracle of the sampled configs alone, without those whose samples seem
+    to be copies; None where there are fewer than two, or too few samples."""
+    copied = {found.config for found in find_copies(prepared.table)}
+    space = prepared.table.space
+    sampled = [config for index, config in enumerate(space) if not config.deterministic and index not in copied]
     if len(sampled) < 2:
         return None
     table = prepared.table.in_space(DecodingSpace(sampled))

@@ -17,6 +17,7 @@ from hagpolicy.analysis.objectives.families import Reward
 from hagpolicy.analysis.prepare import prepare
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.table import SweepTable
+from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import InvalidInput
 from hagpolicy.results import Estimate
 
@@ -92,6 +93,12 @@ class Portfolio:
         return "\n".join([self.sentence, size, *(f"warning: {warning}" for warning in self.warnings)])
 
 
+def check_samples(n: object) -> None:
+    """Refuse a number of samples that no portfolio has. Raises InvalidInput."""
+    if not is_integral(n) or not 1 <= n <= MAX_SAMPLES:  # type: ignore[operator]  # a number of any kind
+        raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
+
+
 def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     """The set of configs whose best of n samples is expected to score highest.
 
@@ -112,8 +119,7 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     Raises:
         InvalidInput: a bad `n` or `seed`, or fewer than two comparable prompts.
     """
-    if not is_integral(n) or not 1 <= n <= MAX_SAMPLES:
-        raise InvalidInput("n", f"a whole number of samples in [1, {MAX_SAMPLES}]", n)
+    check_samples(n)
     n = int(n)
     usable, most = _select_prompts(keep_comparable(table), n)
     prepared = prepare(usable, (Reward(),), seed)
@@ -130,8 +136,8 @@ def portfolio(table: SweepTable, n: int, *, seed: int = 0) -> Portfolio:
     return Portfolio(
         n=n,
         configs=tuple((kept.space[int(j)], int(chosen[j])) for j in order if chosen[j]),
-        best_single=kept.space[int(alone.mean(axis=0).argmax())] if every else None,
-        one_sample=kept.space[int(Y.mean(axis=0).argmax())],
+        best_single=kept.space[int(choose_best(alone.mean(axis=0)))] if every else None,
+        one_sample=kept.space[int(choose_best(Y.mean(axis=0)))],
         value=boot.mean(value, learned=True),
         over_best_single=over_best_single if every else None,
         over_one_sample=boot.mean(value - take_chosen(Y, crossfit_sbs(Y, folds)), learned=True),
@@ -199,7 +205,7 @@ def _choose_counts(maxima: Maxima, means: np.ndarray, n: int, most: np.ndarray) 
         """A set and its value after exchanges of one draw that help."""
         without = [drawn - one[j] for j in np.flatnonzero(drawn)]
         values = np.array([with_one_more(tuple(some)) for some in without])
-        best, added = np.unravel_index(values.argmax(), values.shape)
+        best, added = np.unravel_index(int(choose_best(values.ravel())), values.shape)
         if values[best, added] <= value + _ROUNDING:
             return drawn, value
         return improve(without[best] + one[added], values[best, added])

@@ -27,6 +27,8 @@ from hagpolicy.results import Estimate
 CLOSED = 0.85
 # The gain for which every table is given the prompts that prove it.
 EXAMPLE = 0.02
+# A proof that would take more prompts than this is not promised.
+MOST_PROMPTS = 1_000_000
 
 
 def compute_detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> float:
@@ -46,7 +48,8 @@ def compute_detectable_gain(Y: np.ndarray, sbs: int, boot: GroupBootstrap) -> fl
 
 
 def count_prompts_needed(detectable: float, n_prompts: int, gain: float) -> int:
-    """Independent prompts with which the gate proves a gain of this size four times in five.
+    """Independent prompts with which the gate proves a gain of this size four times in five, at least
+    `rule.MIN_GROUPS`: fewer prove nothing.
 
     Args:
         detectable: the gain that `n_prompts` prompts can prove with probability 0.8 (`Headroom.detectable`), above 0.
@@ -59,7 +62,7 @@ def count_prompts_needed(detectable: float, n_prompts: int, gain: float) -> int:
     for name, value in (("detectable", detectable), ("n_prompts", n_prompts), ("gain", gain)):
         if not 0.0 < value < math.inf:
             raise InvalidInput(name, "a number above 0", value)
-    return math.ceil(n_prompts * (detectable / gain) ** 2)
+    return max(math.ceil(n_prompts * (detectable / gain) ** 2), MIN_GROUPS)
 
 
 def compute_chance_to_prove(detectable: float, gain: float) -> float:
@@ -85,7 +88,7 @@ class Sizing:
         seen: what can be won over SBS by the table itself: by the best config of each task, or, where tasks
             are not known, by the split-sample oracle of the sampled configs; None without either.
         by_task: `seen` is of the best config of each task.
-        for_seen: prompts that prove `CLOSED` of `seen`; None where that is not above 0.
+        for_seen: prompts that prove `CLOSED` of `seen`; None where that is not above 0, or takes over a million.
     """
 
     n_prompts: int
@@ -103,19 +106,22 @@ class Sizing:
     @property
     def sentence(self) -> str:
         """The rule's answer in plain words."""
-        proof = f"To prove a gain of {self.example:g} takes about {_round_up(self.for_example)} independent prompts"
+        proof = (
+            f"A gain of {self.example:g}, should a policy have it, takes about {round_up(self.for_example)} "
+            "independent prompts to prove"
+        )
         if self.seen is None:
             return f"{proof}; name the prompts' tasks to learn what can be won here."
         source = "the best configuration of each task" if self.by_task else "knowing each prompt's best"
-        known = "without being told the task" if self.by_task else "if a prompt's words tell its best"
         if self.for_seen is None:
-            return f"{proof}; {source} gains nothing here ({self.seen:+}), so no number promises a proof."
+            return f"{proof}; {source} gains nothing to speak of here ({self.seen:+}), so no number promises a proof."
         enough = self.for_seen <= self.n_prompts
-        need = "which these prompts can prove" if enough else f"which takes about {_round_up(self.for_seen)} to prove"
-        unproven = " (should that gain be real: it is not proven itself)" if self.seen.low <= 0.0 else ""
+        need = "these prompts" if enough else f"about {round_up(self.for_seen)}"
+        unproven = "; nor is that gain proven itself" if self.seen.low <= 0.0 else ""
+        reads = "that are not told the task" if self.by_task else "that read the prompt"
         return (
-            f"{proof}; {source} gains {self.seen:+} here, and {known} a policy wins about {CLOSED:.0%} of such a gain, "
-            f"{need}{unproven}."
+            f"{proof}; {source} gains {self.seen:+} here. Whether policies {reads} win any of it, `fit` alone tells: "
+            f"if they win {CLOSED:.0%} of it, {need} would prove it{unproven}."
         )
 
 
@@ -143,6 +149,7 @@ def compute_sizing(
         errors = 2.0 * ERRORS * (1.0 if by_task is None else WIDER)
         own = DETECTABLE_ERRORS * (seen.high - seen.low) / errors
         needed = count_prompts_needed(own, n_prompts, CLOSED * seen.value)
+        needed = needed if needed <= MOST_PROMPTS else None
     return Sizing(
         n_prompts,
         detectable,
@@ -154,7 +161,7 @@ def compute_sizing(
     )
 
 
-def _round_up(number: int) -> str:
+def round_up(number: int) -> str:
     """The number rounded up to two digits."""
     step = 10 ** max(len(str(number)) - 2, 0)
     return f"{math.ceil(number / step) * step:,}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hagpolicy.analysis.bootstrap import GroupBootstrap, ResampledBest
+from hagpolicy.analysis.bootstrap import DrawnConfig, GroupBootstrap
 from hagpolicy.analysis.estimates import assign_folds, crossfit_sbs
 
 
@@ -27,11 +27,11 @@ def test_groups_widen_the_interval() -> None:
 def test_a_clear_winner_is_the_reference_of_every_prompt() -> None:
     Y = np.column_stack([np.full(50, 0.2), np.full(50, 0.9)])
     boot = GroupBootstrap(np.arange(50) // 2)
-    assert (ResampledBest.of(Y, boot).weights == [0.0, 1.0]).all()
-    assert np.allclose(ResampledBest.of(Y, boot).value, 0.9)
+    assert (DrawnConfig.best(Y, boot).weights == [0.0, 1.0]).all()
+    assert np.allclose(DrawnConfig.best(Y, boot).value, 0.9)
     alone = GroupBootstrap(np.zeros(50, dtype=int))  # nothing can be left out
-    assert (ResampledBest.of(Y, alone).weights == [0.0, 1.0]).all()
-    assert len(ResampledBest.of(Y, alone).value) == 0
+    assert (DrawnConfig.best(Y, alone).weights == [0.0, 1.0]).all()
+    assert len(DrawnConfig.best(Y, alone).value) == 0
 
 
 def test_one_group_tells_nothing() -> None:

@@ -13,7 +13,6 @@ import pytest
 import hagpolicy as hag
 from hagpolicy.analysis import rule
 from hagpolicy.analysis.bootstrap import GroupBootstrap
-from hagpolicy.results import Estimate
 
 ROOT = Path(hag.__file__).parent
 # What a text says around a number of the rule, and which number that is.
@@ -34,7 +33,7 @@ SAID = {
     ],
 )
 def test_ships_above_zero_and_where_enough_groups_depart(low: float, departing: int, ships: bool) -> None:
-    assert rule.may_ship(Estimate(0.02, low, 0.04), departing) is ships
+    assert rule.may_ship(low, departing) is ships
 
 
 def test_the_width_is_that_of_a_mean_over_the_groups_that_a_draw_leaves_out() -> None:
@@ -42,7 +41,7 @@ def test_the_width_is_that_of_a_mean_over_the_groups_that_a_draw_leaves_out() ->
     share = (boot.counts == 0.0).mean()
     assert pytest.approx(np.sqrt((1.0 - share) / share), abs=0.01) == rule.WIDER
     width = np.quantile(boot.out_of_bag_means(np.random.default_rng(0).normal(size=(400, 1))), [0.025, 0.975])
-    assert np.diff(width)[0] == pytest.approx(2 * rule.GATE_ERRORS / np.sqrt(400), rel=0.1)
+    assert np.diff(width)[0] == pytest.approx(2 * rule.ERRORS * rule.WIDER / np.sqrt(400), rel=0.1)
 
 
 @pytest.mark.parametrize("number", [rule.WIDER, rule.ERRORS])

@@ -9,6 +9,7 @@ import pytest
 
 import hagpolicy as hag
 from hagpolicy.analysis.bootstrap import GroupBootstrap
+from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.analysis.selection import select
 from hagpolicy.analysis.sizing import (
     CLOSED,
@@ -26,7 +27,8 @@ def test_needed_prompts_grow_with_the_square() -> None:
     assert count_prompts_needed(0.05, 240, 0.05) == 240
     assert count_prompts_needed(0.05, 240, 0.025) == 960
     assert count_prompts_needed(0.05, 240, 0.02) == 1500
-    assert count_prompts_needed(0.05, 240, 0.2) == 15
+    assert count_prompts_needed(0.05, 240, 0.2) == MIN_GROUPS  # fewer prove nothing
+    assert count_prompts_needed(0.001, 240, 0.9) == MIN_GROUPS
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_numbers_out_of_range_are_refused_by_name(name: str, arguments: tuple[fl
 
 def test_chance_is_what_detectable_means() -> None:
     assert compute_chance_to_prove(0.05, 0.05) == pytest.approx(0.8, abs=0.001)
-    assert compute_chance_to_prove(0.05, 0.0) == pytest.approx(0.005, abs=0.001)
+    assert compute_chance_to_prove(0.05, 0.0) == pytest.approx(0.012, abs=0.001)
     gains = np.linspace(-0.05, 0.2, 30)
     chances = [compute_chance_to_prove(0.05, gain) for gain in gains]
     assert chances == sorted(chances)
@@ -82,7 +84,7 @@ def test_the_gate_proves_four_gains_in_five_with_the_prompts_the_rule_asks_for(g
         boot = GroupBootstrap(np.arange(n), n_boot=500, seed=pilot)
         for _ in range(40):
             gains = rng.normal(gain, 0.4, (n, 1))
-            proven.append(select(gains, np.zeros(n), boot).gain.low > 0.0)
+            proven.append(select(gains, boot).gain.low > 0.0)
         asked.append(n)
     assert np.median(asked) == pytest.approx((DETECTABLE_ERRORS * 0.4 / gain) ** 2, rel=0.3)
     # Of 200, with pilots that guess the scatter: five standard errors either way and more.
@@ -96,9 +98,9 @@ def test_sizes_what_tasks_differ_by() -> None:
     assert sizing.for_example == 1500
     own = DETECTABLE_ERRORS * 0.04 / (3.92 * 1.31)  # what is chosen on other folds has wider intervals
     assert sizing.for_seen == count_prompts_needed(own, 240, CLOSED * 0.03)
-    assert "a gain of 0.02 takes about 1,500 independent prompts" in sizing.sentence
-    assert "not proven itself" not in sizing.sentence
-    assert json.loads(json.dumps(sizing.to_json()))["seen"] == {"value": 0.03, "low": 0.01, "high": 0.05}
+    assert "A gain of 0.02, should a policy have it, takes about 1,500 independent prompts" in sizing.sentence
+    assert "nor is that gain proven itself" not in sizing.sentence
+    assert json.loads(json.dumps(sizing.to_json()))["seen"] == Estimate(0.03, 0.01, 0.05).to_json()
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -126,10 +128,10 @@ def test_headroom_asks_for_as_many_prompts_as_a_plain_standard_error(told: bool)
 def test_sizes_doubtful_gains_with_the_doubt() -> None:
     sizing = compute_sizing(0.05, 240, Estimate(0.01, -0.01, 0.03), None)
     assert sizing is not None
-    assert "not proven itself" in sizing.sentence
+    assert "nor is that gain proven itself" in sizing.sentence
 
 
-@pytest.mark.parametrize("seen", [Estimate(-0.01, -0.03, 0.01), Estimate(0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("seen", [Estimate(-0.01, -0.03, 0.01), Estimate(0.0, 0.0, 0.0), Estimate(1e-5, -0.02, 0.02)])
 def test_promises_nothing_where_tasks_do_not_differ(seen: Estimate) -> None:
     sizing = compute_sizing(0.05, 240, seen, None)
     assert sizing is not None
@@ -142,14 +144,14 @@ def test_a_table_that_is_large_enough_is_told_so() -> None:
     assert sizing is not None
     assert sizing.for_seen is not None
     assert sizing.for_seen <= 600
-    assert "these prompts can prove" in sizing.sentence
+    assert "these prompts would prove it" in sizing.sentence
 
 
 def test_without_tasks_the_split_oracle_speaks_and_without_it_nobody() -> None:
     split = compute_sizing(0.05, 240, None, Estimate(0.08, 0.06, 0.1))
     assert split is not None
     assert not split.by_task
-    assert "if a prompt's words tell its best" in split.sentence
+    assert "that read the prompt win any of it, `fit` alone tells" in split.sentence
     none = compute_sizing(0.05, 240, None, None)
     assert none is not None
     assert none.for_seen is None
@@ -175,3 +177,21 @@ def test_headroom_prints_the_rule_for_its_table() -> None:
     few = hag.headroom(hag.SweepTable.from_arrays(prompts[:10], space, rewards[:10]))
     assert few.sizing is None
     assert few.to_json()["sizing"] is None
+
+
+def test_nothing_is_promised_that_fit_then_puts_at_nothing() -> None:
+    """Each prompt has its own best of two configs, and no word of it tells which: the oracle gains, no policy does."""
+    rng = np.random.default_rng(0)
+    n = 1500
+    truth = np.where(rng.random(n)[:, None] < 0.5, [0.9, 0.3], [0.3, 0.9])
+    rewards = (rng.random((n, 2, 4)) < truth[:, :, None]).astype(float)
+    space = hag.DecodingSpace.grid(temperature=[0.5, 1.0])
+    table = hag.SweepTable.from_arrays([f"question {rng.integers(10**9)}" for _ in range(n)], space, rewards)
+    found = hag.headroom(table)
+    assert found.sizing is not None
+    assert found.sizing.seen is not None
+    assert found.sizing.seen.low > 0.1
+    assert "these prompts would prove it" in found.sizing.sentence
+    assert "Whether policies that read the prompt win any of it, `fit` alone tells: if they" in found.sizing.sentence
+    assert "a policy wins" not in found.sizing.sentence
+    assert hag.fit(table, learner="ridge").ships_sbs

@@ -127,7 +127,11 @@ class MeanCost(Head):
         if found is None:
             got = "scored cells that lack them" if self.per in cells.costs else "none"
             name = f"{self.per}s"
-            raise InvalidInput(f"table.{name}", f"{name} of every scored cell", got, f"Sweep, or give {name}=.")
+            do = f"Sweep with an engine that counts them, or give {name}=."
+            if self.per == "token":
+                do += " Answers of a server that counts none are counted by the tokenizer that its engine is given"
+                do += " (tokenizer=FOLDER)."
+            raise InvalidInput(f"table.{name}", f"{name} of every scored cell", got, do)
         return found
 
 

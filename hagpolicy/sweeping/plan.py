@@ -27,17 +27,21 @@ class Work:
         new: the plan with the units packed now; its view is `view`.
         old: unfinished units of stored plans, as (plan, unit), to be run as they were packed.
         stored: how many wanted cells are stored and are not to be generated again.
+        first: how many units of `new` come before all others: small ones, of a sweep that was killed before it could
+            store anything.
     """
 
     view: View
     new: Plan
     old: tuple[tuple[Plan, int], ...]
     stored: int
+    first: int = 0
 
     def units(self) -> Iterator[tuple[Plan, int]]:
-        """All units to run, (plan, unit): unfinished ones first."""
+        """All units to run, (plan, unit): after the `first` of the new ones, unfinished ones of stored plans."""
+        yield from ((self.new, unit) for unit in range(self.first))
         yield from self.old
-        yield from ((self.new, unit) for unit in range(len(self.new.units)))
+        yield from ((self.new, unit) for unit in range(self.first, len(self.new.units)))
 
     @property
     def n_units(self) -> int:
@@ -51,7 +55,13 @@ class Work:
 
 
 def plan_work(
-    store: SweepStore, view: View, unit_cells: int, mask: np.ndarray | None = None, tried: int | None = None
+    store: SweepStore,
+    view: View,
+    unit_cells: int,
+    mask: np.ndarray | None = None,
+    tried: int | None = None,
+    *,
+    slow_start: bool = False,
 ) -> Work:
     """The units to be generated, decided before the first token.
 
@@ -59,7 +69,8 @@ def plan_work(
     once more in every new call of `sweep`, after all others and with no other prompt beside it that
     its unit could take along. A unit of a stored plan of which nothing is stored, and of which
     everything is wanted, runs as it was packed: its texts are then those of an uninterrupted sweep,
-    bit by bit. All other cells are packed into new units.
+    bit by bit. All other cells are packed into new units. With a slow start the first unit is cut into small ones that
+    grow, of one cell, one, two, four: however soon the run is killed, it will have stored something.
 
     Args:
         store: the sweep folder.
@@ -68,6 +79,7 @@ def plan_work(
         mask: bool (n_prompts, n_configs, n_samples), which of them are wanted; None: all.
         tried: how many records of cells the folder held when the call began: what failed since is
             not tried again. None: as many as it holds.
+        slow_start: begin with small units.
     """
     rows = store.cells.rows
     failed = set(np.flatnonzero(store.cells.column("failed")[:tried] > 0).tolist())
@@ -90,9 +102,34 @@ def plan_work(
             if all(keys_of[prompt][slot] in fresh for prompt, slot in plan.cells(unit)):
                 old.append((plan, unit))
                 fresh.difference_update(plan.keys(unit))
-    return Work(
-        view, pack(view, _select_slots(view, fresh), unit_cells, _select_slots(view, again)), tuple(old), stored
-    )
+    rest = pack(view, _select_slots(view, fresh), unit_cells, _select_slots(view, again))
+    if not slow_start or not (old or rest.units):
+        return Work(view, rest, tuple(old), stored)
+    plan, unit = old.pop(0) if old else (rest, 0)
+    cut = set(plan.keys(unit))
+    start = _pack_growing(view, _select_slots(view, cut))
+    rest = pack(view, _select_slots(view, fresh - cut), unit_cells, _select_slots(view, again - cut))
+    return Work(view, _join_plans(start, rest), tuple(old), stored, len(start.units))
+
+
+def _pack_growing(view: View, wanted: Sequence[Sequence[int]]) -> Plan:
+    """The plan of cells packed into units of one cell, one, two, four, and so on."""
+    cells = [(prompt, (slot,)) for prompt, slots in enumerate(wanted) for slot in slots]
+    patterns = tuple(dict.fromkeys(pattern for _, pattern in cells))
+    numbered = [(prompt, patterns.index(pattern)) for prompt, pattern in cells]
+    units, taken = [], 0
+    while taken < len(numbered):
+        size = max(taken, 1)
+        units.append(tuple(numbered[taken : taken + size]))
+        taken += size
+    return Plan(view, patterns, tuple(units))
+
+
+def _join_plans(first: Plan, second: Plan) -> Plan:
+    """One plan of two of the same view, with the units of the first before those of the second."""
+    shift = len(first.patterns)
+    moved = (tuple((prompt, pattern + shift) for prompt, pattern in unit) for unit in second.units)
+    return Plan(first.view, first.patterns + second.patterns, (*first.units, *moved))
 
 
 def _select_slots(view: View, chosen: set[str]) -> list[tuple[int, ...]]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
 
 from hagpolicy._checks import is_whole
-from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.space import DecodingSpace
+from hagpolicy.config.config import DecodingConfig, as_default
+from hagpolicy.config.space import DEFAULT_PRESET, DecodingSpace
 from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.stopping import parse_stop
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.loading import drop_repeated
 from hagpolicy.engines.base import Engine
-from hagpolicy.errors import InvalidInput
+from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.registry import assign_scorers
 from hagpolicy.sweeping.plan import check_references, check_settings
+
+SpaceLike: TypeAlias = DecodingSpace | Iterable[DecodingConfig] | str | None
+"""What `sweep` takes as a space: configs, the name of a preset, or None for `DEFAULT_PRESET`."""
+MOST_TOKENS = 2**31 - 1  # that a segment can hold of an answer
+MOST_SAMPLES = 10_000
+MOST_CELLS = 50_000_000
+"""A plan names its cells one by one: as many as a machine holds."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,11 @@ class SweepSpec:
     Attributes:
         prompts: distinct.
         scorers: one a prompt, (n_prompts,).
-        space: the configs, without the engine's default.
+        space: the configs, without the default.
         samples, max_tokens, seed: see `sweep`.
+        default: what the user runs today; None: the engine's own.
+        stop: strings before the first of which an answer ends.
+        preset: the name of the ready-made space that it is; "": a space that was given.
     """
 
     prompts: tuple[Prompt, ...]
@@ -36,40 +47,71 @@ class SweepSpec:
     samples: int
     max_tokens: int
     seed: int
+    default: DecodingConfig | None = None
+    stop: tuple[str, ...] = ()
+    preset: str = ""
 
     @classmethod
     def of(
         cls,
         prompts: Any,
-        space: DecodingSpace | Iterable[DecodingConfig],
+        space: SpaceLike,
         scorer: Any,
         samples: int,
         max_tokens: int,
         seed: int,
+        default: Any = None,
+        stop: Any = None,
     ) -> SweepSpec:
         """The spec of what was given, checked.
 
         Raises:
-            InvalidInput: bad prompts, space, scorer or numbers, references that a scorer cannot use.
+            InvalidInput: bad prompts, space, scorer, default, stop or numbers, references that a scorer cannot use.
         """
-        for name, value in (("samples", samples), ("max_tokens", max_tokens)):
-            if not is_whole(value, 1):
-                raise InvalidInput(name, "a whole number of at least 1", value)
-        if not is_whole(seed):
-            raise InvalidInput("seed", "a whole number", seed)
+        for name, value, most in (("samples", samples, MOST_SAMPLES), ("max_tokens", max_tokens, MOST_TOKENS)):
+            if not is_whole(value, 1, most):
+                raise InvalidInput(name, f"a whole number in [1, {most}]", value)
+        if not is_whole(seed, -(2**63), 2**63 - 1):
+            raise InvalidInput("seed", "a whole number of 64 bits", seed)
         chosen = drop_repeated(as_prompts(prompts))
         scorers = tuple(assign_scorers(scorer, chosen))
         check_references(chosen, scorers)
-        space = space if isinstance(space, DecodingSpace) else DecodingSpace(space)
-        return cls(chosen, scorers, space, samples, max_tokens, seed)
+        preset = DEFAULT_PRESET if space is None else space if isinstance(space, str) else ""
+        if preset:
+            space = DecodingSpace.preset(preset)
+        elif not isinstance(space, DecodingSpace):
+            space = DecodingSpace(cast("Iterable[DecodingConfig]", space))
+        for config in space:
+            if config.max_tokens is not None and config.max_tokens > MOST_TOKENS:
+                raise InvalidInput(f"max_tokens of {config}", f"at most {MOST_TOKENS:,}", config.max_tokens)
+        if (cells := len(chosen) * len(space) * samples) > MOST_CELLS:
+            do = "Sweep fewer at a time, into one folder."
+            raise InvalidInput("prompts × configs × samples", f"at most {MOST_CELLS:,}", f"{cells:,}", do)
+        return cls(chosen, scorers, space, samples, max_tokens, seed, as_default(default), parse_stop(stop), preset)
+
+    def take(self, order: Sequence[int]) -> SweepSpec:
+        """The spec of some prompts, in their order."""
+        return replace(
+            self,
+            prompts=tuple(self.prompts[index] for index in order),
+            scorers=tuple(self.scorers[index] for index in order),
+        )
 
     def view(self, engine: Engine) -> View:
-        """The view of the cells, the engine's default among them.
+        """The view of the cells, those of the default among them; of a preset, what the engine can run.
 
         Raises:
             UnsupportedSetting: a config that the engine cannot run.
         """
-        check_settings(engine, self.space)
-        space, default = self.space.with_config(engine.default_config())
+        space = self.space.keep_runnable(engine, f"preset {self.preset}") if self.preset else self.space
+        check_settings(engine, space)
+        if self.default is not None and (missing := engine.unsupported(self.default)):
+            raise UnsupportedSetting(
+                "default",
+                f"settings that {engine.name} can honour",
+                f"{self.default}, of which it has no {', '.join(missing)}",
+                "Name what it does run today, or 'unset' for a request without settings.",
+            )
+        space, default = space.with_config(self.default or engine.default_config())
         names = tuple(one.stored_name for one in self.scorers)
-        return View(self.prompts, space, self.samples, self.max_tokens, self.seed, default, names)
+        return View(self.prompts, space, self.samples, self.max_tokens, self.seed, default, names, stop=self.stop)

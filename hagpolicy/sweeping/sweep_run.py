@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import Plan, View
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.loading import build_table
@@ -23,6 +25,7 @@ from hagpolicy.sweeping.budget import Budget, BudgetMeter
 from hagpolicy.sweeping.drive import run_units
 from hagpolicy.sweeping.forecast.progress import ProgressReporter
 from hagpolicy.sweeping.forecast.projection import project_costs, project_counts, sample_stored, split_probe
+from hagpolicy.sweeping.health import ScoreWatch
 from hagpolicy.sweeping.plan import Work, plan_work
 from hagpolicy.sweeping.scoring import score_stored
 from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, Observation, Strategy, StrategyResult
@@ -57,26 +60,36 @@ class SweepRun:
 
     def __post_init__(self) -> None:
         self._tried = len(self.store.cells)
+        self._watch = ScoreWatch(self.store)
 
     def run_all(self) -> View:
         """Generate every cell of the view, as far as the budget goes; the view."""
-        self._generate(None)
+        if not self._generate(None):
+            ended = self.budget_meter.ended_by
+            self.reporter.write(
+                f"{self.store.path}: ended by the budget of {ended}; the same call with a larger one goes on"
+            )
         return self.view
 
-    def run_rounds(self, strategy: Strategy, name: str, seed: int) -> View:
-        """Generate what a strategy asks for; the view of what it leaves."""
+    def run_rounds(self, strategy: Strategy, name: str, seed: int, share: float = DEFAULT_SHARE) -> View:
+        """Generate what a strategy asks for, without a budget at most a share of all cells; the view of what it
+        leaves."""
         budget = self.budget_meter.budget
         # Tokens and minutes say nothing about generations before the first round.
-        most = max(int(DEFAULT_SHARE * self.view.n_cells), 1) if budget == Budget() else self.view.n_cells
+        most = max(int(share * self.view.n_cells), 1) if budget == Budget() else self.view.n_cells
         rounds = strategy(self.view, self.budget_meter.project(most), seed)
+        stored = sum(key in self.store.cells.rows for keys in self.view.keys for key in keys)
+        self.reporter.set_goal(max(self.budget_meter.project(most) - stored, 0))
         observed: Any = None  # which begins a generator
         while True:
             try:
                 mask = rounds.send(observed)
             except StopIteration as stop:
+                self.reporter.set_goal(0)
                 return self._store_result(stop.value, name)
             done = self._generate(self._validate_mask(mask, name))
             observed = Observation(self._mask_table(mask), self.budget_meter.project(most), final=not done)
+            self.reporter.set_goal(max(observed.budget - int(mask.sum()), 0))
 
     def _validate_mask(self, mask: np.ndarray, name: str) -> np.ndarray:
         """The cells that a strategy asks for, and the default's answers that their scorers compare them with."""
@@ -92,12 +105,13 @@ class SweepRun:
     def _generate(self, mask: np.ndarray | None) -> bool:
         """Generate and score the cells of a mask; False where the budget ended before them."""
         store, view = self.store, self.view
-        work = plan_work(store, view, self.engine.unit_cells, mask, self._tried)
+        work = plan_work(store, view, self.engine.unit_cells, mask, self._tried, slow_start=store.stalled)
         if mask is None or work.new.units:
             store.add_plan(work.new)
         wanted = view.select_keys(mask)
         rows = [store.cells.rows[key] for keys in wanted for key in keys if key in store.cells.rows]
-        self.budget_meter.set_stored(len(rows), int(np.nansum(store.cells.column("tokens")[rows])) if rows else 0)
+        counted = (store.index.sum_tokens(rows, of_prompts=of_prompts) for of_prompts in (False, True))
+        self.budget_meter.set_stored(len(rows), *counted)
         words = "%s: %d cells wanted, %d stored, %d to generate in %d units"
         logger.info(words, store.path, sum(map(len, wanted)), work.stored, work.n_cells, work.n_units)
         score_stored(store, view, self.scorers, wanted)
@@ -106,13 +120,16 @@ class SweepRun:
         first, rest = self._start(work) if not self._checked else ([], list(work.units()))
         self.reporter.expect(work.n_cells)
         owner = dict(zip(view.prompts, self.scorers, strict=True))
-        done = run_units(self.engine, store, first, owner, self.reporter, self.budget_meter) if first else True
+        done = self._run(first, owner) if first else True
         if first:
             self._announce(measured=True)
-        done = done and run_units(self.engine, store, rest, owner, self.reporter, self.budget_meter)
+        done = done and self._run(rest, owner)
         if any(scorer.needs_default for scorer in self.scorers):
             score_stored(store, view, self.scorers, wanted)
         return done
+
+    def _run(self, units: Units, owner: dict[Prompt, Scorer]) -> bool:
+        return run_units(self.engine, self.store, units, owner, self.reporter, self.budget_meter, self._watch)
 
     def _start(self, work: Work) -> tuple[Units, Units]:
         """Report the costs, check the engine, and give back (the units to run first, the others).
@@ -124,9 +141,11 @@ class SweepRun:
         )
         self.reporter.preview = counts
         self.reporter.write(f"{counts.out}: {counts.counts}")
-        self.engine.check()
+        self.engine.check_space(list(self.view.space))
         self._checked = True
-        if self._announce():
+        if not self.engine.counts_tokens:
+            self.budget_meter.refuse_unknown()
+        if self._announce() or work.first:
             return [], list(work.units())
         return split_probe(work, self.engine.unit_cells, self.budget_meter.budget)
 
@@ -140,9 +159,10 @@ class SweepRun:
         if sample is None and not measured:
             return False
         if sample is not None and measured:
-            per_token = self.reporter.state.seconds / max(self.reporter.state.tokens, 1)
-            source = f"{self.reporter.state.done:,} cells generated first"
-            sample = replace(sample, seconds=per_token * sum(sample.tokens), source=source)
+            state = self.reporter.state
+            counted = not math.isnan(sample.work) and state.tokens > 0
+            share = sample.work / state.tokens if counted else len(sample.tokens) / max(state.done, 1)
+            sample = replace(sample, seconds=state.seconds * share, source=f"{state.done:,} cells generated first")
         self.reporter.preview = project_costs(self.reporter.preview, self.view, sample, self.budget_meter.budget)
         if sample is None:
             reason = f"no cell of the first {self.reporter.state.done:,} succeeded"
@@ -165,7 +185,16 @@ class SweepRun:
         view = self.view
         space = type(view.space)(view.space[j] for j in outcome.kept)
         default = None if view.default is None or view.default not in outcome.kept else outcome.kept.index(view.default)
-        final = replace(view, space=space, default=default, common=outcome.common)
+        count = len(view.prompts) if outcome.prompts is None else outcome.prompts
+        final = replace(
+            view,
+            prompts=view.prompts[:count],
+            scorers=view.scorers[:count],
+            space=space,
+            default=default,
+            common=outcome.common,
+            looks=outcome.looks,
+        )
         if not self.store.plans or self.store.plans[-1].view != final:
             self.store.add_plan(Plan(final, notes={"strategy": name, "rounds": outcome.log}))
         dropped = len(view.space) - len(space)

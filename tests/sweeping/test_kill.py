@@ -1,4 +1,8 @@
-"""A sweep killed with SIGKILL and resumed ends as an uninterrupted one, and repeats no stored cell."""
+"""A sweep killed with SIGKILL and resumed ends as an uninterrupted one, and repeats no stored cell.
+
+Texts of the simulated engine hang on a cell's key alone. Those of a model hang on what is computed together: they are
+promised to be equal for units that were not cut, at a fixed number of threads.
+"""
 
 import json
 import random
@@ -105,21 +109,21 @@ LLM_TOKENS = 8
 # Dies while the second of three units is being generated.
 LLM_WORKER = """
     import json, os, sys, threading
-    import torch
+    import hagpolicy.engines.transformers.decode as decode
     import hagpolicy.sweeping.drive as drive
     from hagpolicy import DecodingSpace, load_engine, sweep
 
     out, threads, prompts, space, max_tokens = sys.argv[1], *map(json.loads, sys.argv[2:])
-    torch.set_num_threads(threads)
-    drive.FLUSH_SECONDS = 0.0
-    engine = load_engine("smollm2", device="cpu", unit_cells=3)
-    generate, begun = engine.generate, []
+    # Texts are promised to be equal where no unit is cut, at one number of threads.
+    drive.FLUSH_SECONDS, decode.PART_SECONDS = 0.0, float("inf")
+    engine = load_engine("smollm2", device="cpu", unit_cells=3, threads=threads)
+    parts, begun = engine._generate_parts, []
     def dying(unit):
         begun.append(unit)
         if len(begun) == 2:
             threading.Timer(0.05, os.kill, (os.getpid(), 9)).start()
-        return generate(unit)
-    engine.generate = dying
+        return parts(unit)
+    engine._generate_parts = dying
     sweep(engine, prompts, DecodingSpace.from_json(space), "brevity", samples=1, max_tokens=max_tokens, out=out,
           progress=False)
 """
@@ -152,3 +156,43 @@ def test_a_kill_on_the_real_llm(tmp_path, smollm, monkeypatch):
         for name in ("text", "tokens", "prompt_tokens", "finish", "reward", "seed", "config", "prompt"):
             assert row[name] == expected[key][name]
     np.testing.assert_array_equal(killed.rewards, whole.rewards)
+
+
+# A machine that is taken away every ten seconds: one unit of this sweep takes longer than that.
+PREEMPTED_WORKER = """
+    import sys
+    from hagpolicy import load_engine, sweep
+
+    out, prompts, cells, max_tokens = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    engine = load_engine("smollm2", device="cpu", unit_cells=cells)
+    print("loaded", flush=True)
+    asked = [f"Name {at + 2} things that are found in a kitchen, and say what each is for." for at in range(prompts)]
+    sweep(engine, asked, "deterministic", "brevity", max_tokens=max_tokens, out=out, progress=False)
+"""
+PREEMPTED_SECONDS, PREEMPTED_CELLS, PREEMPTIONS = 10.0, 144, 6
+
+
+@pytest.mark.soak
+@pytest.mark.llm
+def test_a_sweep_that_is_killed_every_ten_seconds_advances(tmp_path):
+    out = tmp_path / "sweep"
+    command = [sys.executable, "-c", textwrap.dedent(PREEMPTED_WORKER), str(out), "16", str(PREEMPTED_CELLS), "24"]
+    kept = [0]
+    while len(kept) <= PREEMPTIONS:
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        try:
+            assert worker.wait(PREEMPTED_SECONDS) == 0
+            break
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+        kept.append(len(stored(out, killed=True)))
+        # The first run finds out that none of a unit ends in time; from then on units begin small.
+        assert len(kept) < 3 or kept[-1] > kept[-2], kept
+    assert len(kept) > 3, "it was too fast to be killed"
+    assert subprocess.run(command).returncode == 0
+    table = load_table(out)
+    assert table.complete.all()
+    assert len(stored(out)) == int(table.counts.sum())

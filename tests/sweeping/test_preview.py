@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 import hagpolicy as hag
+from hagpolicy.analysis.rule import DETECTABLE_ERRORS
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.store.cells import derive_stream_seed
 from hagpolicy.data.store.folder import SweepStore
@@ -251,3 +252,40 @@ def test_the_interval_is_that_of_a_ratio_estimate():
         hits += span.low <= 50.0 <= span.high
     assert 360 <= hits <= 395
     assert estimate_per_cell(["a", "a"], [3, 5]).high == math.inf
+
+
+def test_a_preview_says_what_the_prompts_can_prove_and_follows_stored_rewards(tmp_path):
+    engine = Counting(seed=1)
+    proof = seen(engine, tmp_path / "s").proof
+    assert proof.n_prompts == 60
+    assert "assumed" in proof.source
+    assert proof.gain == pytest.approx(DETECTABLE_ERRORS * proof.spread / 60**0.5)
+    assert "60 independent prompts prove a gain of about" in str(seen(engine, tmp_path / "s"))
+    # Four times the prompts prove half the gain, and each example takes what that says.
+    assert seen(engine, tmp_path / "s", n=240).proof.gain == pytest.approx(proof.gain / 2)
+    gain, needed = proof.needed[0]
+    assert needed == pytest.approx(60 * (proof.gain / gain) ** 2, abs=1.0)
+    # Samples average out what is drawn; the same answers of deterministic configs are told.
+    assert seen(engine, tmp_path / "s", samples=8).proof.spread < proof.spread
+    configs, prompts, other = proof.other
+    assert configs * prompts <= proof.answers == 420
+    assert other < proof.gain
+    assert "prove nothing" in str(seen(engine, tmp_path / "s", n=12).proof)
+    table = run(engine, tmp_path / "s", n=60)
+    measured = seen(engine, tmp_path / "s", n=120).proof
+    assert "measured on 60 stored prompts" in measured.source
+    assert measured.gain == pytest.approx(hag.headroom(table).detectable / 2**0.5, rel=0.35)
+    assert seen(engine, tmp_path / "s").to_json()["proof"]["n_prompts"] == 60
+    assert seen(engine, tmp_path / "s", strategy="racing").proof is None
+
+
+def test_a_space_by_its_name_is_what_the_engine_can_run_of_it(tmp_path, caplog):
+    engine = Counting(seed=1, lacks=["num_beams"])
+    inputs = {"samples": 2, "max_tokens": 8, "out": tmp_path / "s", "default": {"temperature": 0.0}}
+    found = preview(engine, engine.prompts(30), None, engine.scorer, **inputs)
+    assert (found.configs, found.wanted) == (7, 210)
+    assert "num_beams" in caplog.text
+    assert found.proof.deterministic
+    assert found.proof.other is None
+    with pytest.raises(InvalidInput, match="preset"):
+        preview(engine, engine.prompts(30), "deterministc", engine.scorer, **inputs)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hagpolicy.sweeping.drive as drive
-from hagpolicy import SimulatedEngine, load_table, rescore, sweep
+from hagpolicy import Prompt, SimulatedEngine, load_table, rescore, sweep
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run, same
@@ -174,3 +174,14 @@ def test_fast_units_share_a_segment_and_slow_ones_do_not(tmp_path, monkeypatch):
     monkeypatch.setattr(drive, "FLUSH_SECONDS", 0.0)
     run(SimulatedEngine(seed=1, unit_cells=7), tmp_path / "slow", n=20)
     assert len(list((tmp_path / "slow" / "cells").iterdir())) == 20
+
+
+def test_half_a_surrogate_comes_back_as_the_prompt_that_was_swept(tmp_path):
+    engine = SimulatedEngine(seed=3)
+    given = [Prompt("Two \ud83d lines.", id=1, task="\udc00", metadata={"\ud83d": "\ud83d"}), *engine.prompts(3)]
+    table = sweep(engine, given, SPACE, engine.scorer, samples=2, out=tmp_path / "s", progress=False)
+    clean = Prompt("Two ? lines.", id="1", task="?", metadata={"?": "?"})
+    assert table.prompts[0] == clean == given[0]
+    loaded = load_table(tmp_path / "s", prompts=[given[0]])
+    assert loaded.prompts == (clean,)
+    np.testing.assert_array_equal(loaded.rewards[0], table.rewards[0])

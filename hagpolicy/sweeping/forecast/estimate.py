@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._text import format_duration
+from hagpolicy.analysis.provable import Provable
 from hagpolicy.sweeping.budget import Budget
 
 LEVEL = 0.95
@@ -22,8 +23,8 @@ class Sample:
 
     Attributes:
         prompts: which prompt each cell has, for cells of one prompt are alike, (n,).
-        tokens: new tokens of each, (n,).
-        prompt_tokens: of each, hint and template included, (n,).
+        tokens: new tokens of each, (n,); NaN where they were not counted.
+        prompt_tokens: of each, hint and template included, (n,); NaN where they were not counted.
         characters: of each cell's prompt and hint, (n,).
         seconds: that they took together.
         source: where they come from, in words.
@@ -37,6 +38,11 @@ class Sample:
     seconds: float
     source: str
     upper: bool = False
+
+    @property
+    def work(self) -> float:
+        """New tokens of all; NaN where they were not all counted."""
+        return math.fsum(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,13 @@ class Preview:
         judge_calls: calls of an LLM for scoring, on top of the generations; their tokens and time are not estimated.
         limits: strategy and budget in words; "" for a full sweep without one.
         source: what tokens and time are estimated from, or why they are not.
-        tokens: new tokens; None without an estimate.
+        tokens: new tokens; None without an estimate, and where they are not counted.
         prompt_tokens: tokens of prompts, each counted as often as it is sent; None without an estimate.
         seconds: wall time; None without an estimate.
         upper: the time is an upper estimate: a sweep that generates more at once than the probe is faster.
+        proof: what so many prompts can prove; None for a strategy, which chooses what it generates.
+        money: price of these tokens, where the budget has prices; None without, or without an estimate.
+        currency: of the money.
     """
 
     out: str
@@ -85,14 +94,19 @@ class Preview:
     prompt_tokens: float | None = None
     seconds: Span | None = None
     upper: bool = False
+    proof: Provable | None = None
+    money: Span | None = None
+    currency: str = ""
 
     @property
     def counts(self) -> str:
         """The counts, which are known without generating, in one line."""
         most = "at most " if self.limits else ""
         units = f"{self.units:,} unit" + ("" if self.units == 1 else "s")
+        # Deterministic configs are drawn once, whatever was asked.
+        samples = 1 if self.wanted == self.prompts * self.configs else self.samples
         words = (
-            f"{self.prompts:,} prompts × {self.configs} configs × {self.samples} samples: {self.wanted:,} cells, "
+            f"{self.prompts:,} prompts × {self.configs} configs × {samples} samples: {self.wanted:,} cells, "
             f"{self.stored:,} stored, {most}{self.to_generate:,} to generate in {units}"
         )
         calls = f"; {self.judge_calls:,} calls of a judge" if self.judge_calls else ""
@@ -103,23 +117,28 @@ class Preview:
         """Tokens and time, in one line; "" where there is nothing to generate."""
         if not self.to_generate:
             return ""
-        if self.tokens is None or self.seconds is None:
+        if self.seconds is None:
             return f"no estimate of tokens and time: {self.source}"
         low, high = format_duration(self.seconds.low), format_duration(self.seconds.high)
         time = f"at most {high}" if self.upper else f"about {high}" if low == high else f"{low} to {high}"
-        fewest, most = _number(self.tokens.low), _number(self.tokens.high)
-        words = f"about {most} new tokens" if fewest == most else f"{fewest} to {most} new tokens"
+        if self.tokens is None:
+            words = "an unknown number of new tokens, which are not counted"
+        else:
+            fewest, most = _number(self.tokens.low), _number(self.tokens.high)
+            words = f"about {most} new tokens" if fewest == most else f"{fewest} to {most} new tokens"
         if self.prompt_tokens is not None:
             words += f" after {_number(self.prompt_tokens)} of prompts"
+        if self.money is not None:
+            words += f", {_format_span(self.money)} {self.currency}"
         beside = " without the judge's" if self.judge_calls else ""
         return f"{words}, {time}{beside} (from {self.source})"
 
     def __str__(self) -> str:
-        return "\n".join(line for line in (f"{self.out}: {self.counts}", self.costs) if line)
+        return "\n".join(line for line in (f"{self.out}: {self.counts}", self.costs, str(self.proof or "")) if line)
 
     def to_json(self) -> dict[str, Any]:
         """Names to values; intervals as {low, value, high}."""
-        values = dict(vars(self))
+        values = dict(vars(self)) | {"proof": self.proof and self.proof.to_json()}
         return {name: vars(value) if isinstance(value, Span) else value for name, value in values.items()}
 
 
@@ -138,21 +157,33 @@ def add_estimate(
     cells = preview.to_generate
     if sample is None or not len(sample.tokens) or not cells:
         return preview
-    each = estimate_per_cell(sample.prompts, sample.tokens)
-    limits = [most_tokens, math.inf if budget.tokens is None else float(budget.tokens)]
-    tokens = _scale(each, cells, min(limits))
-    pace = sample.seconds / max(sum(sample.tokens), 1.0)
-    seconds = _scale(tokens, pace, math.inf if budget.minutes is None else 60.0 * budget.minutes)
+    counted = not math.isnan(sample.work)
+    # Where tokens are not counted, cells are: each is one unit of work.
+    work = sample.tokens if counted else [1.0] * len(sample.tokens)
+    limits = [most_tokens if counted else cells, math.inf if budget.tokens is None else float(budget.tokens)]
+    total = _scale(estimate_per_cell(sample.prompts, work), cells, min(limits) if counted else float(cells))
+    pace = sample.seconds / max(sum(work), 1.0)
+    longest = math.inf if budget.minutes is None else 60.0 * budget.minutes
+    seconds = None if math.isnan(pace) else _scale(total, pace, longest)
     known = sum(sample.characters)
-    prompt_tokens = sum(sample.prompt_tokens) / known * characters if known else None
+    prompt_tokens = sum(sample.prompt_tokens) / known * characters if known else math.nan
     return replace(
         preview,
-        tokens=tokens,
-        prompt_tokens=prompt_tokens,
+        tokens=total if counted else None,
+        prompt_tokens=None if math.isnan(prompt_tokens) else prompt_tokens,
         seconds=seconds,
-        source=sample.source,
+        source=sample.source if seconds is not None else "the seconds of an answer were not measured",
         upper=sample.upper,
+        money=None if budget.prices is None or not counted else _price(budget, total, prompt_tokens),
+        currency=budget.currency if budget.prices is not None else "",
     )
+
+
+def _price(budget: Budget, tokens: Span, prompt_tokens: float) -> Span | None:
+    """Money for new tokens and those of prompts; None where a priced number is unknown."""
+    low, value, high = (budget.price(count, prompt_tokens) for count in (tokens.low, tokens.value, tokens.high))
+    most = budget.money if budget.money is not None else math.inf
+    return None if math.isnan(value) else Span(*(min(one, most) for one in (low, value, high)))
 
 
 def estimate_per_cell(prompts: Sequence[Any], tokens: Sequence[float]) -> Span:
@@ -207,8 +238,12 @@ def _number(value: float) -> str:
     return f"{round(value / unit) * unit:,}"
 
 
+def _format_span(money: Span) -> str:
+    low, high = (f"{one:,.2f}" if one >= 1 else f"{one:.2g}" for one in (money.low, money.high))
+    return f"about {high}" if low == high else f"{low} to {high}"
+
+
 def describe_limits(strategy: str, budget: Budget) -> str:
     """Strategy and budget of a sweep in words; "" for a full one without a budget."""
-    limits = {name: value for name, value in vars(budget).items() if value is not None}
     words = [f"strategy {strategy}"] if strategy != "full" else []
-    return ", ".join([*words, *(f"budget {value:,g} {name}" for name, value in limits.items())])
+    return ", ".join([*words, *(f"budget {limit}" for limit in budget.describe())])

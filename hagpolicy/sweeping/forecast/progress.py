@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hagpolicy._text import format_duration
-from hagpolicy.data.completion import Completion
+from hagpolicy._text import format_duration, format_number
+from hagpolicy.data.completion import Completion, sum_tokens
 
 SHOWN_KINDS = 3
+# Seconds without an answer, and three times what they take by the pace so far: the bar says so.
+SHOWN_WAITING = 5.0
 # Quoted parts and numbers, but not the status of an answer over HTTP, which is its kind.
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|(?<!HTTP )(?<!status )(?<![\d.,])\d[\d.,]*")
 
@@ -25,27 +28,29 @@ class Progress:
 
     Attributes:
         done: cells generated in this run.
-        total: cells to be generated in this run, as far as they are known: a strategy adds a round
-            when the one before has ended.
+        total: cells to be generated in this run; of a strategy, as many as its budget lets it ask for: it may
+            end before them.
         failed: cells of this run without a reward.
-        tokens: new tokens of this run.
+        tokens: new tokens of this run; NaN where they were not all counted.
         seconds: wall time of this run so far.
-        prompt_tokens: tokens of the prompts of these cells.
-        cell_seconds: the cells' own seconds added up; more than `seconds` where an engine generates
-            units side by side.
+        prompt_tokens: tokens of the prompts of these cells; NaN where they were not all counted.
+        cell_seconds: the cells' own seconds added up, of those where they were measured; more than `seconds` where
+            an engine generates units side by side.
         failures: the failed cells by kind (`classify_failure`), most frequent first.
         pace: cells per second over the latter half of the run; NaN before two units have ended.
+        waiting: seconds since a cell has ended, where an engine tells that it still waits for the next; else 0.
     """
 
     done: int
     total: int
     failed: int
-    tokens: int
+    tokens: float
     seconds: float
-    prompt_tokens: int = 0
+    prompt_tokens: float = 0
     cell_seconds: float = 0.0
     failures: Mapping[str, int] = field(default_factory=dict)
     pace: float = math.nan
+    waiting: float = 0.0
 
     @property
     def seconds_left(self) -> float:
@@ -107,25 +112,47 @@ class ProgressReporter:
         self._show = show is True
         self._bar: Any = None
         self._failures: Counter[str] = Counter()
+        self._expected = self._goal = 0
+        self._last = self._begin  # when the latest cell ended
         self.state = Progress(0, 0, 0, 0, 0.0)
         self.preview: Any = None
         self.summary: Any = None
 
     def expect(self, cells: int) -> None:
-        """So many more cells are to be generated; the first of them start the clock."""
-        if not self.state.total:
+        """So many more cells are to be generated now; the first of them start the clock."""
+        if not self._expected:
             # Monotonic: a clock that is set while the sweep runs changes no rate.
-            self._begin = time.monotonic()
-        self.state = replace(self.state, total=self.state.total + cells)
-        if self._show and self._bar is None and cells:
-            self._bar = _make_bar(cells)
-        elif self._bar is not None:
-            self._bar.total = self.state.total
-            self._bar.refresh()
+            self._begin = self._last = time.monotonic()
+        self._expected += cells
+        self._set_total(max(self._expected, self._goal))
+
+    def set_goal(self, cells: int) -> None:
+        """So many cells may be generated from now on, in rounds of which the next are not known yet."""
+        self._goal = self.state.done + cells
+        self._set_total(max(self._expected, self._goal))
+
+    def wait(self) -> None:
+        """The engine still waits for the cells that come next."""
+        self.state = replace(self.state, waiting=time.monotonic() - self._last)
+        if self._call is not None:
+            self._call(self.state)
+        if self._bar is not None:
+            with self._showing():
+                self._bar.set_postfix_str(format_bar(self.state))
+
+    def _set_total(self, cells: int) -> None:
+        self.state = replace(self.state, total=cells)
+        with self._showing():
+            if self._show and self._bar is None and cells:
+                self._bar = _make_bar(cells)
+            elif self._bar is not None and self._bar.total != cells:
+                self._bar.total = self.state.total
+                self._bar.set_postfix_str(format_bar(self.state))
 
     def add(self, completions: Sequence[Completion], failures: Iterable[str]) -> None:
-        """Count one unit: what was generated, and why cells of it have no reward."""
-        was, seconds = self.state, time.monotonic() - self._begin
+        """Count some cells: what was generated, and why cells of it have no reward."""
+        self._last = time.monotonic()
+        was, seconds = self.state, self._last - self._begin
         self._failures.update(classify_failure(reason) for reason in failures)
         done = was.done + len(completions)
         self._pace.add(seconds, done)
@@ -133,31 +160,42 @@ class ProgressReporter:
             done=done,
             total=was.total,
             failed=self._failures.total(),
-            tokens=was.tokens + sum(completion.tokens for completion in completions),
+            tokens=was.tokens + sum_tokens(completions),
             seconds=seconds,
-            prompt_tokens=was.prompt_tokens + sum(completion.prompt_tokens for completion in completions),
-            cell_seconds=was.cell_seconds + sum(completion.seconds for completion in completions),
+            prompt_tokens=was.prompt_tokens + sum_tokens(completions, of_prompts=True),
+            cell_seconds=was.cell_seconds + sum(one.seconds for one in completions if one.seconds == one.seconds),
             failures=dict(self._failures.most_common()),
             pace=self._pace.rate,
         )
         if self._call is not None:
             self._call(self.state)
         if self._bar is not None:
-            self._bar.set_postfix_str(format_bar(self.state), refresh=False)
-            self._bar.update(len(completions))
+            with self._showing():
+                self._bar.set_postfix_str(format_bar(self.state), refresh=False)
+                self._bar.update(len(completions))
 
     def write(self, text: str) -> None:
         """Write a message above the bar; nothing where no bar is shown."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        elif self._show:
-            sys.stderr.write(text + "\n")
+        with self._showing():
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stderr)
+            elif self._show:
+                sys.stderr.write(text + "\n")
 
     def close(self) -> None:
         """End the bar."""
         if self._bar is not None:
-            self._bar.close()
+            with self._showing():
+                self._bar.close()
             self._bar = None
+
+    @contextlib.contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Nobody reads stderr any more: that ends the bar, and no sweep."""
+        try:
+            yield
+        except (OSError, ValueError):
+            self._bar, self._show = None, False
 
 
 def classify_failure(reason: str) -> str:
@@ -167,8 +205,11 @@ def classify_failure(reason: str) -> str:
 
 
 def format_bar(state: Progress) -> str:
-    """The text beside the bar: rates, time left, failures by kind."""
-    words = [f"{format_duration(state.seconds_left)} left", f"{state.tokens_per_second:.0f} tokens/s"]
+    """The text beside the bar: rates, time left, failures by kind; where nothing comes any more, for how long."""
+    if state.waiting >= SHOWN_WAITING and not state.pace * state.waiting < 3.0:
+        waiting = f"waiting for an answer for {format_duration(state.waiting)}"
+        return ", ".join([waiting, *([format_failures(state.failures)] if state.failures else [])])
+    words = [f"{format_duration(state.seconds_left)} left", f"{format_number(state.tokens_per_second)} tokens/s"]
     return ", ".join([*words, *([format_failures(state.failures)] if state.failures else [])])
 
 

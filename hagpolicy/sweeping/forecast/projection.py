@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hagpolicy.data.completion import UNKNOWN
 from hagpolicy.data.store.cells import Plan, View
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.engines.base import Engine
@@ -26,7 +27,7 @@ def count_most_generations(view: View, strategy: str, budget: Budget) -> int:
     """Most cells of a view that a sweep may come to, those that are stored included."""
     if budget.generations is not None:
         return min(budget.generations, view.n_cells)
-    without = budget.tokens is None and budget.minutes is None
+    without = not budget.needs_tokens and budget.minutes is None
     return max(int(DEFAULT_SHARE * view.n_cells), 1) if strategy != "full" and without else view.n_cells
 
 
@@ -94,8 +95,9 @@ def sample_stored(store: SweepStore, view: View, engine: Engine) -> Sample | Non
     wanted = {key for keys in view.keys for key in keys} if some else set()
     prompts = {prompt.digest: len(prompt.text) for prompt in view.prompts}
     hints = {config.digest: len(config.hint) for config in view.space}
-    columns = ["cell", "prompt", "config", "tokens", "prompt_tokens", "seconds", "error"]
-    found: list[tuple[str, str, int, int, float]] = []
+    columns = ["cell", "prompt", "config", "prompt_tokens", "seconds", "error"]
+    counts, cells = store.cells.column("tokens"), store.cells.rows
+    found: list[tuple[str, str, float, float, float]] = []
     for name in some:
         try:
             table = store.reader.segment(name)
@@ -106,9 +108,9 @@ def sample_stored(store: SweepStore, view: View, engine: Engine) -> Sample | Non
         step = max(table.num_rows * len(some) // SAMPLE_ROWS, 1)
         rows = table.select(columns).take(list(range(0, table.num_rows, step))).to_pylist()
         found += [
-            (row["prompt"], row["config"], row["tokens"], row["prompt_tokens"], row["seconds"])
+            (row["prompt"], row["config"], counts[cells[row["cell"]]], row["prompt_tokens"] or UNKNOWN, row["seconds"])
             for row in rows
-            if row["cell"] in wanted and row["error"] is None
+            if row["cell"] in wanted and row["cell"] in cells and row["error"] is None
         ]
     if not found:
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy._names import Registry
+from hagpolicy.data.looks import Look
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.table import SweepTable
 
@@ -37,12 +38,17 @@ class StrategyResult:
         kept: indices of the configs that compete, in the order of the space.
         common: the first so many samples of every kept config are there for every prompt (a
             deterministic config has one); see `SweepTable.common`.
+            None: all samples are alike.
         log: what each round did, JSON-able; stored with the plan.
+        prompts: how many of the first prompts it leaves; None: all.
+        looks: at which was decided whether to go on; stored with the plan and the table.
     """
 
     kept: tuple[int, ...]
-    common: int
+    common: int | None
     log: list[dict[str, Any]]
+    prompts: int | None = None
+    looks: tuple[Look, ...] = ()
 
 
 Rounds = Generator[np.ndarray, Observation, StrategyResult]

@@ -22,6 +22,7 @@ from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.groups import number_groups
 from hagpolicy.data.store.cells import View
+from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import InvalidInput
 from hagpolicy.sweeping.strategies.base import Rounds, StrategyResult, count_possible_samples, shuffle_by_group
 
@@ -66,7 +67,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
             mask = wanted
             seen = yield mask
         visited = [*visited, *(config for config in tried if config not in visited)]
-        current = tried[int(_average_scored(seen.table.means[:, tried]).argmax())]
+        current = tried[int(choose_best(_average_scored(seen.table.means[:, tried])))]
         log.append({"round": field, "cells": int(mask.sum()), "tried": tried, "best": current})
     common = 1
     while not seen.final and common < mask.shape[2]:

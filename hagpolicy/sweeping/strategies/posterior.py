@@ -13,6 +13,7 @@ import numpy as np
 from hagpolicy.analysis.rule import ERRORS, WIDER
 from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.prompts import Prompt
+from hagpolicy.data.ties import choose_best
 
 # Draws from the posterior, to value sets of configs.
 DRAWS = 1000
@@ -174,7 +175,7 @@ class Posterior:
         """bool (len(configs),): behind the best of `configs` for every kind, each by more than the
         one-sided bound of this level. Prompts are paired: their own level is taken out."""
         means, errors = self.means[:, list(configs)], self.errors[:, list(configs)]
-        leader = means.argmax(axis=1)
+        leader = choose_best(means)
         rows = np.arange(len(means))
         bound = NormalDist().inv_cdf(1.0 - level)
         behind = means - means[rows, leader][:, None]

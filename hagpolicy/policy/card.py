@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hagpolicy._text import TextTable
-from hagpolicy.policy.dial import Dial
+from hagpolicy._text import TextTable, replace_controls
+from hagpolicy.policy.dial import DecisionRule, Dial
 from hagpolicy.policy.manifest import PolicyManifest
 
 
@@ -35,6 +35,8 @@ def format_card(manifest: PolicyManifest) -> str:
         if point.evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
             lines += [point.reason, ""] * (len(dial.points) > 1) + ["```", str(point.evaluation), "```"]
+    lines += ["", "## What is read", "", *_describe_reading(manifest)]
+    lines += ["", "## Without Python", "", *_describe_graph(manifest)]
     lines += [
         "",
         "## Use",
@@ -48,15 +50,76 @@ def format_card(manifest: PolicyManifest) -> str:
         "```",
         "",
         "It holds for this engine, for prompts like the training prompts and for the reward it was swept with; for "
-        "other prompts it falls back to the best single configuration.",
+        "other prompts it falls back to the reference: the best single configuration where that is proven over what "
+        "ran before, or where nothing is known of that; else what ran before.",
         "",
     ]
-    return "\n".join(lines)
+    return replace_controls("\n".join(lines), keep="\n")  # users named the tasks, the engine and the learner
+
+
+_READ = {
+    "last_user": "its last user message",
+    "system+last_user": "its system messages and, after a blank line, its last user message",
+    "all": "all its messages, with a blank line between them",
+}
+
+
+def _describe_reading(manifest: PolicyManifest) -> list[str]:
+    """What is read of a prompt, and when the reference stands whatever the graph would say."""
+    if manifest.encoder["inputs"] == "vectors":
+        more = "In Python texts too, where `load(folder, embed=...)` is given what makes vectors of them."
+        return [f"The caller's own vectors. {more}"]
+    lines = [f"A string as it is; of a chat {_READ[manifest.reads]}. Of content in parts the text parts are read."]
+    lines += ["The reference stands (`choice` is not asked) for a prompt without any text"]
+    if manifest.reads != "all":
+        lines[-1] += ", for a last user message that says nothing without earlier turns (`shorter, please`)"
+    if manifest.forms is not None:
+        lines[-1] += ", and for a chat of another form than in training (system message, number of turns)"
+    lines[-1] += "."
+    if manifest.tasks:
+        beside = "The text is read beside it." if manifest.told_reads else "The text does not matter then."
+        names = ", ".join(f"`{name}`" for name in manifest.tasks)
+        lines += [f"A task may be told: {names}. {beside}"]
+    return lines
+
+
+def _describe_graph(manifest: PolicyManifest) -> list[str]:
+    """How another language asks `policy.onnx`."""
+    if manifest.encoder["inputs"] == "vectors":
+        lines = [f"- input `vectors`: float32 (batch, {manifest.encoder['dim']})"]
+    else:
+        lines = [
+            "- inputs `ids`, int64 (batch, tokens), and `mask`, uint8 (batch, tokens), 1 for a token and 0 for padding",
+            "- ids are those of `tokenizer.json`, `add_special_tokens=False`, without padding or truncation",
+            "- of a text longer than 8,000 characters the first 6,000 and the last 2,000 are read: where a cut falls "
+            "inside a word, at the nearest space within 200 characters, and with a space between the two",
+            "- no ids at all: one id 0 with mask 0",
+        ]
+    if any(point.told_ships for point in manifest.dial.points):
+        known = ", ".join(f"{number} `{name}`" for number, name in enumerate(manifest.tasks, 1))
+        lines += [f"- input `task`: int64 (batch,), 0 where it is not told; {known}"]
+    heads = ", ".join(f"`{name}`" for name in manifest.dial.heads)
+    return [
+        *lines,
+        "- output `choice`: int64 (batch,), number of the configuration in the table above, with everything allowed "
+        "and at the dial's first point",
+        f"- outputs {heads}: float32 (batch, {len(manifest.space)}), what is expected of each configuration",
+        "- output `novelty`: float32 (batch,), above 1 for a prompt unlike all in training, for which `choice` is the "
+        "reference",
+        "- the dial: a price or a number of answers moves the weights of the heads (`dial` of `policy.json`); `choice` "
+        "stands at its first point",
+    ]
 
 
 def _dial_argument(dial: Dial) -> str:
     """The argument that turns the dial, with one of its values; "" where there is nothing to turn."""
     return f", {dial.argument}={dial.points[-1].at:g}" if dial.argument else ""
+
+
+def _mark(rule: DecisionRule, number: int) -> str:
+    """What a config is at a point of the dial, in brackets; "" for most."""
+    found = ["the best single one"] * (rule.sbs == number) + ["the reference"] * (rule.reference == number)
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _configs_table(manifest: PolicyManifest) -> TextTable:
@@ -65,7 +128,7 @@ def _configs_table(manifest: PolicyManifest) -> TextTable:
     rules = [dial.get_rule(point) for point in dial.points]
     rows = []
     for number, config in enumerate(manifest.space):
-        marks = (" (the best single one)" * (rule.reference == number) for rule in rules)
+        marks = (_mark(rule, number) for rule in rules)
         means = [f"{rule.means[number]:.3f}{mark}" for rule, mark in zip(rules, marks, strict=True)]
         rows.append((str(number), str(config), *means))
     return TextTable(("number", "configuration", *(f"{point.name}, in training" for point in dial.points)), rows)

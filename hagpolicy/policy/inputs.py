@@ -5,18 +5,16 @@ Needs numpy and tokenizers only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from hagpolicy._text import replace_surrogates
-from hagpolicy.config.render import PromptLike
-from hagpolicy.data.prompts import Prompt, check_content, prompt_text
+from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
 from hagpolicy.errors import BundleError, InvalidInput
+from hagpolicy.policy.tokenizer import TOKENIZER_FILE, build_tokenizer, raise_library_error
 
-TOKENIZER_FILE = "tokenizer.json"
 VECTOR_KEY = "vector"
 
 # A policy reads the kind of a prompt, and that shows in its head and tail. A tokenizer's own
@@ -28,14 +26,20 @@ _WHOLE = HEAD_CHARS + TAIL_CHARS
 _WORD_CHARS = 200
 # Cells of one chunk (rows × longest row): beyond this the gathered rows leave the cache.
 _CHUNK_CELLS = 8192
+# Tokens of one prompt: four for each character that is kept. What a graph may take for a token is bounded too.
+MAX_TOKENS = 4 * _WHOLE
+# Characters that are tokenized at a time: a tokenizer holds some 80 bytes for each until it has done all.
+_TOKENIZED_CHARS = 200_000
 
 _ONES = np.ones((1, 4096), dtype=np.uint8)
 
 InputArrays = dict[str, np.ndarray]
+Embed = Callable[[list[str]], Any]
+"""Texts to their vectors, numbers (n_texts, dim): the caller's own encoder."""
 
 
 class Inputs(Protocol):
-    """Makes graph inputs. A prompt's content is None where it is a bare vector.
+    """Makes graph inputs of what `hagpolicy.policy.reading` reads of a prompt.
 
     Attributes:
         names: of the graph's inputs.
@@ -43,11 +47,8 @@ class Inputs(Protocol):
 
     names: tuple[str, ...]
 
-    def one(self, prompt: Any) -> tuple[InputArrays, PromptLike | None]:
-        """Graph inputs of one prompt, with batch size 1, and the prompt's content."""
-
-    def content(self, prompt: Any) -> PromptLike | None:
-        """The prompt's content, checked."""
+    def one(self, item: Any) -> InputArrays:
+        """Graph inputs of one text or vector, with batch size 1."""
 
     def probe(self) -> InputArrays:
         """Graph inputs that every graph of these inputs must take."""
@@ -77,50 +78,54 @@ class TokenInputs:
         tokenizer: the bytes of a tokenizer.json.
 
     Raises:
-        BundleError: it cannot be read, or it pads, truncates or adds tokens.
+        BundleError: it cannot be read, or has parts that are not understood, see `build_tokenizer`.
     """
 
     names: tuple[str, ...] = ("ids", "mask")
 
     def __init__(self, tokenizer: bytes) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_buffer(tokenizer)
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BundleError(f"{TOKENIZER_FILE}: tokenizers cannot read it: {error}") from error
-        if self._tokenizer.padding is not None or self._tokenizer.truncation is not None:
-            raise BundleError(f"{TOKENIZER_FILE}: expected no padding and no truncation, got one of them")
+        self._tokenizer = build_tokenizer(tokenizer)
         self._encode = self._tokenizer.encode_batch_fast
 
-    def one(self, prompt: Any) -> tuple[InputArrays, PromptLike]:
-        """Graph inputs of one prompt (string, chat messages or `Prompt`) and its content."""
-        content = prompt if type(prompt) is str and not prompt.isspace() else _content(prompt)
-        text = content if type(content) is str else prompt_text(content)
-        try:
-            ids = self._encode([text if len(text) <= _WHOLE else cut(text)], add_special_tokens=False)[0].ids
-        except (UnicodeEncodeError, TypeError):
-            ids = self._ids([cut(text)])[0]
+    def one(self, item: str) -> InputArrays:
+        """Graph inputs of one text, which may be empty."""
+        ids = self._ids([item if len(item) <= _WHOLE else cut(item)])[0]
         if not ids:
-            check_content(content)
             # A graph fed an empty axis reads memory nobody wrote: one masked padding id instead.
-            return {"ids": np.zeros((1, 1), dtype=np.int64), "mask": np.zeros((1, 1), dtype=np.uint8)}, content
+            return {"ids": np.zeros((1, 1), dtype=np.int64), "mask": np.zeros((1, 1), dtype=np.uint8)}
         # Slicing one constant mask and reshaping a flat array saves a tenth of the time of tokenizing.
         mask = _ONES[:, : len(ids)] if len(ids) <= _ONES.shape[1] else np.ones((1, len(ids)), dtype=np.uint8)
-        return {"ids": np.array(ids, dtype=np.int64).reshape(1, -1), "mask": mask}, content
-
-    def content(self, prompt: Any) -> PromptLike:
-        """See `Inputs.content`."""
-        return _content(prompt)
+        return {"ids": np.array(ids, dtype=np.int64).reshape(1, -1), "mask": mask}
 
     def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, InputArrays]]:
         """Chunks of prompts of like length; see `Inputs.many`."""
-        rows = self._ids([cut(prompt_text(_content(prompt))) for prompt in prompts])
+        rows = [row for texts in _split_by_size(map(_text, prompts)) for row in self._rows(texts)]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         for numbers in split_by_length(lengths):
             width = max(1, int(lengths[numbers].max()))
             mask = (np.arange(width) < lengths[numbers, None]).astype(np.uint8)
             ids = np.zeros(mask.shape, dtype=np.int64)
-            ids[mask.astype(bool)] = [token for number in numbers for token in rows[number]]
+            ids[mask.astype(bool)] = np.concatenate([rows[number] for number in numbers])
             yield numbers, {"ids": ids, "mask": mask}
+
+    def ordered(self, prompts: Sequence[Any]) -> list[InputArrays]:
+        """Graph inputs in the prompts' order, in chunks along the first axis."""
+        ordered: list[InputArrays] = []
+        # `many` sorts by length; here the order is promised, so these are runs of 64.
+        for start in range(0, len(prompts), 64):
+            part = list(self.many(prompts[start : start + 64]))
+            width = max(arrays["ids"].shape[1] for _, arrays in part)
+            rows = sum(len(numbers) for numbers, _ in part)
+            joined = {"ids": np.zeros((rows, width), np.int64), "mask": np.zeros((rows, width), np.uint8)}
+            for numbers, arrays in part:
+                for name, values in arrays.items():
+                    joined[name][numbers, : values.shape[1]] = values
+            ordered.append(joined)
+        return ordered
+
+    def _rows(self, texts: list[str]) -> list[np.ndarray]:
+        """int32 (tokens,) of each text: of a long one a twentieth of what the tokenizer holds of it."""
+        return [np.array(ids, dtype=np.int32) for ids in self._ids(texts)]
 
     def probe(self) -> InputArrays:
         """Graph inputs that hold the tokenizer's highest id: a graph that takes them knows all its tokens."""
@@ -129,11 +134,19 @@ class TokenInputs:
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         try:
-            return [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
+            rows = [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
         except (UnicodeEncodeError, TypeError):
             # A lone surrogate (half an emoji, from a cut JSON string) is no UTF-8: it reads as "?".
-            texts = [replace_surrogates(text) for text in texts]
-            return [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
+            plain = [replace_surrogates(text) for text in texts]
+            if plain == texts:
+                raise
+            return self._ids(plain)
+        except BaseException as error:
+            raise_library_error(error, "cannot read a prompt")
+            raise
+        if max(map(len, rows), default=0) > MAX_TOKENS:
+            raise BundleError(f"{TOKENIZER_FILE}: expected at most {MAX_TOKENS:,} tokens of a prompt, got more")
+        return rows
 
 
 class VectorInputs:
@@ -141,30 +154,69 @@ class VectorInputs:
 
     Args:
         dim: length of a vector.
+        embed: makes vectors of texts; None: every item brings its own.
     """
 
     names: tuple[str, ...] = ("vectors",)
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
+    def __init__(self, dim: int, embed: Embed | None = None) -> None:
+        self.dim, self.embed = dim, embed
 
     def probe(self) -> InputArrays:
         """Graph inputs of a vector of zeros."""
         return {"vectors": np.zeros((1, self.dim), dtype=np.float32)}
 
-    def one(self, prompt: Any) -> tuple[InputArrays, PromptLike | None]:
-        """Graph inputs of one vector, or of a `Prompt` with the list `metadata["vector"]`."""
-        return {"vectors": read_vector(prompt, self.dim)[None]}, self.content(prompt)
-
-    def content(self, prompt: Any) -> PromptLike | None:
-        """See `Inputs.content`."""
-        return prompt.content if isinstance(prompt, Prompt) else None
+    def one(self, item: Any) -> InputArrays:
+        """Graph inputs of one vector, of a `Prompt` with the list `metadata["vector"]`, or of a text to embed."""
+        return {"vectors": self._read([item])}
 
     def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, InputArrays]]:
         """Chunks of 1024 in the given order; see `Inputs.many`."""
         for start in range(0, len(prompts), 1024):
             numbers = np.arange(start, min(start + 1024, len(prompts)))
-            yield numbers, {"vectors": np.stack([read_vector(prompts[int(number)], self.dim) for number in numbers])}
+            yield numbers, {"vectors": self._read(prompts[start : start + 1024])}
+
+    def _read(self, items: Sequence[Any]) -> np.ndarray:
+        """float32 (n, dim): the items' own vectors, and those of texts, which are embedded together."""
+        found = np.zeros((len(items), self.dim), dtype=np.float32)
+        texts: dict[int, str] = {}
+        for number, item in enumerate(items):
+            if self.embed is None or holds_vector(item):
+                found[number] = read_vector(item, self.dim)
+            elif (text := _whole_text(item)).strip():  # what has no text is not read, whatever its vector
+                texts[number] = text
+        if self.embed is not None and texts:
+            found[list(texts)] = embed_texts(self.embed, list(texts.values()), self.dim)
+        return found
+
+
+def embed_texts(embed: Embed, texts: list[str], dim: int | None = None) -> np.ndarray:
+    """float32 (n, dim): the vectors of n texts, at least one.
+
+    Raises:
+        InvalidInput: it gave no numbers, another shape, or a value that is not finite.
+    """
+    given = embed(texts)
+    try:
+        vectors = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # a tensor elsewhere raises what it likes
+        do = "Return a numpy array, or a list of lists of numbers."
+        raise InvalidInput("what embed returns", "an array of numbers", f"{error!s:.100}", do) from error
+    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
+        do = "It is given a list of texts, and returns a row for each."
+        raise InvalidInput("what embed returns", f"shape ({len(texts)}, {dim or 'dim'})", f"shape {vectors.shape}", do)
+    if not np.isfinite(vectors).all():
+        raise InvalidInput("what embed returns", "finite numbers", "NaN or infinity")
+    return vectors
+
+
+def holds_vector(prompt: Any) -> bool:
+    """Whether this is a vector, or a `Prompt` that brings one: no text and no chat."""
+    if isinstance(prompt, Prompt):
+        return VECTOR_KEY in prompt.metadata
+    if isinstance(prompt, (list, tuple)):
+        return not prompt or isinstance(prompt[0], (int, float, np.number))
+    return getattr(prompt, "ndim", None) is not None and getattr(prompt, "dtype", None) != np.dtype(object)
 
 
 def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
@@ -176,11 +228,12 @@ def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
     if isinstance(prompt, Prompt):
         prompt = prompt.metadata.get(VECTOR_KEY)
     if prompt is None or isinstance(prompt, (str, Mapping)):
-        do = f"This policy reads the caller's own vectors: pass one, or a Prompt with metadata[{VECTOR_KEY!r}]."
+        do = f"It reads the caller's own vectors: pass one, or a Prompt with metadata[{VECTOR_KEY!r}]; or name what "
+        do += "makes vectors of texts: load(folder, embed=…), PrecomputedEncoder(embed=…)."
         raise InvalidInput("prompt", "a vector of numbers", prompt, do)
     try:
         vector = np.asarray(prompt, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput("prompt", "a vector of numbers", str(error)) from error
     if vector.ndim != 1 or (dim is not None and len(vector) != dim) or not len(vector):
         raise InvalidInput("vector", f"shape ({dim or 'dim'},)", f"shape {vector.shape}")
@@ -189,19 +242,25 @@ def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
     return vector
 
 
-def make_inputs(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Inputs:
-    """The maker of a graph's inputs, by an encoder's `spec()` and `files()`.
+def make_inputs(spec: Mapping[str, Any], files: Mapping[str, bytes], embed: Embed | None = None) -> Inputs:
+    """The maker of a graph's inputs, by an encoder's `spec()` and `files()`, and what makes vectors of texts.
 
     Raises:
         BundleError: an unknown kind of inputs, or a missing file.
+        InvalidInput: `embed` is no function, or the graph reads tokens.
     """
     kind = spec.get("inputs")
+    if embed is not None and not callable(embed):
+        raise InvalidInput("embed", "a function of a list of texts, or None", embed)
     if kind == "tokens":
+        if embed is not None:
+            do = "Leave embed out: this policy brings its own tokenizer and encoder."
+            raise InvalidInput("embed", "a policy that reads vectors", "one that reads texts", do)
         if TOKENIZER_FILE not in files:
             raise BundleError(f"expected the file {TOKENIZER_FILE}, got {sorted(files)}")
         return TokenInputs(files[TOKENIZER_FILE])
     if kind == "vectors" and isinstance(spec.get("dim"), int):
-        return VectorInputs(spec["dim"])
+        return VectorInputs(spec["dim"], embed)
     raise BundleError(f"encoder: expected inputs 'tokens' or 'vectors', got {dict(spec)!r}")
 
 
@@ -221,8 +280,24 @@ def split_by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
         start = stop
 
 
-def _content(prompt: Any) -> PromptLike:
-    """The content of a string, chat messages or `Prompt`; strings take the short way."""
-    if type(prompt) is str and prompt and not prompt.isspace():
-        return prompt
-    return prompt.content if isinstance(prompt, Prompt) else check_content(prompt)
+def _split_by_size(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in their order, in chunks of some 200,000 characters."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text) + 1
+        if size > _TOKENIZED_CHARS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _text(item: Any) -> str:
+    """What the tokenizer reads of a text, or of a prompt whose text was not read out of it before."""
+    return cut(_whole_text(item))
+
+
+def _whole_text(item: Any) -> str:
+    return item if isinstance(item, str) else prompt_text(as_prompt(item).content)

@@ -2,108 +2,183 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.render import PromptLike
 from hagpolicy.data.prompts import as_prompt
+from hagpolicy.data.rows import list_rows
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
 from hagpolicy.policy.card import format_card
 from hagpolicy.policy.decision import Decision, choose_index, decide
-from hagpolicy.policy.inputs import make_inputs
-from hagpolicy.policy.manifest import PolicyManifest
+from hagpolicy.policy.dial import DecisionRule
+from hagpolicy.policy.graph.model import Graph
+from hagpolicy.policy.graph.rule import check_rule
+from hagpolicy.policy.inputs import Embed, VectorInputs, make_inputs
+from hagpolicy.policy.manifest import MAX_TASKS, PolicyManifest
+from hagpolicy.policy.reading import PromptReader, Read
 from hagpolicy.policy.session import open_session
-from hagpolicy.results import Evaluation
+from hagpolicy.results import Evaluation, Ships
 
-# Outputs of the graph beside its heads, by the names that they have in every bundle that was written.
+if TYPE_CHECKING:
+    from hagpolicy.data.table import SweepTable
+
+# Outputs of the graph beside its heads, by the names that they have in every bundle that was written. `choice` is for
+# other languages: it is held to the manifest's rule at load, and decided here by that rule itself.
 _OOD, _CHOICE = "novelty", "choice"
+_NO_TASKS = "it knows none: they were not told in training, or nothing was proven for them"
+# What the tensors of a batch may take together; a larger batch is run in parts.
+_BATCH_BYTES = 256 << 20
 
 
-def load(folder: str | Path) -> Policy:
+def load(folder: str | Path, *, embed: Embed | None = None) -> Policy:
     """The policy that `Policy.save` wrote. No code of it is run, and every digest is checked.
 
     Args:
         folder: the bundle.
+        embed: for a policy that reads vectors: makes them of texts, a list of n of them to numbers (n, dim), the same
+            as in training. With it the policy reads strings and chats; without it only vectors.
 
     Raises:
         BundleError: a missing, damaged, changed, foreign or newer bundle.
+        InvalidInput: an `embed` for a policy that reads texts by itself.
         MissingExtra: no onnxruntime is installed.
     """
     bundle = read_bundle(folder)
-    return Policy(bundle.manifest, bundle.model, bundle.files)
+    return Policy(bundle.manifest, bundle.model, bundle.files, embed)
+
+
+class _Opening:
+    """Stands where a policy has its session or inputs in a forked process, and opens them when it is asked for them."""
+
+    def __init__(self, policy: Policy, name: str) -> None:
+        self._policy, self._name = policy, name
+
+    def __getattr__(self, name: str) -> Any:
+        if getattr(self._policy, self._name) is self:
+            self._policy._open()
+        return getattr(getattr(self._policy, self._name), name)
+
+
+_POLICIES: weakref.WeakSet[Policy] = weakref.WeakSet()
+# What a fork copied is not used and not destroyed either: both could wait for threads that are not there.
+_OF_PARENTS: list[Any] = []
+
+
+def _close_policies() -> None:
+    for policy in list(_POLICIES):
+        policy._close_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_policies)
 
 
 class Policy:
     """Chooses a decoding configuration for each prompt, always by its ONNX graph.
 
-    One decision rule: among the allowed configs the one with the best training mean is the
-    reference; depart from it only for an advantage above the margin; stay with it for a prompt
-    unlike the training prompts; ties go to the first in the space's order.
+    One decision rule: the reference is what the gate left, the single best config where that is proven over what runs
+    today and else what runs today (where that is unknown, the single best config); depart from it only for an
+    advantage above the margin, where a per-prompt policy is proven; stay with it for a prompt unlike the training
+    prompts; ties go to the first in the space's order.
 
     Args:
         manifest: what it is, as policy.json says it.
         model: bytes of the ONNX graph, see `fitting.policy_graph`.
         files: other files of the bundle, by name.
+        embed: see `load`; no part of the bundle.
 
     Attributes:
         manifest: as given.
+        embed: the same.
         space: the configs that compete, n_configs of them.
         dial: what can be turned at call time, and what the gate decided at its points.
         training_means: float64 (n_configs,), mean value in training, at the dial's first point.
         margin: in units of the objective, there.
         sbs_index: index of the config with the best training mean, there.
+        reference_index: index of `reference`, there.
         reason: the gate's reason, at every point of the dial.
         evaluations: how well it does on prompts it was not trained on, at every point of the dial; None where
             nothing was evaluated.
         task_best: at every point of the dial, the index of each training task's best config.
-        ships_sbs: no point of the dial has a proven per-prompt policy.
+        ships: what is proven at some point of the dial: "per_prompt"; else "single_best"; else "default", what runs
+            today, which stands.
+        ships_sbs: `ships` is "single_best".
         candidate: the policy that the gate held back, where there is one; not part of the bundle.
 
     Raises:
         BundleError: a graph that does not fit the manifest.
+        InvalidInput: an `embed` for a policy that reads texts by itself.
     """
 
     candidate: Policy | None
 
-    def __init__(self, manifest: PolicyManifest, model: bytes, files: Mapping[str, bytes]) -> None:
-        self.manifest = manifest
+    def __init__(
+        self, manifest: PolicyManifest, model: bytes, files: Mapping[str, bytes], embed: Embed | None = None
+    ) -> None:
+        self.manifest, self.embed = manifest, embed
         self._model, self._files = model, dict(files)
         self.candidate = None
         self.space, self.dial, self.encoder = manifest.space, manifest.dial, dict(manifest.encoder)
         self.task_best = manifest.task_best
         self.evaluations = tuple(point.evaluation for point in self.dial.points)
         first = self.dial.rule_at()
-        self.training_means, self.sbs_index = first.means, first.reference
+        self.training_means, self.sbs_index, self.reference_index = first.means, first.sbs, first.reference
         self.margin, self.reason = self.dial.points[0].margin, self.dial.reason
-        self.ships_sbs = not any(point.ships for point in self.dial.points)
-        self._inputs = make_inputs(self.encoder, files)
-        self._session = open_session(model)
-        named = (self._session.get_inputs(), self._session.get_outputs())
-        wanted = (set(self._inputs.names), {*self.dial.heads, _OOD, _CHOICE})
-        for what, found, expected in zip(("inputs", "outputs"), named, wanted, strict=True):
-            names = {item.name for item in found}
-            if names != expected:
-                raise BundleError(f"policy.onnx: expected the {what} {sorted(expected)}, got {sorted(names)}")
+        shipped = {point.ships for point in self.dial.points}
+        self.ships: Ships = next(one for one in reversed(get_args(Ships)) if one in shipped)
+        self.ships_sbs = self.ships == "single_best"
+        self._inputs: Any = make_inputs(self.encoder, files, embed)
+        vectors = self._inputs.names == VectorInputs.names
+        self._reader = PromptReader(manifest.reads, manifest.forms, vectors=vectors, texts=not vectors or bool(embed))
+        self._means = self.dial.means.astype(np.float32)
+        self._tasks: tuple[str | None, ...] = (None, *manifest.tasks)
+        self._numbers = {name: number for number, name in enumerate(manifest.tasks, 1)}
+        self._unknown: set[str] = set()
+        self._takes_task = any(point.told_ships for point in self.dial.points)
+        self._task_arrays = tuple(np.array([number], dtype=np.int64) for number in range(len(self._tasks)))
+        graph = Graph(model)
+        wanted = ({*self._inputs.names, *(["task"] if self._takes_task else [])}, {*self.dial.heads, _OOD, _CHOICE})
+        for what, found, expected in zip(("inputs", "outputs"), (graph.inputs, graph.outputs), wanted, strict=True):
+            if set(found) != expected:
+                raise BundleError(f"policy.onnx: expected the {what} {sorted(expected)}, got {sorted(found)}")
+        check_rule(graph, self.dial, _OOD, _CHOICE, len(manifest.tasks))
+        self._outputs = [*self.dial.heads, _OOD]
+        self._batch = max(1, _BATCH_BYTES // graph.row_bytes)
+        self._session: Any = open_session(graph, self._outputs)
         self._configs = tuple(self.space)
         self._check_fit()
+        _POLICIES.add(self)
 
     def _check_fit(self) -> None:
         """One run on the tokenizer's last token: tokenizer, graph and space must fit each other now, not
-        fail on some prompt later."""
-        names = [*self.dial.heads, _OOD, _CHOICE]
+        fail on some prompt later. Of several tasks the last is told: the graph's tables must be as long."""
+        arrays = self._inputs.probe()
+        if self._takes_task:
+            arrays["task"] = self._task_arrays[-1]
+        for name, values in zip(self._outputs, self._compute(self._outputs, arrays), strict=True):
+            expected = (1, len(self.space)) if name in self.dial.heads else (1,)
+            if values.shape != expected or values.dtype != np.float32:
+                raise BundleError(
+                    f"policy.onnx: expected {name}, float32 {expected}, got {values.dtype} {values.shape}"
+                )
+            if not np.isfinite(values).all():
+                raise BundleError(f"policy.onnx: expected finite {name}, got NaN or infinity")
+
+    def _compute(self, names: list[str], arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs of the graph by name."""
         try:
-            found = self._session.run(names, self._inputs.probe())
+            found: list[np.ndarray] = self._session.run(names, arrays)
         except Exception as error:  # onnxruntime's exception types have no stable public name
             raise BundleError(f"policy.onnx: it does not take the inputs of this bundle: {error}") from error
-        for name, values in zip(names, found, strict=True):
-            expected = (1, len(self.space)) if name in self.dial.heads else (1,)
-            if values.shape != expected:
-                raise BundleError(f"policy.onnx: expected {name} of shape {expected}, got {values.shape}")
+        return found
 
     @property
     def sbs(self) -> DecodingConfig:
@@ -111,14 +186,25 @@ class Policy:
         return self._configs[self.sbs_index]
 
     @property
+    def reference(self) -> DecodingConfig:
+        """The config that stands where nothing per prompt is proven, and for a prompt that falls back; at the dial's
+        first point."""
+        return self._configs[self.reference_index]
+
+    @property
     def default_index(self) -> int | None:
-        """Index of the engine's default in the space; None where unknown."""
+        """Index in the space of what runs today; None where unknown."""
         return self.manifest.default
 
     @property
     def learner(self) -> str:
         """Name of the learner."""
         return self.manifest.learner
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it takes strings and chats; False where it takes the caller's vectors and has no `embed`."""
+        return self._reader.texts
 
     @property
     def carries_vectors(self) -> bool:
@@ -141,31 +227,41 @@ class Policy:
         return self.evaluations[0]
 
     def predict(
-        self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
+        self,
+        prompt: Any,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+        task: str | None = None,
     ) -> DecodingConfig:
         """The config for a prompt.
 
         Args:
-            prompt: a string, chat messages or a `Prompt`; a vector where the encoder takes vectors.
+            prompt: a string, chat messages or a `Prompt`; a vector where the encoder takes vectors, and there a text
+                only with `embed` (see `load`). Of a chat is read what `manifest.reads` says; for one that cannot be
+                read the reference is given.
             fixed: fields the caller has set: chooses among the configs that agree with them.
             price: reward that a token (or second) costs, [0, 1e6], for a policy fitted with prices.
             n: answers that will be drawn, at least 1, for a policy fitted for several.
+            task: the kind of the prompt, where the caller knows it, one of `manifest.tasks`. One that the policy does
+                not know is none, with one warning. A `Prompt`'s own task is for scorers and reports, and not read.
 
-        Where neither price nor n is given, the dial stands at its first point. Where nothing is
-        proven at a price or n, the best config on average for it is given.
+        Where neither price nor n is given, the dial stands at its first point. Where nothing is proven at a price or
+        n, what runs today is given; where that is unknown, the best config on average for it (`Dial`).
 
         Raises:
-            InvalidInput: an empty prompt, a field that does not exist or is out of range, or a dial that
+            InvalidInput: what is no prompt, a field that does not exist or is out of range, or a dial that
                 this policy does not have.
+            BundleError: the graph gives NaN or infinity for the prompt, or fails.
         """
         if fixed:
-            return self.decide(prompt, fixed, price=price, n=n).config
-        if price is None and n is None:
-            arrays, _ = self._inputs.one(prompt)
-            return self._configs[int(self._session.run([_CHOICE], arrays)[0][0])]
-        rule = self.dial.rule_at(price, n)
-        heads, ood_score, _ = self._read(prompt)
-        return self._configs[choose_index(rule, rule.values(heads), ood_score)[0]]
+            return self.decide(prompt, fixed, price=price, n=n, task=task).config
+        rule, number = self._rule(price, n, 0 if task is None else self._number_task(task))
+        plain = type(prompt) is str and prompt and not prompt.isspace() and self._reader.texts
+        read = Read(prompt, prompt) if plain else self._read(prompt, number)
+        heads, ood_score = self._look(read, number)
+        return self._configs[choose_index(rule, rule.values(heads), ood_score, None, read.refusal)[0]]
 
     def predict_batch(
         self,
@@ -174,19 +270,53 @@ class Policy:
         *,
         price: float | None = None,
         n: int | None = None,
+        task: str | Sequence[str | None] | None = None,
     ) -> list[DecodingConfig]:
-        """The config of each prompt, the same as `predict` gives; see there."""
-        if fixed or price is not None or n is not None:
-            return [decision.config for decision in self.decide_batch(prompts, fixed, price=price, n=n)]
-        return [self._configs[number] for number in self._run(prompts, _CHOICE)[0]]
+        """The config of each prompt, the same as `predict` gives; see there. A task for all, or one a prompt."""
+        if fixed:
+            return [decision.config for decision in self.decide_batch(prompts, fixed, price=price, n=n, task=task)]
+        rules = [self.dial.rule_at(price, n, told) for told in (False, True)]
+        reads, known = self._read_all(prompts, task, rules[True])
+        numbers = known * rules[True].told
+        *heads, ood_scores = self._run(reads, numbers, *self._outputs)
+        rows = zip(reads, numbers.tolist(), rules[0].values(heads), ood_scores.tolist(), strict=True)
+        return [
+            self._configs[choose_index(rules[number > 0], values, score, None, read.refusal)[0]]
+            for read, number, values, score in rows
+        ]
 
     def decide(
-        self, prompt: Any, fixed: Mapping[str, Any] | None = None, *, price: float | None = None, n: int | None = None
+        self,
+        prompt: Any,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+        task: str | None = None,
+        among: np.ndarray | None = None,
     ) -> Decision:
-        """The config for a prompt with its expected value and the reason; see `predict`."""
-        rule = self.dial.rule_at(price, n)
-        heads, ood_score, content = self._read(prompt)
-        return decide(self.space, rule, heads, ood_score, fixed, content, self.dial.costs(heads))
+        """The config for a prompt with its expected value and the reason; see `predict`.
+
+        Args:
+            among: bool (n_configs,), the configs that can be had, such as those that a server can be sent; None: all.
+        """
+        known = 0 if task is None else self._number_task(task)
+        rule, number = self._rule(price, n, known)
+        read = self._read(prompt, number)
+        heads, ood_score = self._look(read, number)
+        costs = self.dial.costs(heads)
+        return decide(
+            self.space,
+            rule,
+            heads,
+            ood_score,
+            fixed,
+            read.content,
+            costs,
+            refusal=read.refusal,
+            task=self._tasks[known],
+            among=among,
+        )
 
     def decide_batch(
         self,
@@ -195,31 +325,97 @@ class Policy:
         *,
         price: float | None = None,
         n: int | None = None,
+        task: str | Sequence[str | None] | None = None,
     ) -> list[Decision]:
-        """The decision for each prompt, the same as `decide` gives."""
-        rule = self.dial.rule_at(price, n)
-        *heads, ood_scores = self._run(prompts, *self.dial.heads, _OOD)
-        contents = (self._inputs.content(prompt) for prompt in prompts)
-        rows = zip(np.stack(heads, axis=1), ood_scores, contents, strict=True)
+        """The decision for each prompt, the same as `decide` gives. A task for all, or one a prompt."""
+        rules = [self.dial.rule_at(price, n, told) for told in (False, True)]
+        reads, known = self._read_all(prompts, task, rules[True])
+        numbers = known * rules[True].told
+        *heads, ood_scores = self._run(reads, numbers, *self._outputs)
+        rows = zip(reads, known.tolist(), np.stack(heads, axis=1), ood_scores.tolist(), strict=True)
         return [
-            decide(self.space, rule, row, float(score), fixed, content, self.dial.costs(row))
-            for row, score, content in rows
+            decide(
+                self.space,
+                rules[number > 0],
+                row,
+                score,
+                fixed,
+                read.content,
+                self.dial.costs(row),
+                refusal=read.refusal,
+                task=self._tasks[number],
+            )
+            for read, number, row, score in rows
         ]
 
-    def _read(self, prompt: Any) -> tuple[list[np.ndarray], float, PromptLike | None]:
-        """Heads, each float32 (n_configs,), and out-of-distribution score of a prompt, from the graph; its content."""
-        arrays, content = self._inputs.one(prompt)
-        *heads, ood_score = self._session.run([*self.dial.heads, _OOD], arrays)
-        return [head[0] for head in heads], float(ood_score[0]), content
+    def _number_task(self, task: str) -> int:
+        """Number of a task as the graph takes it, from 1; 0 for one that is not known, with one warning for each."""
+        if not isinstance(task, str):
+            raise InvalidInput("task", "a string, or None", task)
+        number = self._numbers.get(task, 0)
+        if not number and task not in self._unknown and len(self._unknown) < MAX_TASKS:
+            self._unknown.add(task)
+            known = f"it knows {', '.join(map(repr, self.manifest.tasks))}" if self.manifest.tasks else _NO_TASKS
+            warnings.warn(f"task {task!r} is none of this policy's, and is read as none: {known}", stacklevel=3)
+        return number
 
-    def values(self, prompts: Sequence[Any], *, price: float | None = None, n: int | None = None) -> np.ndarray:
+    def _read_all(
+        self, prompts: Sequence[Any], task: str | Sequence[str | None] | None, rule: DecisionRule
+    ) -> tuple[list[Read], np.ndarray]:
+        """What is read of each prompt, and int64 (n_prompts,) the number of each one's task, 0 where it has none.
+
+        Args:
+            prompts: as the caller gave them.
+            task: of all, or of each.
+            rule: for prompts whose task is told.
+        """
+        if isinstance(prompts, str):
+            raise InvalidInput("prompts", "a list of prompts", prompts, "For one prompt, use predict or decide.")
+        rows = list_rows(prompts)
+        given = list(task) if isinstance(task, Sequence) and not isinstance(task, str) else [task] * len(rows)
+        if len(given) != len(rows):
+            raise InvalidInput("task", f"one, or one a prompt ({len(rows)})", f"{len(given)} of them")
+        numbers = [0 if one is None else self._number_task(one) for one in given]
+        reads = [self._read(row, number * rule.told) for row, number in zip(rows, numbers, strict=True)]
+        return reads, np.array(numbers, dtype=np.int64)
+
+    def _rule(self, price: float | None, n: int | None, number: int) -> tuple[DecisionRule, int]:
+        """The rule for a task of some number, and the number that the graph takes: 0 where nothing is proven for it."""
+        rule = self.dial.rule_at(price, n, number > 0)
+        return rule, number if rule.told else 0
+
+    def _read(self, prompt: Any, number: int) -> Read:
+        """What is read of a prompt; nothing is refused where only the task matters."""
+        read = self._reader.read(prompt)
+        return read if not number or self.manifest.told_reads else read._replace(refusal=None)
+
+    def _look(self, read: Read, number: int) -> tuple[Sequence[np.ndarray] | np.ndarray, float]:
+        """Heads, each float32 (n_configs,), and out-of-distribution score of a prompt, from the graph; of one that is
+        not read, what is expected of prompts in general."""
+        if read.refusal is not None:
+            return self._means, 0.0
+        arrays = self._inputs.one(read.item)
+        if self._takes_task:
+            arrays["task"] = self._task_arrays[number]
+        *heads, ood_score = self._compute(self._outputs, arrays)
+        return [head[0] for head in heads], float(ood_score[0])
+
+    def values(
+        self,
+        prompts: Sequence[Any],
+        *,
+        price: float | None = None,
+        n: int | None = None,
+        task: str | Sequence[str | None] | None = None,
+    ) -> np.ndarray:
         """float32 (n_prompts, n_configs): expected value of every config, which is its reward unless the
-        policy was fitted for something else. Where `ships_sbs`, the configs' training means; where only some
-        points of the dial ship, what the learner expects at the others too."""
-        rule = self.dial.rule_at(price, n)
-        return rule.values(self._run(prompts, *self.dial.heads))
+        policy was fitted for something else. Where nothing per prompt ships, and for a prompt that is not read, the
+        configs' training means; where only some points of the dial ship, what the learner expects at the others too."""
+        rule = self.dial.rule_at(price, n, task is not None)
+        reads, numbers = self._read_all(prompts, task, rule)
+        return rule.values(self._run(reads, numbers * rule.told, *self.dial.heads))
 
-    def costs(self, prompts: Sequence[Any]) -> np.ndarray:
+    def costs(self, prompts: Sequence[Any], *, task: str | Sequence[str | None] | None = None) -> np.ndarray:
         """float32 (n_prompts, n_configs): expected new tokens, or seconds, of one answer.
 
         Raises:
@@ -227,19 +423,29 @@ class Policy:
         """
         if self.dial.cost_head is None:
             raise InvalidInput("costs", "a policy fitted with prices", "one without", "Fit with objective=[Priced(…)].")
-        return np.asarray(self.dial.costs(self._run(prompts, *self.dial.heads)))
+        return np.asarray(
+            self.dial.costs(self._run(*self._read_all(prompts, None, self.dial.rule_at()), *self.dial.heads))
+        )
 
     def ood_scores(self, prompts: Sequence[Any]) -> np.ndarray:
-        """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training."""
-        return self._run(prompts, _OOD)[0]
+        """float32 (n_prompts,): above 1 for a prompt unlike everything seen in training, by the text that is read."""
+        return self._run(*self._read_all(prompts, None, self.dial.rule_at()), _OOD)[0]
 
     def trained_on(self, prompts: Sequence[Any]) -> np.ndarray:
         """bool (n_prompts,): True for a prompt whose normalised text, or whose declared group, was
         among the training prompts."""
-        trained_on = self.manifest.trained_on
+        trained_on, prompts = self.manifest.trained_on, list_rows(prompts)
         if trained_on is None:
             return np.zeros(len(prompts), dtype=bool)
         return trained_on.has([as_prompt(prompt) for prompt in prompts])
+
+    def fitted_on(self, table: SweepTable) -> bool:
+        """Whether it was fitted on these outcomes: the comparable prompts of a table (`analysis.checks`). Of an older
+        bundle, whether it was fitted on these prompts."""
+        if self.manifest.table:
+            return self.manifest.table == table.digest
+        known = self.manifest.trained_on
+        return known is not None and len(known.digests) == len(table.prompts) and bool(known.has(table.prompts).all())
 
     def save(self, folder: str | Path) -> Path:
         """Write the policy as a bundle; an older bundle in its place is replaced. Returns the folder.
@@ -249,26 +455,40 @@ class Policy:
         """
         return write_bundle(folder, Bundle(self.manifest, self._model, self._files), format_card(self.manifest))
 
-    def _run(self, prompts: Sequence[Any], *names: str) -> list[np.ndarray]:
-        """Graph outputs for many prompts, in their order."""
-        if isinstance(prompts, (str, Mapping)):
-            raise InvalidInput("prompts", "a list of prompts", prompts, "For one prompt, use predict or decide.")
+    def _run(self, reads: Sequence[Read], tasks: np.ndarray, *names: str) -> list[np.ndarray]:
+        """Graph outputs for many prompts, in their order; heads of those not read are the means of training."""
         results = [
-            np.empty(
-                (len(prompts), len(self.space)) if name in self.dial.heads else len(prompts),
-                dtype=np.int64 if name == _CHOICE else np.float32,
-            )
+            np.empty((len(reads), len(self.space)) if name in self.dial.heads else len(reads), dtype=np.float32)
             for name in names
         ]
-        for numbers, arrays in self._inputs.many(prompts):
-            for result, part in zip(results, self._session.run(list(names), arrays), strict=True):
-                result[numbers] = part
+        for numbers, arrays in self._inputs.many([read.item for read in reads]):
+            if self._takes_task:
+                arrays["task"] = tasks[numbers]
+            for start in range(0, len(numbers), self._batch):
+                rows = slice(start, start + self._batch)
+                found = self._compute(list(names), {name: values[rows] for name, values in arrays.items()})
+                for result, part in zip(results, found, strict=True):
+                    result[numbers[rows]] = part
+        refused = [number for number, read in enumerate(reads) if read.refusal is not None]
+        for name, result in zip(names, results, strict=True):
+            if refused and name in self.dial.heads:
+                result[refused] = self._means[self.dial.heads.index(name)]
         return results
+
+    def _close_after_fork(self) -> None:
+        """Give up session and tokenizer, whose threads stayed with the parent; the next use opens new ones."""
+        _OF_PARENTS.append((self._session, self._inputs))
+        self._session, self._inputs = _Opening(self, "_session"), _Opening(self, "_inputs")
+
+    def _open(self) -> None:
+        inputs = make_inputs(self.encoder, self._files, self.embed)
+        self._session, self._inputs = open_session(Graph(self._model), self._outputs), inputs
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be copied to another process; what it was made of can.
-        return Policy, (self.manifest, self._model, self._files)
+        return Policy, (self.manifest, self._model, self._files, self.embed)
 
     def __repr__(self) -> str:
-        what = "ships the single best config" if self.ships_sbs else f"{self.learner} on {self.encoder['name']}"
+        stands = {"default": "ships the default", "single_best": "ships the single best config"}
+        what = stands.get(self.ships, f"{self.learner} on {self.encoder['name']}")
         return f"Policy({what}, {len(self.space)} configs)"

@@ -114,7 +114,7 @@ def test_a_manifest_of_odd_parts_is_refused_or_read_and_nothing_else(version, tm
         ({"at": float("nan")}, "values that JSON can hold"),
         ({"margin": -0.1}, "margins of at least 0"),
         ({"margin": 1e999}, "values that JSON can hold"),
-        ({"ships": "no"}, "true or false"),
+        ({"ships": "no"}, "expected one of 'default', 'single_best', 'per_prompt'"),
         ({"weights": [1.0, 1.0]}, "one weight a head"),
         ({"evaluation": {"rows": []}}, "expected a policy's manifest"),
     ],

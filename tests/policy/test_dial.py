@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +14,31 @@ import hagpolicy as hag
 from hagpolicy.cli import main
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.policy.dial import Dial, OperatingPoint
+from hagpolicy.results import Ships
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.2])
 PRICES = "price/token@0,0.001,0.004"
 
 
-def point(at: float, weights: tuple[float, ...], margin: float, ships: bool) -> OperatingPoint:
-    return OperatingPoint(at, f"at {at}", "reward", weights, margin, ships)
+def point(at: float, weights: tuple[float, ...], margin: float, ships: bool, reference: int = 0) -> OperatingPoint:
+    word: Ships = "per_prompt" if ships else "single_best"
+    return OperatingPoint(at, f"at {at}", "reward", weights, margin, word, reference)
 
 
 def priced(*ships: bool) -> Dial:
-    places = zip((0.0, 0.01, 0.02), (0.1, 0.3, 0.2), ships, strict=True)
-    points = [point(at, (1.0, -100 * at), margin, shipped) for at, margin, shipped in places]
+    places = zip((0.0, 0.01, 0.02), (0.1, 0.3, 0.2), ships, (0, 1, 1), strict=True)
+    points = [point(at, (1.0, -100 * at), margin, shipped, best) for at, margin, shipped, best in places]
     return Dial("price", "token", ("values", "costs"), [1.0, 100.0], [[0.6, 0.5], [1.0, 0.2]], tuple(points))
 
 
 def test_between_two_points_both_must_ship_and_the_larger_margin_holds() -> None:
     dial = priced(True, True, False)
-    assert dial.rule_at(0.004).ships
+    assert dial.rule_at(0.004).ships == "per_prompt"
     assert dial.rule_at(0.004).margin == 0.3
-    assert dial.rule_at(0.01).ships
+    assert dial.rule_at(0.01).ships == "per_prompt"
     assert dial.rule_at(0.01).margin == 0.3
     for price in (0.0101, 0.019, 0.02, 0.05):
-        assert not dial.rule_at(price).ships
+        assert dial.rule_at(price).ships == "single_best"
     assert dial.rule_at().margin == 0.1
 
 
@@ -45,13 +49,32 @@ def test_the_reference_is_the_best_config_at_the_price_itself() -> None:
     assert dial.rule_at(5.0).means.tolist() == pytest.approx([0.6 - 500, 0.5 - 100])
 
 
+def test_between_points_of_different_references_what_runs_today_stands() -> None:
+    places = zip(
+        (0.0, 0.01, 0.02, 0.03), ("per_prompt", "per_prompt", "single_best", "default"), (1, 1, 0, 2), strict=True
+    )
+    points = tuple(OperatingPoint(at, "", "", (1.0, -at), 0.0, ships, reference) for at, ships, reference in places)
+    means = [[0.6, 0.5, 0.4], [10.0, 1.0, 0.5]]
+    dial = Dial("price", "token", ("values", "costs"), [1.0, 1.0], means, points, 2)
+    expected = {0.0: ("per_prompt", 1), 0.005: ("per_prompt", 1), 0.01: ("per_prompt", 1), 0.015: ("default", 2)}
+    expected |= {0.02: ("single_best", 0), 0.025: ("default", 2), 0.03: ("default", 2), 0.04: ("default", 2)}
+    found = {price: dial.rule_at(price) for price in expected}
+    assert {price: (rule.ships, rule.reference) for price, rule in found.items()} == expected
+    # One reference, per prompt at one end only: the reference stands between.
+    one = Dial("price", "token", dial.heads, dial.scales, means, (points[1], replace(points[2], reference=1)), 2)
+    assert (one.rule_at(0.015).ships, one.rule_at(0.015).reference) == ("single_best", 1)
+    unknown = Dial("price", "token", dial.heads, dial.scales, means, points[:3])
+    assert (unknown.rule_at(0.015).ships, unknown.rule_at(0.015).reference) == ("single_best", 1)
+    assert pickle.loads(pickle.dumps(dial)).rule_at(0.015).reference == 2
+
+
 def test_numbers_of_answers_between_points_are_interpolated_and_clamped() -> None:
     points = (point(1.0, (1.0, 0.0), 0.0, True), point(4.0, (0.0, 1.0), 0.1, True))
     dial = Dial("n", "", ("values", "values_4"), [1.0, 1.0], [[0.2, 0.4], [0.8, 0.5]], points)
     assert dial.rule_at(n=2).means.tolist() == pytest.approx([0.4, 0.4 + 0.1 / 3])
     assert dial.rule_at(n=4).means.tolist() == [0.8, 0.5]
     assert dial.rule_at(n=9).means.tolist() == [0.8, 0.5]
-    assert not dial.rule_at(n=9).ships
+    assert dial.rule_at(n=9).ships == "single_best"
     for wrong in (0, 1.5, True, "2"):
         with pytest.raises(InvalidInput, match=r"^n: expected"):
             dial.rule_at(n=wrong)  # type: ignore[arg-type]
@@ -92,7 +115,7 @@ def test_configs_with_equal_means_tie_to_the_first_at_every_price() -> None:
 
 def test_a_setting_is_shared_and_cannot_be_changed() -> None:
     rule = priced(True, True, True).rule_at(0.01)
-    assert type(rule.ships) is bool
+    assert rule.ships == "per_prompt"
     for array in (rule.means, rule.weights):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 9.0
@@ -123,7 +146,7 @@ def policy(table: hag.SweepTable) -> hag.Policy:
 
 
 def test_a_dial_of_prices_moves_the_choice_to_shorter_answers(policy: hag.Policy, table: hag.SweepTable) -> None:
-    assert not policy.ships_sbs
+    assert policy.ships == "per_prompt"
     lengths = []
     for price in (0.0, 0.001, 0.004):
         chosen = [table.space.index(config) for config in policy.predict_batch(table.prompts, price=price)]
@@ -175,10 +198,10 @@ def test_a_policy_of_one_price_decides_by_it_in_the_graph_too(table: hag.SweepTa
     assert plain != made.predict_batch(prompts, price=0.1)  # beyond what was proven
 
 
-def test_outside_the_grid_the_best_config_at_that_price_stands(policy: hag.Policy) -> None:
+def test_outside_the_grid_what_runs_today_stands(policy: hag.Policy, table: hag.SweepTable) -> None:
     decision = policy.decide("What is 3 plus 4?", price=0.5)
-    assert decision.reason == "sbs_shipped"
-    assert decision.index in (0, 1)  # the short ones
+    assert decision.reason == "default_shipped"  # what is proven at one price may lose at another
+    assert decision.index == table.default
     assert "expected value -" in str(decision)  # a reward is never below 0
     assert "reward" not in str(decision)
 
@@ -203,8 +226,8 @@ def test_a_dial_whose_first_point_is_held_back_still_ships_at_the_others(table: 
     again = hag.load(policy.save(tmp_path / "policy"))
     prompts = ["What is 3 plus 4?", "List 7 different birds, one in a line."]
     for each in (policy, again):
-        assert [point.ships for point in each.dial.points] == [False, True, True]
-        assert not each.ships_sbs
+        assert [point.ships for point in each.dial.points] == ["single_best", "per_prompt", "per_prompt"]
+        assert each.ships == "per_prompt"
         assert [each.predict(prompt) for prompt in prompts] == [each.sbs] * 2 == each.predict_batch(prompts)
         for price, index in ((0.0, [0, 0]), (0.001, [2, 2]), (0.002, [1, 0]), (0.003, [1, 0]), (0.005, [2, 2])):
             decided = [each.decide(prompt, price=price) for prompt in prompts]
@@ -212,7 +235,7 @@ def test_a_dial_whose_first_point_is_held_back_still_ships_at_the_others(table: 
             assert {decision.reason for decision in decided} == {"best_by_margin" if index[0] == 1 else "sbs_shipped"}
             assert [space[number] for number in index] == each.predict_batch(prompts, price=price)
     assert policy.candidate is not None
-    assert all(point.ships for point in policy.candidate.dial.points)
+    assert all(point.ships == "per_prompt" for point in policy.candidate.dial.points)
     assert "not proven, for comparison only" in policy.candidate.reason
 
 

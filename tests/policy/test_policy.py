@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hagpolicy import DecodingConfig, Prompt, load
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, load
+from hagpolicy.data.prompts import prompt_text
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
+from hagpolicy.policy.decision import choose_index, decide
+from hagpolicy.policy.dial import Dial
 from hagpolicy.policy.policy import Policy
 from tests.support import making
 
@@ -31,7 +34,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def constant():
-    return making.sums_against_lists(ships_sbs=True)
+    return making.sums_against_lists(ships="single_best")
 
 
 def test_each_kind_of_prompt_gets_its_config(policy):
@@ -128,12 +131,65 @@ def test_when_sbs_ships_values_are_the_training_means(constant):
     assert decision.config == SPACE[3 + int(constant.training_means[3:].argmax())]
 
 
+@pytest.fixture(scope="module")
+def standing():
+    return making.sums_against_lists(ships="default")
+
+
+def test_when_nothing_is_proven_what_runs_today_stands(standing):
+    assert (standing.ships, standing.ships_sbs, standing.reference) == ("default", False, SPACE[3])
+    assert standing.sbs == SPACE[0]
+    assert {standing.predict(LIST), standing.predict(SUM)} == {SPACE[3]}
+    decision = standing.decide(LIST)
+    assert (decision.index, decision.advantage, decision.reason) == (3, 0.0, "default_shipped")
+    assert "ships the default" in repr(standing)
+    fits = standing.decide(LIST, fixed={"temperature": 0.7, "top_p": 0.9})  # the default agrees, others would too
+    assert (fits.config, fits.reason) == (SPACE[3].replace(top_p=0.9), "default_shipped")
+
+
+@pytest.mark.parametrize("fixed", [{"temperature": 0.0}, {"temperature": 0.3}])
+def test_what_runs_today_stands_with_the_callers_fields_whether_some_config_agrees_or_none(standing, fixed):
+    decision = standing.decide(LIST, fixed=fixed)
+    assert decision.config == SPACE[3].replace(**fixed)
+    assert (decision.index, decision.value, decision.advantage) == (None, None, None)
+    assert decision.reason == "default_changed"
+    assert "with what is fixed in place" in str(decision)
+    assert standing.predict(LIST, fixed=fixed) == decision.config
+
+
+def test_a_default_without_settings_leaves_the_callers_alone(standing):
+    space = DecodingSpace([*SPACE[:3], DecodingConfig(unset=True), *SPACE[4:]])
+    rule = standing.dial.rule_at()
+    decision = decide(space, rule, np.zeros((1, 6), np.float32), 0.0, {"temperature": 0.7}, LIST)
+    assert (decision.config, decision.reason) == (DecodingConfig(temperature=0.7), "no_config_agrees")
+    assert decide(space, rule, np.zeros((1, 6), np.float32), 0.0, {}, LIST).config == space[3]
+
+
+def test_a_per_prompt_policy_departs_from_its_reference_and_falls_back_to_it(policy):
+    far = [one for one in making.ODD if policy.decide(one).reason == "unlike_training"]
+    assert far
+    assert {policy.predict(one) for one in far} == {policy.reference}
+    manifest = replace(policy.manifest, dial=Dial.from_json(_over(policy.manifest.dial.to_json(), 3), 3))
+    rule = manifest.dial.rule_at()
+    assert (rule.reference, rule.sbs) == (3, 0)
+    values = np.array([0.5, 0.1, 0.1, 0.48, 0.2, 0.1], np.float32)
+    assert choose_index(rule, values, 0.5) == (3, 3, "within_margin")
+    assert choose_index(rule, values, 2.0) == (3, 3, "unlike_training")
+    assert choose_index(rule, values + np.eye(6, dtype=np.float32)[4], 0.5) == (4, 3, "best_by_margin")
+    others = np.array([True, False, True, False, True, False])
+    assert choose_index(rule, values, 0.5, others) == (0, 0, "reference_best")  # the best mean of those allowed
+
+
+def _over(dial, reference):
+    return {**dial, "points": [{**point, "reference": reference} for point in dial["points"]]}
+
+
 def test_chat_messages_read_as_their_text(policy):
     messages = [{"role": "user", "content": LIST}]
     assert policy.decide(messages).value == policy.decide(LIST).value == policy.decide(Prompt(LIST)).value
     assert policy.decide(messages).prompt == tuple(messages)
     longer = [{"role": "system", "content": "Answer in French."}, *messages]
-    assert policy.decide(longer).value != policy.decide(messages).value
+    assert policy.decide(longer).value == policy.decide(messages).value
 
 
 def test_a_decision_renders_the_prompt_for_an_engine(policy):
@@ -142,8 +198,8 @@ def test_a_decision_renders_the_prompt_for_an_engine(policy):
     assert rendering.kwargs["temperature"] == 0.7
 
 
-@pytest.mark.parametrize("prompt", ["", "  ", "\n\n", [], [{"role": "user"}], 3, None, b"x"])
-def test_prompts_without_text_are_refused_alone_and_in_batches(policy, prompt):
+@pytest.mark.parametrize("prompt", [[], 3, None, b"x"])
+def test_what_is_no_prompt_is_refused_alone_and_in_batches(policy, prompt):
     for call in (policy.predict, policy.decide, lambda value: policy.predict_batch([SUM, value])):
         with pytest.raises(InvalidInput):
             call(prompt)
@@ -247,3 +303,25 @@ def test_without_an_onnxruntime_both_extras_are_named(policy, tmp_path):
     said = run_python(code, str(folder))
     assert "hagpolicy[cpu]" in said
     assert "hagpolicy[gpu]" in said
+
+
+def test_batches_are_read_as_prompts_are(policy):
+    wanted = policy.predict_batch(["What is 2 + 2?", "List 3 rivers."])
+    texts = ["What is 2 + 2?", "List 3 rivers."]
+    rows = [{"prompt": texts[0], "when": object()}, {"messages": [{"role": "user", "content": texts[1]}]}]
+    for given in (iter(texts), np.array(texts), rows):
+        assert policy.predict_batch(given) == wanted
+    assert [decision.config for decision in policy.decide_batch(iter(rows))] == wanted
+    assert policy.predict(rows[0]) == wanted[0]
+    for refused in ({"prompt": ["a"]}, b"a", {"train": ["a"]}, Prompt("a")):
+        with pytest.raises(InvalidInput, match="prompts"):
+            policy.predict_batch(refused)
+
+
+def test_half_a_surrogate_is_read_and_sent_as_a_question_mark(policy):
+    half, clean = f"List 3 \ud83d rivers.{'x ' * 9000}", f"List 3 ? rivers.{'x ' * 9000}"
+    for given in (half, [{"role": "user", "content": half}], Prompt(half), {"prompt": half}):
+        decisions = [policy.decide(given), policy.decide_batch([given])[0]]
+        assert policy.predict(given) == policy.predict(clean) == decisions[0].config
+        for decision in decisions:
+            assert prompt_text(decision.prompt) == clean

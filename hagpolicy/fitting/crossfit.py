@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from hagpolicy.analysis.estimates import choose_configs, take_chosen
+from hagpolicy.analysis.comparison import Comparison
+from hagpolicy.analysis.estimates import take_chosen
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.fitting.baselines.base import Baseline, crossfit_baseline
 from hagpolicy.fitting.learners.base import Learner
@@ -25,14 +27,16 @@ SPREADS = (0.0, 0.5, 1.0, 2.0)
 class CrossFittedLearner:
     """A learner on an encoder before selection, at every point of the dial and every margin.
 
+    Every prompt is decided out of fold once in each folding, and gains are means over foldings.
+
     Attributes:
         training: what it was fitted on.
         learner: which one.
         margins: float64 (n_points, n_margins).
-        choices: int64 (n_points, n_prompts, n_margins), out of fold, departing from the best config of all prompts.
-        gains: float64 (n_points, n_prompts, n_margins), over the point's SBS.
-        over: a point's gains over each config that may be its SBS, by index: float64 (n_prompts, n_margins).
-        departs: bool of the same shape: another choice than the best config of all prompts.
+        choices: int64 (n_foldings, n_points, n_prompts, n_margins), departing from the point's reference.
+        gains: float64 (n_points, n_prompts, n_margins), over the point's reference.
+        departs: bool of the same shape: another choice than the reference in most foldings.
+        over: a point's gains over each config that may be its reference, by index: float64 (n_prompts, n_margins).
     """
 
     training: Training
@@ -100,56 +104,77 @@ def cross_fit(
         )
         for one in baselines
     )
-    if prepared.boot.n_groups < MIN_GROUPS:  # SBS ships without a search
+    if prepared.boot.n_groups < MIN_GROUPS:  # the reference ships without a search
         return CrossFits((), chosen)
     if margins is None:
         margins = SPREADS if prepared.targets.spread_margins else MARGINS
-    weights = [comparison.sbs for comparison in data.comparisons]
-    fitted = (cross_fit_learner(one, item, margins, weights) for one in data.trainings for item in learners)
+    folded = [[one.refold(folds) for folds in prepared.foldings] for one in data.trainings]
+    fitted = (cross_fit_learner(several, item, margins, data.comparisons) for several in folded for item in learners)
     return CrossFits(tuple(fitted), chosen)
 
 
 def cross_fit_learner(
-    training: Training, learner: Learner, margins: Sequence[float], references: Sequence[np.ndarray]
+    foldings: Sequence[Training], learner: Learner, margins: Sequence[float], comparisons: Sequence[Comparison]
 ) -> CrossFittedLearner:
-    """A learner fitted on all folds but one and scored on that one, in turn.
+    """A learner fitted on all folds but one and scored on that one, in turn, in each folding of the prompts.
 
     Args:
-        training: the prompts.
+        foldings: the same prompts, each with folds of its own.
         learner: to be fitted.
         margins: in units of the objective; under a price, multiples of the standard deviation of the
-            predicted advantages over SBS.
-        references: float64 (n_prompts, n_configs) a point: the weights of SBS, see `bootstrap.ResampledBest`.
+            predicted advantages over the reference.
+        comparisons: one a point, with the reference.
     """
-    targets = training.targets
+    targets = foldings[0].targets
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
-    predicted = training.predict_out_of_fold(learner)
+    predicted = [one.predict_out_of_fold(learner, at, len(foldings)) for at, one in enumerate(foldings)]
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
-    for point, (weights, reference) in enumerate(zip(targets.weights, references, strict=True)):
-        Y, values = targets.Y(point), compute_weighted_sum(weights, predicted)
-        best = int(Y.mean(axis=0).argmax())
-        scale = _spread(values, best) if targets.spread_margins else 1.0
+    for weights, comparison in zip(targets.weights, comparisons, strict=True):
+        reference, drawn = comparison.reference, comparison.drawn_reference.weights
+        values = [compute_weighted_sum(weights, heads) for heads in predicted]
+        scale = np.mean([_spread(one, reference) for one in values]) if targets.spread_margins else 1.0
         steps = [float(np.float32(margin * scale)) for margin in margins]
+        parts = [_Advantages.of(*one) for one in zip(foldings, values, strict=True)]
         over.append({})
-        for sbs in np.flatnonzero(reference.any(axis=0)).tolist():
-            departing = [_choose(training, values, sbs, step) for step in steps]
-            over[-1][sbs] = np.column_stack([take_chosen(Y, choice) - Y[:, sbs] for choice in departing])
+        for one in np.flatnonzero(drawn.any(axis=0)).tolist():
+            found = (_score(part.choose(one, step), comparison.Y, one) for part in parts for step in steps)
+            over[-1][one] = np.array(list(found)).reshape(len(parts), len(steps), -1).mean(axis=0).T
         used.append(steps)
-        chosen.append(np.column_stack([_choose(training, values, best, step) for step in steps]))
-        gains.append(sum(reference[:, [sbs]] * gain for sbs, gain in over[-1].items()))
-        departs.append(chosen[-1] != best)
-    arrays = np.array(used), np.array(chosen), np.array(gains), np.array(departs)
-    return CrossFittedLearner(training, learner, *arrays, tuple(over))
+        chosen.append([np.column_stack([part.choose(reference, step) for step in steps]) for part in parts])
+        gains.append(sum(drawn[:, [one]] * gain for one, gain in over[-1].items()))
+        departs.append((np.array(chosen[-1]) != reference).mean(axis=0) > 0.5)
+    choices = np.array(chosen).swapaxes(0, 1)
+    return CrossFittedLearner(
+        foldings[0], learner, np.array(used), choices, np.array(gains), np.array(departs), tuple(over)
+    )
 
 
-def _choose(training: Training, values: np.ndarray, sbs: int, margin: float) -> np.ndarray:
-    """int64 (n_prompts,): the best by predicted values, float32 (n_prompts, n_configs); SBS where the margin is not
-    exceeded, or where the prompt is unlike those learned from."""
-    return np.where(training.out_of_distribution, sbs, choose_configs(values, sbs, margin))
+class _Advantages(NamedTuple):
+    """What a learner predicts in one folding: the best config of each prompt, for those like the ones learned from."""
+
+    values: np.ndarray
+    best: np.ndarray
+    highest: np.ndarray
+    known: np.ndarray
+
+    @classmethod
+    def of(cls, training: Training, values: np.ndarray) -> _Advantages:
+        """Those of predicted values, float32 (n_prompts, n_configs)."""
+        return cls(values, values.argmax(axis=1), values.max(axis=1), ~training.out_of_distribution)
+
+    def choose(self, reference: int, margin: float) -> np.ndarray:
+        """int64 (n_prompts,): the best; the reference where the margin is not exceeded, or where the prompt is unlike
+        those learned from."""
+        return np.where(self.known & (self.highest - self.values[:, reference] > margin), self.best, reference)
 
 
-def _spread(values: np.ndarray, sbs: int) -> float:
-    """Standard deviation of the predicted advantages over SBS within a config, 0 where there are none."""
-    over = values - values[:, [sbs]]
+def _score(choices: np.ndarray, Y: np.ndarray, reference: int) -> np.ndarray:
+    """float64 (n_prompts,): what choices gain over a config."""
+    return np.asarray(take_chosen(Y, choices) - Y[:, reference])
+
+
+def _spread(values: np.ndarray, reference: int) -> float:
+    """Standard deviation of the predicted advantages over the reference within a config, 0 where there are none."""
+    over = values - values[:, [reference]]
     return float(over.std(axis=0).mean())

@@ -18,13 +18,15 @@ from hagpolicy.fitting.baselines.registry import get_baselines
 from hagpolicy.fitting.compare import build_evaluations
 from hagpolicy.fitting.crossfit import cross_fit
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.encoders.registry import get_encoder
+from hagpolicy.fitting.encoders.registry import get_encoders
 from hagpolicy.fitting.export import export_fit
 from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.registry import get_learners
 from hagpolicy.fitting.prepare import prepare_fit
+from hagpolicy.fitting.told import gate_told
 from hagpolicy.policy.policy import Policy
+from hagpolicy.policy.reading import Reads, check_reads
 from hagpolicy.results import describe_candidate
 
 logger = logging.getLogger(__name__)
@@ -35,38 +37,46 @@ DEFAULT_BASELINE = "nearest"
 
 def fit(
     table: SweepTable,
-    encoder: str | Encoder | Sequence[str | Encoder] = "static",
+    encoder: str | Encoder | np.ndarray | Sequence[str | Encoder | np.ndarray] = "static",
     learner: str | Learner | list[str | Learner] = "auto",
     *,
     objective: ObjectiveSpec = "reward",
     margins: Sequence[float] | None = None,
     baselines: Sequence[str | Baseline] | None = None,
     near_duplicates: float | None = None,
+    reads: Reads = "last_user",
     seed: int = 0,
     rivals: Sequence[str | Baseline] | None = None,
 ) -> Policy:
-    """Fit a policy; it ships the single best config unless something better is proven.
+    """Fit a policy; it ships what is proven: what runs today, else the single best config, else a choice per prompt.
+
+    In two steps. The single best config replaces the table's default where the interval of its gain over it lies above
+    0 (`single_best.judge_single_best`); a table without a default skips that step, and nothing is proven over what runs
+    today. What this leaves is the reference, which per-prompt policies depart from and are compared with.
 
     Candidates are encoder × learner × margin. Each is cross-fitted over groups; the best is chosen
-    and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over
-    a single best config that each draw chooses for itself (`bootstrap.ResampledBest`). It ships, refitted on
-    everything, when the interval's lower end is above 0 and at least 10 groups depart from the single best
-    config. With several objectives (a dial) one encoder and learner serve all of them, and margin and gate
-    are each point's own.
+    and its gain estimated by bootstrap bias-corrected cross-validation (`selection.select_family`), over the default or
+    over a single best config that each draw chooses for itself (`bootstrap.DrawnConfig`). It ships, refitted on
+    everything, when the interval's lower end is above 0 and at least 10 groups depart from the reference. With
+    several objectives (a dial) one encoder and learner serve all of them, and margin and gate are each point's own.
 
     Args:
         table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are
             compared by the common samples alone; the added ones teach the learners.
-        encoder: "static", "precomputed", an Encoder, or several that compete.
+        encoder: "static", "precomputed" (vectors that the prompts carry, see `with_vectors`), the path of an .onnx
+            file, an Encoder, an array (n_prompts, dim) of the vectors of the table's prompts, or several that
+            compete. `PrecomputedEncoder(embed=function)` makes vectors of texts, in training and in the policy.
         learner: "auto", the mean of ridge, LightGBM and MLP; a name, a Learner, or several that compete.
         objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
             one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.
-        margins: a candidate departs from the single best config only for a larger predicted advantage; in
+        margins: a candidate departs from the reference only for a larger predicted advantage; in
             units of the objective, under a price in standard deviations of the predicted advantages.
         baselines: other ways to choose, by name or as a `Baseline`, cross-fitted into the same table; they are
             compared and never shipped. None: nearest neighbours alone.
         near_duplicates: keep prompts together whose 5-character shingles overlap by at least this
             share, in (0, 1]; None: exact duplicates and declared groups only.
+        reads: what the policy reads of a chat: "last_user", the last user message; "system+last_user", that after
+            the system messages; "all", every turn. A string reads as itself.
         seed: of folds, bootstrap and learners.
         rivals: deprecated: the earlier word for `baselines`.
 
@@ -84,21 +94,20 @@ def fit(
     steps = None if margins is None else _check_margins(margins)
     if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
         raise InvalidInput("near_duplicates", "a share in (0, 1], or None", near_duplicates)
-    encoders = [get_encoder(one) for one in ([encoder] if isinstance(encoder, (str, Encoder)) else encoder)]
-    learners = get_learners(learner)
-    for name, several in (("encoder", encoders), ("learner", learners)):
-        if not several:
-            raise InvalidInput(name, "at least one", "none")
+    encoders, learners = get_encoders(encoder), get_learners(learner)
+    if not learners:
+        raise InvalidInput("learner", "at least one", "none")
     compared = _get_compared(baselines, learners)
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with require("threadpoolctl", "fit", "fitting").threadpool_limits(1):
-        data = prepare_fit(table, encoders, objectives, seed, near_duplicates)
+        data = prepare_fit(table, encoders, objectives, seed, near_duplicates, check_reads(reads))
         fits = cross_fit(data, learners, compared, steps)
         gated = gate(fits.learners, data.comparisons)
-        evaluations = build_evaluations(data, fits, gated)
+        told = gate_told(data, gated, steps)
+        evaluations = build_evaluations(data, fits, gated, told)
         for candidate in gated.candidates:
             logger.info("%s", describe_candidate(candidate))
-        return export_fit(data, gated, evaluations)
+        return export_fit(data, gated, evaluations, told)
 
 
 def _check_margins(given: Sequence[float]) -> tuple[float, ...]:

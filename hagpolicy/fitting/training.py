@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,8 @@ class Training:
         groups: int64 (n_prompts,).
         folds: int64 (n_prompts,).
         seed: of everything random.
+        refused: bool (n_prompts,), chats that the policy would not read; None: none.
+        items: what the encoder made its inputs of, one a prompt; None: what is read of the prompts.
     """
 
     encoder: Encoder
@@ -37,6 +43,12 @@ class Training:
     groups: np.ndarray
     folds: np.ndarray
     seed: int
+    refused: np.ndarray | None = None
+    items: Sequence[Any] | None = None
+
+    def refold(self, folds: np.ndarray) -> Self:
+        """The same prompts with other folds, int64 (n_prompts,)."""
+        return replace(self, folds=folds)
 
     def split_folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Masks (n_prompts,) of training and test prompts, one pair a fold."""
@@ -59,33 +71,56 @@ class Training:
             heads[name] = learner.fit(self.features[rows], shifted, self.groups[rows], self.seed)
         return heads
 
-    def predict_out_of_fold(self, learner: Learner) -> np.ndarray:
+    def predict_out_of_fold(self, learner: Learner, folding: int = 0, foldings: int = 1) -> np.ndarray:
         """float32 (n_heads, n_prompts, n_configs): every prompt by a learner that has not seen its fold.
+
+        Args:
+            learner: to be fitted.
+            folding: which of the prompts' foldings this is, from 0, and
+            foldings: how many there are, for what is told of the progress.
 
         Raises:
             InvalidInput: the learner predicts what is no finite number for each prompt and config.
         """
         found = np.empty(self.targets.common.shape, dtype=np.float32)
-        for train, test in self.split_folds():
+        count = len(np.unique(self.folds))
+        for done, (train, test) in enumerate(self.split_folds()):
+            at, of = folding * count + done + 1, foldings * count
+            logger.info("fit: %s on %s, %d of %d fits", learner.name, self.encoder.name, at, of)
             for number, head in enumerate(self.fit_heads(learner, train).values()):
-                predicted = head.predict(self.features[test])
-                _check(learner, predicted, found[number, test].shape)
-                found[number, test] = predicted
+                _check_export(learner, head)
+                found[number, test] = _check(learner, head.predict(self.features[test]), found[number, test].shape)
         return found
 
     @cached_property
     def out_of_distribution(self) -> np.ndarray:
-        """bool (n_prompts,): unlike the prompts of the other folds; such a prompt falls back to SBS."""
+        """bool (n_prompts,): unlike the prompts of the other folds, or not read; such a prompt falls back."""
         found = np.zeros(len(self.features), dtype=bool)
         for train, test in self.split_folds():
             found[test] = self.fit_ood(train).score(self.features[test], self.unknown[test]) > 1.0
-        return found
+        return found if self.refused is None else found | self.refused
 
 
-def _check(learner: Learner, predicted: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Refuse predictions that are no finite number for each prompt and config."""
+def _check_export(learner: Learner, head: FittedLearner) -> None:
+    """Refuse, in the first fold, a learner that could not ship and does not say so."""
+    if not callable(getattr(head, "predict", None)):
+        do = "Return it from `fit`; see docs/extending.md."
+        raise InvalidInput(f"learner {learner.name}", "a fitted learner with a `predict`", type(head).__name__, do)
+    if learner.exports and getattr(type(head), "export", FittedLearner.export) is FittedLearner.export:
+        do = "Write it (docs/extending.md), or set exports = False in the learner's class: then it is compared only."
+        raise InvalidInput(f"learner {learner.name}", "a fitted learner with an `export`", type(head).__name__, do)
+
+
+def _check(learner: Learner, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The predictions as float64 of some shape. Raises InvalidInput for what is no finite number for each prompt and
+    config."""
     name = f"predictions of learner {learner.name}"
-    if np.shape(predicted) != shape:
-        raise InvalidInput(name, f"shape {shape}, a row a prompt and a column a config", f"shape {np.shape(predicted)}")
+    try:
+        predicted = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(name, "an array of numbers", f"{error!s:.100}") from error
+    if predicted.shape != shape:
+        raise InvalidInput(name, f"shape {shape}, a row a prompt and a column a config", f"shape {predicted.shape}")
     if not np.isfinite(predicted).all():
         raise InvalidInput(name, "finite numbers", "NaN or infinity")
+    return predicted

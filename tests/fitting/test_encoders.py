@@ -111,6 +111,41 @@ def test_a_tokenizer_that_pads_or_truncates_is_refused(tokenizer, setting):
         TokenInputs(other.to_str().encode())
 
 
+class _Changed(StaticEncoder):
+    """The default encoder over a tokenizer that was changed."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def files(self):
+        values = json.loads(super().files()["tokenizer.json"])
+        self.change(values)
+        return {"tokenizer.json": json.dumps(values).encode()}
+
+    def inputs(self, prompts):
+        return STATIC.inputs(prompts)
+
+
+class _Unknown(StaticEncoder):
+    def export(self, graph):
+        features, unknown = super().export(graph)
+        return graph.node("Erf", [features]), unknown
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        (_Changed(lambda values: values["model"].update(type="WordLevel")), "model.type: expected one of"),
+        (_Changed(lambda values: values["model"]["vocab"].update(more=29526)), "ids 0 to"),
+        (_Changed(lambda values: values["model"]["vocab"].update({"[NONE]": 29526})), "out of data"),
+        (_Unknown(), "operators that policies use"),
+    ],
+)
+def test_an_encoder_that_no_bundle_may_hold_is_refused_before_anything_is_fitted(encoder, said):
+    with pytest.raises(InvalidInput, match=f"that a bundle may hold, got .*{said}"):
+        compute_features(encoder, as_prompts(["a"]))
+
+
 def test_precomputed_features_are_the_vectors():
     vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     encoder = PrecomputedEncoder()
@@ -120,7 +155,7 @@ def test_precomputed_features_are_the_vectors():
     assert encoder.spec() == {"name": "precomputed", "inputs": "vectors", "dim": 3}
 
 
-@pytest.mark.parametrize("vector", [[1.0, float("nan")], [], [[1.0]], ["a"], [1.0]])
+@pytest.mark.parametrize("vector", [[1.0, float("nan")], [], [[1.0]], ["a"], [1.0], [10**400] * 2])
 def test_bad_vectors_are_refused(vector):
     with pytest.raises(InvalidInput):
         compute_features(PrecomputedEncoder(2), [Prompt("a", metadata={"vector": vector})])

@@ -20,7 +20,7 @@ def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> No
     world, _, policy = strong
     found = policy.evaluation.candidate
     assert found.shipped
-    assert not policy.ships_sbs
+    assert policy.ships == "per_prompt"
     assert policy.candidate is None
     new = world.prompts(500, seed=9)
     truth = world.truth(new, SPACE)
@@ -32,12 +32,14 @@ def test_fit_ships_and_wins_where_there_is_something_to_win(strong: tuple) -> No
 
 def test_the_gate_holds_where_nothing_is_to_be_won(null: tuple) -> None:
     table, policy = null
-    assert policy.ships_sbs
+    assert policy.ships == "default"
+    assert not policy.ships_sbs
     assert not policy.evaluation.candidate.shipped
-    assert policy.evaluation.row("policy").gain == 0.0
-    assert set(policy.predict_batch(["anything at all", "List ten birds."])) == {policy.sbs}
+    assert policy.evaluation.row("policy").over_default == hag.Estimate(0.0, 0.0, 0.0)
+    assert policy.reference == table.space[table.default] != policy.sbs
+    assert set(policy.predict_batch(["anything at all", "List ten birds."])) == {policy.reference}
     np.testing.assert_allclose(policy.values(["anything"])[0], table.means.mean(axis=0), rtol=1e-6)
-    assert policy.decide("anything").reason == "sbs_shipped"
+    assert policy.decide("anything").reason == "default_shipped"
     if policy.candidate is not None:
         assert "not proven" in policy.candidate.reason
 
@@ -78,10 +80,10 @@ def test_a_baseline_of_one_group_is_called_biased() -> None:
     assert "biased upward" in evaluation.row("nearest").note
 
 
-def test_few_groups_ship_sbs_without_a_search() -> None:
+def test_few_groups_ship_the_default_without_a_search() -> None:
     table = draw(hag.SimulatedEngine(1), 15, 2)
     policy = hag.fit(table)
-    assert policy.ships_sbs
+    assert policy.ships == "default"
     assert any("too few to prove" in warning for warning in policy.evaluation.warnings)
 
 

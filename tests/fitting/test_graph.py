@@ -75,7 +75,7 @@ def test_outputs_are_equal_bit_for_bit_at_every_batch_size(name, trained):
     model = build_policy_graph(STATIC, {"values": fitted}, Rule(0, 0.02), ood)
     session = open_session(model.SerializeToString())
     inputs = make_inputs(STATIC.spec(), STATIC.files())
-    alone = [session.run(OUTPUTS, inputs.one(prompt)[0]) for prompt in prompts]
+    alone = [session.run(OUTPUTS, inputs.one(prompt.text)) for prompt in prompts]
     for size in (2, 17, len(prompts)):
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
@@ -112,7 +112,7 @@ def test_weighted_heads_are_decided_in_the_graph_as_in_python(weights):
     encoder, margin = PrecomputedEncoder(6), np.float32(0.1)
     halves = np.split(np.eye(6), 2, axis=1)
     heads = {name: Affine(half, np.zeros(3)) for name, half in zip(("values", "costs"), halves, strict=True)}
-    points = (OperatingPoint(0.5, "", "", weights, float(margin), True),)
+    points = (OperatingPoint(0.5, "", "", weights, float(margin), "per_prompt", 0),)
     dial = Dial("", "", tuple(heads), np.ones(2), rng.random((2, 3)), points)
     setting = dial.rule_at()
     model = build_policy_graph(encoder, heads, Rule(setting.reference, float(margin), weights))

@@ -10,6 +10,7 @@ import numpy as np
 from hagpolicy._extras import require
 from hagpolicy.analysis.estimates import take_chosen
 from hagpolicy.data.table import SweepTable
+from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 from hagpolicy.fitting.baselines.features import Features
@@ -52,7 +53,7 @@ class Nearest(Baseline):
         among, of_test = self._neighbours(table, train, test)
         Y = values[train]
         k = self.k if self.k is not None else _best_k(among, Y, table.groups[train])
-        return BaselineChoices(_running_means(of_test, Y, [k])[0].argmax(axis=1))
+        return BaselineChoices(choose_best(_running_means(of_test, Y, [k])[0]))
 
     def _neighbours(self, table: SweepTable, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest training prompts of the training prompts, without their own groups, and of the test prompts.
@@ -100,7 +101,7 @@ class Argmax(Baseline):
         scaling = Scaling.of(features[train])
         ridge = linear.RidgeCV(alphas=PENALTIES).fit(scaling.apply(features[train]), values[train])
         predicted = ridge.predict(scaling.apply(features[test])).reshape(-1, values.shape[1])
-        return BaselineChoices(predicted.argmax(axis=1))
+        return BaselineChoices(choose_best(predicted))
 
 
 def _directions(vectors: np.ndarray) -> np.ndarray:
@@ -152,5 +153,5 @@ def _best_k(order: np.ndarray, Y: np.ndarray, groups: np.ndarray) -> int:
     ks = [k for k in NEIGHBOURS if k <= others]
     if not ks:  # all prompts are one group, so nothing can be left out
         return NEIGHBOURS[0]
-    reached = [float(take_chosen(Y, means.argmax(axis=1)).mean()) for means in _running_means(order, Y, ks)]
+    reached = [float(take_chosen(Y, choose_best(means)).mean()) for means in _running_means(order, Y, ks)]
     return max(zip(reached, ks, strict=True))[1]

@@ -6,6 +6,7 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.data.table import SweepTable
+from hagpolicy.data.ties import choose_best
 from hagpolicy.fitting.baselines.base import Baseline, BaselineChoices
 from hagpolicy.fitting.baselines.features import Features
 from hagpolicy.fitting.encoders.base import Encoder
@@ -42,7 +43,7 @@ class TaskLookup(Baseline):
             MissingExtra: scikit-learn is not installed.
         """
         tasks = table.tasks[train]
-        best = {task: int(values[train][tasks == task].mean(axis=0).argmax()) for task in np.unique(tasks)}
+        best = {task: int(choose_best(values[train][tasks == task].mean(axis=0))) for task in np.unique(tasks)}
         guessed = self.guess(table, train, test)
         return BaselineChoices(np.array([best[task] for task in guessed], dtype=np.int64))
 

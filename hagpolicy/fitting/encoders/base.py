@@ -10,6 +10,7 @@ import numpy as np
 
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.fitting.graphs.builder import GraphBuilder
+from hagpolicy.policy.inputs import Embed
 
 
 class Encoder(ABC):
@@ -19,10 +20,13 @@ class Encoder(ABC):
         name: such as "static".
         length: (column, factor) of the feature that is factor × ln(token count), where there is one:
             a short prompt's mean scatters more, and the out-of-distribution score allows for it.
+        embed: of an encoder whose inputs are vectors, what makes them of texts where a policy predicts; None: whoever
+            calls it gives vectors. `fit` hands it to the policy, and `load(folder, embed=…)` takes it again.
     """
 
     name: str
     length: tuple[int, float] | None = None
+    embed: Embed | None = None
 
     @abstractmethod
     def export(self, graph: GraphBuilder) -> tuple[str, str]:
@@ -40,7 +44,8 @@ class Encoder(ABC):
     def spec(self) -> dict[str, Any]:
         """What a bundle's policy.json stores of it, so that `Policy` can make the same inputs.
 
-        Its key `inputs` is "tokens" (with tokenizer.json among the files) or "vectors" (with `dim`, their length).
+        Its key `inputs` is "tokens" (with tokenizer.json among the files) or "vectors" (with `dim`, their length);
+        anything else is refused before a learner is fitted, since no policy could make its inputs.
         """
 
     def files(self) -> dict[str, bytes]:

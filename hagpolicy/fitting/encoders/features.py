@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hagpolicy.data.prompts import Prompt
-from hagpolicy.errors import InvalidInput
+from hagpolicy.errors import InvalidInput, MissingExtra
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
+from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.session import open_session
 
+if TYPE_CHECKING:
+    import onnxruntime
 
-def compute_features(encoder: Encoder, prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
+
+def compute_features(encoder: Encoder, prompts: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Features float32 (n, n_features) and unknown float32 (n,), the share of unknown tokens.
 
     Args:
         encoder: an encoder.
-        prompts: n prompts, at least one.
+        prompts: n prompts, or vectors where the encoder takes vectors; at least one.
 
     Raises:
-        InvalidInput: no prompt; or the encoder gave arrays of another shape, or what is no finite number.
+        InvalidInput: no prompt; an encoder that no bundle may hold; or it gave arrays of another shape, or what is no
+            finite number.
     """
     if not len(prompts):
         raise InvalidInput("prompts", "at least one", "none")
@@ -31,11 +38,35 @@ def compute_features(encoder: Encoder, prompts: Sequence[Prompt]) -> tuple[np.nd
     features, unknown = encoder.export(graph)
     graph.output(features, "features", FLOAT, ["batch", "n_features"])
     graph.output(unknown, "unknown", FLOAT, ["batch"])
-    session = open_session(graph.model("encoder").SerializeToString())
+    session = _open(encoder, graph.model("encoder").SerializeToString())
     parts = [session.run(["features", "unknown"], arrays) for arrays in inputs]
     found = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
     _check(encoder, *found, len(prompts))
     return found
+
+
+def check_encoder(encoder: Encoder) -> None:
+    """Try an encoder on one text, before anything is read that it would be fitted on; one that reads vectors of an
+    unknown length is tried by `fit`.
+
+    Raises:
+        InvalidInput: see `compute_features`.
+    """
+    if not isinstance(encoder, PrecomputedEncoder):
+        compute_features(encoder, [Prompt("text")])
+
+
+def _open(encoder: Encoder, model: bytes) -> onnxruntime.InferenceSession:
+    """A session of an encoder's graph. What a bundle could not be loaded with is refused before anything is fitted."""
+    try:
+        session = open_session(model)
+        session.run(None, make_inputs(encoder.spec(), encoder.files()).probe())
+    except MissingExtra:
+        raise
+    except Exception as error:  # onnxruntime's own exception types are not exported under a stable name
+        expected = "a graph, a spec and files that a bundle may hold"
+        raise InvalidInput(f"encoder {encoder.name}", expected, f"{error!s:.300}") from error
+    return session
 
 
 def _check(encoder: Encoder, features: np.ndarray, unknown: np.ndarray, count: int) -> None:

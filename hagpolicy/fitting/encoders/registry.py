@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from hagpolicy._names import Registry
+from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.onnx_file import OnnxEncoder
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
 from hagpolicy.fitting.plugins import get_plugin
 
 ENCODERS: Registry[type[Encoder]] = Registry(
@@ -12,14 +19,30 @@ ENCODERS: Registry[type[Encoder]] = Registry(
         "precomputed": "hagpolicy.fitting.encoders.precomputed:PrecomputedEncoder",
         "static": "hagpolicy.fitting.encoders.static:StaticEncoder",
     },
-    expected="one of {names}, or an Encoder",
+    expected="one of {names}, the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
 )
 
 
-def get_encoder(spec: str | Encoder) -> Encoder:
-    """An encoder by its name, or the encoder itself.
+def get_encoders(spec: str | Encoder | np.ndarray | Sequence[str | Encoder | np.ndarray]) -> list[Encoder]:
+    """The encoders that compete: one, or several; see `get_encoder`."""
+    one = isinstance(spec, (str, Encoder, np.ndarray)) or not isinstance(spec, Sequence)
+    several: Sequence[str | Encoder | np.ndarray] = [spec] if one else spec  # type: ignore[list-item,assignment]
+    encoders = [get_encoder(item) for item in several]
+    if not encoders:
+        raise InvalidInput("encoder", "at least one", "none")
+    return encoders
+
+
+def get_encoder(spec: str | Encoder | np.ndarray) -> Encoder:
+    """An encoder by its name, from an .onnx file with a tokenizer.json beside it, of vectors that are there already,
+    or the encoder itself.
 
     Raises:
-        InvalidInput: an unknown name, with the nearest known one; or an encoder without a name.
+        InvalidInput: an unknown name, with the nearest known one; a file that cannot be an encoder; vectors that are
+            no finite numbers (n_prompts, dim); or an encoder without a name.
     """
+    if hasattr(spec, "shape"):  # an array, tensor or data frame
+        return PrecomputedEncoder(vectors=spec)
+    if isinstance(spec, str) and spec.endswith(".onnx"):
+        return OnnxEncoder(spec)
     return get_plugin(ENCODERS, Encoder, spec)  # type: ignore[type-abstract]

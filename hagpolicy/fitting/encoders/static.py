@@ -14,7 +14,8 @@ from hagpolicy._digest import digest_bytes
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.builder import FLOAT, INT32, INT64, UINT8, GraphBuilder
-from hagpolicy.policy.inputs import TOKENIZER_FILE, TokenInputs
+from hagpolicy.policy.inputs import TokenInputs
+from hagpolicy.policy.tokenizer import TOKENIZER_FILE
 
 # Token counts below this have their logarithm in a table. Cut prompts stay far below (`inputs.cut`).
 _LOGS = 32768
@@ -70,18 +71,7 @@ class StaticEncoder(Encoder):
 
     def inputs(self, prompts: Sequence[Prompt]) -> list[dict[str, np.ndarray]]:
         """`ids` and `mask`, in the prompts' order; see `Encoder.inputs`."""
-        ordered = []
-        # `many` sorts by length; this method promises the order, so it gives runs of 64.
-        for start in range(0, len(prompts), 64):
-            part = list(self._inputs.many(prompts[start : start + 64]))
-            width = max(arrays["ids"].shape[1] for _, arrays in part)
-            rows = sum(len(numbers) for numbers, _ in part)
-            joined = {"ids": np.zeros((rows, width), np.int64), "mask": np.zeros((rows, width), np.uint8)}
-            for numbers, arrays in part:
-                for name, values in arrays.items():
-                    joined[name][numbers, : values.shape[1]] = values
-            ordered.append(joined)
-        return ordered
+        return self._inputs.ordered(prompts)
 
     def spec(self) -> dict[str, Any]:
         """Name, kind of inputs and the digest of the table."""

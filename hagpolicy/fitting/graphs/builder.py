@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hagpolicy._extras import require
+from hagpolicy.errors import InvalidInput
 
 if TYPE_CHECKING:
     import onnx
@@ -72,6 +74,61 @@ class GraphBuilder:
     def cast(self, tensor: str, dtype: int) -> str:
         """Append a Cast to an `onnx.TensorProto` type."""
         return self.node("Cast", [tensor], to=dtype)
+
+    def include(self, model: bytes | onnx.ModelProto, inputs: Mapping[str, str]) -> list[str]:
+        """Append another model's nodes and constants under names of their own; returns the names of its outputs.
+
+        So what another library exports, such as skl2onnx, becomes a part of a policy. Its operators must be among
+        those that a bundle may hold (`hagpolicy.policy.graph.operators`), which is checked where a policy is made.
+
+        Args:
+            model: one graph; an older operator set is converted to 17.
+            inputs: the tensor of this graph that stands for each input of that one, by the input's name.
+
+        Raises:
+            InvalidInput: no ONNX model, one with functions, subgraphs or data in other files, an operator set that
+                cannot be converted, or `inputs` that are not the model's.
+        """
+        part = self._read_part(model)
+        graph, own = part.graph, {item.name for item in part.graph.initializer}
+        wanted = {item.name for item in graph.input} - own
+        if set(inputs) != wanted:
+            raise InvalidInput("inputs of the model", ", ".join(sorted(wanted)), ", ".join(sorted(inputs)))
+        names = {"": "", **inputs}
+        for tensor in graph.initializer:
+            names[tensor.name] = self.constant(self._onnx.numpy_helper.to_array(tensor), "part")
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                value = self._onnx.numpy_helper.to_array(node.attribute[0].t)
+                names[node.output[0]] = self.constant(value, "part")
+                continue
+            made = {name: self._name(node.op_type.lower()) for name in node.output if name}
+            copy = self._onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = next(iter(made.values()))
+            copy.input[:] = [names[name] for name in node.input]
+            names |= made
+            copy.output[:] = [names[name] for name in node.output]
+            self.nodes.append(copy)
+        return [names[item.name] for item in graph.output]
+
+    def _read_part(self, model: bytes | onnx.ModelProto) -> onnx.ModelProto:
+        """The model in our operator set. Raises InvalidInput for what cannot be a part."""
+        try:
+            part: onnx.ModelProto = self._onnx.load_from_string(model) if isinstance(model, bytes) else model
+            self._onnx.checker.check_model(part)
+            main = next((item.version for item in part.opset_import if item.domain in ("", "ai.onnx")), OPSET)
+            if main != OPSET:
+                part = self._onnx.version_converter.convert_version(part, OPSET)
+        except Exception as error:  # protobuf, checker and converter each raise their own, without a common base
+            raise InvalidInput("model", f"an ONNX model of operator set {OPSET}", f"{error!s:.300}") from error
+        graphs = {self._onnx.AttributeProto.GRAPH, self._onnx.AttributeProto.GRAPHS}
+        inner = [node.op_type for node in part.graph.node for item in node.attribute if item.type in graphs]
+        outside = [item.name for item in part.graph.initializer if item.external_data]
+        if len(part.functions) or inner or outside:
+            got = "functions" if len(part.functions) else f"{(inner or outside)[0]}, which has an inner graph or a file"
+            raise InvalidInput("model", "one plain graph that holds its own constants", got)
+        return part
 
     def _named_nodes(self) -> list[onnx.NodeProto]:
         """The nodes with outputs under their public names: a rename where it can be one, since each

@@ -17,10 +17,13 @@ class FittedLearner(ABC):
     def predict(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, n_configs): expected rewards, from float32 features (n, n_features)."""
 
-    @abstractmethod
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append the nodes that compute the same from the float32 tensor `features` (batch,
-        n_features); returns the name of a float64 tensor (batch, n_configs)."""
+        n_features); returns the name of a float64 tensor (batch, n_configs).
+
+        Without it the learner is compared and never ships; its class says so by `exports = False`.
+        """
+        raise NotImplementedError
 
 
 class Learner(ABC):
@@ -28,10 +31,12 @@ class Learner(ABC):
 
     Attributes:
         name: such as "ridge".
+        exports: what it becomes has an `export`; False: it is compared with the others and never ships.
         carries_vectors: True when the fitted learner holds the training prompts' vectors.
     """
 
     name: str
+    exports: bool = True
     carries_vectors: bool = False
 
     @abstractmethod

@@ -13,6 +13,8 @@ INNER_FOLDS = 5
 PENALTIES = np.logspace(3, -3, 19)
 # Where only the directions are wanted, a middle penalty does.
 PILOT_PENALTY = 0.1
+# Beyond so many targets their covariance is not decomposed as a whole, which takes the cube of their number.
+MANY_TARGETS = 64
 
 
 class Affine(FittedLearner):
@@ -124,19 +126,26 @@ class _Path:
         u, self.s, self.rotation = np.linalg.svd(X - self.x_mean, full_matrices=False)
         self.projected = u.T @ (T - self.t_mean)
         self.n = len(X)
+        rank, n_targets = self.projected.shape
+        # What is fitted lies in the span of `rank` directions: with many targets only these are rotated.
+        self._spanned = np.linalg.qr(self.projected.T) if n_targets > max(rank, MANY_TARGETS) else None
 
     def at(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
         """Weights on rotated features (k, n_targets), and the fitted values' principal directions
-        across targets (n_targets, n_targets), the strongest first."""
+        across targets (n_targets, n_directions), the strongest first; those left out have no weights."""
         damped = self.s**2 + penalty * self.n
-        fitted = (self.s**2 / damped)[:, None] * self.projected
-        directions = np.linalg.eigh(fitted.T @ fitted)[1][:, ::-1]
+        if self._spanned is not None:
+            basis, coordinates = self._spanned
+            directions = basis @ np.linalg.svd(coordinates * (self.s**2 / damped))[0]
+        else:
+            fitted = (self.s**2 / damped)[:, None] * self.projected
+            directions = np.linalg.eigh(fitted.T @ fitted)[1][:, ::-1]
         return (self.s / damped)[:, None] * self.projected, directions
 
 
 def _explained(X: np.ndarray, T: np.ndarray, X_test: np.ndarray, T_test: np.ndarray) -> np.ndarray:
     """float64 (n_penalties, n_targets): how much less squared error than predicting the mean, on the
-    test part, for every penalty and every rank from one."""
+    test part, for every penalty and every rank from one; a rank that the fit does not reach adds nothing."""
     path = _Path(X, T)
     rotated, centred = (X_test - path.x_mean) @ path.rotation.T, T_test - path.t_mean
     rows = []
@@ -145,4 +154,4 @@ def _explained(X: np.ndarray, T: np.ndarray, X_test: np.ndarray, T_test: np.ndar
         predicted = rotated @ (weights @ directions)
         # Directions are orthonormal, so each adds its own share to what is explained.
         rows.append(np.cumsum((2.0 * (centred @ directions) * predicted - predicted**2).sum(axis=0)))
-    return np.array(rows)
+    return np.pad(np.array(rows), ((0, 0), (0, T.shape[1] - len(rows[0]))), "edge")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hagpolicy.analysis.checks import keep_comparable
+from hagpolicy.analysis.effects import Effects
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.data.table import SweepTable, average_known
 from hagpolicy.reporting.plots import Line
@@ -55,21 +56,44 @@ def mask_columns(tasks: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return masks + [(name or "no task", tasks == name) for name in names] if len(names) > 1 else masks
 
 
-def tabulate_rewards(table: SweepTable, sbs: int) -> Grid:
-    """Mean reward of every config, overall and by task, the best on average first."""
+def tabulate_rewards(table: SweepTable, sbs: int, found: Effects) -> Grid:
+    """Mean reward of every config, overall and by task, with half the width of its interval, the best on average first.
+
+    Args:
+        table: the sweep.
+        sbs: index of the single best config.
+        found: effects of the table; the best of a column is the one that is proven better than every other one.
+    """
     kept = keep_comparable(table)
     masks = mask_columns(kept.tasks)
-    means = np.array([kept.means[mask].mean(axis=0) for _, mask in masks]).T  # (n_configs, n_columns)
+    grid = {(cell.config, cell.task): cell for cell in found.grid}
+    columns = [[grid[j, task] for j in range(len(kept.space))] for task in ("", *found.tasks)]
+    means = np.array([[cell.value.value for cell in column] for column in columns]).T  # (n_configs, n_columns)
     low, high = means.min(axis=0), means.max(axis=0)
     strength = (means - low) / np.where(high > low, high - low, 1.0)
     rows = []
     for j in np.argsort(-means[:, 0], kind="stable").tolist():
         cells = tuple(
-            (f"{means[j, k]:.2f}", float(strength[j, k]), bool(means[j, k] == high[k] and high[k] > low[k]))
-            for k in range(len(masks))
+            (
+                f"{column[j].value.value:.2f} ±{(column[j].value.high - column[j].value.low) / 2.0:.2f}",
+                float(strength[j, k]),
+                column[j].best,
+            )
+            for k, column in enumerate(columns)
         )
         rows.append(_build_row(kept, j, sbs, cells))
     return Grid(tuple((name, int(mask.sum())) for name, mask in masks), tuple(rows))
+
+
+def make_effect_lines(found: Effects) -> dict[str, list[Line]]:
+    """Rows of a plot of the effects on all prompts, by what they are measured in; what is marked stands out."""
+    names = {"reward": "difference in reward", "tokens": "difference in new tokens", "loops": "difference in loops"}
+    lines: dict[str, list[Line]] = {}
+    for effect in found.effects:
+        if not effect.task:
+            line = Line(effect.setting, effect.estimate, "strong" if effect.marked else "")
+            lines.setdefault(names[effect.measure], []).append(line)
+    return lines
 
 
 def tabulate_choices(table: SweepTable, choices: np.ndarray, sbs: int) -> Grid:
@@ -102,13 +126,21 @@ def predict_choices(policy: Policy, table: SweepTable) -> np.ndarray:
     return np.array([table.space.index(config) for config in configs], dtype=np.int64)
 
 
-def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, sbs: int) -> list[dict[str, Any]]:
-    """The prompts whose config promises most over the SBS, with that promise; at most `N_EXAMPLES`, one a text."""
+def describe_trained(policy: Policy, table: SweepTable) -> str:
+    """How many of the table's prompts the policy was trained on, as a sentence."""
+    count, total = int(policy.trained_on(table.prompts).sum()), len(table.prompts)
+    some = "these prompts" if count == total else f"{count or 'none'} of these {total} prompts"
+    return f"The policy was trained on {some}."
+
+
+def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, reference: int) -> list[dict[str, Any]]:
+    """The prompts whose config promises most over the reference, with that promise; at most `N_EXAMPLES`, one a
+    text."""
     values = np.asarray(policy.values(list(table.prompts)), dtype=np.float64)
-    advantage = values[np.arange(len(values)), choices] - values[:, sbs]
+    advantage = values[np.arange(len(values)), choices] - values[:, reference]
     rows: list[dict[str, Any]] = []
     for i in np.argsort(-advantage, kind="stable").tolist():
-        if choices[i] != sbs and len(rows) < N_EXAMPLES:
+        if choices[i] != reference and len(rows) < N_EXAMPLES:
             prompt = table.prompts[i]
             config = describe_config(table.space[int(choices[i])])
             rows.append(
@@ -129,7 +161,11 @@ def make_lines(rows: Sequence[FormattedRow]) -> list[Line]:
     """
     estimates = [(row, row.gain or row.value) for row in rows]
     return [
-        Line(row.label + (": biased" if row.kind == "biased" else ""), estimate, row.kind)
+        Line(
+            row.label + ": biased" * (row.kind == "biased") + ": unreliable" * (not estimate.reliable),
+            estimate,
+            row.kind,
+        )
         for row, estimate in estimates
         if estimate is not None
     ]
@@ -140,27 +176,34 @@ def add_reference(rows: Sequence[FormattedRow]) -> list[FormattedRow]:
     return [row if row.gain is not None else replace(row, gain=Estimate(0.0, 0.0, 0.0)) for row in rows]
 
 
+_SHIPS = {"default": "the default", "single_best": "single best", "per_prompt": "per-prompt policy"}
+
+
 def tabulate_dial(policy: Policy) -> list[dict[str, Any]]:
     """What the gate decided at each point of the dial; empty where there is nothing to turn."""
     points = policy.dial.points if policy.dial.argument else ()
     rows = []
     for point, evaluation in zip(points, policy.evaluations, strict=False):
-        best = policy.space[int((np.array(point.weights) @ policy.dial.means).argmax())]
+        rule = policy.dial.get_rule(point)
         candidate = evaluation.candidate if evaluation is not None else None
         rows.append(
             {
                 "name": point.name,
-                "best": describe_config(best),
+                "best": describe_config(policy.space[rule.sbs]),
+                "reference": describe_config(policy.space[rule.reference]),
                 "gain": None if candidate is None else candidate.gain,
-                "ships": "per-prompt policy" if point.ships else "single best",
+                "ships": _SHIPS[point.ships],
             }
         )
     return rows
 
 
 def tabulate_costs(table: SweepTable) -> list[dict[str, Any]]:
-    """New tokens and seconds of an answer by config, the most expensive first; empty where neither is known."""
-    columns = {name: _means(getattr(table, name)) for name in ("tokens", "seconds")}
+    """New tokens and seconds of an answer by config, the most expensive first; empty where neither is known.
+
+    Those of a config are "unknown" where a scored answer of it has none.
+    """
+    columns = {name: _means(getattr(table, name), table.rewards) for name in ("tokens", "seconds")}
     known = columns["tokens"] if columns["tokens"] is not None else columns["seconds"]
     if known is None:
         return []
@@ -168,18 +211,22 @@ def tabulate_costs(table: SweepTable) -> list[dict[str, Any]]:
     for j in np.argsort(-known, kind="stable").tolist():
         row: dict[str, Any] = {"config": describe_config(table.space[j])}
         for name, values in columns.items():
-            if values is not None and not np.isnan(values[j]):
+            if values is not None and np.isnan(values[j]):
+                row |= {name: "unknown", f"{name}_share": 0.0}
+            elif values is not None:
                 row[name] = f"{values[j]:.1f}" if name == "tokens" else f"{values[j]:.2f}"
                 row[f"{name}_share"] = float(values[j] / max(float(np.nanmax(values)), 1e-12))
         rows.append(row)
     return rows
 
 
-def _means(values: np.ndarray | None) -> np.ndarray | None:
-    """float64 (n_configs,): mean over prompts and samples; None where nothing is known."""
+def _means(values: np.ndarray | None, rewards: np.ndarray) -> np.ndarray | None:
+    """float64 (n_configs,): mean over prompts and samples, NaN where a scored one lacks it; None where all do."""
     if values is None or np.isnan(values).all():
         return None
-    return average_known(np.asarray(values, dtype=np.float64).transpose(1, 0, 2).reshape(values.shape[1], -1))
+    means = average_known(np.asarray(values, dtype=np.float64).transpose(1, 0, 2).reshape(values.shape[1], -1))
+    means = np.where((np.isnan(values) & ~np.isnan(rewards)).any(axis=(0, 2)), np.nan, means)
+    return None if np.isnan(means).all() else means
 
 
 def list_left_out(table: SweepTable, found: Headroom) -> list[str]:
@@ -188,6 +235,9 @@ def list_left_out(table: SweepTable, found: Headroom) -> list[str]:
     deterministic = table.space.deterministic
     drawn = table.counts[:, ~deterministic]
     missing = int((drawn < drawn.max()).sum()) if drawn.size else 0
+    uncounted = 0 if table.tokens is None else int((np.isnan(table.tokens) & ~np.isnan(table.rewards)).sum())
+    if uncounted:
+        sentences.append(f"the new tokens of {uncounted} scored answers are unknown: they were not counted")
     if missing:
         sentences.append(f"{missing} pairs of prompt and configuration have fewer samples than the others")
     if found.n_left_out:
@@ -198,8 +248,9 @@ def list_left_out(table: SweepTable, found: Headroom) -> list[str]:
 
 
 def merge_warnings(found: Headroom, evaluation: Evaluation | None) -> Sequence[str]:
-    """Every warning once."""
-    return list(dict.fromkeys([*found.warnings, *(evaluation.warnings if evaluation else ())]))
+    """Every warning once: of one that another one begins with, the longer one."""
+    every = dict.fromkeys([*found.warnings, *(evaluation.warnings if evaluation else ())])
+    return [warning for warning in every if not any(other != warning and other.startswith(warning) for other in every)]
 
 
 def list_provenance(table: SweepTable, policy: Policy | None, command: str | None) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from tests.reporting.tables import made_table
 def proven() -> Policy:
     """Fitted where each kind of prompt has its own best config."""
     policy = fit(made_table(), learner="ridge")
-    assert not policy.ships_sbs
+    assert policy.ships == "per_prompt"
     return policy
 
 
@@ -21,6 +21,6 @@ def proven() -> Policy:
 def held() -> Policy:
     """Fitted on noise alone; a candidate was found and held back."""
     policy = fit(made_table(flat=True, spread=0.2), learner="knn")
-    assert policy.ships_sbs
+    assert policy.ships != "per_prompt"
     assert policy.candidate is not None
     return policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting import sections
 from hagpolicy.reporting.page import write_report
 from hagpolicy.reporting.text import describe_config, format_signed
+from hagpolicy.results import STANDING
 from tests.reporting.tables import SPACE, Page, made_table
 
 
@@ -53,13 +55,14 @@ def test_a_proven_policy_and_one_that_was_held_back_read_differently(
     tmp_path: Path, proven: Policy, held: Policy
 ) -> None:
     shipped = Page(write_report(tmp_path / "a.html", table=made_table(), policy=proven).read_text("utf-8")).words
-    assert "is what the policy that ships, ridge on static, gains over the single best" in shipped
+    over = STANDING[proven.evaluation.candidate.over]
+    assert f"is what the policy that ships, ridge on static, gains over {over}." in shipped
     assert "Not proven" not in shipped
     table = made_table(flat=True, spread=0.2)
     words = Page(write_report(tmp_path / "b.html", table=table, policy=held).read_text("utf-8")).words
     assert "Not proven, because the interval reaches zero" in words
     assert "Not proven: what the candidate that was held back would choose" in " ".join(words.split())
-    assert f"It gives every prompt the same configuration: {describe_config(held.sbs)}" in words
+    assert f"It gives every prompt the same configuration: {describe_config(held.reference)}" in words
 
 
 def test_headline_names_the_gain_over_the_default_and_its_interval(tmp_path: Path) -> None:
@@ -99,3 +102,20 @@ def test_every_section_has_a_template_and_every_template_a_section(tmp_path: Pat
     places = [text.index(f"<h2>{heading}") for heading in headings]
     assert places == sorted(places)
     assert "<h2>The dial" not in text  # a section that has nothing to say is left out
+
+
+def test_an_older_report_is_replaced_and_nothing_else(tmp_path: Path, proven: Policy) -> None:
+    path = write_report(tmp_path / "r.html", table=made_table(), policy=proven)
+    text = path.read_text("utf-8")
+    # Reports that were written before they had their own mark.
+    path.write_text(text.replace('<meta name="generator" content="hagpolicy">\n', ""), "utf-8")
+    assert write_report(path, table=made_table(), policy=proven).read_text("utf-8") == text
+    (tmp_path / "thesis.html").write_text("<!doctype html>\n<p>years of work" + " " * 2000 + text, "utf-8")
+    (tmp_path / "link.html").symlink_to("r.html")
+    (tmp_path / "folder.html").mkdir()
+    os.mkfifo(tmp_path / "fifo.html")
+    for name, got in {"thesis": "another file", "link": "a link", "folder": "a folder", "fifo": "a FIFO"}.items():
+        with pytest.raises(InvalidInput, match=f"expected a new file, or a report of hagpolicy, got {got}"):
+            write_report(tmp_path / f"{name}.html", table=made_table(), policy=proven)
+    assert (tmp_path / "thesis.html").read_text("utf-8").startswith("<!doctype html>\n<p>years of work")
+    assert (tmp_path / "link.html").is_symlink()

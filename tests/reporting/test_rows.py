@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+import hagpolicy as hag
 from hagpolicy.analysis.headroom import headroom
 from hagpolicy.cli.demo_text import format_fit, format_headroom
 from hagpolicy.fitting.fit import fit
@@ -99,16 +100,25 @@ def test_the_choices_shown_are_the_policys(proven: Policy) -> None:
 def test_reward_grid_shows_the_means_and_marks_sbs_default_and_best() -> None:
     table = made_table()
     sbs = int(np.argmax(table.means.mean(axis=0)))
-    grid = tabulate_rewards(table, sbs)
+    grid = tabulate_rewards(table, sbs, hag.effects(table))
     assert grid.columns == (("all", 60), ("arithmetic", 15), ("facts", 15), ("lists", 15), ("sentences", 15))
     assert grid.rows[0].config == describe_config(SPACE[sbs])
     assert grid.rows[0].marks == ("SBS",)
     assert {row.config: row.marks for row in grid.rows}["temperature 0.7"] == ("engine's default",)
     lists = [row.cells[3] for row in grid.rows]
     shown = {row.config: cell[0] for row, cell in zip(grid.rows, lists, strict=True)}
-    assert shown["greedy · repetition_penalty 1.2"] == f"{table.means[15:30, 1].mean():.2f}"
-    assert [cell[2] for cell in lists].count(True) == 1
-    assert max(lists, key=lambda cell: cell[1])[2]
+    assert shown["greedy · repetition_penalty 1.2"].startswith(f"{table.means[15:30, 1].mean():.2f} ±0.")
+    assert not any(cell[2] for row in grid.rows for cell in row.cells[1:])  # 15 prompts prove nothing
+
+
+def test_only_a_proven_best_is_underlined() -> None:
+    rng = np.random.default_rng(0)
+    for means in ([0.5] * len(SPACE), [0.1, 0.9, 0.5, 0.2]):
+        rewards = (rng.random((80, len(SPACE), 2)) < np.array(means)[:, None]).astype(float)
+        table = hag.SweepTable.from_arrays([f"prompt {number}" for number in range(80)], SPACE, rewards)
+        grid = tabulate_rewards(table, 1, hag.effects(table))
+        proven = means[1] == 0.9
+        assert [row.cells[0][2] for row in grid.rows] == [proven, False, False, False]
 
 
 def test_choice_grid_counts_shares_by_task() -> None:

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy._digest import digest
+from hagpolicy.config.fields import NEUTRAL
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.call import GenerateCall, decide, describe_idle
 
 if TYPE_CHECKING:
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
-_OWN = frozenset({"target", "policy", "decisions", "price"})
+_OWN = frozenset({"target", "policy", "decisions", "price", "overrule", "_task", "_counts", "_warned"})
+# One for all wrappers, held for microseconds: a lock of its own could be neither copied nor pickled.
+_COUNTING = threading.Lock()
+# What a decision that was not made counts as: settings of the caller that no config can have.
+_UNDECIDED = "not_decided"
 
 
 class Wrapper:
     """Base of the wrappers; attributes it does not have itself are read from and set on its target.
 
+    Args:
+        task: the kind of the prompts of all calls that name no `task` of their own; None: not told.
+
     Attributes:
         target: what is wrapped.
         policy: that decides.
-        decisions: of the last call, one a prompt in their order; None for a prompt that the policy
-            could not read (it was sent as it is).
+        decisions: of the last call, one a prompt in their order; None where the policy could not read the caller's
+            settings (the prompt was sent as it is).
         price: reward that a token (or second) costs from now on, for a policy fitted with prices; may be
             set between calls. None: the first price it was fitted for.
+        overrule: fields of a configuration that the policy decides though the caller sets them.
+        counts: decisions since the wrapper was made, by reason: what to watch in production.
     """
 
     # By hand rather than on wrapt's ObjectProxy: whoever wraps a model has `[cpu]` and a transformers of their own, and
@@ -34,11 +49,53 @@ class Wrapper:
     policy: Policy
     decisions: list[Decision | None]
     price: float | None
+    overrule: tuple[str, ...]
+    _counts: Counter[str]
+    _warned: bool
+    _task: str | None
 
-    def __init__(self, target: Any, policy: Policy, price: float | None = None) -> None:
+    def __init__(
+        self,
+        target: Any,
+        policy: Policy,
+        price: float | None = None,
+        task: str | None = None,
+        overrule: Collection[str] = (),
+    ) -> None:
         if price is not None:
             policy.dial.rule_at(price)  # a policy without prices says so now, not at the first call
-        vars(self).update(target=target, policy=policy, decisions=[], price=price)
+        fields = tuple(dict.fromkeys([overrule] if isinstance(overrule, str) else overrule))
+        if unknown := [name for name in fields if name not in NEUTRAL]:
+            raise InvalidInput("overrule", f"fields of a configuration ({', '.join(NEUTRAL)})", unknown[0])
+        vars(self).update(target=target, policy=policy, decisions=[], price=price, overrule=fields)
+        vars(self).update(_task=task, _counts=Counter(), _warned=False)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of decisions by reason, since the wrapper was made."""
+        with _COUNTING:
+            return dict(self._counts)
+
+    def _take(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The keywords that reach the model, and the price and task of this call."""
+        own = {name: kwargs[name] for name in ("price", "task") if kwargs.get(name) is not None}
+        rest = {name: value for name, value in kwargs.items() if name not in ("price", "task")}
+        return rest, {"price": self.price, "task": self._task} | own
+
+    def _decide(
+        self, prompts: Sequence[Any], call: GenerateCall, fixed: Mapping[str, Any] | None, turned: Mapping[str, Any]
+    ) -> list[Decision | None]:
+        """The decisions for a call, counted; one warning where they can never be other than what the caller set."""
+        decisions = decide(self.policy, prompts, call, fixed, **turned)
+        idle = "" if self._warned else describe_idle(self.policy, call, fixed)
+        with _COUNTING:
+            self._counts.update(_UNDECIDED if one is None else one.reason for one in decisions)
+            first = bool(idle) and not self._warned
+            vars(self)["_warned"] = self._warned or first
+        if first:
+            do = "wrap(..., overrule=[...]) names the fields that the policy decides all the same"
+            warnings.warn(f"the policy has nothing to decide: {idle}; {do}", stacklevel=4)
+        return decisions
 
     def _set_decisions(self, decisions: list[Decision | None]) -> None:
         # Assigned as a whole: a thread that reads it sees one call's decisions, never half of two.

@@ -1,15 +1,15 @@
 """One call of transformers' `generate`: what its caller set, and what is sent in its place.
 
-The caller always wins. What it sets explicitly (as keyword, in a `generation_config`, or when it
-built its pipeline; 0.0 included, None is "not set") becomes `fixed` for the policy, and whatever of
-it is no field of a decoding configuration is passed on untouched.
+The caller wins, but for fields that `wrap` was told to overrule. What it sets explicitly (as keyword, in a
+`generation_config`, or when it built its pipeline; 0.0 included, None is "not set") becomes `fixed` for the policy, and
+whatever of it is no field of a decoding configuration is passed on untouched.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +65,18 @@ class GenerateCall:
         kwargs: what the caller passes now.
         defaults: what it passed when the pipeline was built; `kwargs` come before it.
         default_temperature: the sampling temperature that applies where the caller only says `do_sample=True`.
+        overrule: fields that the policy decides though the caller set them.
 
     Raises:
         InvalidInput: `do_sample=True` together with a temperature of 0.
     """
 
     def __init__(
-        self, kwargs: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, default_temperature: float = 1.0
+        self,
+        kwargs: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+        default_temperature: float = 1.0,
+        overrule: Collection[str] = (),
     ) -> None:
         self.kwargs = dict(kwargs)
         # transformers lets a generation_config of the call replace what the pipeline was built with.
@@ -81,10 +86,26 @@ class GenerateCall:
         settings = {**inside, **self.defaults, **self.kwargs}
         self.explicit = {name: value for name, value in settings.items() if value is not None}
         self.default_temperature = default_temperature
+        self._overrule = frozenset(overrule)
 
     @cached_property
     def fixed(self) -> dict[str, Any] | None:
-        """The caller's settings by field of a configuration; None where a value is outside a field's range."""
+        """The caller's settings by field of a configuration, but for those that are overruled; None where a value is
+        outside a field's range."""
+        fixed = {name: value for name, value in self._set.items() if name not in self._overrule}
+        try:
+            return {name: getattr(DecodingConfig.from_dict(fixed), name) for name in fixed}
+        except InvalidInput:
+            return None
+
+    @property
+    def overruled(self) -> dict[str, Any]:
+        """The caller's settings that the policy decides all the same, by field."""
+        return {name: value for name, value in self._set.items() if name in self._overrule}
+
+    @cached_property
+    def _set(self) -> dict[str, Any]:
+        """The caller's settings by field of a configuration."""
         fixed = {FIELD_OF_KEYWORD[key]: value for key, value in self.explicit.items() if key in FIELD_OF_KEYWORD}
         sampling = self.explicit.get("do_sample")
         if sampling and fixed.get("temperature") == 0:
@@ -93,10 +114,7 @@ class GenerateCall:
             fixed["temperature"] = 0.0
         elif sampling:
             fixed.setdefault("temperature", self.default_temperature)
-        try:
-            return {name: getattr(DecodingConfig.from_dict(fixed), name) for name in fixed}
-        except InvalidInput:
-            return None
+        return fixed
 
     def prepare(self, prompt: PromptLike, decision: Decision | None) -> PreparedPrompt:
         """The prompt and its keywords under a decision; unchanged without one, or where no config agrees."""
@@ -146,48 +164,46 @@ def group_into_batches(prepared: Sequence[PreparedPrompt], batch_size: int | Non
     return divided
 
 
-def extract_text(prompt: Any) -> PromptLike | None:
-    """The prompt with its text parts only, as a policy reads it; None where it has no text.
-
-    Chat messages may hold more than a policy knows: lists of parts, tool calls without content.
-    """
-    if isinstance(prompt, str):
-        return prompt if prompt.strip() else None
-    messages = []
-    for message in prompt:
-        content = message.get("content")
-        if isinstance(content, list | tuple):
-            content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
-        messages.append({"role": str(message.get("role", "")), "content": content if isinstance(content, str) else ""})
-    return messages if any(message["content"].strip() for message in messages) else None
-
-
 def decide(
     policy: Policy,
     prompts: Sequence[Any],
     call: GenerateCall,
     fixed: Mapping[str, Any] | None,
     price: float | None = None,
+    task: str | Sequence[str | None] | None = None,
 ) -> list[Decision | None]:
-    """The policy's decision for each prompt that it can read; None for the others.
+    """The policy's decision for each prompt; None for all where it cannot read the caller's settings.
 
     Args:
         policy: decides.
         prompts: as the caller gave them.
-        call: how many answers it asks for, for a policy that was fitted for several.
+        call: how many answers it asks for, for a policy that was fitted for several; and what it overrules.
         fixed: what the caller set; None: nothing is decided.
         price: of a token or second, for a policy fitted with prices; None: the dial's first point.
+        task: the kind of all prompts, or of each; None: not told.
     """
-    decisions: list[Decision | None] = [None] * len(prompts)
-    if fixed is None:
-        return decisions
+    if fixed is None or not prompts:
+        return [None] * len(prompts)
     dial: dict[str, Any] = {} if price is None else {"price": price}
     if policy.dial.argument == "n":
         dial["n"] = call.explicit.get("num_return_sequences", 1)
-    texts = [extract_text(prompt) for prompt in prompts]
-    known = [number for number, text in enumerate(texts) if text is not None]
-    if known:
-        made = policy.decide_batch([texts[number] for number in known], fixed=dict(fixed), **dial)
-        for number, decision in zip(known, made, strict=True):
-            decisions[number] = decision
-    return decisions
+    if task is not None:
+        dial["task"] = task
+    made = policy.decide_batch(list(prompts), fixed=dict(fixed), **dial)
+    overruled = call.overruled
+    return [replace(decision, overruled=overruled) for decision in made] if overruled else list(made)
+
+
+def describe_idle(policy: Policy, call: GenerateCall, fixed: Mapping[str, Any] | None) -> str:
+    """Why the caller's settings leave the policy nothing to decide; "" where they leave it something."""
+    if len(policy.space) < 2 or fixed == {}:
+        return ""
+    if fixed is None:
+        what = ", ".join(f"{name}={value}" for name, value in call.explicit.items())
+        return f"what the caller sets ({what}) is outside a field's range"
+    left = int(policy.space.agreeing(fixed).sum())
+    if left > 1:
+        return ""
+    varied = {name for name in fixed if len({getattr(config, name) for config in policy.space}) > 1}
+    what = ", ".join(f"{name}={fixed[name]!r}" for name in fixed if name in varied)
+    return f"what the caller sets ({what}) leaves {'one config' if left else 'none'} of {len(policy.space)}"

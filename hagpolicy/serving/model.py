@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.engines.chat import encode
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper
-from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
+from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batches
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,16 @@ class WrappedModel(Wrapper):
         tokenizer: the model's.
     """
 
-    def __init__(self, target: Any, policy: Policy, tokenizer: Any, price: float | None = None) -> None:
-        super().__init__(target, policy, price)
+    def __init__(
+        self,
+        target: Any,
+        policy: Policy,
+        tokenizer: Any,
+        price: float | None = None,
+        task: str | None = None,
+        overrule: Collection[str] = (),
+    ) -> None:
+        super().__init__(target, policy, price, task, overrule)
         vars(self)["tokenizer"] = tokenizer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,6 +68,7 @@ class WrappedModel(Wrapper):
         """
         import torch  # here, not above: only whoever has a model has it
 
+        kwargs, turned = self._take(kwargs)
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point() or not ids.shape[1]:
             vars(self)["decisions"] = []
@@ -67,10 +76,10 @@ class WrappedModel(Wrapper):
         if prompts is not None and len(prompts) != len(ids):
             raise InvalidInput("prompts", f"one a row, {len(ids)}", f"{len(prompts)}")
         kwargs["input_ids"] = ids
-        call = GenerateCall(kwargs, default_temperature=self._default_temperature())
+        call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule)
         texts = self._decode(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
         fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
-        decisions = decide(self.policy, texts, call, fixed, self.price)
+        decisions = self._decide(texts, call, fixed, turned)
         prepared = [call.prepare(text, decision) for text, decision in zip(texts, decisions, strict=True)]
         together = group_into_batches(prepared)
         _check_divisible(call, prepared, together)
@@ -97,12 +106,13 @@ class WrappedModel(Wrapper):
         Raises:
             InvalidInput: a `num_return_sequences` above 1: call `generate` for these.
         """
+        kwargs, turned = self._take(kwargs)
         single = isinstance(prompts, str) or (bool(prompts) and hasattr(prompts[0], "keys"))
         several = [prompts] if single else list(prompts)
-        call = GenerateCall(kwargs, default_temperature=self._default_temperature())
+        call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule)
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
-        decisions = decide(self.policy, several, call, call.fixed, self.price)
+        decisions = self._decide(several, call, call.fixed, turned)
         prepared = [call.prepare(prompt, decision) for prompt, decision in zip(several, decisions, strict=True)]
         answers = [""] * len(several)
         for rows in group_into_batches(prepared):

@@ -1,55 +1,12 @@
-"""`wrap`, and a policy in front of a transformers text-generation pipeline."""
+"""A policy in front of a transformers text-generation pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.base import Wrapper, warn_of_another_engine
-from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, group_into_batches
-from hagpolicy.serving.model import WrappedModel
-
-if TYPE_CHECKING:
-    from hagpolicy.policy.policy import Policy
-
-
-def wrap(
-    target: Any, policy: Policy, *, tokenizer: Any = None, price: float | None = None
-) -> WrappedPipeline | WrappedModel:
-    """Put a policy in front of a transformers pipeline or model.
-
-    Every call gets its prompt's configuration, chosen among those that agree with what the caller
-    sets explicitly, which always wins, 0.0 included. Where no configuration agrees, the call is
-    sent as it is. A model that is not the one the policy was swept on gets one warning. A policy
-    fitted for several answers reads how many from `num_return_sequences`.
-
-    Args:
-        target: a text-generation pipeline, or a model with `generate`.
-        policy: decides.
-        tokenizer: the model's; a pipeline has its own.
-        price: reward that a token (or second) costs, for a policy fitted with prices; `.price` of what is
-            returned changes it between calls. None: the first price it was fitted for.
-
-    Returns:
-        `WrappedPipeline` or `WrappedModel`: used like the target, whose other attributes it passes
-        on. The last call's decisions are in `.decisions`.
-
-    Raises:
-        InvalidInput: something else, a pipeline for another task, a model without its tokenizer, or a price
-            for a policy without prices.
-    """
-    if hasattr(target, "task") and hasattr(target, "model"):
-        if target.task != "text-generation":
-            raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
-        warn_of_another_engine(policy, target.model, target.tokenizer)
-        return WrappedPipeline(target, policy, price)
-    if not callable(getattr(target, "generate", None)):
-        raise InvalidInput("target", "a text-generation pipeline or a model with generate", type(target).__name__)
-    if tokenizer is None:
-        raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
-    warn_of_another_engine(policy, target, tokenizer)
-    return WrappedModel(target, policy, tokenizer, price)
+from hagpolicy.serving.base import Wrapper
+from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batches
 
 
 class WrappedPipeline(Wrapper):
@@ -64,6 +21,8 @@ class WrappedPipeline(Wrapper):
     def __call__(self, text_inputs: Any, **kwargs: Any) -> Any:
         """The pipeline's own call: a string, a chat, a list of either, or an iterable of them (which
         is answered lazily, one at a time).
+
+        `price=` and `task=` are the policy's, of this call alone.
 
         Raises:
             InvalidInput: `do_sample=True` together with a temperature of 0.
@@ -81,8 +40,9 @@ class WrappedPipeline(Wrapper):
             yield self(prompt, **kwargs)
 
     def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
-        call = GenerateCall(kwargs, self._defaults(), self._default_temperature())
-        decisions = decide(self.policy, prompts, call, call.fixed, self.price)
+        kwargs, turned = self._take(kwargs)
+        call = GenerateCall(kwargs, self._defaults(), self._default_temperature(), self.overrule)
+        decisions = self._decide(prompts, call, call.fixed, turned)
         prepared = [call.prepare(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
         answers: list[Any] = [None] * len(prompts)
         batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1

@@ -16,7 +16,7 @@ from hagpolicy.serving.call import FIELD_OF_KEYWORD, GenerateCall  # noqa: E402
 
 
 def test_every_keyword_that_we_have_a_word_for_is_a_field():
-    assert set(FIELD_OF_KEYWORD.values()) == set(FIELDS) - {"presence_penalty", "frequency_penalty", "hint"}
+    assert set(FIELD_OF_KEYWORD.values()) == set(FIELDS) - {"presence_penalty", "frequency_penalty", "hint", "unset"}
     assert set(FIELD_OF_KEYWORD) <= set(vars(transformers.GenerationConfig()))
 
 

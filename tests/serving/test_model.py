@@ -136,12 +136,13 @@ def fitted():
 
 
 def test_a_fitted_policy_decides_for_a_wrapped_pipeline(fitted, pipe, tmp_path):
-    assert not fitted.ships_sbs
+    assert fitted.ships == "per_prompt"
     policy = hag.load(fitted.save(tmp_path / "policy"))
     wrapped = hag.wrap(pipe, policy)
     prompts = ["what is the sum of 17 and 18 ?", "name 14 blue bird", "what is the sum of 3 and 77 ?", ""]
     wrapped(prompts, max_new_tokens=3)
-    assert [None if d is None else d.index for d in wrapped.decisions] == [0, 1, 0, None]
+    assert [d.index for d in wrapped.decisions] == [0, 1, 0, policy.reference_index]
+    assert wrapped.decisions[3].reason == "unreadable"
     assert wrapped.decisions[:3] == policy.decide_batch(prompts[:3], {"max_tokens": 3})
     wrapped(prompts[:3], max_new_tokens=3, temperature=0.7)
     assert [d.index for d in wrapped.decisions] == [2, 2, 2]

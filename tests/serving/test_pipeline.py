@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import pickle
+import threading
 import warnings
 
 import pytest
@@ -9,7 +11,10 @@ import pytest
 import hagpolicy as hag
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.base import Wrapper
+from hagpolicy.serving.call import GenerateCall, decide
 from tests.serving.wrapping import WordPolicy, chat, texts
+from tests.support import making
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -131,6 +136,7 @@ def test_no_call_warns(pipe, model, tokenizer, caplog):
     try:
         with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "the policy has nothing to decide")
             wrapped(prompts, max_new_tokens=3)
             wrapped(prompts, max_new_tokens=3, temperature=0.0)
             wrapped(prompts, max_new_tokens=3, temperature=0.7)
@@ -210,13 +216,21 @@ def test_our_penalties_stand_beside_the_callers_processors(pipe, sent):
     assert [type(processor).__name__ for processor in processors[1:]] == ["AnswerPenalty"]
 
 
-@pytest.mark.parametrize("prompt", ["", "  ", [{"role": "user", "content": ""}]])
-def test_a_prompt_without_text_is_sent_as_it_is(pipe, prompt):
-    wrapped = hag.wrap(pipe, WordPolicy())
-    got = wrapped([prompt, "say hello"], max_new_tokens=2, do_sample=False)
-    assert wrapped.decisions[0] is None
-    assert wrapped.decisions[1].reason != "no_config_agrees"
-    assert got[0] == pipe(prompt, max_new_tokens=2, do_sample=False)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "  ",
+        [{"role": "user", "content": ""}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+    ],
+)
+def test_a_prompt_without_text_gets_the_reference(prompt):
+    policy, call = making.sums_against_lists(), GenerateCall({})
+    one, other = decide(policy, [prompt, making.LISTS[0]], call, {})
+    assert (one.reason, one.config, other.index) == ("unreadable", policy.reference, 4)
+    assert call.prepare(prompt, one).kwargs["do_sample"] is False
 
 
 def test_settings_beyond_our_ranges_are_left_to_transformers(pipe):
@@ -227,14 +241,70 @@ def test_settings_beyond_our_ranges_are_left_to_transformers(pipe):
         wrapped("sum of ten", do_sample=True, temperature=-1.0, max_new_tokens=2)
 
 
-def test_the_policy_reads_text_only(pipe):
+def test_the_policy_gets_messages_as_they_are_and_reads_their_text():
     policy = WordPolicy()
     parts = [{"role": "user", "content": [{"type": "text", "text": "name the sky"}]}]
     tools = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "name blue"}]
-    from hagpolicy.serving.call import GenerateCall, decide
-
     assert [d.index for d in decide(policy, [parts, tools], GenerateCall({}), {})] == [1, 1]
-    assert policy.asked[0][0] == [{"role": "user", "content": "name the sky"}]
+    assert policy.asked[0][0] == parts
+
+
+def test_price_and_task_of_one_call_reach_the_policy_and_never_the_model(pipe, sent):
+    policy = WordPolicy(dial="price")
+    wrapped = hag.wrap(pipe, policy, price=1.0, task="json")
+    wrapped("say hello", max_new_tokens=3, price=2.0, task="story")
+    wrapped("say hello", max_new_tokens=3)
+    list(wrapped((text for text in ["say hello"]), max_new_tokens=3, price=3.0))
+    assert [turn["price"] for turn in policy.turned] == [2.0, 1.0, 3.0]
+    assert [turn["task"] for turn in policy.turned] == ["story", "json", "json"]
+    assert not {"price", "task"} & {name for call in sent for name in call}
+    assert wrapped.task == "text-generation"
+
+
+def test_reasons_are_counted_over_threads_and_calls(pipe):
+    wrapped = hag.wrap(pipe, WordPolicy())
+    call = GenerateCall({})
+
+    def work():
+        for _ in range(50):
+            wrapped._decide(["say hello", "nothing"], call, {}, {})
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert wrapped.counts == {"best_by_margin": 200, "reference_best": 200}
+    again = pickle.loads(pickle.dumps(Wrapper(None, None)))
+    assert again.counts == {}
+    wrapped._decide(["say hello"], call, None, {})
+    assert wrapped.counts["not_decided"] == 1
+
+
+def test_settings_that_leave_nothing_to_decide_warn_once(pipe):
+    wrapped = hag.wrap(pipe, WordPolicy())
+    with pytest.warns(UserWarning, match="nothing to decide.*temperature=0.33.*none of 5.*overrule"):
+        wrapped("say hello", max_new_tokens=2, temperature=0.33)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped("say hello", max_new_tokens=2, temperature=0.33)
+        hag.wrap(pipe, WordPolicy())("say hello", max_new_tokens=2, do_sample=False)
+    assert wrapped.counts == {"no_config_agrees": 2}
+
+
+@pytest.mark.parametrize("how", ["keyword", "generation_config", "pipeline"])
+def test_overruled_fields_are_decided_by_the_policy_and_the_receipt_says_so(how, model, tokenizer, pipe, sent):
+    setting = {"temperature": 0.3, "do_sample": True, "max_new_tokens": 2}
+    if how == "pipeline":
+        pipe = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, **setting)
+    wrapped = hag.wrap(pipe, WordPolicy(), overrule=["temperature"])
+    given = {"generation_config": {"generation_config": transformers.GenerationConfig(**setting)}, "pipeline": {}}
+    wrapped(["say hello", "name blue"], **given.get(how, setting))
+    assert [d.index for d in wrapped.decisions] == [4, 1]
+    assert wrapped.decisions[0].render("transformers").receipt.overruled == {"temperature": 0.3}
+    settings = [call["generation_config"] if how == "generation_config" else call for call in sent]
+    found = [one.to_dict() if hasattr(one, "to_dict") else one for one in settings]
+    assert [(one["do_sample"], one["temperature"]) for one in found] == [(True, 0.7), (False, 1.0)]
+    with pytest.raises(InvalidInput, match="overrule"):
+        hag.wrap(pipe, WordPolicy(), overrule=["temprature"])
 
 
 def test_a_policy_for_several_answers_reads_how_many_from_the_call(pipe):

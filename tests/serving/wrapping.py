@@ -3,9 +3,9 @@
 import numpy as np
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.data.prompts import prompt_text
 from hagpolicy.policy.decision import decide
 from hagpolicy.policy.dial import DecisionRule, Dial, OperatingPoint
+from hagpolicy.policy.reading import PromptReader
 
 SPACE = DecodingSpace(
     [
@@ -26,25 +26,30 @@ class WordPolicy:
     def __init__(self, space=SPACE, words=None, fingerprint=None, max_tokens=None, dial=""):
         self.space, self.words = space, WORDS if words is None else words
         self.training_means = np.linspace(0.6, 0.5, len(space))
-        self.rule = DecisionRule(np.ones(1, np.float32), self.training_means, 0, 0.0, True)
+        self.rule = DecisionRule(np.ones(1, np.float32), self.training_means, "per_prompt", 0, 0.0)
         self.fingerprint, self.max_tokens = fingerprint or {}, max_tokens
-        points = [OperatingPoint(at, "", "", (1.0,), 0.0, True) for at in ((1.0, 4.0) if dial else (0.0,))]
+        points = [OperatingPoint(at, "", "", (1.0,), 0.0, "per_prompt", 0) for at in ((1.0, 4.0) if dial else (0.0,))]
         self.dial = Dial(dial, "token", ("values",), [1.0], [self.training_means], tuple(points))
         self.asked, self.turned = [], []
+        self.default_index, self.reads_text = None, True
 
     def decide_batch(self, prompts, fixed=None, **dial):
         self.turned.append(dial)
-        return [self.decide(prompt, fixed) for prompt in prompts]
+        made = [self.decide(prompt, fixed) for prompt in prompts]
+        del self.turned[-len(made) :]
+        return made
 
-    def decide(self, prompt, fixed=None):
+    def decide(self, prompt, fixed=None, *, among=None, **dial):
+        self.turned.append(dial)
         self.asked.append((prompt, fixed))
-        text = prompt_text(prompt)
+        read = PromptReader("all").read(prompt)
+        text = read.item
         values = self.training_means.astype(np.float32)
         for word, index in self.words.items():
             if word in text.split():
                 values = values.copy()
                 values[index] = 1.0
-        return decide(self.space, self.rule, values[None], 0.0, fixed, prompt)
+        return decide(self.space, self.rule, values[None], 0.0, fixed, prompt, refusal=read.refusal, among=among)
 
 
 def chat(text):

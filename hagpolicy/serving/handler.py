@@ -1,0 +1,229 @@
+"""`RequestHandler`: what the transport, the middleware and the proxy do with the bytes of a request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.endpoints import Endpoint, find_endpoint
+from hagpolicy.serving.headers import PREFIX, RequestOptions, describe_receipt, read_options
+from hagpolicy.serving.rewrite import RequestReceipt, Rewriter, RewriteRules
+
+if TYPE_CHECKING:
+    from hagpolicy.policy.policy import Policy
+
+__all__ = ["HandledRequest", "RequestHandler"]
+
+logger = logging.getLogger(__name__)
+
+ANY_MODEL = "*"
+PRICE_HEADER = f"{PREFIX}price"
+
+
+@dataclass(frozen=True)
+class HandledRequest:
+    """A request on its way to the server.
+
+    Attributes:
+        content: the body to send; the very bytes that came where nothing changes.
+        receipt: what became of it.
+        headers: for its response.
+    """
+
+    content: bytes
+    receipt: RequestReceipt
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class RequestHandler:
+    """Rewrites requests by the policy of their model, counts what became of them, and never fails one.
+
+    Safe to be used by many threads and tasks at once. A body that is no JSON object, and one for which the policy
+    fails, goes out as it came; the first failure is logged.
+
+    Args:
+        policies: one for all models, or by the name of the model that requests name; "*" for all others. A request
+            for "NAME@PRICE" is for the model NAME at that price, where NAME has a policy fitted with prices.
+        rules: one for all models, or by their names; "*" for all others.
+        price: reward that a token or second costs where a request does not say it, for policies fitted with prices.
+        task: the kind of the prompts where a request does not say it; None: not told.
+        on_receipt: called with every receipt, in the thread of the request; what it raises is logged and ignored.
+
+    Attributes:
+        counts: requests by what became of them (`RequestReceipt.reason`).
+        ignored: headers of requests that were ignored, since they were unknown, repeated or malformed.
+
+    Raises:
+        InvalidInput: no policy, one that reads vectors and no text, or a price for policies without.
+    """
+
+    def __init__(
+        self,
+        policies: Policy | Mapping[str, Policy],
+        rules: RewriteRules | Mapping[str, RewriteRules] | None = None,
+        *,
+        price: float | None = None,
+        task: str | None = None,
+        on_receipt: Callable[[RequestReceipt], object] | None = None,
+    ) -> None:
+        self.policies = dict(policies) if isinstance(policies, Mapping) else {ANY_MODEL: policies}
+        self.rules = dict(rules) if isinstance(rules, Mapping) else {ANY_MODEL: rules or RewriteRules()}
+        if not self.policies:
+            raise InvalidInput("policies", "a policy, or some by model", "none")
+        for model, policy in self.policies.items():
+            if not policy.reads_text:
+                do = "Name what makes vectors of texts: load(folder, embed=…)."
+                raise InvalidInput(f"policy for {model}", "one that reads texts", "one that takes vectors", do)
+            if price is not None:
+                policy.dial.rule_at(price)
+        self.price, self.task, self._on_receipt = price, task, on_receipt
+        self._rewriters: dict[tuple[str, str], Rewriter] = {}
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._ignored = 0
+        self._failed = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Requests by what became of them."""
+        with self._lock:
+            return dict(self._counts)
+
+    @property
+    def ignored(self) -> int:
+        """Headers of requests that were ignored."""
+        return self._ignored
+
+    def handles(self, path: str) -> bool:
+        """Whether requests to a path are rewritten at all; others need not be read."""
+        return find_endpoint(path) is not None
+
+    def handle(self, path: str, headers: Iterable[tuple[str, str]], content: bytes) -> HandledRequest:
+        """The request to send in place of one, with its receipt.
+
+        Args:
+            path: of the request, with or without query.
+            headers: its own, of which those that begin with "x-hag-" are read; they are not meant for the server.
+            content: its body.
+        """
+        begun = time.perf_counter()
+        endpoint = find_endpoint(path)
+        if endpoint is None:
+            return HandledRequest(content, RequestReceipt("other_path"))
+        options, name = read_options(headers), ""
+        try:
+            name, sent, receipt, options = self._rewrite(endpoint, options, content)
+        except Exception as error:
+            self._log_failure(error)
+            sent, receipt = content, RequestReceipt("failed")
+        with self._lock:
+            self._counts[receipt.reason] += 1
+            self._ignored += len(options.ignored)
+        if self._on_receipt is not None:
+            try:
+                self._on_receipt(receipt)
+            except Exception as error:
+                self._log_failure(error)
+        seconds = time.perf_counter() - begun
+        return HandledRequest(sent, receipt, describe_receipt(name, receipt, options.ignored, seconds))
+
+    def _rewrite(
+        self, endpoint: Endpoint, options: RequestOptions, content: bytes
+    ) -> tuple[str, bytes, RequestReceipt, RequestOptions]:
+        """Name of the policy, body, receipt, and the options without what this policy cannot do."""
+        if options.skip:
+            return "", content, RequestReceipt("skipped"), options
+        body = parse_body(content)
+        if body is None:
+            return "", content, RequestReceipt("not_json"), options
+        name, model, price = self._find_policy(body.get("model"))
+        if name is None:
+            return "", content, RequestReceipt("other_model"), options
+        rewriter = self._find_rewriter(endpoint, name, model)
+        if options.price is not None and not _takes_price(rewriter.policy, options.price):
+            options = replace(options, price=None, ignored=(*options.ignored, PRICE_HEADER))
+        asked = [one for one in (options.price, price, self.price) if one is not None]
+        given = body if model == body.get("model") else {**body, "model": model}
+        sent, receipt = rewriter.rewrite(
+            given, options.fixed, price=next(iter(asked), None), task=options.task or self.task
+        )
+        if sent is body:
+            return name, content, receipt, options
+        return name, json.dumps(sent, separators=(",", ":")).encode(), receipt, options
+
+    def _find_policy(self, model: Any) -> tuple[str | None, Any, float | None]:
+        """Name of the policy for a model, the model's own name, and the price that stands behind it."""
+        if isinstance(model, str) and model in self.policies:
+            return model, model, None
+        if isinstance(model, str):
+            own, _, words = model.rpartition("@")
+            name, price = own if own in self.policies else ANY_MODEL, _parse_number(words)
+            if own and name in self.policies and price is not None and _takes_price(self.policies[name], price):
+                return name, own, price
+        return (ANY_MODEL if ANY_MODEL in self.policies else None), model, None
+
+    def _find_rewriter(self, endpoint: Endpoint, name: str, model: Any) -> Rewriter:
+        rules_of = model if isinstance(model, str) and model in self.rules else ANY_MODEL
+        key = (endpoint.path, f"{name}\n{rules_of}")
+        found = self._rewriters.get(key)
+        if found is None:
+            rules = self.rules.get(rules_of) or RewriteRules()
+            found = self._rewriters[key] = Rewriter(endpoint, self.policies[name], rules)
+        return found
+
+    def _log_failure(self, error: Exception) -> None:
+        with self._lock:
+            first, self._failed = not self._failed, True
+        if first:
+            # Its type alone: its words may hold what a prompt said.
+            logger.error("a request went out without the policy, which failed: %s", type(error).__name__)
+
+
+def _takes_price(policy: Policy, price: float) -> bool:
+    """Whether a policy can decide at a price: it was fitted with prices, and it is none that no token costs."""
+    try:
+        policy.dial.rule_at(price)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _parse_number(words: str) -> float | None:
+    try:
+        return float(words)
+    except ValueError:
+        return None
+
+
+def parse_body(content: bytes) -> dict[str, Any] | None:
+    """The JSON object in a body; None where it is none, or one that would not be the same when it is written again."""
+    try:
+        found = json.loads(content, parse_constant=_refuse, parse_float=_parse_float, object_pairs_hook=_make_object)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return number
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found

@@ -1,0 +1,123 @@
+"""What a request may say to the policy in its headers, and what a response says of it: `x-hag-…`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.rewrite import RequestReceipt
+
+__all__ = ["PREFIX", "RequestOptions", "describe_receipt", "read_options"]
+
+PREFIX = "x-hag-"
+# Of a hint, which may be long: whoever needs the whole of it reads the policy's card.
+SHOWN_HINT = 60
+# Of a header's value: what is longer is ignored.
+MOST_CHARACTERS = 2_000
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """What a request asks of the policy.
+
+    Attributes:
+        skip: leave the request as it is.
+        fixed: fields that the policy may not decide, with their values.
+        price: reward that a token or second costs; None: not said.
+        task: the kind of the prompt; None: not said.
+        ignored: names of headers that were unknown, repeated or malformed.
+    """
+
+    skip: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    price: float | None = None
+    task: str | None = None
+    ignored: tuple[str, ...] = ()
+
+
+def read_options(headers: Iterable[tuple[str, str]]) -> RequestOptions:
+    """What the headers of a request ask of the policy; whatever cannot be read is ignored and named, never an error.
+
+    Args:
+        headers: names and values; those of other names are passed over.
+    """
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name.lower().startswith(PREFIX):
+            found.setdefault(name.lower(), []).append(value)
+    options: dict[str, Any] = {}
+    ignored = []
+    for name, values in found.items():
+        what = name.removeprefix(PREFIX)
+        try:
+            if what not in _READERS or len(values) > 1 or len(values[0]) > MOST_CHARACTERS:
+                raise ValueError(name)
+            options[what] = _READERS[what](values[0].strip())
+        except (ValueError, TypeError, KeyError, RecursionError, InvalidInput):
+            ignored.append(name)
+    return RequestOptions(**options, ignored=tuple(sorted(ignored)))
+
+
+def _read_fixed(value: str) -> dict[str, Any]:
+    given = json.loads(value)
+    known = DecodingConfig.from_dict(given)
+    return {name: getattr(known, name) for name in given}
+
+
+def _read_price(value: str) -> float:
+    price = float(value)
+    if not math.isfinite(price) or price < 0.0:
+        raise ValueError(value)
+    return price
+
+
+def _read_task(value: str) -> str:
+    if not value:
+        raise ValueError("task")
+    return value
+
+
+_READERS: dict[str, Any] = {
+    "skip": lambda value: _FLAGS[value.lower()],
+    "fixed": _read_fixed,
+    "price": _read_price,
+    "task": _read_task,
+}
+
+
+def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str], seconds: float) -> dict[str, str]:
+    """The headers of a response that say what became of its request; printable ASCII, without text of the prompt.
+
+    Args:
+        name: of the policy.
+        receipt: of the request.
+        ignored: names of its headers that were ignored.
+        seconds: that reading, deciding and writing took.
+    """
+    ignored = tuple(ignored)
+    reason = receipt.reason + (f"; ignored {' '.join(map(_clean, ignored))}" if ignored else "")
+    said = {
+        "policy": _clean(name),
+        "reason": reason,
+        "applied": ", ".join([*receipt.applied, *(["hint"] if receipt.hinted else [])]),
+        "dropped": ", ".join(receipt.dropped),
+        "overruled": ", ".join(receipt.overruled),
+        "overhead-us": str(round(seconds * 1e6)),
+    }
+    if receipt.decision is not None and receipt.decision.reason != "no_config_agrees":
+        config = receipt.decision.config.canonical().to_dict()
+        if len(config.get("hint", "")) > SHOWN_HINT:
+            config["hint"] = config["hint"][: SHOWN_HINT - 1] + "…"
+        said["config"] = json.dumps(config)
+    return {PREFIX + key: value for key, value in said.items() if value}
+
+
+def _clean(text: str) -> str:
+    """Printable ASCII alone: what stands in a header must not end it."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:200])

@@ -1,0 +1,185 @@
+"""`ForwardingApp`: an ASGI application that hands every request to a server and its answer back, and `run_proxy`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from hagpolicy._extras import require
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.asgi import Message, PolicyMiddleware, Receive, Scope, Send
+from hagpolicy.serving.handler import RequestHandler
+
+__all__ = ["ForwardingApp", "run_proxy"]
+
+logger = logging.getLogger(__name__)
+
+# Of one connection alone (RFC 9110, 7.6.1).
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
+MOST_CONNECTIONS = 1000
+
+
+class ForwardingApp:
+    """Hands requests to a server: method, path, query, headers and body as they are, and the answer back as it comes.
+
+    Redirects are not followed, so that no key goes where it was not meant to, and no proxy of the environment is used.
+
+    Args:
+        upstream: the server's address without a path, such as "http://127.0.0.1:8000".
+        read_seconds: the longest silence of the server, above 0.
+
+    Raises:
+        InvalidInput: no such address.
+        MissingExtra: httpx2 is not installed.
+    """
+
+    def __init__(self, upstream: str, read_seconds: float = READ_SECONDS) -> None:
+        self._httpx = require("httpx2", "serve", "a proxy")
+        try:
+            url = self._httpx.URL(upstream)
+        except Exception as error:  # the library's own error has no stable name
+            raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream) from error
+        if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query:
+            raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream)
+        self._base = str(url).rstrip("/").removesuffix("/v1")
+        self._timeout = self._httpx.Timeout(read_seconds, connect=CONNECT_SECONDS)
+        self._client: Any = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or open and close the connections with the application's life."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._forward(scope, receive, send)
+        else:
+            raise NotImplementedError(f"a proxy of HTTP alone, not of {scope['type']}")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            self._open()
+            await send({"type": "lifespan.startup.complete"})
+        if self._client is not None:
+            await self._client.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _open(self) -> Any:
+        if self._client is None:
+            limits = self._httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
+            self._client = self._httpx.AsyncClient(
+                timeout=self._timeout, limits=limits, follow_redirects=False, trust_env=False
+            )
+        return self._client
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; where its client goes away, the server's answer is given up at once."""
+        whole = asyncio.Event()
+        answering = asyncio.create_task(self._answer(scope, _read_body(receive, whole), send))
+        watching = asyncio.create_task(_wait_for_end(receive, whole))
+        try:
+            await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done() and not answering.cancelled():
+                answering.result()
+        finally:
+            for task in (answering, watching):
+                task.cancel()
+            await asyncio.gather(answering, watching, return_exceptions=True)
+
+    async def _answer(self, scope: Scope, body: AsyncIterator[bytes], send: Send) -> None:
+        begun = False
+        try:
+            response = await self._open().send(self._make_request(scope, body), stream=True)
+            try:
+                kept = [pair for pair in response.headers.raw if _passes(pair[0])]
+                await send({"type": "http.response.start", "status": response.status_code, "headers": kept})
+                begun = True
+                async for chunk in response.aiter_raw():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                await response.aclose()
+        except self._httpx.TransportError as error:
+            logger.warning("%s: %s", self._base, type(error).__name__)
+            if begun:
+                raise  # the client must see that the answer was cut
+            await _refuse(send, error, slow=isinstance(error, self._httpx.TimeoutException))
+
+    def _make_request(self, scope: Scope, body: AsyncIterator[bytes]) -> Any:
+        """The request for the server: what its client said and nothing else, but for what belongs to a connection."""
+        query = f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else ""
+        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+        headers = [pair for pair in scope["headers"] if _passes(pair[0]) and pair[0] != b"host"]
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+        content = body if has_body else None
+        request = self._open().build_request(
+            scope["method"], self._base + path + query, headers=headers, content=content
+        )
+        said = {name.decode("latin-1").lower() for name, _ in headers} | {"host", "transfer-encoding"}
+        for name in {name.lower() for name in request.headers} - said:
+            del request.headers[name]
+        return request
+
+
+def _passes(name: bytes) -> bool:
+    return name.decode("latin-1").lower() not in HOP_BY_HOP
+
+
+async def _read_body(receive: Receive, whole: asyncio.Event) -> AsyncIterator[bytes]:
+    """The parts of a request's body as they come."""
+    while not whole.is_set():
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        if not message.get("more_body", False):
+            whole.set()
+        if message.get("body"):
+            yield message["body"]
+
+
+async def _wait_for_end(receive: Receive, whole: asyncio.Event) -> None:
+    """Returns when the client has gone. Until its request is whole, that is for the one who reads it to see."""
+    await whole.wait()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _refuse(send: Send, error: Exception, *, slow: bool) -> None:
+    """An answer in the API's own form where the server gave none."""
+    message = f"the server behind this proxy {'did not answer in time' if slow else 'cannot be reached'}"
+    said = {"error": {"message": message, "type": type(error).__name__, "code": 504 if slow else 502}}
+    content = json.dumps(said).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 504 if slow else 502, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def run_proxy(handler: RequestHandler, upstream: str, host: str = "127.0.0.1", port: int = 8080) -> None:
+    """Serve until SIGINT or SIGTERM; answers that have begun are ended first.
+
+    Args:
+        handler: rewrites.
+        upstream: see `ForwardingApp`.
+        host: to listen on; the default is reached from this machine alone.
+        port: to listen on; 0: a free one, which the log names.
+
+    Raises:
+        MissingExtra: uvicorn or httpx2 is not installed.
+        InvalidInput: no such address.
+    """
+    uvicorn = require("uvicorn", "serve", "a proxy")
+    app = PolicyMiddleware(ForwardingApp(upstream), handler)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)

@@ -1,0 +1,305 @@
+"""`rewrite`: the body of a request with a policy's decision in it, and what became of every field.
+
+A key that stands in the body, null included, is the caller's; an absent one is the policy's, which chooses among the
+configs that agree with the caller's and that the server can be sent. Where none does, the body goes out as it came.
+Nothing here reads or writes anything: the transport, the middleware and the proxy are ends of this one function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import FIELDS, NEUTRAL
+from hagpolicy.config.render import Receipt, render_as, takes_hint
+from hagpolicy.config.servers import SERVERS
+from hagpolicy.errors import InvalidInput
+from hagpolicy.policy.dial import MAX_COUNT
+from hagpolicy.serving.endpoints import Endpoint, find_endpoint
+
+if TYPE_CHECKING:
+    from hagpolicy.policy.decision import Decision
+    from hagpolicy.policy.policy import Policy
+
+__all__ = ["RequestReceipt", "RewriteRules", "Rewriter", "find_server", "rewrite"]
+
+# What a value of the caller's is that no configuration can have: null, a word, out of range.
+_UNKNOWN = object()
+
+
+@dataclass(frozen=True)
+class RewriteRules:
+    """How requests to one model of one server are rewritten.
+
+    Attributes:
+        server: a name in `SERVERS`.
+        overrule: fields that the policy decides whatever the client sends, by our names; what the client sent stands
+            in the receipt.
+        lacks: further fields that this model refuses at any value but its own: configs that set them are not chosen,
+            and they are never sent.
+        not_together: pairs of fields that this model refuses together: of configs that set both none is chosen.
+        send_neutral: fields at their neutral value are sent too, so that no default of server or model takes their
+            place. None: where the server is not known to do the same without (`Server.neutral_unsent`).
+        hints: configs that add a hint to the prompt may be chosen.
+
+    Raises:
+        InvalidInput: an unknown server or field.
+    """
+
+    server: str = "compatible"
+    overrule: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    not_together: tuple[tuple[str, str], ...] = ()
+    send_neutral: bool | None = None
+    hints: bool = True
+
+    def __post_init__(self) -> None:
+        entry = SERVERS[self.server]
+        pairs = [name for pair in self.not_together for name in pair]
+        for what, names in (("overrule", self.overrule), ("lacks", self.lacks), ("not_together", pairs)):
+            if unknown := [name for name in names if name not in NEUTRAL]:
+                raise InvalidInput(what, f"fields of a configuration ({', '.join(FIELDS)})", unknown[0])
+        if self.send_neutral is None:
+            object.__setattr__(self, "send_neutral", not entry.neutral_unsent)
+
+
+@dataclass(frozen=True)
+class RequestReceipt:
+    """What became of one request.
+
+    Attributes:
+        reason: of the decision (`Decision.reason`), or "other_path", "not_json", "failed" where none was made.
+        decision: the policy's; None where none was made.
+        changed: the body is not as it came.
+        applied: keys that were set, with the values sent.
+        dropped: fields of the chosen config that cannot be sent, with the values that were wanted.
+        overruled: fields that the client had set and the policy decided, with the client's values.
+        kept: fields that the client set.
+        hinted: a hint was added to the prompt.
+        notes: how the server's meaning of an applied field differs from ours, by field.
+    """
+
+    reason: str
+    decision: Decision | None = None
+    changed: bool = False
+    applied: Mapping[str, Any] = field(default_factory=dict)
+    dropped: Mapping[str, Any] = field(default_factory=dict)
+    overruled: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    hinted: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Rewriter:
+    """Rewrites the requests to one endpoint under one policy.
+
+    Args:
+        endpoint: of the requests.
+        policy: that decides.
+        rules: of model and server.
+    """
+
+    def __init__(self, endpoint: Endpoint, policy: Policy, rules: RewriteRules) -> None:
+        self.endpoint, self.policy, self.rules = endpoint, policy, rules
+        self.dialect = endpoint.find_dialect(rules.server)
+        self._packed, own = SERVERS[rules.server].packed, SERVERS[rules.server].dialect.settings
+        self._packs = bool(self._packed) and endpoint.settings is None
+        names = set(self.dialect.settings) - set(rules.lacks)
+        self._keys = {name: self._list_keys(name) for name in FIELDS if name in names}
+        self._unpacked = {own[name].key: keys[0] for name, keys in self._keys.items() if name in own}
+
+    def rewrite(
+        self,
+        body: Mapping[str, Any],
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        price: float | None = None,
+        task: str | None = None,
+    ) -> tuple[Mapping[str, Any], RequestReceipt]:
+        """The body to send and what became of it; see `rewrite`."""
+        stated, overruled, asked = self._read_settings(body)
+        if stated is None:
+            return body, RequestReceipt("no_config_agrees", kept=tuple(asked))
+        content = self.endpoint.read(body)
+        dial: dict[str, Any] = {"task": task} | ({} if price is None else {"price": price})
+        if self.policy.dial.argument == "n":
+            dial["n"] = _read_count(body)
+        hints = self.rules.hints and content is not None and takes_hint(content)
+        decision = self.policy.decide(
+            "" if content is None else content,
+            {**stated, **(fixed or {})},
+            among=self._can if hints else self._can & self._unhinted,
+            **dial,
+        )
+        if decision.reason == "no_config_agrees":
+            return body, RequestReceipt(decision.reason, decision, kept=tuple(asked))
+        return self._apply(body, replace(decision, overruled=overruled), tuple(asked), hints=hints)
+
+    @cached_property
+    def _can(self) -> np.ndarray:
+        """bool (n_configs,): configs that can be sent as they are."""
+        return np.array([self._can_send(config) for config in self.policy.space])
+
+    @cached_property
+    def _unhinted(self) -> np.ndarray:
+        return np.array([not config.hint for config in self.policy.space])
+
+    def _can_send(self, config: DecodingConfig) -> bool:
+        own = config.canonical().to_dict()
+        set_fields = {name for name, value in own.items() if value != NEUTRAL[name]}
+        if not set_fields.isdisjoint(self.rules.lacks):
+            return False
+        if any(set_fields.issuperset(pair) for pair in self.rules.not_together):
+            return False
+        receipt = self._render(config)[1]
+        return not receipt.dropped and not any(
+            not self.dialect.settings[name].takes(asked) for name, (asked, _) in receipt.clamped.items()
+        )
+
+    def _render(self, config: DecodingConfig) -> tuple[dict[str, Any], Receipt]:
+        """Keys and values of a configuration, and what became of its fields."""
+        unsent = set(self.rules.lacks) if self.rules.send_neutral else set(FIELDS)
+        title = SERVERS[self.rules.server].title
+        made = render_as(self.dialect, config.fields(), title, unsupported="drop", leave_out=unsent)
+        return made.kwargs, made.receipt
+
+    def _list_keys(self, name: str) -> tuple[str, ...]:
+        """The keys of a body that set a field, the one that is sent first."""
+        own = self.dialect.settings[name].key
+        further = self.endpoint.limit if name == "max_tokens" else ()
+        return tuple(dict.fromkeys((own, *further)))
+
+    def _read_settings(self, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any]]:
+        """What the client fixed, by field, or None where no configuration can agree with it; what of its settings is
+        overruled; and all that it set, as it set it."""
+        packed = _unpack(body.get(self._packed)) if self._packed else {}
+        if packed is None:
+            return None, {}, {self._packed: body[self._packed]}
+        said = {self._unpacked.get(key, key): value for key, value in packed.items()} | dict(body)
+        asked = {name: said[key] for name, keys in self._keys.items() for key in keys if key in said}
+        if said.get("do_sample") is False and "do_sample" in packed:
+            asked["temperature"] = 0.0
+        overruled = {name: value for name, value in asked.items() if name in self.rules.overrule}
+        stated = {}
+        for name, value in asked.items():
+            if name in overruled:
+                continue
+            known = self._read_value(name, value)
+            if known is not _UNKNOWN:
+                stated[name] = known
+            elif name in self.policy.space.varying:
+                return None, {}, asked
+        return stated, overruled, asked
+
+    def _read_value(self, name: str, value: Any) -> Any:
+        """A client's value as the field's; null asks for what runs today."""
+        setting = self.dialect.settings[name]
+        if value is None:
+            default = self.policy.default_index
+            stands = None if default is None else self.policy.space[default]
+            return _UNKNOWN if stands is None or stands.unset else getattr(stands, name)
+        if setting.off is not ... and value == setting.off:
+            return NEUTRAL[name]
+        try:
+            return getattr(DecodingConfig.from_dict({name: value}), name)
+        except InvalidInput:
+            return _UNKNOWN
+
+    def _apply(
+        self, body: Mapping[str, Any], decision: Decision, asked: tuple[str, ...], *, hints: bool
+    ) -> tuple[Mapping[str, Any], RequestReceipt]:
+        """The body with a decision in it."""
+        wanted, receipt = self._render(decision.config)
+        sent = {key: value for key, value in body.items() if not self._is_overruled(key, decision, wanted)}
+        if self._packs and not decision.config.unset:
+            kept = _unpack(sent.get(self._packed)) or {}
+            added = {key: value for key, value in wanted.items() if key not in kept}
+            sent[self._packed] = json.dumps({**added, **kept}, sort_keys=True)
+        else:
+            taken = {key for keys in self._keys.values() for key in keys if key in sent for key in keys}
+            added = {key: value for key, value in wanted.items() if key not in sent and key not in taken}
+            sent |= added
+        hinted = bool(decision.config.hint) and hints
+        if hinted:
+            sent = self.endpoint.hint(sent, decision.config.hint)
+        changed = hinted or sent != body
+        return sent if changed else body, RequestReceipt(
+            decision.reason,
+            decision,
+            changed,
+            added,
+            receipt.dropped,
+            decision.overruled,
+            tuple(name for name in asked if name not in decision.overruled),
+            hinted,
+            receipt.notes,
+        )
+
+    def _is_overruled(self, key: str, decision: Decision, wanted: Mapping[str, Any]) -> bool:
+        """Whether a key of the body gives way. A limit stays where the policy has none to put in its place."""
+        name = next((name for name, keys in self._keys.items() if key in keys), None)
+        return name in decision.overruled and (name != "max_tokens" or any(k in wanted for k in self._keys[name]))
+
+
+def rewrite(
+    path: str,
+    body: Mapping[str, Any],
+    policy: Policy,
+    rules: RewriteRules | None = None,
+    *,
+    fixed: Mapping[str, Any] | None = None,
+    price: float | None = None,
+    task: str | None = None,
+) -> tuple[Mapping[str, Any], RequestReceipt]:
+    """The body to send in place of a request's, and what became of every field; the body itself where nothing changes.
+
+    A pure function of its arguments. What is not of a decoding configuration passes untouched. Whoever rewrites many
+    requests keeps a `Rewriter`, which remembers what the server can be sent.
+
+    Args:
+        path: of the request, such as "/v1/chat/completions"; see `ENDPOINTS`.
+        body: the request's JSON object.
+        policy: that decides.
+        rules: of model and server; None: a plain OpenAI-compatible server.
+        fixed: further fields that the policy may not decide, by our names.
+        price: reward that a token or second costs, for a policy fitted with prices.
+        task: the kind of the prompt, where it is known.
+
+    Raises:
+        InvalidInput: a field, price or task that the policy does not have.
+    """
+    endpoint = find_endpoint(path)
+    if endpoint is None:
+        return body, RequestReceipt("other_path")
+    return Rewriter(endpoint, policy, rules or RewriteRules()).rewrite(body, fixed, price=price, task=task)
+
+
+def find_server(policy: Policy) -> str:
+    """The server, as a name in `SERVERS`, on which the policy's sweep ran; "compatible" where it ran on none."""
+    swept = policy.fingerprint
+    names = {"openai": swept.get("server", ""), "vllm": "vllm"}
+    found = names.get(swept.get("kind", ""), "")
+    return found if found in SERVERS else "compatible"
+
+
+def _unpack(packed: Any) -> dict[str, Any] | None:
+    """The settings in a JSON string of a whole configuration; empty without one, None where it is none."""
+    if packed is None:
+        return {}
+    try:
+        found = json.loads(packed)
+    except (TypeError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _read_count(body: Mapping[str, Any]) -> int:
+    """How many answers are asked for, as far as a policy can be asked."""
+    count = body.get("n")
+    return min(count, MAX_COUNT) if isinstance(count, int) and not isinstance(count, bool) and count >= 1 else 1

@@ -1,0 +1,90 @@
+"""`wrap`: a policy in front of what is called today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.base import warn_of_another_engine
+from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.model import WrappedModel
+from hagpolicy.serving.pipeline import WrappedPipeline
+from hagpolicy.serving.rewrite import RequestReceipt, RewriteRules, find_server
+from hagpolicy.serving.transport import wrap_http_client
+
+if TYPE_CHECKING:
+    from hagpolicy.policy.policy import Policy
+
+
+def wrap(
+    target: Any,
+    policy: Policy,
+    *,
+    tokenizer: Any = None,
+    price: float | None = None,
+    task: str | None = None,
+    overrule: Collection[str] = (),
+    rules: RewriteRules | None = None,
+    on_receipt: Callable[[RequestReceipt], object] | None = None,
+) -> Any:
+    """Put a policy in front of a transformers pipeline or model, or of a client of the OpenAI API.
+
+    Every call gets its prompt's configuration, chosen among those that agree with what the caller
+    sets explicitly, which wins, 0.0 included, but for the fields of `overrule`. Where no configuration agrees, the
+    call is sent as it is, and one warning says so where the caller's settings leave nothing to decide. A call may name
+    its own `price=` and `task=`, which never reach the model. A model that is not the one the policy was swept on gets
+    one warning. A policy fitted for several answers reads how many from `num_return_sequences`.
+
+    A client of the `openai` package (`OpenAI`, `AsyncOpenAI` and their kin) is given an HTTP transport that rewrites
+    the bodies of its requests (`serving.rewrite`); everything else of it is its own, and the one that was given is
+    left as it is. The receipt of each request is in the headers `x-hag-…` of its response (`with_raw_response`).
+
+    Args:
+        target: a text-generation pipeline, a model with `generate`, or a client of the `openai` package.
+        policy: decides.
+        tokenizer: the model's; a pipeline has its own.
+        price: reward that a token (or second) costs, for a policy fitted with prices; `.price` of what is
+            returned changes it between calls. None: the first price it was fitted for.
+        task: the kind of the prompts, where the application knows it; see `Policy.predict`.
+        overrule: fields of a configuration, such as "temperature", that the policy decides even where the caller sets
+            them; the receipt of a decision's rendering says so.
+        rules: for a client: the server behind it, and what its model refuses; None: the server that was swept.
+        on_receipt: for a client: called with the receipt of every request.
+
+    Returns:
+        `WrappedPipeline` or `WrappedModel`: used like the target, whose other attributes it passes
+        on. The last call's decisions are in `.decisions`, the numbers of all by reason in `.counts`. Of a client, one
+        of the same type.
+
+    Raises:
+        InvalidInput: something else, a pipeline for another task, a model without its tokenizer, or a price
+            for a policy without prices.
+    """
+    if is_client(target):
+        given = rules or RewriteRules(find_server(policy))
+        given = replace(given, overrule=tuple(dict.fromkeys((*given.overrule, *overrule)))) if overrule else given
+        handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt)
+        return target.copy(http_client=wrap_http_client(target._client, handler))
+    if rules is not None or on_receipt is not None:
+        name = "rules" if rules is not None else "on_receipt"
+        raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")
+    if hasattr(target, "task") and hasattr(target, "model"):
+        if target.task != "text-generation":
+            raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
+        warn_of_another_engine(policy, target.model, target.tokenizer)
+        return WrappedPipeline(target, policy, price, task, overrule)
+    if not callable(getattr(target, "generate", None)):
+        expected = "a text-generation pipeline, a model with generate, or a client of the openai package"
+        raise InvalidInput("target", expected, type(target).__name__)
+    if tokenizer is None:
+        raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
+    warn_of_another_engine(policy, target, tokenizer)
+    return WrappedModel(target, policy, tokenizer, price, task, overrule)
+
+
+def is_client(target: Any) -> bool:
+    """Whether it is a client of the `openai` package, which need not be installed."""
+    kinds = (kind for kind in type(target).__mro__ if kind.__name__ in ("OpenAI", "AsyncOpenAI"))
+    return any(kind.__module__.partition(".")[0] == "openai" for kind in kinds)

@@ -1,0 +1,223 @@
+"""The middleware and the proxy on real sockets, with real clients."""
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+import time
+
+import pytest
+
+openai = pytest.importorskip("openai")
+uvicorn = pytest.importorskip("uvicorn")
+
+import httpx2  # noqa: E402
+
+from hagpolicy.errors import InvalidInput  # noqa: E402
+from hagpolicy.serving.asgi import PolicyMiddleware, read_environment  # noqa: E402
+from hagpolicy.serving.handler import RequestHandler  # noqa: E402
+from hagpolicy.serving.proxy import ForwardingApp  # noqa: E402
+from hagpolicy.serving.rewrite import RewriteRules  # noqa: E402
+from tests.serving.test_clients import SPACE, messages  # noqa: E402
+from tests.serving.wrapping import WordPolicy  # noqa: E402
+from tests.support.echo_server import EchoServer  # noqa: E402
+from tests.support.paths import FIXTURES  # noqa: E402
+
+
+class Serving:
+    """An ASGI application served by uvicorn in a thread."""
+
+    def __init__(self, app):
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=5)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+
+    def close(self):
+        self.server.should_exit = True
+        self.thread.join(10.0)
+
+
+@pytest.fixture
+def upstream():
+    made = EchoServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def handler():
+    policy = WordPolicy(SPACE, {"greedy": 1, "hinted": 2, "topk": 3})
+    return RequestHandler(policy, RewriteRules("vllm"))
+
+
+@pytest.fixture
+def proxy(upstream, handler):
+    made = Serving(PolicyMiddleware(ForwardingApp(upstream.url), handler))
+    yield made
+    made.close()
+
+
+def test_clients_need_another_address_and_nothing_else(proxy, upstream):
+    client = openai.OpenAI(api_key="sk-mine", base_url=f"{proxy.url}/v1", max_retries=0)
+    raw = client.chat.completions.with_raw_response.create(
+        model="m", messages=messages("greedy"), extra_headers={"x-hag-task": "t", "x-other": "1"}
+    )
+    assert upstream.asked[-1]["temperature"] == 0.0
+    assert json.loads(raw.headers["x-hag-config"]) == {"temperature": 0.0}
+    sent = upstream.headers[-1]
+    assert (sent["authorization"], sent["x-other"]) == ("Bearer sk-mine", "1")
+    assert not any(name.startswith("x-hag") for name in sent)
+    assert sent["content-length"] == str(len(json.dumps(upstream.asked[-1], separators=(",", ":"))))
+    chunks = client.chat.completions.create(model="m", messages=messages("topk"), stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "one two"
+    assert upstream.asked[-1]["top_k"] == 20
+
+
+def test_an_asynchronous_client_and_many_at_once(proxy, upstream):
+    async def ask():
+        async with openai.AsyncOpenAI(api_key="k", base_url=f"{proxy.url}/v1", max_retries=0) as client:
+            words = ["greedy", "topk", "nothing"] * 20
+            calls = [client.chat.completions.create(model="m", messages=messages(word)) for word in words]
+            return words, await asyncio.gather(*calls)
+
+    words, answers = asyncio.run(ask())
+    sent = [json.loads(answer.choices[0].message.content) for answer in answers]
+    assert [body["messages"][0]["content"] for body in sent] == words
+    assert [body["temperature"] for body in sent] == [0.0, 1.0, 0.7] * 20
+
+
+def test_everything_else_passes_as_it_is(proxy, upstream, handler):
+    with httpx2.Client() as client:
+        assert client.get(f"{proxy.url}/v1/models?a=%20b").json() == {"path": "/v1/models?a=%20b"}
+        assert "transfer-encoding" not in upstream.headers[-1]
+        assert "content-length" not in upstream.headers[-1]
+        body = {"model": "m", "input": "greedy"}
+        assert "x-hag-reason" not in client.post(f"{proxy.url}/v1/embeddings", json=body).headers
+        assert upstream.asked[-1] == body
+        assert client.get(f"{proxy.url}/hag/health").json() == {"status": "ok"}
+        assert client.get(f"{proxy.url}/hag/ready").status_code == 200
+        client.post(f"{proxy.url}/v1/completions", json={"model": "m", "prompt": "greedy"}, headers={"x-hag-odd": "1"})
+        told = client.get(f"{proxy.url}/hag/counts").json()
+        assert told == {"requests": {"best_by_margin": 1}, "ignored_headers": 1}
+        assert client.get(f"{proxy.url}/hag/other").status_code == 404
+
+
+def test_errors_of_the_server_come_through_with_the_receipt(proxy, upstream):
+    upstream.fail = 1
+    with httpx2.Client() as client:
+        answer = client.post(f"{proxy.url}/v1/completions", json={"model": "m", "prompt": "greedy"})
+        assert answer.status_code == 503
+        assert answer.headers["x-hag-reason"] == "best_by_margin"
+
+
+def test_a_server_that_is_not_there_is_told_in_the_apis_own_form(handler):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        made = Serving(PolicyMiddleware(ForwardingApp(f"http://127.0.0.1:{taken.getsockname()[1]}"), handler))
+        try:
+            client = openai.OpenAI(api_key="k", base_url=f"{made.url}/v1", max_retries=0)
+            with pytest.raises(openai.InternalServerError, match="behind this proxy cannot be reached") as caught:
+                client.chat.completions.create(model="m", messages=messages("greedy"))
+            assert caught.value.status_code == 502
+            assert caught.value.response.headers["x-hag-reason"] == "best_by_margin"
+        finally:
+            made.close()
+
+
+def test_a_stream_whose_client_has_gone_is_given_up(proxy, upstream):
+    body = {"model": "m", "messages": messages("greedy"), "stream": True, "slow": True}
+    with httpx2.Client() as client, client.stream("POST", f"{proxy.url}/v1/chat/completions", json=body) as answer:
+        first = next(answer.iter_raw())
+        assert b"one" in first
+    deadline = time.monotonic() + 4.0
+    while not upstream.cut and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert upstream.cut == 1
+
+
+def test_a_client_that_leaves_in_the_midst_of_its_request_leaves_nothing_behind(proxy, upstream, caplog):
+    host, port = proxy.url.removeprefix("http://").split(":")
+    for path in ("/v1/chat/completions", "/v1/embeddings"):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode())
+            time.sleep(0.2)
+    with httpx2.Client() as client:
+        answer = client.post(f"{proxy.url}/v1/completions", json={"model": "m", "prompt": "greedy"}, timeout=10.0)
+    assert answer.status_code == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_fault_while_loading_leaves_the_server_serving(upstream, monkeypatch):
+    monkeypatch.setattr("hagpolicy.serving.asgi.read_environment", lambda _: 1 / 0)
+    made = Serving(PolicyMiddleware(ForwardingApp(upstream.url)))
+    try:
+        with httpx2.Client() as client:
+            assert client.post(f"{made.url}/v1/completions", json={"prompt": "greedy"}).status_code == 200
+            assert client.get(f"{made.url}/hag/ready").json() == {"status": "ZeroDivisionError"}
+    finally:
+        made.close()
+
+
+def test_bodies_beyond_the_limit_go_on_unread(upstream, handler):
+    made = Serving(PolicyMiddleware(ForwardingApp(upstream.url), handler, most_bytes=2_000))
+    try:
+        with httpx2.Client() as client:
+            body = {"model": "m", "prompt": "greedy " * 1_000}
+            answer = client.post(f"{made.url}/v1/completions", json=body)
+            assert "x-hag-reason" not in answer.headers
+            assert upstream.asked[-1] == body
+    finally:
+        made.close()
+
+
+def test_a_middleware_is_configured_by_the_environment_and_ready_when_it_is_loaded(
+    upstream, null, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HAGPOLICY_POLICY", str(null[1].save(tmp_path / "policy")))
+    monkeypatch.setenv("HAGPOLICY_SERVER", "vllm")
+    made = Serving(PolicyMiddleware(ForwardingApp(upstream.url)))
+    try:
+        with httpx2.Client() as client:
+            answer = client.post(f"{made.url}/v1/completions", json={"model": "m", "prompt": "What is 17 * 23?"})
+            assert answer.headers["x-hag-policy"] == "*"
+            assert client.get(f"{made.url}/hag/ready").status_code == 200
+    finally:
+        made.close()
+
+
+def test_a_bundle_that_is_not_there_leaves_the_server_serving(upstream, monkeypatch, caplog):
+    monkeypatch.setenv("HAGPOLICY_POLICY", "/nowhere/at/all")
+    made = Serving(PolicyMiddleware(ForwardingApp(upstream.url)))
+    try:
+        with httpx2.Client() as client, caplog.at_level(logging.ERROR):
+            body = {"model": "m", "prompt": "greedy"}
+            assert client.post(f"{made.url}/v1/completions", json=body).status_code == 200
+            assert upstream.asked[-1] == body
+            assert client.get(f"{made.url}/hag/ready").status_code == 503
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"HAGPOLICY_POLICY": "{not json"},
+        {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_PRICE": "cheap"},
+        {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_OVERRULE": "temprature"},
+    ],
+)
+def test_an_environment_that_cannot_be_read_is_told(environment):
+    with pytest.raises(InvalidInput):
+        read_environment(environment)
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://u:p@127.0.0.1", "http://"])
+def test_an_upstream_that_is_no_address_is_refused(address):
+    with pytest.raises(InvalidInput, match="upstream"):
+        ForwardingApp(address)

@@ -10,6 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _HOMES, which a test holds
+    from hagpolicy.analysis.effects import Effect as Effect
+    from hagpolicy.analysis.effects import Effects as Effects
+    from hagpolicy.analysis.effects import effects as effects
     from hagpolicy.analysis.evaluation import evaluate as evaluate
     from hagpolicy.analysis.headroom import Headroom as Headroom
     from hagpolicy.analysis.headroom import headroom as headroom
@@ -20,6 +23,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.analysis.objectives import Priced as Priced
     from hagpolicy.analysis.objectives import Quantile as Quantile
     from hagpolicy.analysis.objectives import Reward as Reward
+    from hagpolicy.analysis.paired import PairedComparison as PairedComparison
+    from hagpolicy.analysis.paired import compare as compare
     from hagpolicy.analysis.portfolio import Portfolio as Portfolio
     from hagpolicy.analysis.portfolio import portfolio as portfolio
     from hagpolicy.config.config import DecodingConfig as DecodingConfig
@@ -28,6 +33,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.config.space import DecodingSpace as DecodingSpace
     from hagpolicy.data.completion import Completion as Completion
     from hagpolicy.data.completion import Request as Request
+    from hagpolicy.data.looks import Look as Look
     from hagpolicy.data.prompts import Prompt as Prompt
     from hagpolicy.data.prompts import read_prompts as read_prompts
     from hagpolicy.data.store.loading import load_table as load_table
@@ -41,17 +47,20 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.errors import HagError as HagError
     from hagpolicy.errors import InvalidInput as InvalidInput
     from hagpolicy.errors import MissingExtra as MissingExtra
+    from hagpolicy.errors import ScorerError as ScorerError
     from hagpolicy.errors import StoreError as StoreError
     from hagpolicy.errors import SweepLocked as SweepLocked
     from hagpolicy.errors import UnsupportedSetting as UnsupportedSetting
     from hagpolicy.fitting.baselines.base import Baseline as Baseline
     from hagpolicy.fitting.baselines.base import BaselineChoices as BaselineChoices
     from hagpolicy.fitting.encoders.base import Encoder as Encoder
+    from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder as PrecomputedEncoder
     from hagpolicy.fitting.encoders.precomputed import with_vectors as with_vectors
     from hagpolicy.fitting.fit import fit as fit
     from hagpolicy.fitting.graphs.builder import GraphBuilder as GraphBuilder
     from hagpolicy.fitting.learners.base import FittedLearner as FittedLearner
     from hagpolicy.fitting.learners.base import Learner as Learner
+    from hagpolicy.fitting.until import until_proven as until_proven
     from hagpolicy.policy.decision import Decision as Decision
     from hagpolicy.policy.policy import Policy as Policy
     from hagpolicy.policy.policy import load as load
@@ -60,6 +69,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.results import Estimate as Estimate
     from hagpolicy.results import Evaluation as Evaluation
     from hagpolicy.results import EvaluationRow as EvaluationRow
+    from hagpolicy.results import PromptValues as PromptValues
     from hagpolicy.scorers.base import Score as Score
     from hagpolicy.scorers.base import Scorer as Scorer
     from hagpolicy.scorers.functions import FunctionScorer as FunctionScorer
@@ -69,7 +79,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.scorers.reward_model import reward_quantiles as reward_quantiles
     from hagpolicy.serving.model import WrappedModel as WrappedModel
     from hagpolicy.serving.pipeline import WrappedPipeline as WrappedPipeline
-    from hagpolicy.serving.pipeline import wrap as wrap
+    from hagpolicy.serving.rewrite import RequestReceipt as RequestReceipt
+    from hagpolicy.serving.rewrite import RewriteRules as RewriteRules
+    from hagpolicy.serving.wrap import wrap as wrap
     from hagpolicy.simulated import SimulatedEngine as SimulatedEngine
     from hagpolicy.sweeping.budget import Budget as Budget
     from hagpolicy.sweeping.forecast.estimate import Preview as Preview
@@ -92,9 +104,12 @@ _HOMES = {
     "Decision": "hagpolicy.policy.decision",
     "DecodingConfig": "hagpolicy.config.config",
     "DecodingSpace": "hagpolicy.config.space",
+    "Effect": "hagpolicy.analysis.effects",
+    "Effects": "hagpolicy.analysis.effects",
     "Encoder": "hagpolicy.fitting.encoders.base",
     "Engine": "hagpolicy.engines.base",
     "EngineError": "hagpolicy.errors",
+    "ScorerError": "hagpolicy.errors",
     "Estimate": "hagpolicy.results",
     "Evaluation": "hagpolicy.results",
     "EvaluationRow": "hagpolicy.results",
@@ -106,23 +121,29 @@ _HOMES = {
     "Headroom": "hagpolicy.analysis.headroom",
     "InvalidInput": "hagpolicy.errors",
     "Learner": "hagpolicy.fitting.learners.base",
+    "Look": "hagpolicy.data.looks",
     "Majority": "hagpolicy.analysis.objectives",
     "MissingExtra": "hagpolicy.errors",
     "Objective": "hagpolicy.analysis.objectives",
     "Observation": "hagpolicy.sweeping.strategies.base",
+    "PairedComparison": "hagpolicy.analysis.paired",
     "PassAtK": "hagpolicy.analysis.objectives",
     "Policy": "hagpolicy.policy.policy",
     "Portfolio": "hagpolicy.analysis.portfolio",
+    "PrecomputedEncoder": "hagpolicy.fitting.encoders.precomputed",
     "Preview": "hagpolicy.sweeping.forecast.estimate",
     "Priced": "hagpolicy.analysis.objectives",
     "Progress": "hagpolicy.sweeping.forecast.progress",
     "Prompt": "hagpolicy.data.prompts",
+    "PromptValues": "hagpolicy.results",
     "Quantile": "hagpolicy.analysis.objectives",
     "RayEngine": "hagpolicy.engines.ray.engine",
     "Receipt": "hagpolicy.config.render",
     "Rendering": "hagpolicy.config.render",
     "Request": "hagpolicy.data.completion",
+    "RequestReceipt": "hagpolicy.serving.rewrite",
     "Reward": "hagpolicy.analysis.objectives",
+    "RewriteRules": "hagpolicy.serving.rewrite",
     "Score": "hagpolicy.scorers.base",
     "Scorer": "hagpolicy.scorers.base",
     "SimulatedEngine": "hagpolicy.simulated",
@@ -133,6 +154,8 @@ _HOMES = {
     "UnsupportedSetting": "hagpolicy.errors",
     "WrappedModel": "hagpolicy.serving.model",
     "WrappedPipeline": "hagpolicy.serving.pipeline",
+    "compare": "hagpolicy.analysis.paired",
+    "effects": "hagpolicy.analysis.effects",
     "evaluate": "hagpolicy.analysis.evaluation",
     "fit": "hagpolicy.fitting.fit",
     "get_scorer": "hagpolicy.scorers.registry",
@@ -147,8 +170,9 @@ _HOMES = {
     "rescore": "hagpolicy.sweeping.run",
     "reward_quantiles": "hagpolicy.scorers.reward_model",
     "sweep": "hagpolicy.sweeping.run",
+    "until_proven": "hagpolicy.fitting.until",
     "with_vectors": "hagpolicy.fitting.encoders.precomputed",
-    "wrap": "hagpolicy.serving.pipeline",
+    "wrap": "hagpolicy.serving.wrap",
     "write_report": "hagpolicy.reporting.page",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from argparse import Namespace
@@ -9,9 +10,20 @@ from typing import Any
 
 import hagpolicy as hag
 from hagpolicy._files import format_json
-from hagpolicy.cli.exit_codes import DONE, PARTLY
-from hagpolicy.cli.options import make_space, parse_engine_options, parse_fixed, parse_scorer
-from hagpolicy.errors import InvalidInput
+from hagpolicy.cli.exit_codes import DONE, INCONCLUSIVE, PARTLY, REJECT, UNPROVEN
+from hagpolicy.cli.options import (
+    make_space,
+    parse_contender,
+    parse_default,
+    parse_engine_options,
+    parse_fixed,
+    parse_map,
+    parse_policies,
+    parse_scorer,
+    read_table,
+)
+from hagpolicy.cli.predictions import decision_to_json, predict_many
+from hagpolicy.cli.streams import read_stdin, show_progress, write, write_error
 from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
 
@@ -20,10 +32,10 @@ def demo(arguments: Namespace) -> int:
     """The whole loop on a small LLM."""
     from hagpolicy.cli.demo import run_demo
 
-    write = (lambda line="": None) if arguments.json else _write
-    outcome = run_demo(arguments.out, arguments.engine, write=write, progress=not arguments.quiet)
+    show = (lambda line="": None) if arguments.json else write
+    outcome = run_demo(arguments.out, arguments.engine, write=show, progress=not arguments.quiet)
     if arguments.json:
-        _write(format_json(outcome))
+        write(format_json(outcome))
     return PARTLY if outcome["failures"] else DONE
 
 
@@ -34,7 +46,7 @@ def sweep(arguments: Namespace) -> int:
     from hagpolicy.sweeping.forecast.preview import preview
     from hagpolicy.sweeping.forecast.progress import ProgressReporter
 
-    prompts = hag.read_prompts(arguments.prompts)
+    prompts = hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
     spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
     scorer = parse_scorer(arguments.scorer)
     if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
@@ -42,16 +54,18 @@ def sweep(arguments: Namespace) -> int:
 
         scorer = SimulatedScorer()
     reporter = ProgressReporter(not arguments.quiet)
-    with open_engine(spec, arguments.on, arguments.workers) as engine:
+    with open_engine(spec, arguments.on, arguments.workers, arguments.threads) as engine:
         options: dict[str, Any] = {
             name: getattr(arguments, name) for name in ("samples", "max_tokens", "out", "seed", "strategy", "budget")
         }
+        options |= {"default": parse_default(arguments.default), "stop": arguments.stop}
         inputs = engine, prompts, make_space(arguments.space, engine), scorer
         if arguments.dry_run:
             forecast = preview(*inputs, **options)
-            _write(format_json(forecast.to_json()) if arguments.json else f"{forecast}\nnothing was written: --dry-run")
-            return PARTLY if forecast.to_generate and forecast.tokens is None else DONE
-        table = hag.sweep(*inputs, **options, progress=reporter)
+            write(format_json(forecast.to_json()) if arguments.json else f"{forecast}\nnothing was written: --dry-run")
+            return PARTLY if forecast.to_generate and forecast.seconds is None else DONE
+        until = hag.until_proven() if arguments.until else None
+        table = hag.sweep(*inputs, **options, until=until, progress=reporter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
     return _print_table(arguments, table, arguments.out, following, reporter.summary)
 
@@ -64,65 +78,185 @@ def rescore(arguments: Namespace) -> int:
 
 def headroom(arguments: Namespace) -> int:
     """What there is to win."""
-    found = hag.headroom(hag.load_table(arguments.folder), objective=arguments.objective, seed=arguments.seed)
+    from hagpolicy.analysis.objectives import get_objectives
+
+    objective = get_objectives(arguments.objective)  # before the table is read, as all that can be refused
+    found = hag.headroom(read_table(arguments), objective=objective, seed=arguments.seed)
     return _print_result(arguments, found)
+
+
+def effects(arguments: Namespace) -> int:
+    """What each setting does to each task's reward, tokens and loops."""
+    found = hag.effects(read_table(arguments), seed=arguments.seed)
+    return _print_result(arguments, found if arguments.task is None else found.of_task(arguments.task))
 
 
 def portfolio(arguments: Namespace) -> int:
     """The best set of configs for several parallel answers."""
-    found = hag.portfolio(hag.load_table(arguments.folder), arguments.n, seed=arguments.seed)
+    from hagpolicy.analysis.portfolio import check_samples
+
+    check_samples(arguments.n)
+    found = hag.portfolio(read_table(arguments), arguments.n, seed=arguments.seed)
     return _print_result(arguments, found)
 
 
 def fit(arguments: Namespace) -> int:
     """Fit and save a policy."""
+    from hagpolicy.analysis.objectives import get_objectives
+    from hagpolicy.fitting.baselines.registry import get_baselines
+    from hagpolicy.fitting.encoders.features import check_encoder
+    from hagpolicy.fitting.encoders.registry import get_encoder
+    from hagpolicy.fitting.learners.registry import get_learners
+
     check_target(arguments.out)  # before the work, not after it
-    if arguments.rivals is not None:
-        sys.stderr.write("hagpolicy: --rivals is called --baselines now\n")
+    encoder = get_encoder(arguments.encoder)
+    check_encoder(encoder)
     learner: Any = (
         [name.strip() for name in arguments.learner.split(",")] if "," in arguments.learner else arguments.learner
     )
-    policy = hag.fit(
-        hag.load_table(arguments.folder),
-        arguments.encoder,
-        learner,
-        objective=arguments.objective,
-        baselines=arguments.rivals if arguments.baselines is None else arguments.baselines,
-        near_duplicates=arguments.near_duplicates,
-        seed=arguments.seed,
-    )
+    baselines = arguments.rivals if arguments.baselines is None else arguments.baselines
+    get_objectives(arguments.objective), get_learners(learner), get_baselines(baselines or [])
+    table = read_table(arguments)
+    with show_progress("hagpolicy.fitting"):
+        policy = hag.fit(
+            table,
+            encoder,
+            learner,
+            objective=arguments.objective,
+            baselines=baselines,
+            near_duplicates=arguments.near_duplicates,
+            reads=arguments.reads,
+            seed=arguments.seed,
+        )
     policy.save(arguments.out)
+    if arguments.rivals is not None:
+        write_error("--rivals is called --baselines now")
     if arguments.json:
         points = [{**point.to_json(), "unit": policy.dial.unit} for point in policy.dial.points]
-        values = {"policy": arguments.out, "ships_sbs": policy.ships_sbs, "reason": policy.reason, "points": points}
-        _write(format_json({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
+        values = {"policy": arguments.out, "ships": policy.ships, "ships_sbs": policy.ships_sbs}
+        values |= {"reference": policy.reference.to_dict(), "reason": policy.reason, "points": points}
+        write(format_json({**values, "evaluation": policy.evaluation and policy.evaluation.to_json()}))
     else:
-        _write("\n\n".join(str(evaluation) for evaluation in policy.evaluations))
-        _write(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
+        write("\n\n".join(str(evaluation) for evaluation in policy.evaluations))
+        write(f'\nsaved: {arguments.out}\nnext:  hagpolicy predict {shlex.quote(arguments.out)} "your prompt"')
     return DONE
 
 
 def evaluate(arguments: Namespace) -> int:
     """A policy on another table."""
-    found = hag.evaluate(
-        hag.load(arguments.policy), hag.load_table(arguments.folder), price=arguments.price, n=arguments.n
-    )
+    policy = hag.load(arguments.policy)
+    policy.dial.point(arguments.price, arguments.n)
+    found = hag.evaluate(policy, read_table(arguments), price=arguments.price, n=arguments.n)
     return _print_result(arguments, found)
 
 
+def compare(arguments: Namespace) -> int:
+    """Whether one policy or configuration is better than another."""
+    from hagpolicy.analysis.objectives import get_objectives
+
+    a, b = (parse_contender(given) for given in (arguments.a, arguments.b))
+    get_objectives(arguments.objective)
+    for name in {a, b} - {"default"}:
+        if isinstance(name, str):
+            hag.load(name)
+    table = read_table(arguments)
+    found = hag.compare(a, b, table, objective=arguments.objective, at_least=arguments.at_least)
+    _print_result(arguments, found)
+    return {"allow": DONE, "reject": REJECT, "inconclusive": INCONCLUSIVE}[found.verdict]
+
+
 def predict(arguments: Namespace) -> int:
-    """Decide one prompt; imports nothing that only training needs."""
-    text = _read_stdin() if arguments.prompt == "-" else arguments.prompt
+    """Decide one prompt, or those of files; imports nothing that only training needs."""
+    if arguments.prompts is not None:
+        if arguments.prompt is not None:
+            raise hag.InvalidInput("prompt", "none beside --prompts", arguments.prompt)
+        return predict_many(hag.load(arguments.policy), arguments)
+    for option in ("map", "limit"):
+        if getattr(arguments, option) is not None:
+            raise hag.InvalidInput(f"--{option}", "--prompts beside it", "none")
+    text = read_stdin() if arguments.prompt in (None, "-") else arguments.prompt
+    if not text.strip():
+        raise hag.InvalidInput("prompt", "text", "an empty prompt", "Remove it or give it text.")
     policy = hag.load(arguments.policy)
-    decision = policy.decide(text, parse_fixed(arguments.fixed), price=arguments.price, n=arguments.n)
+    turned = {"price": arguments.price, "n": arguments.n, "task": arguments.task}
+    decision = policy.decide(_parse_messages(text), parse_fixed(arguments.fixed), **turned)
     rendering = None
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
     if arguments.json:
-        _write(format_json(_decision_to_json(decision, rendering)))
+        write(format_json(decision_to_json(decision, rendering)))
     else:
-        _write("\n".join([*_describe_decision(policy, decision), *_describe_rendering(decision, rendering)]))
+        write("\n".join([*_describe_decision(policy, decision), *_describe_rendering(decision, rendering)]))
     return PARTLY if decision.reason == "no_config_agrees" else DONE
+
+
+def serve(arguments: Namespace) -> int:
+    """Put a proxy before a server, until a signal ends it."""
+    from hagpolicy.serving.asgi import make_rules
+    from hagpolicy.serving.handler import RequestHandler
+    from hagpolicy.serving.proxy import run_proxy
+
+    if not 0 <= arguments.port <= 65535:
+        raise hag.InvalidInput("--port", "0 to 65535", arguments.port)
+    policies = parse_policies(arguments.policy)
+    given = {"server": arguments.server, "overrule": arguments.overrule, "lacks": arguments.lacks}
+    rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
+    handler = RequestHandler(policies, rules, price=arguments.price, task=arguments.task)
+    listening, servers = f"http://{arguments.host}:{arguments.port}", sorted({one.server for one in rules.values()})
+    if arguments.json:
+        write(format_json({"url": listening, "upstream": arguments.upstream, "servers": servers}))
+    else:
+        write(f"{listening}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
+    sys.stdout.flush()
+    run_proxy(handler, arguments.upstream, arguments.host, arguments.port)
+    return DONE
+
+
+def export(arguments: Namespace) -> int:
+    """Write the config that stands for prompts in general where an engine reads its defaults."""
+    from hagpolicy.serving.defaults import explain_unproven, export_defaults
+
+    if arguments.to == "generation_config" and arguments.out is None:
+        raise hag.InvalidInput("--out", "the folder of the model, or its generation_config.json", "none")
+    policy = hag.load(arguments.policy)
+    if why := explain_unproven(policy):
+        write_error(f"nothing was written: {why}")
+        if arguments.json:
+            write(format_json({"to": arguments.to, "path": None, "config": None, "reason": why}))
+        return UNPROVEN
+    given = {"to": arguments.to, "out": arguments.out, "model": arguments.model, "server": arguments.server}
+    options = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+    made = export_defaults(
+        policy,
+        arguments.to,
+        arguments.out,
+        model=arguments.model,
+        server=arguments.server,
+        command=shlex.join(["hagpolicy", "export", arguments.policy, *options]),
+        replace=arguments.replace,
+    )
+    if arguments.json:
+        write(format_json(made.to_json()))
+    elif made.path is None:
+        write(made.text.rstrip("\n"))
+    else:
+        lines = [f"proven: {line}" for line in made.proven] + [f"note: {line}" for line in made.notes]
+        write("\n".join([describe_config(made.config), *lines, f"written: {made.path}"]))
+    for line in made.not_said:
+        write_error(f"not said there: {line}")
+    return PARTLY if made.not_said else DONE
+
+
+def _parse_messages(text: str) -> Any:
+    """Chat messages where the text is a JSON list of them, else the text itself."""
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text
+    chat = isinstance(values, list) and values and all(isinstance(one, dict) and "role" in one for one in values)
+    return values if chat else text
 
 
 def _describe_decision(policy: hag.Policy, decision: hag.Decision) -> list[str]:
@@ -131,7 +265,7 @@ def _describe_decision(policy: hag.Policy, decision: hag.Decision) -> list[str]:
     if decision.value is not None and decision.advantage is not None:
         objectives = {"price": "reward minus price", "n": "value"}
         objective = objectives.get(policy.dial.argument, policy.dial.points[0].name)
-        gain = f"{format_signed(decision.advantage)} over the best on average"
+        gain = f"{format_signed(decision.advantage)} over the reference"
         lines.append(f"expected {objective} {decision.value:.3f}, {gain}")
         if decision.cost is not None:
             lines.append(f"expected {policy.dial.unit}s {decision.cost:.3g}")
@@ -148,60 +282,70 @@ def _describe_rendering(decision: hag.Decision, rendering: hag.Rendering | None)
     return [*lines, f"prompt: {rendering.prompt!r}"] if decision.config.hint else lines
 
 
-def _decision_to_json(decision: hag.Decision, rendering: hag.Rendering | None) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        name: getattr(decision, name) for name in ("index", "value", "advantage", "cost", "reason", "explanation")
-    }
-    values["config"] = decision.config.to_dict()
-    if rendering is not None:
-        values |= {name: getattr(rendering, name) for name in ("engine", "prompt", "kwargs")}
-        values["receipt"] = {name: getattr(rendering.receipt, name) for name in ("applied", "dropped", "clamped")}
-        # Settings that no keyword expresses (a penalty in transformers) need these processors as well.
-        values["processors"] = rendering.processor_settings
-    return values
-
-
 def report(arguments: Namespace) -> int:
     """Write the HTML report."""
+    from hagpolicy.reporting.page import check_report_path
+
     policy = hag.load(arguments.policy) if arguments.policy else None
-    table = hag.load_table(arguments.folder, space=policy.space if policy else None)
+    check_report_path(arguments.out)
+    table = read_table(arguments, space=policy.space if policy else None)
     command = shlex.join(["hagpolicy", "report", arguments.folder])
     command += f" --policy {shlex.quote(arguments.policy)}" if arguments.policy else ""
+    command += f" --default {shlex.quote(arguments.default)}" if arguments.default else ""
+    command += f" --prompts {shlex.quote(arguments.prompts)}" if arguments.prompts else " --all" * arguments.all
     path = hag.write_report(arguments.out, table=table, policy=policy, title=arguments.title, command=command)
-    _write(format_json({"report": str(path)}) if arguments.json else f"report: {path}")
+    write(format_json({"report": str(path)}) if arguments.json else f"report: {path}")
     return DONE
 
 
-def _print_result(arguments: Namespace, result: hag.Headroom | hag.Portfolio | hag.Evaluation) -> int:
+def _print_result(
+    arguments: Namespace,
+    result: hag.Headroom | hag.Effects | hag.Portfolio | hag.Evaluation | hag.PairedComparison,
+) -> int:
     """Print a result, as JSON where that is asked for."""
-    _write(format_json(result.to_json()) if arguments.json else str(result))
+    write(format_json(result.to_json()) if arguments.json else str(result))
     return DONE
 
 
 def _print_table(arguments: Namespace, table: hag.SweepTable, folder: str, following: str, summary: Any = None) -> int:
     """Print what a table holds and, of a sweep, what it did cost; 1 where cells failed."""
+    from hagpolicy.analysis.checks import check_rewards
+
+    warnings = check_rewards(table, examples=True)
     if arguments.json:
         shape = dict(zip(("prompts", "configs", "samples"), table.rewards.shape, strict=True))
         values = {"folder": folder, **shape, "scored": int(table.counts.sum()), "failures": dict(table.failures)}
-        _write(format_json(values if summary is None else {**values, "summary": summary.to_json()}))
+        values["warnings"] = warnings
+        write(format_json(values if summary is None else {**values, "summary": summary.to_json()}))
     else:
-        _write(repr(table))
+        write(repr(table))
         if summary is not None:
-            _write(str(summary))
+            write(str(summary))
         for reason, count in sorted(table.failures.items()):
-            _write(f"{count} cells failed: {reason}")
+            write(f"{count} cells failed: {reason}")
+        for warning in warnings:
+            write(f"warning: {warning}")
         if summary is not None and table.failures:
             following = f"the same command, which tries cells once more that the engine failed on, or {following}"
-        _write(f"saved: {folder}\nnext:  {following}")
+        write(f"saved: {folder}\nnext:  {following}")
     return PARTLY if table.failures else DONE
 
 
-def _read_stdin() -> str:
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise InvalidInput("prompt on stdin", f"text in {sys.stdin.encoding}", str(error)) from error
+def show(arguments: Namespace) -> int:
+    """Answers of a sweep to look at."""
+    from hagpolicy.reporting.answers import KINDS, find_configs, find_prompts, pick_prompts, show_answers
 
-
-def _write(line: str = "") -> None:
-    sys.stdout.write(line + "\n")
+    table = read_table(arguments)
+    rows = None if arguments.task is None else table.tasks == arguments.task
+    if rows is not None and not rows.any():
+        raise hag.InvalidInput("--task", f"one of {', '.join(sorted(set(table.tasks.tolist())))}", arguments.task)
+    picked = [] if arguments.prompt is None else find_prompts(table, arguments.prompt)[: arguments.limit]
+    asked = {kind: getattr(arguments, kind) for kind in KINDS}
+    if not picked and not any(asked.values()):
+        asked = dict.fromkeys(("worst", "disagreeing"), 3)
+    for kind, count in asked.items():
+        picked += pick_prompts(table, kind, count or 0, rows)
+    configs = None if arguments.config is None else find_configs(table, arguments.config)
+    shown = show_answers(table, picked, configs, arguments.samples)
+    write(format_json([one.to_json() for one in shown]) if arguments.json else "\n\n".join(map(str, shown)))
+    return DONE

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hagpolicy._text import TextTable, format_duration, shorten
+from hagpolicy.analysis.effects import effects as measure_effects
 from hagpolicy.analysis.headroom import Headroom
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -17,7 +20,7 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.policy.policy import Policy
 from hagpolicy.reporting.rows import tabulate_rewards
 from hagpolicy.reporting.text import describe_config
-from hagpolicy.results import format_gain
+from hagpolicy.results import STANDING, format_gain
 
 WIDTH = 100
 LABEL = 50  # a table's longest config; the report has all of it
@@ -52,22 +55,24 @@ def format_plan(prompts: Sequence[Prompt], space: DecodingSpace, engine: Engine,
 
 def format_sweep(table: SweepTable, found: Headroom, seconds: float) -> str:
     """Mean rewards by configuration and kind."""
-    grid = tabulate_rewards(table, found.sbs_index)
+    grid = tabulate_rewards(table, found.sbs_index, measure_effects(table))
     rows = [
         (
             _mark_letters(row.marks),
             shorten(row.config, LABEL),
-            *(shown + ("*" if best else " ") for shown, _, best in row.cells),
+            *(shown.partition(" ")[0] + ("*" if best else " ") for shown, _, best in row.cells),
         )
         for row in grid.rows
     ]
     head = ("", "", *(f"{name} " for name, _ in grid.columns))
     means = TextTable(head, rows, "<<" + ">" * len(grid.columns))
     failed = sum(table.failures.values())
+    spent = "" if table.tokens is None else f", {int(np.nansum(table.tokens)):,} new tokens"
+    counts = f"{int(table.counts.sum()):,} answers scored, {failed} failed{spent}"
     return "\n".join(
         [
-            f"   done in {format_duration(seconds)}: {int(table.counts.sum()):,} answers scored, {failed} failed",
-            "\n   mean reward, 0 to 1 (S single best, D the engine's default, * best of its column)",
+            f"   done in {format_duration(seconds)}: {counts}",
+            "\n   mean reward, 0 to 1 (S single best, D the engine's default, * proven best of its column)",
             means.to_text("   "),
         ]
     )
@@ -96,19 +101,30 @@ def format_fit(policy: Policy, seconds: float) -> str:
     return "\n".join([head, table.to_text("   "), _wrap(format_verdict(policy))])
 
 
+def format_choices(table: SweepTable, policy: Policy) -> str:
+    """What the policy chooses for most prompts of each kind."""
+    chosen = np.array([table.space.index(config) for config in policy.predict_batch(list(table.prompts))])
+    rows = []
+    for task in dict.fromkeys(table.tasks):
+        mine = np.flatnonzero(np.asarray(table.tasks) == task)
+        counts = np.bincount(chosen[mine], minlength=len(table.space))
+        most = int(counts.argmax())
+        config = shorten(describe_config(table.space[most]), WIDTH - 40)
+        rows.append((task, f"{counts[most]} of {len(mine)}", config))
+    return "\n   what it chooses\n" + TextTable(("kind", "prompts", "most often"), rows, "<><").to_text("   ")
+
+
 def format_verdict(policy: Policy) -> str:
     """What ships, in one or two sentences."""
     evaluation = policy.evaluation
     candidate = evaluation.candidate if evaluation is not None else None
-    if candidate is None or candidate.name == "sbs":
-        return "Nothing per prompt beat the single best configuration: it ships for every prompt."
+    stands = STANDING[candidate.over if candidate is not None else "single_best"]
+    if candidate is None or not candidate.found:
+        return f"Nothing per prompt beat {stands}: it ships for every prompt."
     gain = format_gain(candidate.gain)
     if candidate.shipped:
-        return f"Proven: the policy ({candidate.name}) ships and gains {gain} over the single best."
-    return (
-        f"Not proven: choosing per prompt ({candidate.name}) gains {gain}, so the single best "
-        "configuration ships for every prompt."
-    )
+        return f"Proven: the policy ({candidate.name}) ships and gains {gain} over {stands}."
+    return f"Not proven: choosing per prompt ({candidate.name}) gains {gain}, so {stands} ships for every prompt."
 
 
 def format_answers(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -121,7 +137,8 @@ def format_answers(rows: Sequence[Mapping[str, Any]]) -> str:
             who = ", ".join(choice["who"])
             reward = "  – " if choice["reward"] is None else f"{choice['reward']:.2f}"
             text = _join_lines(choice["text"]) or "(no text)"
-            lines.append(f"   {who:{label}}  {describe_config(DecodingConfig.from_dict(choice['config']))}")
+            config = describe_config(DecodingConfig.from_dict(choice["config"]))
+            lines.append(_wrap(config, f"   {who:{label}}  ", hanging_indent=" " * (label + 5)))
             lines.append(_wrap(f"{reward}  {text}", " " * (label + 5), hanging_indent=" " * (label + 11)))
     if any("not proven" in choice["who"] for row in rows for choice in row["choices"]):
         lines.append(
@@ -138,12 +155,21 @@ def format_closing(out: Path, seconds: Mapping[str, float]) -> str:
         ("policy", f"{out / 'policy'}/  (ONNX)"),
         ("figures", str(out / "outcome.json")),
     ]
-    following = f'hagpolicy predict {out / "policy"} "List five animals." --engine transformers'
+    following = [
+        "# what it chooses for a prompt, as a request for a server",
+        f'hagpolicy predict {out / "policy"} "What is 17 * 23?" --engine vllm',
+        "# your own file, one line a prompt, such as",
+        '# {"prompt": "What is the capital of Spain?", "reference": ["Madrid"], "task": "facts"}',
+        "hagpolicy sweep --engine smollm2 --prompts mine.jsonl --scorer contains_all --out mine --dry-run",
+        "# without --dry-run it runs; then",
+        "hagpolicy fit mine --out my-policy",
+    ]
     return "\n".join(
         [
             f"\nDone in {format_duration(sum(seconds.values()))}.",
             TextTable(("", ""), files).to_text("   "),
-            f"next:\n   {following}",
+            "next:",
+            *(f"   {line}" for line in following),
         ]
     )
 

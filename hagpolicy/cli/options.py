@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
+from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from hagpolicy.config.space import PRESETS, DecodingSpace
+import hagpolicy as hag
+from hagpolicy._files import check_path, parse_json, read_regular
+from hagpolicy._names import suggest
+from hagpolicy.config.space import DEFAULT_PRESET, PRESETS, DecodingSpace
 from hagpolicy.errors import InvalidInput
 
 SPACES = (*PRESETS, "hag")
 """Names of spaces that `--space` takes."""
+DEFAULT_SPACE = DEFAULT_PRESET
+_TEXTS = ("prompt", "fixed", "title", "default", "stop")  # what is read as text alone
+_LARGEST = 1 << 24  # bytes of a file of options
 # Names of options that carry secrets; key_env only names the variable that holds one.
 _SECRET = re.compile(
     r"(^|[_-])(api)?(key|token|secret|password|credentials?|auth|authorization|headers?)$", re.IGNORECASE
 )
+
+
+def check_arguments(arguments: Namespace) -> None:
+    """Refuse a name that no file or server can have. Raises InvalidInput."""
+    for option, value in vars(arguments).items():
+        for part in value if isinstance(value, list) else [value]:
+            if option in _TEXTS or not isinstance(part, str):
+                continue
+            check_path(part, option)
 
 
 def parse_scorer(given: Sequence[str] | None) -> Any:
@@ -28,14 +42,33 @@ def parse_scorer(given: Sequence[str] | None) -> Any:
     if not given:
         return None
     if len(given) == 1 and "=" not in given[0]:
-        return _read_json(given[0]) if given[0].endswith(".json") else given[0]
-    spec: dict[str, str] = {}
+        return _parse_one_scorer(given[0])
+    spec: dict[str, Any] = {}
     for part in given:
         task, equals, name = part.partition("=")
         if not equals or not name or task in spec:
             raise InvalidInput("--scorer", "TASK=NAME once for each task", part)
-        spec[task] = name
+        spec[task] = _parse_one_scorer(name)
     return spec
+
+
+def parse_map(given: str | None) -> dict[str, str] | None:
+    """What `--map` means: the files' own keys by ours. Raises InvalidInput for what is no KEY=THEIRS."""
+    if given is None:
+        return None
+    pairs = [part.partition("=") for part in given.split(",")]
+    if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
+        raise InvalidInput("--map", "KEY=THEIRS, with commas between them", given, "Such as prompt=question.")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _parse_one_scorer(name: str) -> Any:
+    """A name, the content of a JSON file, or the scorer of file.py:function."""
+    from hagpolicy.scorers.files import is_function_path, load_function_scorer  # predicting needs no scorer
+
+    if is_function_path(name):
+        return load_function_scorer(name)
+    return _read_json(name) if name.endswith(".json") else name
 
 
 def parse_fixed(given: Sequence[str]) -> dict[str, Any]:
@@ -45,6 +78,23 @@ def parse_fixed(given: Sequence[str]) -> dict[str, Any]:
         InvalidInput: no `=` in it.
     """
     return _parse_pairs("--fixed", given, "FIELD=VALUE, such as temperature=0.2")
+
+
+def parse_default(given: str | None) -> Any:
+    """What `--default` means: "unset", a JSON object, FIELD=VALUE pairs with commas or blanks between; or None.
+
+    Raises:
+        InvalidInput: another form.
+    """
+    if given is None or given == "unset":
+        return given
+    if given.lstrip().startswith("{"):
+        try:
+            return parse_json(given)
+        except ValueError as error:
+            raise InvalidInput("--default", "a JSON object of settings", given, str(error)) from error
+    pairs = re.split(r"[,\s]+", given.strip())
+    return _parse_pairs("--default", pairs, "'unset', a JSON object, or FIELD=VALUE pairs: temperature=0.7,top_p=0.9")
 
 
 def parse_engine_options(given: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +123,7 @@ def _parse_pairs(option: str, given: Sequence[str], form: str) -> dict[str, Any]
         if not equals or not name:
             raise InvalidInput(option, form, part)
         try:
-            found[name] = value if name == "hint" else json.loads(value)
+            found[name] = value if name == "hint" else parse_json(value)
         except ValueError:
             found[name] = value
     return found
@@ -89,11 +139,49 @@ def make_space(given: str, engine: Any) -> DecodingSpace:
         return DecodingSpace.hag()
     if given.endswith(".json"):
         return DecodingSpace.from_json(given)
+    if given not in PRESETS:
+        raise InvalidInput("--space", f"{', '.join(SPACES)}, or a .json file", given, suggest(given, SPACES))
     return DecodingSpace.preset(given, engine)
 
 
 def _read_json(name: str) -> Any:
     try:
-        return json.loads(Path(name).read_text("utf-8"))
+        return parse_json(read_regular(name, _LARGEST))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"scorer file {name}", "a readable JSON file", str(error)) from error
+
+
+def read_table(arguments: Namespace, **options: Any) -> hag.SweepTable:
+    """The table that a verb names: folder or file, `--all`, `--prompts`, `--default`; `options` as for `load_table`."""
+    options = {"default": parse_default(arguments.default), **options}
+    given = None if arguments.prompts is None else hag.read_prompts(arguments.prompts)
+    return hag.load_table(arguments.folder, prompts=given, all_prompts=arguments.all, **options)
+
+
+def parse_contender(given: str) -> Any:
+    """What `compare` takes: "default", the number of a config, a config as a JSON object, or a policy's folder."""
+    if given.isascii() and given.isdigit():
+        return int(given)
+    if not given.startswith("{"):
+        return given
+    try:
+        return hag.DecodingConfig.from_dict(parse_json(given))
+    except ValueError as error:
+        raise InvalidInput("configuration", "a JSON object of its fields", given, f"{error}.") from error
+
+
+def parse_policies(given: Sequence[str]) -> dict[str, hag.Policy]:
+    """The policies that `--policy` names, by model; "*" for all models.
+
+    Raises:
+        InvalidInput: a model named twice.
+        BundleError: no bundle in a folder.
+    """
+    found: dict[str, hag.Policy] = {}
+    for part in given:
+        model, equals, folder = part.rpartition("=")
+        name = model if equals else "*"
+        if name in found or (equals and not model):
+            raise InvalidInput("--policy", "[MODEL=]FOLDER once for each model", part)
+        found[name] = hag.load(folder)
+    return found

@@ -9,13 +9,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from hagpolicy import __version__
 from hagpolicy.cli import commands
-from hagpolicy.cli.options import SPACES
+from hagpolicy.cli.exit_codes import SUMMARY
+from hagpolicy.cli.options import DEFAULT_SPACE, SPACES
 from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.render import Unsupported
+from hagpolicy.config.servers import SERVERS
+from hagpolicy.errors import InvalidInput
+from hagpolicy.policy.reading import Reads
 
 __all__ = ["VERBS", "Verb", "build_parser"]
 
@@ -32,12 +36,7 @@ the way from prompts to a policy:
   hagpolicy predict policies/smol "What is 17 * 23?" --engine vllm
   hagpolicy report sweeps/smol --policy policies/smol --out report.html
 
-exit codes:
-  0    done
-  1    done in part: cells failed, the engine or the disk gave up, nothing agrees with --fixed
-  2    bad input or usage
-  3    an optional package is missing (the message says how to install it)
-  130  interrupted; what is stored stays, and the same command goes on from there"""
+"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Verb:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `hagpolicy`; each verb sets `run`, a function from the arguments to the exit code."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("hagpolicy", description=_ABOUT, epilog=_END, formatter_class=raw)
+    parser = _Parser("hagpolicy", description=_ABOUT, epilog=_END + SUMMARY, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"hagpolicy {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
     for name, verb in VERBS.items():
@@ -75,7 +74,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _VerbParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are those of the library, for one line and one exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments. Raises InvalidInput."""
+        raise InvalidInput("usage", f"the arguments of `{self.prog}`", message, f"See {self.prog} --help.")
+
+
+class _VerbParser(_Parser):
     """The parser of a verb, whose options are added when it is used: `predict` must not import what lists learners."""
 
     def __init__(self, *args: Any, add_options: Callable[[argparse.ArgumentParser], None], **kwargs: Any) -> None:
@@ -91,8 +98,8 @@ class _VerbParser(argparse.ArgumentParser):
 
 
 def _parse_seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"expected a whole number in [0, 4294967295], got {text:.40}")
     return int(text)
 
 
@@ -111,6 +118,20 @@ def _list_names(names: Iterable[str]) -> str:
     """The names as "a, b or c"."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def _add_table(parser: argparse.ArgumentParser, about: str = "of a sweep") -> None:
+    files = "a table that was saved, or outcomes as JSON lines"
+    parser.add_argument("folder", metavar="TABLE", help=f"folder {about}, or a file: {files}")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="all prompts of the folder, not those of its latest sweep")
+    which.add_argument("--prompts", metavar="FILE", help="the prompts of this file, of those that the folder holds")
+    parser.add_argument(
+        "--default",
+        metavar="SETTINGS",
+        help="what you run today, of the table's configurations: temperature=0.7,top_p=0.9, a JSON object, or unset "
+        "(default: what the sweep or the file says)",
+    )
 
 
 def _add_objective(parser: argparse.ArgumentParser, more: str = "") -> None:
@@ -133,8 +154,8 @@ def _add_scorer(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="SCORER",
         help=f"a scorer's name ({_list_names(list_prompt_scorers())}), or TASK=NAME once for each task, or a JSON "
-        f"file with a name and its options ({_list_names(ONLY_IN_CALLS)} too) or one scorer a task; left out: each "
-        "prompt brings its own in the key `scorer`",
+        f"file with a name and its options ({_list_names(ONLY_IN_CALLS)} too) or one scorer a task, or "
+        "FILE.py:FUNCTION, which is run; left out: each prompt brings its own in the key `scorer`",
     )
 
 
@@ -156,13 +177,24 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts",
         required=True,
+        nargs="+",
         metavar="FILE",
-        help="JSONL or Parquet: prompt (or messages), and optionally reference, task, group, id",
+        help="JSONL, a JSON array, CSV, Parquet or text (a line a prompt): prompt (or messages), and optionally "
+        "reference, task, group, id; or "
+        "requests of OpenAI's batch format, samples of lm-eval, a log of inspect",
     )
+    _add_reading(parser)
     parser.add_argument(
         "--space",
-        default="standard",
-        help=f"{', '.join(SPACES)}, or a JSON file with a list of configurations (default %(default)s)",
+        default=DEFAULT_SPACE,
+        help=f"{', '.join(SPACES)}, or a JSON file with a list of configurations (default %(default)s, which proves "
+        "most for its tokens where one answer is given; diverse is for several answers, price for cheaper ones)",
+    )
+    parser.add_argument(
+        "--default",
+        metavar="SETTINGS",
+        help="what you run today, with which everything is compared: temperature=0.7,top_p=0.9 or a JSON object, or "
+        "unset: requests without settings (default: what the engine says that it does, else unset)",
     )
     _add_scorer(parser)
     parser.add_argument(
@@ -170,6 +202,18 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-tokens", type=int, default=256, metavar="N", help="new tokens an answer (default %(default)s)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="with which a model on a CPU computes; without it they are chosen by measuring",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        metavar="TEXT",
+        help="ends an answer, which is cut before it; repeatable (a line's end is $'\\n' in most shells)",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="an existing sweep of the same engine goes on")
     parser.add_argument("--seed", type=int, default=0, help="of the random streams (default %(default)s)")
@@ -215,8 +259,15 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         metavar="LIMIT",
-        help="most generations (5000), tokens ('2e6 tokens') or minutes ('30 min') to spend; left out: all of a full "
+        help="most generations (5000), new tokens ('2e6 tokens'), those of prompts too ('3e6 total tokens'), money "
+        "('5 USD at 0.15/0.60': prices of a million prompt/new tokens) or minutes ('30 min'); left out: all of a full "
         f"sweep, {DEFAULT_SHARE:.0%}% of its generations for another strategy",
+    )
+    parser.add_argument(
+        "--until",
+        choices=("proven",),
+        help="end as soon as the gate's answer is certain, by at most five looks, for which fit pays (needs the extra "
+        "fit)",
     )
     parser.add_argument(
         "--dry-run",
@@ -226,9 +277,33 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_headroom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="of a sweep")
+    _add_table(parser)
     _add_objective(parser)
     parser.add_argument("--seed", type=_parse_seed, default=0, help="of folds, splits and bootstrap (default 0)")
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    from hagpolicy.reporting.answers import KINDS
+
+    about = {
+        "worst": "prompts with the lowest mean reward",
+        "best": "prompts with the highest mean reward",
+        "disagreeing": "prompts whose configurations differ most, beyond the scatter of samples",
+    }
+    _add_table(parser)
+    parser.add_argument("--prompt", metavar="WHICH", help="an id, a number, or words of the prompt")
+    parser.add_argument("--config", metavar="WHICH", help="a number, 'default', or words of the configuration")
+    parser.add_argument("--task", metavar="TASK", help="only prompts of this task")
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", type=int, metavar="N", help=f"N {about[kind]}")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="of each configuration (default 1)")
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="prompts found by words (default 20)")
+
+
+def _add_effects(parser: argparse.ArgumentParser) -> None:
+    _add_table(parser)
+    parser.add_argument("--task", metavar="TASK", help="only what is said of this task, in full")
+    parser.add_argument("--seed", type=_parse_seed, default=0, help="of bootstrap and marks (default 0)")
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -236,9 +311,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     from hagpolicy.fitting.encoders.registry import ENCODERS
     from hagpolicy.fitting.learners.registry import LEARNERS
 
-    parser.add_argument("folder", help="of a sweep")
+    _add_table(parser)
     parser.add_argument("--out", required=True, metavar="POLICY", help="folder for the policy")
-    parser.add_argument("--encoder", default="static", help=f"{_list_names(ENCODERS)} (default %(default)s)")
+    parser.add_argument(
+        "--encoder",
+        default="static",
+        help=f"{_list_names([*ENCODERS, 'an .onnx file with its tokenizer.json beside it'])} (default %(default)s)",
+    )
     parser.add_argument(
         "--learner",
         default="auto",
@@ -259,18 +338,53 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="keep prompts together that share this much of their text, (0, 1]",
     )
+    parser.add_argument(
+        "--reads",
+        choices=get_args(Reads),
+        default="last_user",
+        help="what the policy reads of a chat (default %(default)s)",
+    )
     parser.add_argument("--seed", type=_parse_seed, default=0, help="of folds, bootstrap and learners (default 0)")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", help="folder of a policy")
-    parser.add_argument("folder", help="of a sweep over the same configurations")
+    _add_table(parser, "of a sweep over the same configurations")
     _add_dial(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    about = "folder of a policy, 'default', the number of a configuration, or one as a JSON object"
+    parser.add_argument("a", help=about)
+    parser.add_argument("b", help=about)
+    _add_table(parser, "of a sweep with every configuration that they choose")
+    _add_objective(parser)
+    parser.add_argument(
+        "--at-least", type=float, default=0.0, metavar="X", help="what A must gain over B (default 0; -0.01: not worse)"
+    )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """How files of prompts are read."""
+    parser.add_argument(
+        "--map",
+        metavar="KEY=THEIRS,…",
+        help="what the files call prompt, reference, task, group and id: prompt=question,reference=answer",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N prompts only")
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", help="folder of a policy")
-    parser.add_argument("prompt", nargs="?", default="-", help="the prompt's text; - or left out: read from stdin")
+    parser.add_argument("prompt", nargs="?", help="text, or chat messages as JSON; - or left out: from stdin")
+    parser.add_argument(
+        "--prompts",
+        nargs="+",
+        metavar="FILE",
+        help="in place of one prompt all of these files, as `sweep` reads them, with the tasks that the policy knows; "
+        "-: JSON lines on stdin. --json prints a line for each",
+    )
+    _add_reading(parser)
     parser.add_argument(
         "--fixed",
         action="append",
@@ -279,6 +393,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         help="a setting that is decided already; repeatable",
     )
     _add_dial(parser)
+    parser.add_argument("--task", metavar="NAME", help="the kind of the prompt, where it is known")
     parser.add_argument("--engine", metavar="NAME", help=f"print the call for {_list_names(DIALECTS)}")
     parser.add_argument(
         "--unsupported",
@@ -288,15 +403,53 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--policy",
+        action="append",
+        required=True,
+        metavar="[MODEL=]FOLDER",
+        help="a policy's folder, for all models or for the model that requests name; repeatable",
+    )
+    parser.add_argument("--upstream", required=True, metavar="URL", help="the server, such as http://127.0.0.1:8000")
+    parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: this machine alone")
+    parser.add_argument("--port", type=int, default=8080, help="to listen on; default 8080")
+    parser.add_argument("--server", help=f"what the server is: {_list_names(SERVERS)}; default: the one that was swept")
+    parser.add_argument("--overrule", metavar="FIELDS", help="fields, by commas, that the policy decides all the same")
+    parser.add_argument("--lacks", metavar="FIELDS", help="fields, by commas, that the model refuses")
+    parser.add_argument("--no-hints", action="store_true", help="choose no configuration that adds to the prompt")
+    parser.add_argument("--price", type=float, help="of a token or second, where a request does not say it")
+    parser.add_argument("--task", metavar="NAME", help="the kind of the prompts, where a request does not say it")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    from hagpolicy.serving.default_formats import DEFAULT_FORMATS
+
+    parser.add_argument("policy", help="folder of a policy")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=_list_names(DEFAULT_FORMATS))
+    parser.add_argument(
+        "--out",
+        metavar="PATH",
+        help="the file; for generation_config the model's folder, whose other keys are kept; left out: printed",
+    )
+    parser.add_argument(
+        "--model", default="", help="for modelfile what stands after FROM; for litellm PROVIDER/NAME, as LiteLLM has it"
+    )
+    parser.add_argument(
+        "--server", default="", help=f"behind litellm: {_list_names(SERVERS)} (default: the one that was swept)"
+    )
+    parser.add_argument("--replace", action="store_true", help="replace a file of another origin")
+
+
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="of a sweep")
+    _add_table(parser)
     parser.add_argument("--policy", metavar="POLICY", help="folder of the policy fitted on it")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="(default %(default)s)")
     parser.add_argument("--title", default="Decoding policy report", help="heading of the page")
 
 
 def _add_portfolio(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="of a sweep")
+    _add_table(parser)
     parser.add_argument("--n", type=int, required=True, help="answers of one prompt, 1 to 16")
     parser.add_argument("--seed", type=_parse_seed, default=0, help="of folds and bootstrap (default 0)")
 
@@ -314,8 +467,12 @@ VERBS = {
         _add_sweep,
     ),
     "headroom": Verb("what there is to win, before any training", "hagpolicy headroom sweeps/qa", _add_headroom),
+    "show": Verb("answers to look at", "hagpolicy show sweeps/qa --worst 5 --task math", _add_show),
+    "effects": Verb(
+        "what each setting does to each task's reward, tokens and loops", "hagpolicy effects sweeps/qa", _add_effects
+    ),
     "fit": Verb(
-        "fit a policy; ships the single best configuration unless more is proven",
+        "fit a policy; ships what is proven: a choice per prompt, else the single best config, else what runs today",
         "hagpolicy fit sweeps/qa --out policies/qa --learner ridge,knn",
         _add_fit,
     ),
@@ -324,11 +481,29 @@ VERBS = {
         "hagpolicy evaluate policies/qa sweeps/new",
         _add_evaluate,
     ),
+    "compare": Verb(
+        "whether one policy or configuration is better than another",
+        "hagpolicy compare policies/new policies/old sweeps/new --at-least -0.01",
+        _add_compare,
+    ),
     "predict": Verb(
         "the decoding configuration of a prompt",
         """hagpolicy predict policies/qa "Name five rivers." --fixed temperature=0.2 --engine transformers
-  hagpolicy predict policies/qa - --json < prompt.txt""",
+  hagpolicy predict policies/qa - --json < prompt.txt
+  hagpolicy predict policies/qa --prompts new.jsonl --map prompt=question --json > decisions.jsonl""",
         _add_predict,
+    ),
+    "serve": Verb(
+        "a proxy before a server of the OpenAI API that gives each request its configuration",
+        "hagpolicy serve --policy policies/qa --upstream http://127.0.0.1:8000 --server vllm",
+        _add_serve,
+    ),
+    "export": Verb(
+        "the proven single config, written where an engine reads its defaults",
+        """hagpolicy export policies/qa --to generation_config --out ./my-model
+  hagpolicy export policies/qa --to modelfile --model llama3.2 --out Modelfile
+  hagpolicy export policies/qa --to vllm""",
+        _add_export,
     ),
     "report": Verb(
         "one HTML file to look at",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hagpolicy as hag
-from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SAMPLES, SCORERS, read_demo_prompts, run_demo
+from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SCORERS, read_demo_prompts, run_demo
 from hagpolicy.cli.demo_text import WIDTH
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
@@ -75,8 +75,9 @@ def test_a_world_that_can_be_learned_ships_a_policy_that_answers_new_prompts(
     learnable: tuple[Path, dict[str, object], str],
 ) -> None:
     out, outcome, said = learnable
-    assert outcome["ships_sbs"] is False
+    assert outcome["ships"] == "per_prompt"
     assert "Proven" in said
+    assert "what it chooses" in said
     assert "Not proven" not in said
     assert "“not proven”" not in said
     policy = hag.load(out / "policy")
@@ -105,8 +106,9 @@ def test_what_is_not_proven_is_labelled_so(tmp_path: Path, monkeypatch: pytest.M
     """A world with nothing to learn: where a candidate was found, it stands apart from the policy."""
     monkeypatch.chdir(tmp_path)
     outcome, said, _ = simulated(0.0, 60, Path("demo"))
-    assert outcome["ships_sbs"] is True
-    single = next(c["config"] for c in outcome["answers"][0]["choices"] if "single best" in c["who"])  # type: ignore[index]
+    assert outcome["ships"] != "per_prompt"
+    stands = "default" if outcome["ships"] == "default" else "single best"
+    single = next(c["config"] for c in outcome["answers"][0]["choices"] if stands in c["who"])  # type: ignore[index]
     for row in outcome["answers"]:  # type: ignore[attr-defined]
         for choice in row["choices"]:
             assert choice["proven"] == (choice["who"] != ["not proven"])
@@ -121,14 +123,14 @@ def test_what_is_not_proven_is_labelled_so(tmp_path: Path, monkeypatch: pytest.M
 def test_its_own_prompts_fit_the_budget() -> None:
     prompts, fresh = read_demo_prompts("demo_prompts.jsonl"), read_demo_prompts("demo_new_prompts.jsonl")
     kinds = Counter(prompt.task for prompt in prompts)
-    assert len(prompts) >= 80
-    assert len(kinds) >= 4
-    assert min(kinds.values()) >= 15
+    assert len(prompts) == 300
+    assert len(kinds) == 5
+    assert min(kinds.values()) == 40
     assert len(fresh) == 6
     assert not {prompt.text for prompt in prompts} & {prompt.text for prompt in fresh}
-    deterministic = int(SPACE.deterministic.sum())
-    assert deterministic >= 2
-    assert len(prompts) * (deterministic + SAMPLES * (len(SPACE) - deterministic)) * MAX_TOKENS <= 45_000
+    assert SPACE.deterministic.all()
+    assert 5 <= len(SPACE) <= 7
+    assert len(prompts) * len(SPACE) * MAX_TOKENS <= 60_000
     for prompt, scorer in zip([*prompts, *fresh], assign_scorers(SCORERS, [*prompts, *fresh]), strict=True):
         assert scorer.check(prompt) is None
 
@@ -137,20 +139,29 @@ def test_its_own_prompts_fit_the_budget() -> None:
 def test_a_small_demo_on_the_real_llm(smollm: Engine, tmp_path: Path) -> None:
     prompts = read_demo_prompts("demo_prompts.jsonl")
     by_kind = {prompt.task: prompt for prompt in prompts}
-    chosen = tuple(by_kind.values())[:4]
+    chosen = tuple(by_kind.values())[:5]
     said: list[str] = []
     outcome = run_demo(
         tmp_path / "demo",
         smollm,
         prompts=chosen,
         new_prompts=read_demo_prompts("demo_new_prompts.jsonl")[:2],
-        space=DecodingSpace(SPACE[:3]),
+        space=DecodingSpace(SPACE[:2]),
         samples=1,
         max_tokens=14,
         write=said.append,
         progress=False,
     )
     assert outcome["failures"] == {}
-    assert outcome["ships_sbs"] is True  # four prompts prove nothing
-    assert outcome["new_tokens"] <= 4 * 4 * 14
+    assert outcome["ships"] == "default"  # five prompts prove nothing
+    assert outcome["new_tokens"] <= 5 * 2 * 14
     assert all(choice["text"] for row in outcome["answers"] for choice in row["choices"])
+
+
+@pytest.mark.parametrize("name", ["report.html", "outcome.json", "policy"])
+def test_what_is_not_the_demos_is_seen_before_anything_is_generated(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"files": "years of work"}', "utf-8")
+    with pytest.raises(hag.HagError, match=name.replace(".", r"\.")):
+        simulated(0.15, 60, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text("utf-8") == '{"files": "years of work"}'

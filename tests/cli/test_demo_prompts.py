@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import itertools
-import operator
 import re
+from collections import Counter
 from importlib.resources import files
 
 import pytest
 
+from benchmarks.tools.demo_prompts import DEMO, KINDS_OF_DEMO, NEW, PILOT, make_prompts
+from hagpolicy.cli.demo import SCORERS
 from hagpolicy.data.completion import Completion
-from hagpolicy.data.prompts import normalise, read_prompts
+from hagpolicy.data.prompts import read_prompts
 from hagpolicy.scorers.checked import score_checked
 from hagpolicy.scorers.registry import assign_scorers
 
-SCORERS = {
-    "arithmetic": "numeric_match",
-    "lists": "distinct_items",
-    "sentences": "contains_all",
-    "facts": "contains_all",
-}
 ASSETS = files("hagpolicy") / "assets"
 PROMPTS = read_prompts(str(ASSETS / "demo_prompts.jsonl"))
-NEW = read_prompts(str(ASSETS / "demo_new_prompts.jsonl"))
-BOTH = (*PROMPTS, *NEW)
-OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+NEW_PROMPTS = read_prompts(str(ASSETS / "demo_new_prompts.jsonl"))
+PILOTS = make_prompts(PILOT)
 
 
 def reward(prompt, text):
@@ -33,70 +26,60 @@ def reward(prompt, text):
     return score_checked(scorer, [(prompt, Completion(text, tokens=1))])[0].value
 
 
-def of_task(task):
-    return [pytest.param(prompt, id=prompt.id) for prompt in BOTH if prompt.task == task]
+def subject(prompt):
+    """What a prompt is about, apart from its wording."""
+    if prompt.task == "lists":
+        words = r"^(List|Name|Give me a list of|Which) 8 (different )?|(, each only once)?\.$| do you know\?$"
+        return re.sub(words, "", prompt.text)
+    if prompt.task == "sentences":
+        return tuple(prompt.reference)
+    if prompt.task == "sums":
+        return tuple(re.findall(r"\d+", prompt.text))
+    if prompt.task == "facts":
+        return prompt.reference[0]
+    return next(word for word in re.findall(r"[A-Z][a-z]+", prompt.text) if word not in ("Write", "Turn"))
 
 
-def worth(node):
-    """Value of an arithmetic expression, without running it as code."""
-    if isinstance(node, ast.BinOp):
-        return OPERATORS[type(node.op)](worth(node.left), worth(node.right))
-    assert isinstance(node, ast.Constant)
-    return node.value
+def test_the_files_are_what_the_generator_makes():
+    assert make_prompts(DEMO) == PROMPTS
+    assert make_prompts(NEW) == NEW_PROMPTS
 
 
-def test_every_kind_is_there_as_often():
-    assert {task: sum(prompt.task == task for prompt in PROMPTS) for task in SCORERS} == dict.fromkeys(SCORERS, 24)
-    assert len(PROMPTS) == 96
-    assert len(NEW) == 6
-    assert {prompt.task for prompt in NEW} == set(SCORERS)
+def test_every_kind_is_there_as_often_as_is_said():
+    assert Counter(prompt.task for prompt in PROMPTS) == KINDS_OF_DEMO
+    assert Counter(prompt.task for prompt in PILOTS) == dict.fromkeys(SCORERS, 20)
+    assert {prompt.task for prompt in NEW_PROMPTS} == set(SCORERS)
+    assert len(NEW_PROMPTS) == 6
+
+
+def test_no_subject_is_in_two_of_the_three():
+    """Configs were chosen on the pilots' prompts, and the new ones are to be new."""
+    subjects = [{(prompt.task, subject(prompt)) for prompt in some} for some in (PROMPTS, NEW_PROMPTS, PILOTS)]
+    assert [len(some) for some in subjects] == [300, 6, 100]
+    assert len(set.union(*subjects)) == 406
 
 
 def test_every_reference_can_be_used():
-    scorers = assign_scorers(SCORERS, BOTH)
-    assert [reason for scorer, prompt in zip(scorers, BOTH, strict=True) if (reason := scorer.check(prompt))] == []
+    every = (*PROMPTS, *NEW_PROMPTS, *PILOTS)
+    scorers = assign_scorers(SCORERS, every)
+    assert [reason for scorer, prompt in zip(scorers, every, strict=True) if (reason := scorer.check(prompt))] == []
 
 
-def test_no_prompt_repeats_another():
-    assert len({prompt.id for prompt in BOTH}) == len(BOTH)
-
-    def pieces(prompt):
-        words = re.findall(r"\w+", normalise(prompt.text).casefold())
-        return {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
-
-    cut = {prompt.id: pieces(prompt) for prompt in BOTH}
-    for one, other in itertools.combinations(BOTH, 2):
-        shared = len(cut[one.id] & cut[other.id]) / len(cut[one.id] | cut[other.id])
-        assert shared < 0.6, (one.text, other.text)
-        if other in NEW and one in PROMPTS:
-            # What tells two questions apart may be their last word; new ones must ask something else.
-            assert one.reference != other.reference or one.task in ("lists", "arithmetic")
-
-
-@pytest.mark.parametrize("prompt", of_task("arithmetic"))
-def test_sums_come_out(prompt):
-    assert worth(ast.parse(prompt.metadata["expression"], mode="eval").body) == prompt.reference
-    assert reward(prompt, f"So there are {prompt.reference}.") == 1
-    assert reward(prompt, prompt.text) == 0, "the question given back must not be an answer"
-
-
-@pytest.mark.parametrize("prompt", of_task("lists"))
-def test_lists_ask_for_as_many_as_they_count(prompt):
-    assert str(prompt.reference) in re.findall(r"\d+", prompt.text)
-    assert reward(prompt, ", ".join(["oak", "lamp", "river", "stone", "cloud", "horse", "bread", "glove"])) == 1
-    assert reward(prompt, ", ".join(["oak"] * 8)) == pytest.approx(1 / prompt.reference)
-
-
-@pytest.mark.parametrize("prompt", of_task("sentences"))
-def test_sentences_name_the_words_they_want(prompt):
-    assert 3 <= len(prompt.reference) <= 4
-    assert reward(prompt, prompt.text) == 1
-    assert reward(prompt, "A sentence about nothing of it.") == 0
-
-
-@pytest.mark.parametrize("prompt", of_task("facts"))
-def test_facts_do_not_give_their_answer_away(prompt):
-    (alternatives,) = prompt.reference
-    for answer in alternatives if isinstance(alternatives, list) else [alternatives]:
-        assert reward(prompt, f"It is {answer}.") == 1
-    assert reward(prompt, prompt.text) == 0
+@pytest.mark.parametrize("task", SCORERS)
+def test_right_answers_score_1_and_the_question_given_back_does_not(task):
+    for prompt in (*PROMPTS, *NEW_PROMPTS):
+        if prompt.task != task:
+            continue
+        right = {
+            "lists": "oak, lamp, river, stone, cloud, horse, bread, glove",
+            "json": '{"name": "A", "city": "B", "age": 3}',
+            "facts": f"It is {prompt.reference[0]}." if task == "facts" else "",
+            "sentences": f"A {', a '.join(prompt.reference)}." if task == "sentences" else "",
+            "sums": f"The sum is {prompt.reference}.",
+        }[task]
+        assert reward(prompt, right) == 1, prompt.text
+        if task != "sentences":
+            assert reward(prompt, prompt.text) < 1, prompt.text
+        if task == "sums":
+            first, second = re.findall(r"\d+", prompt.text)
+            assert int(first) + int(second) == prompt.reference

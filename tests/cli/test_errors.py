@@ -16,7 +16,7 @@ from hagpolicy.errors import EngineError, MissingExtra, StoreError
         (["headroom", "no-such-folder"], "no-such-folder"),
         (["fit", "{sweep}", "--out", "p", "--learner", "rigde"], "ridge"),
         (["fit", "{sweep}", "--out", "p", "--encoder", "magic"], "magic"),
-        (["fit", "{sweep}", "--out", "{sweep}"], "older bundle"),
+        (["fit", "{sweep}", "--out", "{sweep}"], "bundle as it was saved"),
         (["predict", "no-such-policy", "Hello"], "no-such-policy"),
         (["predict", "{policy}", "Hello", "--fixed", "temprature=0.2"], "temperature"),
         (["predict", "{policy}", "Hello", "--fixed", "temperature"], "FIELD=VALUE"),
@@ -53,9 +53,9 @@ def test_bad_input_is_one_line_and_code_2(
     ("error", "code"),
     [
         (MissingExtra("feature needs the package 'x': pip install 'hagpolicy[fit]'"), 3),
-        (EngineError("the engine gave up"), 1),
+        (EngineError("the engine gave up"), 4),
         (StoreError("the folder is locked"), 2),
-        (OSError(28, "No space left on device"), 1),
+        (OSError(28, "No space left on device"), 4),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -72,12 +72,12 @@ def test_exit_codes_of_errors(
     assert str(error) in printed
 
 
-def test_a_full_disk_is_code_1_also_where_the_library_explains_it(
+def test_a_full_disk_is_code_4_also_where_the_library_explains_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> None:
         raise StoreError("cannot write cells/000001.parquet") from OSError(28, "No space left on device")
 
     monkeypatch.setattr("hagpolicy.cli.commands.headroom", failing)
-    assert main(["headroom", "x"]) == 1
+    assert main(["headroom", "x"]) == 4
     assert "cannot write" in capsys.readouterr().err

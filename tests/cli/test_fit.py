@@ -12,13 +12,27 @@ from hagpolicy.cli import main
 from tests.cli.running import sweep
 
 
+def test_effects_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["effects", str(folder / "sweep")]) == 0
+    assert "Intervals are of each effect alone." in capsys.readouterr().out
+    assert main(["effects", str(folder / "sweep"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"reward", "tokens"} <= {effect["measure"] for effect in found["effects"]}
+    task = found["tasks"][0] if found["tasks"] else None
+    if task is not None:
+        assert main(["effects", str(folder / "sweep"), "--task", task, "--json"]) == 0
+        only = json.loads(capsys.readouterr().out)
+        assert {effect["task"] for effect in only["effects"]} == {task}
+    assert main(["effects", str(folder / "sweep"), "--task", "no such task"]) == 2
+
+
 def test_headroom_in_words_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["headroom", str(folder / "sweep")]) == 0
     assert "The best single configuration" in capsys.readouterr().out
     assert main(["headroom", str(folder / "sweep"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n_prompts"] == 100
-    assert found["sbs_over_default"].keys() == {"value", "low", "high"}
+    assert found["sbs_over_default"].keys() == {"value", "low", "high", "reliable"}
 
 
 def test_fit_prints_the_comparison_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +40,9 @@ def test_fit_prints_the_comparison_as_json(folder: Path, tmp_path: Path, capsys:
     assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"engine_default", "sbs", "ridge", "policy"} <= {row["name"] for row in found["evaluation"]["rows"]}
-    assert isinstance(found["ships_sbs"], bool)
+    assert found["ships"] in ("default", "single_best", "per_prompt")
+    assert found["ships_sbs"] is (found["ships"] == "single_best")
+    assert isinstance(found["reference"], dict)
     assert (tmp_path / "p" / "policy.onnx").is_file()
 
 

@@ -14,6 +14,7 @@ from hagpolicy.cli import commands
 from hagpolicy.cli.entry import main
 from hagpolicy.cli.parser import VERBS
 from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.servers import SERVERS
 from hagpolicy.config.space import PRESETS
 from hagpolicy.engines.spec import ENGINES, SHORTHANDS
 from hagpolicy.fitting.baselines.registry import BASELINES
@@ -34,6 +35,7 @@ LISTED: dict[tuple[str, str], Iterable[str]] = {
     ("fit", "encoders"): ENCODERS,
     ("fit", "baselines"): BASELINES,
     ("predict", "engines"): DIALECTS,
+    ("export", "servers"): SERVERS,
 }
 
 

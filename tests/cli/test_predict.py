@@ -34,6 +34,22 @@ def test_predict_in_words_as_json_and_from_stdin(
     assert "expected reward" in capsys.readouterr().out
 
 
+def test_messages_and_a_task_are_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    prompt = "Tell me about the oven and the dough, then compare the soup with the pan."
+    found = []
+    for asked in (prompt, json.dumps([*history, {"role": "user", "content": prompt}]), f"[{prompt}"):
+        assert main(["predict", str(folder / "policy"), asked, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    with pytest.warns(UserWarning, match="task 'story'"):
+        assert main(["predict", str(folder / "policy"), prompt, "--json", "--task", "story"]) == 0
+    assert json.loads(capsys.readouterr().out)["task"] is None
+    follow_up = json.dumps([*history, {"role": "user", "content": "shorter, please"}])
+    assert main(["predict", str(folder / "policy"), follow_up, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] in ("needs_context", "sbs_shipped", "default_shipped")
+
+
 def test_predict_keeps_what_is_fixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["predict", str(folder / "policy"), "Name a fern.", "--json", "--fixed"]
     assert main([*arguments, "temperature=0.3"]) == 0

@@ -74,6 +74,7 @@ def test_a_sweep_says_the_cost_on_stderr_and_the_account_on_stdout(
     assert main(["sweep", "--engine", "simulated:3", *files, "--out", str(folder / "said"), "--budget", "500"]) == 0
     printed = capsys.readouterr()
     assert "at most 500 to generate in 8 units (budget 500 generations)" in printed.err
+    assert "ended by the budget of 500 generations; the same call with a larger one goes on" in printed.err
     assert "new tokens after" in printed.err
     assert "cells generated first" in printed.err
     assert "this run: " in printed.out
@@ -83,7 +84,7 @@ def test_a_sweep_says_the_cost_on_stderr_and_the_account_on_stdout(
 
 def test_budgets_and_strategies_are_checked_before_anything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(folder, "more.jsonl", "never", "--budget", "5 parsecs") == 2
-    assert "Units: generations, tokens, minutes" in capsys.readouterr().err
+    assert "'5 USD at 0.15/0.60'" in capsys.readouterr().err
     assert sweep(folder, "more.jsonl", "never", "--workers", "2") == 2
     assert "on='ray' beside it" in capsys.readouterr().err
     assert sweep(folder, "more.jsonl", "never", "--strategy", "guess") == 2

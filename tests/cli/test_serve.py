@@ -1,0 +1,79 @@
+"""`hagpolicy serve` as a process: one client through it, and its end by a signal."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("uvicorn")
+httpx2 = pytest.importorskip("httpx2")
+
+from hagpolicy.cli import main  # noqa: E402
+from tests.support.echo_server import EchoServer  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def policy_folder(null, tmp_path_factory):
+    return null[1].save(tmp_path_factory.mktemp("serve") / "policy")
+
+
+def find_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_a_proxy_serves_until_a_signal_ends_it(policy_folder):
+    upstream, port = EchoServer(), find_port()
+    command = [sys.executable, "-m", "hagpolicy.cli", "serve", "--policy", str(policy_folder)]
+    command += ["--upstream", upstream.url, "--port", str(port), "--server", "vllm", "--overrule", "temperature"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}/v1 is {upstream.url} (vllm)")
+        body = {"model": "m", "prompt": "What is 17 * 23?", "temperature": 0.123}
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            ready = None
+            while ready is None:
+                assert process.poll() is None, process.stderr.read()
+                try:
+                    ready = client.get("/hag/ready")
+                except httpx2.ConnectError:
+                    time.sleep(0.05)
+            assert ready.status_code == 200
+            answer = client.post("/v1/completions", json=body, headers={"authorization": "Bearer sk-secret"})
+        assert answer.headers["x-hag-overruled"] == "temperature"
+        assert upstream.asked[0]["temperature"] != 0.123
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=20)
+        assert process.returncode == 0  # it was asked to end, and no answer was cut
+        assert not any(secret in text for text in said for secret in ("sk-secret", "17 * 23", "Traceback"))
+    finally:
+        process.kill()
+        upstream.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--upstream", "nowhere"], "upstream: expected an address"),
+        (["--upstream", "http://127.0.0.1:1", "--server", "vlm"], "Did you mean 'vllm'"),
+        (["--upstream", "http://127.0.0.1:1", "--overrule", "temprature"], "overrule: expected fields"),
+        (["--upstream", "http://127.0.0.1:1", "--port", "70000"], "--port: expected 0 to 65535"),
+        (["--upstream", "http://127.0.0.1:1", "--price", "0.1"], "price"),
+        (["--upstream", "http://127.0.0.1:1", "--policy", "m=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(policy_folder, more, words, capsys):
+    assert main(["serve", "--policy", str(policy_folder), *more]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_json_says_where_it_listens(policy_folder, capsys, monkeypatch):
+    monkeypatch.setattr("hagpolicy.serving.proxy.run_proxy", lambda *_: None)
+    given = ["serve", "--policy", f"m={policy_folder}", "--upstream", "http://127.0.0.1:1", "--json"]
+    assert main(given) == 0
+    assert json.loads(capsys.readouterr().out)["url"] == "http://127.0.0.1:8080"

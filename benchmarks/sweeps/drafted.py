@@ -1,7 +1,8 @@
 """The drafting benchmark's prompts, and its stored measurements as a table: rewards, tokens, seconds, passes.
 
 Of each prompt `results/sweeps/drafting/*.jsonl` holds a line; the prompts are made again from `--data` and meet their
-lines by digest.
+lines by digest. The rewards are those that were stored, with the scorer and its version of that day; a line without
+any is scored today.
 """
 
 from __future__ import annotations
@@ -157,7 +158,9 @@ def drafting_table(data: Path, dtype: str = "float32") -> SweepTable:
 
 
 def _rewards(prompt: Prompt, line: dict[str, Any]) -> list[float]:
-    """The reward of each config's text; null stands for the text of plain greedy decoding."""
+    """The reward of each config's text, as stored where it is; null stands for the text of plain greedy decoding."""
+    if "rewards" in line:
+        return [float(reward) for reward in line["rewards"]]
     (scorer,) = assign_scorers(SCORERS, [prompt])
     texts = [line["texts"][0] if text is None else text for text in line["texts"]]
     return [score.value for score in scorer.score([(prompt, Completion(text)) for text in texts])]

@@ -33,6 +33,8 @@ def stored_table(
 ) -> SweepTable:
     """The table of a sweep from its stored cells and prompts that are given. Reads only.
 
+    The rewards are those that were stored: where a scorer has another version today, that of its latest stored one.
+
     Args:
         folder: holds `sweep.json` and `cells/`.
         prompts: the prompts as they were swept; one that differs in any field has no cells.
@@ -46,16 +48,20 @@ def stored_table(
     index = None
     if default is not None:
         space, index = space.with_config(default)
-    view = View(
-        prompts=known,
-        space=space,
-        samples=samples,
-        max_tokens=max_tokens,
-        seed=seed,
-        default=index,
-        scorers=tuple(one.stored_name for one in assign_scorers(scorer, known)),
-    )
     with SweepStore(folder) as store:
+        versions = {identity.partition("@")[0]: identity for identity in store.scores}
+        current = [one.stored_name for one in assign_scorers(scorer, known)]
+        view = View(
+            prompts=known,
+            space=space,
+            samples=samples,
+            max_tokens=max_tokens,
+            seed=seed,
+            default=index,
+            scorers=tuple(
+                name if name in store.scores else versions.get(name.partition("@")[0], name) for name in current
+            ),
+        )
         if not (store.cells.find(view.keys) >= 0).any():
             raise StoreError(
                 f"{folder} holds no cell of the {len(known)} prompts given. Is the data the version named in "

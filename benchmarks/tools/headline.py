@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.tools.pages import Result
+from benchmarks.tools.pages import Result, read_comparisons
 from benchmarks.tools.plots import GainRow, headline_plot
 from hagpolicy._text import TextTable
 
@@ -27,6 +27,7 @@ STUDIES = {
     "quality_majority": "majority of 3 answers",
     "quality_stronger_price": "reward − 0.004 a token",
 }
+SHIPPED = {"per_prompt": "policy", "single_best": "single best config", "default": "what ran before"}
 FIVE = (
     "quality_workload",
     "quality_workload_price",
@@ -93,7 +94,7 @@ def results_block(results: Sequence[Result]) -> str:
     for name in FIVE:
         row, policy = rows[name], _last(known[name], POLICY)
         gain = GainRow(row.words, row.where, policy["value"], policy["low"], policy["high"], row.shipped, row.unit)
-        ships = "policy" if row.shipped else "single best config"
+        ships = SHIPPED[read_comparisons(known[name])[-1].candidate.ships]
         link = f"[{row.words}](benchmarks/pages/{name}.md)"
         cells.append((link, row.where, row.format(), gain.format(), ships))
     return TextTable(head, cells).to_markdown()

@@ -54,7 +54,7 @@ def result_page(result: Result, claim: Claim) -> str:
     for number, evaluation in enumerate(comparisons):
         parts.append(tabulate_comparison(evaluation))
         unlike = f"{evaluation.fallbacks:.1%}"
-        parts.append(f"Fell back to the single best config, being unlike the training prompts: {unlike}.")
+        parts.append(f"Fell back to the reference, being unlike the training prompts: {unlike}.")
         # The same of every point of a dial: said once.
         parts += [f"Warning: {warning}." for warning in evaluation.warnings if number == 0]
     parts += [f"![{result['claim']}](../results/{plot})" for plot in result.get("plots", ())]

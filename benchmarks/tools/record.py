@@ -101,6 +101,14 @@ def bootstrap(
     return float(statistic(values, axis=0)), float(low), float(high)
 
 
+def wilson(found: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, *Journal of the American Statistical Association* 22, 1927)."""
+    z, share = 1.96, found / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
 def record(
     claim: Claim,
     figures: Sequence[Figure],

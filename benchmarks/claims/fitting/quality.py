@@ -75,8 +75,8 @@ def run(study: Study, args: argparse.Namespace) -> int:
     comparisons = [evaluation for evaluation in policy.evaluations if evaluation is not None]
     print("\n\n".join(str(evaluation) for evaluation in comparisons))
     figures: list[Figure] = []
-    for evaluation, best in zip(comparisons, single_bests(policy), strict=True):
-        figures += figures_of(evaluation, targeted=bool(study.counts), default_is_best=best == table.default)
+    for evaluation in comparisons:
+        figures += figures_of(evaluation, targeted=bool(study.counts))
     if not args.quick:
         figures += folded_otherwise(table, study, comparisons)
     notes, plots = described(table, policy, seconds), []
@@ -90,25 +90,21 @@ def run(study: Study, args: argparse.Namespace) -> int:
     return record(claim, figures, args, notes, comparisons=comparisons, plots=plots)
 
 
-def figures_of(evaluation: Evaluation, *, targeted: bool, default_is_best: bool) -> list[Figure]:
-    """What a reader asks first; `targeted`, with targets: a proven gain, not below the baselines.
-
-    Where the engine's default is the single best config and no policy ships, what ships gains nothing over it.
-    """
+def figures_of(evaluation: Evaluation, *, targeted: bool) -> list[Figure]:
+    """What a reader asks first; `targeted`, with targets: a proven gain, not below the baselines."""
     of = f"{evaluation.objective}: "
     found, candidate = [], evaluation.candidate
     if evaluation.sbs_over_default is not None:
         found.append(gain(f"{of}single best config over the engine's default", evaluation.sbs_over_default))
     assert candidate is not None
-    found.append(gain(f"{of}best per-prompt policy over SBS", candidate.gain))
+    found.append(gain(f"{of}best per-prompt policy over SBS", over_sbs(evaluation)))
     found.append(figure(f"{of}it ships", float(candidate.shipped), unit="yes = 1"))
     over_default = evaluation.row("policy").over_default
-    if over_default is not None and default_is_best and not candidate.shipped:
-        over_default = Estimate(0.0, 0.0, 0.0)
     if over_default is not None:
         found.append(gain(f"{of}what ships over the engine's default", over_default))
     if targeted:
-        low, ours = candidate.gain.low, candidate.gain.value
+        over = over_sbs(evaluation)
+        low, ours = over.low, over.value
         found.append(figure(f"{of}lower end of the policy's gain over SBS", low, unit="reward gain", at_least=1e-6))
         for name in BASELINES:
             baseline = next((row for row in evaluation.rows if row.name == name), None)
@@ -126,13 +122,28 @@ def folded_otherwise(table: hag.SweepTable, study: Study, first: Sequence[Evalua
         every = [evaluation, *(one[point] for one in more)]
         of = f"{evaluation.objective}, {len(every)} foldings: "
         candidates = [one.candidate for one in every if one is not None and one.candidate is not None]
-        gains = [one.gain.value for one in candidates]
+        gains = [over_sbs(one).value for one in every if one is not None]
         found.append(figure(f"{of}policy ships", np.mean([one.shipped for one in candidates]), unit="share"))
         told = [one.row("best_per_task").gain for one in every if one is not None]
         for who, values in (("policy", gains), ("best per task", told)):
             for word, of_them in (("mean", np.mean), ("least", np.min), ("most", np.max)):
                 found.append(figure(f"{of}{who} over SBS, {word}", float(of_them(values)), unit="reward gain"))
     return found
+
+
+def over_sbs(evaluation: Evaluation) -> Estimate:
+    """What the best per-prompt policy gains over the single best config, before the gate; 0 where none was found."""
+    candidate = evaluation.candidate
+    if candidate is None or not candidate.found:
+        return Estimate(0.0, 0.0, 0.0)
+    return evaluation.row(candidate.name.partition(" on ")[0]).gain_estimate
+
+
+SHIPPED = {
+    "per_prompt": "a per-prompt policy ships",
+    "single_best": "nothing per prompt is proven, SBS ships",
+    "default": "nothing is proven, the default stands",
+}
 
 
 def gain(name: str, estimate: Estimate) -> Figure:
@@ -154,7 +165,7 @@ def described(table: hag.SweepTable, policy: hag.Policy, seconds: float) -> str:
 
 def single_bests(policy: hag.Policy) -> list[int]:
     """Index of the single best config at each point of the dial."""
-    return [policy.dial.rule_at(**_turned(policy, point.at)).reference for point in policy.dial.points]
+    return [policy.dial.rule_at(**_turned(policy, point.at)).sbs for point in policy.dial.points]
 
 
 def _turned(policy: hag.Policy, at: float) -> dict[str, float]:
@@ -177,8 +188,8 @@ def single_tasks(args: argparse.Namespace) -> int:
         assert evaluation.candidate is not None
         assert evaluation.sbs_over_default is not None
         figures.append(gain(f"{task}: single best config over the engine's default", evaluation.sbs_over_default))
-        figures.append(gain(f"{task}: best per-prompt policy over SBS", evaluation.candidate.gain))
-        shipped = "a per-prompt policy ships" if evaluation.candidate.shipped else "nothing proven, SBS ships"
+        figures.append(gain(f"{task}: best per-prompt policy over SBS", over_sbs(evaluation)))
+        shipped = SHIPPED[policy.ships]
         best = "the engine's default" if policy.sbs_index == table.default else f"`{policy.sbs}`"
         notes.append(f"{task}: the single best config is {best}, {shipped}")
     return record(claim, figures, args, ". ".join(notes) + ".")

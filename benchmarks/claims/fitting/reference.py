@@ -58,9 +58,9 @@ def figures_of(table: SweepTable) -> list[Figure]:
     default = np.full(len(table.prompts), table.default)
     figures = [figure("engine's default", prepared.targets.Y(0)[:, table.default].mean(), unit="reward")]
     for name, comparison in comparisons(prepared).items():
-        fitted = cross_fit_learner(training, get_learner("blend"), MARGINS, [comparison.sbs])
+        fitted = cross_fit_learner([training], get_learner("blend"), MARGINS, [comparison])
         (candidate,) = gate([fitted], [comparison]).candidates
-        figures.append(figure(f"{name}: single best config", comparison.reference.mean(), unit="reward"))
+        figures.append(figure(f"{name}: single best config", comparison.sbs_values.mean(), unit="reward"))
         figures.append(_gain(f"{name}: engine's default over it", comparison.score_choices(default).gain))
         figures.append(_gain(f"{name}: policy over it", candidate.gain))
     return figures

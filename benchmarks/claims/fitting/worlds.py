@@ -124,7 +124,7 @@ def judged(engine: hag.SimulatedEngine, policy: hag.Policy, seed: int) -> Outcom
     """What the policy and the candidate behind it gain on new prompts of the world, whose truth is known."""
     new = engine.prompts(N_NEW, seed=2)
     truth = engine.truth(new, policy.space)
-    reference = truth[:, policy.sbs_index]
+    reference = truth[:, policy.reference_index]
 
     def gain(chooser: hag.Policy | None) -> float:
         if chooser is None:
@@ -133,17 +133,17 @@ def judged(engine: hag.SimulatedEngine, policy: hag.Policy, seed: int) -> Outcom
         return float((truth[np.arange(N_NEW), chosen] - reference).mean())
 
     found = policy.evaluation.candidate
-    candidate_gain = gain(policy.candidate if policy.ships_sbs else policy)
+    candidate_gain = gain(policy if policy.ships == "per_prompt" else policy.candidate)
     return Outcome(
         seed=seed,
-        shipped=not policy.ships_sbs,
+        shipped=policy.ships == "per_prompt",
         candidate=found.name,
         margin=found.margin,
         estimate=found.gain.value,
         low=found.gain.low,
         high=found.gain.high,
         candidate_gain=candidate_gain,
-        shipped_gain=0.0 if policy.ships_sbs else candidate_gain,
+        shipped_gain=candidate_gain if policy.ships == "per_prompt" else 0.0,
         gap=float((truth.max(axis=1) - reference).mean()),
     )
 

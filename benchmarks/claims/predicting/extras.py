@@ -111,6 +111,21 @@ USES = {
     ),
     "sweep": Use("sweeps a model of transformers in this process", SWEEP, tiny_model, torch=True),
     "http": Use("sweeps a server over HTTP", SWEEP, stub_server),
+    "serve": Use(
+        "hands a request on to a server",
+        """import asyncio, sys, uvicorn
+from hagpolicy.serving.proxy import ForwardingApp
+app, said = ForwardingApp(sys.argv[1].removeprefix("openai:")), []
+scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
+async def receive():
+    await asyncio.sleep(0.01 if not said else 60.0)
+    return {"type": "http.request"}
+async def send(message):
+    said.append(message)
+asyncio.run(app(scope, receive, send))
+assert said[0]["status"] == 200, said""",
+        stub_server,
+    ),
     "cluster": Use(
         "generates with two Ray workers",
         f"""{WORLD}

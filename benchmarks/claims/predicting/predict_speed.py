@@ -32,7 +32,7 @@ from hagpolicy.analysis.objectives import get_objectives, targets_of
 from hagpolicy.data.prompts import as_prompts
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
-from hagpolicy.fitting.export import build_points, export_policy
+from hagpolicy.fitting.export import Decided, build_points, export_policy
 from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.registry import get_learner
@@ -84,7 +84,7 @@ def fitted_policy(name: str | Learner, texts: list[str]) -> Policy:
     fitted = {targets.names[0]: learner.fit(features, table.means, table.groups, 0)}
     ood = fit_ood(features, unknown, table.groups, 0, encoder.length)
     nothing = Evaluation((), None, None, n_prompts=0, n_groups=0)
-    points = build_points(targets, (nothing,), (0.03,), (True,))
+    points = build_points(targets, (nothing,), (Decided(0.03, "per_prompt", int(table.means.mean(axis=0).argmax())),))
     return export_policy(table, targets, encoder, learner, fitted, ood, points, features)
 
 

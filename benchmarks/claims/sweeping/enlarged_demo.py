@@ -1,4 +1,6 @@
-"""The demo's sweep enlarged: 240 prompts of its four kinds × 12 configs, on SmolLM2-135M-Instruct.
+"""The first demo's sweep enlarged: 240 prompts of four kinds × 12 configs, on SmolLM2-135M-Instruct.
+
+The demo itself has other prompts today (`benchmarks/claims/sweeping/demo_proof.py`).
 
 Other benchmarks read its cells (`benchmarks/results/sweeps/enlarged_demo`), so that they need not
 generate again: `python -m benchmarks run enlarged_demo` resumes and ends at once where all is stored.
@@ -7,15 +9,18 @@ generate again: `python -m benchmarks run enlarged_demo` resumes and ends at onc
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, arguments, figure, record
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, fit, headroom, load_engine, sweep
-from hagpolicy.cli.demo import CONFIGS, MAX_TOKENS, SCORERS, read_demo_prompts
+from hagpolicy.data.prompts import read_prompts
 
 CLAIM = Claim(
     name="enlarged_demo",
-    states="What the demo's model, kinds of prompts and procedure give with 240 prompts in place of 96.",
+    states="What the first demo's model, kinds of prompts and procedure give with 240 prompts in place of 96.",
     groups=("bench",),
     headline="per-prompt policy over SBS",
     needs=("llm",),
@@ -24,8 +29,24 @@ FOLDER = RESULTS / "sweeps" / "enlarged_demo"
 SAMPLES = 4
 FOLDINGS = 5  # seeds of folds and draws
 NEW_OF_EACH_KIND = 36
-# The demo's eight, and four more of other kinds.
-MORE = (
+FIRST = Path(__file__).parents[2] / "sweeps" / "enlarged" / "first_prompts.jsonl"
+SCORERS = {
+    "arithmetic": "numeric_match",
+    "lists": "distinct_items",
+    "sentences": "contains_all",
+    "facts": "contains_all",
+}
+MAX_TOKENS = 32
+# The eight of the first demo, and four more of other kinds.
+CONFIGS: tuple[Mapping[str, Any], ...] = (
+    {"temperature": 0.0},
+    {"temperature": 0.0, "no_repeat_ngram_size": 2},
+    {"temperature": 0.0, "hint": "Answer briefly."},
+    {"temperature": 0.3},
+    {"temperature": 0.7},
+    {"temperature": 1.0, "min_p": 0.1},
+    {"temperature": 0.3, "hint": "Write one short sentence."},
+    {"temperature": 0.3, "hint": "Answer with a comma-separated list."},
     {"temperature": 0.0, "repetition_penalty": 1.2},
     {"temperature": 1.0},
     {"temperature": 0.7, "top_p": 0.8},
@@ -115,8 +136,8 @@ def main() -> int:
     if args.quick:
         print("nothing to do: the cells are stored, and a part of them would say nothing")
         return 0
-    prompts = [*read_demo_prompts("demo_prompts.jsonl"), *new_prompts()]
-    space = DecodingSpace(DecodingConfig.from_dict(values) for values in (*CONFIGS, *MORE))
+    prompts = [*read_prompts(FIRST), *new_prompts()]
+    space = DecodingSpace(DecodingConfig.from_dict(values) for values in CONFIGS)
     table = sweep(load_engine("smollm2"), prompts, space, SCORERS, samples=SAMPLES, max_tokens=MAX_TOKENS, out=FOLDER)
     for index, config in enumerate(table.space):
         print(f"{table.means[:, index].mean():.3f}  {config}")
@@ -135,10 +156,10 @@ def main() -> int:
         for name, gain in gains.items()
         if gain is not None
     ]
-    figures.append(figure("per-prompt policy ships", float(not policy.ships_sbs), unit="yes = 1"))
+    figures.append(figure("per-prompt policy ships", float(policy.ships == "per_prompt"), unit="yes = 1"))
     folded = [policy, *(fit(table, seed=seed) for seed in range(1, FOLDINGS))]
     of = f"{FOLDINGS} foldings of the prompts: per-prompt policy"
-    figures.append(figure(f"{of} ships", sum(not one.ships_sbs for one in folded) / FOLDINGS, unit="share"))
+    figures.append(figure(f"{of} ships", sum(one.ships == "per_prompt" for one in folded) / FOLDINGS, unit="share"))
     estimates = [one.evaluation.candidate.gain.value for one in folded if one.evaluation and one.evaluation.candidate]
     figures.append(figure(f"{of} over SBS, mean", sum(estimates) / FOLDINGS, unit="reward gain"))
     notes = f"{len(prompts)} prompts × {len(table.space)} configs, {int(table.counts.sum())} answers. {policy.reason}"

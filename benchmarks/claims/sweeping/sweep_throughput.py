@@ -104,18 +104,18 @@ class Ways:
 
     def learn_passes(self, unit: Sequence[Request]) -> None:
         """Run the unit once and note its forward passes."""
-        original = vars(transformers_engine)["decode"]
+        original = vars(transformers_engine)["decode_in_parts"]
 
         def watched(*args: Any) -> Any:
-            done = original(*args)
+            done = yield from original(*args)
             self.passes = done.passes
             return done
 
-        setattr(transformers_engine, "decode", watched)  # noqa: B010 - replaced where the engine looks it up
+        setattr(transformers_engine, "decode_in_parts", watched)  # noqa: B010 - replaced where the engine looks it up
         try:
             self.mixed(unit)
         finally:
-            setattr(transformers_engine, "decode", original)  # noqa: B010
+            setattr(transformers_engine, "decode_in_parts", original)  # noqa: B010
 
     def generate(self, settings: Sequence[dict[str, Any]], samples: int) -> int:
         """One call of `generate` a config of one prompt, greedy ones for one sequence."""
@@ -263,7 +263,7 @@ def figures_of(rows: Sequence[Row], *, gpu: bool) -> list[Figure]:
 def main() -> int:
     args = arguments(CLAIM.states)
     gpu = torch.cuda.is_available()
-    engine: Any = load_engine("smollm2")
+    engine: Any = load_engine("smollm2", threads=torch.get_num_threads())  # as many for all ways
     rows, n_cells, limit = measured(engine, args)
     length = rows[0]["mixed"][0] / n_cells
     notes = (

@@ -1,0 +1,1 @@
+"""Claims about what a table tells without a learner."""

@@ -1,0 +1,1 @@
+"""Claims about what is done to the library, and what comes of it."""

@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "benchmarks" / "pages").glob("*.md")),
 ]
 PARSER = MarkdownIt().enable("table")

@@ -8,6 +8,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,29 +20,37 @@ from tests.support.paths import ROOT
 
 # A name that leaves this list, or joins it, is a change of the public interface: say so in CHANGELOG.md.
 PUBLIC = """
-Agreement Baseline BaselineChoices BestOf Budget BundleError Candidate Completion Decision DecodingConfig DecodingSpace
-Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner ForeignSweep FunctionScorer GraphBuilder
-HagError Headroom InvalidInput Learner Majority MissingExtra Objective Observation PassAtK Policy Portfolio Preview
-Priced Progress Prompt Quantile RayEngine Receipt Rendering Request Reward Score Scorer SimulatedEngine StoreError
-StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedModel WrappedPipeline __version__ evaluate fit
-get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts rescore reward_quantiles
-sweep with_vectors wrap write_report
+Agreement Baseline BaselineChoices BestOf Budget BundleError Candidate Completion Decision DecodingConfig
+DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner ForeignSweep
+FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra Objective Observation
+PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt PromptValues Quantile
+RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer ScorerError SimulatedEngine
+StoreError StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedModel WrappedPipeline __version__ compare
+effects evaluate fit get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts
+rescore reward_quantiles sweep until_proven with_vectors wrap write_report
 """.split()  # noqa: SIM905
-# Reached where it is used, not from the root: what a new objective is made of, reporters of progress and labels.
-BY_MODULE = {"EngineSpec", "Head", "Labels", "ProgressReporter"}
+# Reached where it is used, not from the root: what a new objective is made of, reporters, checks, labels.
+BY_MODULE = {"Check", "EngineSpec", "Head", "Labels", "ProgressReporter", "UntilProven"}
 # Every package that some extra brings, but an onnxruntime.
 OPTIONAL = """
 accelerate fsspec gguf jinja2 lightgbm matplotlib onnx openai pyarrow ray sacrebleu safetensors scipy sklearn
 snowballstemmer threadpoolctl torch tqdm transformers vllm
 """.split()  # noqa: SIM905
+# What mypy and pyright call it.
 MISUSES = {
-    'hag.fit(3, lerner="ridge")': "call-arg",
-    'hag.fit(3, learner="ridge")': "arg-type",
-    "hag.nothing": "attr-defined",
-    "hag.headroom(table).sbs_indx": "attr-defined",
-    'hag.DecodingConfig(temperature="hot")': "arg-type",
-    "hag.load(7)": "arg-type",
+    'hag.fit(table, lerner="ridge")': ("call-arg", "reportCallIssue"),
+    'hag.fit(3, learner="ridge")': ("arg-type", "reportArgumentType"),
+    "print(hag.nothing)": ("attr-defined", "reportAttributeAccessIssue"),
+    "print(hag.headroom(table).sbs_indx)": ("attr-defined", "reportAttributeAccessIssue"),
+    'hag.DecodingConfig(temperature="hot")': ("arg-type", "reportArgumentType"),
+    "hag.load(7)": ("arg-type", "reportArgumentType"),
 }
+USES = [
+    "import hagpolicy as hag",
+    "table = hag.load_table('folder')",
+    "policy = hag.fit(table, learner='ridge')",
+    "print(policy.predict('Hello').temperature, hag.headroom(table).sbs.low)",
+]
 
 
 def test_the_list_of_public_names() -> None:
@@ -134,39 +144,55 @@ def test_docstrings_say_what_every_argument_and_attribute_is(name: str) -> None:
         assert member.startswith("_") or not inspect.isfunction(value) or inspect.getdoc(value), member
 
 
-@pytest.fixture(scope="module")
-def mypy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Messages of one run over right uses, wrong uses and the types of all names, by source line."""
-    pytest.importorskip("mypy")
-    lines = ["import hagpolicy as hag", "table = hag.load_table('folder')", "policy = hag.fit(table, learner='ridge')"]
-    lines += ["print(policy.predict('Hello').temperature, hag.headroom(table).sbs.low)"]
-    lines += [*MISUSES, *(f"reveal_type(hag.{name})" for name in hagpolicy.__all__)]
+# Messages by source line, each with its severity and code.
+Messages = dict[str, list[tuple[str, str]]]
+
+
+def run_mypy(snippet: Path) -> Iterator[tuple[int, str, str]]:
+    """Line number, severity and message of everything that mypy says of a file."""
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--no-pretty", "--show-error-codes", str(snippet)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    for line in done.stdout.splitlines():
+        match = re.match(rf".*{re.escape(snippet.name)}:(\d+): (\w+): (.*)", line)
+        assert match, done.stdout + done.stderr
+        yield int(match[1]), match[2], match[3]
+
+
+def run_pyright(snippet: Path) -> Iterator[tuple[int, str, str]]:
+    """The same of pyright, as the editors that are built on it say it."""
+    command = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable, str(snippet)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    for found in json.loads(done.stdout)["generalDiagnostics"]:
+        if found["severity"] != "warning":
+            yield found["range"]["start"]["line"] + 1, found["severity"], f"{found['message']} [{found.get('rule')}]"
+
+
+CHECKERS = {"mypy": run_mypy, "basedpyright": run_pyright}
+
+
+@pytest.fixture(scope="module", params=CHECKERS)
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Messages]:
+    """Number of the checker; its messages of right uses, wrong uses and the types of all names, by source line."""
+    pytest.importorskip(request.param)
+    lines = [*USES, *MISUSES, *(f"reveal_type(hag.{name})" for name in hagpolicy.__all__)]
     snippet = tmp_path_factory.mktemp("typed") / "snippet.py"
     snippet.write_text("\n".join(lines), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-error-summary", "--no-pretty", "--show-error-codes", str(snippet)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    found: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        match = re.match(rf".*{re.escape(snippet.name)}:(\d+): (.*)", line)
-        assert match, done.stdout + done.stderr
-        source = lines[int(match[1]) - 1]
-        found[source] = f"{found.get(source, '')}{match[2]}\n"
-    return found
+    found: Messages = {}
+    for number, severity, message in CHECKERS[request.param](snippet):
+        found.setdefault(lines[number - 1], []).append((severity, message))
+    return list(CHECKERS).index(request.param), found
 
 
-def test_a_misuse_is_an_error_to_a_type_checker(mypy: dict[str, str]) -> None:
-    for source, code in MISUSES.items():
-        assert f"[{code}]" in mypy[source], source
-    assert not [source for source, told in mypy.items() if told.startswith("error:") and source not in MISUSES]
+def test_a_misuse_is_an_error_to_a_type_checker(told: tuple[int, Messages]) -> None:
+    checker, messages = told
+    for source, codes in MISUSES.items():
+        assert any(f"[{codes[checker]}]" in message for _, message in messages[source]), source
+    errors = {source for source, found in messages.items() if any(severity == "error" for severity, _ in found)}
+    assert errors == set(MISUSES)
 
 
-def test_no_public_name_is_any_to_a_type_checker(mypy: dict[str, str]) -> None:
+def test_no_public_name_is_any_to_a_type_checker(told: tuple[int, Messages]) -> None:
     for name in hagpolicy.__all__:
-        told = mypy[f"reveal_type(hag.{name})"]
-        assert "Revealed type is" in told
-        assert 'is "Any"' not in told, name
+        ((_, message),) = told[1][f"reveal_type(hag.{name})"]
+        assert re.search("Revealed type is|Type of ", message)
+        assert not re.search(r'is "(builtins\.)?(Any|Unknown)"', message), name

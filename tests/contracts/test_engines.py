@@ -198,6 +198,19 @@ def test_a_cell_that_fails_is_marked_and_the_others_are_not_touched(
     assert done[middle].error
 
 
+def test_an_answer_ends_before_what_stops_it(engine: Engine, good: list[Request]) -> None:
+    whole = engine.generate(good)
+    # Of every answer with something in it, what stands in its middle; words, so that tokens can be counted.
+    stops = [(one.text[len(one.text) // 2 :][:3],) if len(one.text) > 3 else ("\x00",) for one in whole]
+    assert len(set(stops)) > 1
+    done = engine.generate([replace(request, stop=stop) for request, stop in zip(good, stops, strict=True)])
+    for before, after, (stop,) in zip(whole, done, stops, strict=True):
+        cut, found, _ = before.text.partition(stop)
+        assert after.text == cut
+        assert after.finish == ("stop" if found else before.finish)
+        assert after.tokens <= before.tokens
+
+
 def test_an_empty_unit_gives_nothing(engine: Engine) -> None:
     assert engine.generate([]) == []
 

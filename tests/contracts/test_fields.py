@@ -94,9 +94,12 @@ def ask_for(config: DecodingConfig) -> set[str]:
 
 
 def pairs(name: str) -> Iterator[tuple[DecodingConfig, DecodingConfig]]:
-    """Configs without and with a value of a field, beside each way of decoding that the field says nothing of."""
+    """Configs without and with a value of a field, beside each way of decoding that the field says nothing of.
+
+    A request without settings has no other way of decoding beside it; greedy decoding may be what it gets.
+    """
     for beside in BESIDE.values():
-        if name not in beside:
+        if name not in beside and not (name == "unset" and beside):
             plain = DecodingConfig.from_dict(beside)
             yield plain, plain.replace(**{name: BOLD[name]})
 
@@ -121,7 +124,7 @@ def try_vllm() -> Tried:
     from hagpolicy.engines.vllm import VLLMEngine
     from tests.support.vllm_stand_in import StandIn
 
-    llm = StandIn()
+    llm = StandIn(said={"top_p": 0.9})
     engine = VLLMEngine(llm)
 
     def observe(unit: list[Request], name: str) -> Any:

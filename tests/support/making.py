@@ -1,12 +1,13 @@
 """Small policies for tests, made the way `fit` makes them, but with a head that is known by hand.
 
-python tests/making.py FOLDER    writes the fixture of the current bundle format
+python tests/making.py FOLDER    writes the fixtures of the current bundle format
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
 from hagpolicy.fitting.encoders.static import StaticEncoder
-from hagpolicy.fitting.export import build_points, export_policy
+from hagpolicy.fitting.export import Decided, build_points, export_policy
 from hagpolicy.fitting.graphs.ood import fit_ood
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.linear import Affine, Constant
+from hagpolicy.fitting.policy_graph import TaskTable
 from hagpolicy.policy.policy import Policy
-from hagpolicy.results import Estimate, Evaluation, EvaluationRow
+from hagpolicy.policy.reading import Reads
+from hagpolicy.results import Estimate, Evaluation, EvaluationRow, Ships
 from tests.support.paths import DATA
 
 SPACE = DecodingSpace.grid(temperature=[0.0, 0.7], repetition_penalty=[1.0, 1.1, 1.2])
@@ -64,8 +67,19 @@ def real_prompts(count: int) -> list[Prompt]:
     return list(as_prompts(json.loads(line)["question"] for line in lines))
 
 
-def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, ships_sbs: bool = False) -> Policy:
-    """A policy of SUMS and LISTS: config 0 is best on average and on sums, config 4 on lists."""
+def sums_against_lists(
+    encoder: Encoder | None = None,
+    margin: float = 0.05,
+    *,
+    ships: Ships = "per_prompt",
+    reads: Reads = "last_user",
+    told: str = "",
+) -> Policy:
+    """A policy of SUMS and LISTS: config 0 is best on average and on sums, config 4 on lists; config 3 runs today.
+
+    It may be told "sums", then config 2 is best, or "lists", 5; `told`: "reads", the text still matters; "alone", only
+    the task does; "": it cannot be told.
+    """
     prompts = as_prompts([*SUMS, *LISTS])
     side = np.repeat([1.0, -1.0], [len(SUMS), len(LISTS)])
     rewards = np.tile(np.linspace(0.6, 0.5, len(SPACE)), (len(prompts), 1))
@@ -82,14 +96,23 @@ def sums_against_lists(encoder: Encoder | None = None, margin: float = 0.05, *, 
     shift = -(wide[side > 0].mean(axis=0) @ slope - 1.0)
     tilt = np.zeros(len(SPACE))
     tilt[[0, 4]] = 0.1, -0.2
-    learner = Constant() if ships_sbs else Given(np.outer(slope, tilt), table.means.mean(axis=0) + shift * tilt)
+    learner = (
+        Constant() if ships != "per_prompt" else Given(np.outer(slope, tilt), table.means.mean(axis=0) + shift * tilt)
+    )
     fitted = learner.fit(features, table.means, table.groups, 0)
     ood = fit_ood(features, unknown, table.groups, 0, encoder.length)
     row = EvaluationRow("sbs", 0.8, 0.7, 0.9, 0.0, 0.0, 0.0, 0.0)
     evaluation = Evaluation((row,), None, Estimate(0.3, 0.2, 0.4), n_prompts=len(prompts), n_groups=len(prompts))
     targets = targets_of(table, get_objectives("reward"))
-    points = build_points(targets, (evaluation,), (margin,), (not ships_sbs,))
-    return export_policy(table, targets, encoder, learner, {"values": fitted}, ood, points, features)
+    points = build_points(targets, (evaluation,), (Decided(margin, ships, 3 if ships == "default" else 0),))
+    tasks = None
+    if told:
+        offsets = np.zeros((1, 3, len(SPACE)), dtype=np.float32)
+        offsets[0, 1:] = 0.0 if told == "reads" else table.means.mean(axis=0)
+        offsets[0, 1, 2], offsets[0, 2, 5] = offsets[0, 1, 2] + 0.5, offsets[0, 2, 5] + 0.7
+        tasks = TaskTable(("sums", "lists"), np.array([1, *[told == "reads"] * 2], dtype=np.float32), offsets)
+        points = (replace(points[0], told_ships=True, told_margin=0.02),)
+    return export_policy(table, targets, encoder, learner, {"values": fitted}, ood, points, features, reads, tasks)
 
 
 def vector(side: float) -> np.ndarray:
@@ -99,3 +122,4 @@ def vector(side: float) -> np.ndarray:
 
 if __name__ == "__main__":
     sums_against_lists(PrecomputedEncoder()).save(sys.argv[1])
+    sums_against_lists(PrecomputedEncoder(), told="reads").save(f"{sys.argv[1]}_told")

@@ -1,10 +1,12 @@
 """A server of the OpenAI-compatible API with a known saturation curve and faults on demand.
 
-    python tests/stub_server.py [--slots 8] [--service 0.1] [--penalty 0]
+    python tests/stub_server.py [--slots 8] [--service 0.1] [--penalty 0] [--rate 20] [--window 0]
 
 A process of its own on a real socket; its first line on stdout is its port. It works on `slots`
 requests at a time, each for `service` seconds, so its best rate is slots / service; every request
-beyond the slots makes each service longer by the share `penalty`.
+beyond the slots makes each service longer by the share `penalty`. With a rate, what is beyond it is refused with
+429 and Retry-After in whole seconds: by a bucket that holds a second's requests, or counted in windows of
+so many seconds.
 
 A prompt may hold a script in double brackets, one word for each attempt, the last one for all that
 follow: "[[429;retry-after=0.5 ok]] …". Words: an HTTP status; reset, cut, half, html, empty, hang; ok
@@ -18,6 +20,7 @@ import argparse
 import asyncio
 import email.utils
 import json
+import math
 import re
 import socket
 import struct
@@ -34,8 +37,10 @@ SCRIPT = re.compile(r"\[\[(.*?)\]\]")
 class Stub:
     """The server's state."""
 
-    def __init__(self, slots: int, service: float, penalty: float) -> None:
+    def __init__(self, slots: int, service: float, penalty: float, rate: float = 0.0, window: float = 0.0) -> None:
         self.slots, self.service, self.penalty = slots, service, penalty
+        self.rate, self.window = rate, window
+        self.tokens, self.filled = max(rate * (window or 1.0), 1.0), time.monotonic()
         self.clear()
 
     def clear(self) -> None:
@@ -44,6 +49,22 @@ class Stub:
         self.attempts: Counter[str] = Counter()
         self.active = 0
         self.free_at = [0.0] * self.slots
+
+    def refused_for(self) -> int:
+        """Whole seconds for which a request that comes now is refused, 0 for one that is taken."""
+        if not self.rate:
+            return 0
+        now, most = time.monotonic(), max(self.rate * (self.window or 1.0), 1.0)
+        if not self.window:
+            self.tokens = min(self.tokens + (now - self.filled) * self.rate, most)
+            self.filled = now
+        elif now - self.filled >= self.window:
+            self.tokens, self.filled = most, now - (now - self.filled) % self.window
+        if self.tokens >= 1.0:
+            self.tokens -= 1.0
+            return 0
+        left = self.filled + self.window - now if self.window else (1.0 - self.tokens) / self.rate
+        return max(math.ceil(left), 1)
 
     async def asked(self, body: dict[str, Any], chat: bool, note: dict[str, Any]) -> tuple[str, bytes]:
         """(word, body) for one request: the word says how to deliver it."""
@@ -71,8 +92,10 @@ class Stub:
         return self.free_at[slot]
 
     def answer(self, word: str, body: dict[str, Any], text: str, chat: bool) -> dict[str, Any]:
-        """What the API answers: the request's seed ("-" where greedy), temperature and prompt as text."""
-        said = f"{body.get('seed') if body.get('temperature') else '-'} {body.get('temperature')} {text}"
+        """What the API answers: the request's seed ("-" where one token is left), temperature and prompt as text."""
+        sure = not body.get("temperature") or body.get("top_p", 1) < 1e-3 or body.get("top_k") == 1
+        sure = sure or body.get("min_p") == 1
+        said = f"{'-' if sure else body.get('seed')} {body.get('temperature')} {text}"
         said += " penalised" if body.get("frequency_penalty") else ""
         choices: list[dict[str, Any]] = []
         asked = body.get("n", 1)
@@ -150,8 +173,11 @@ async def one(stub: Stub, reader: asyncio.StreamReader, writer: asyncio.StreamWr
         return send(writer, 200, b'{"version": "1.2.3"}')
     if path not in ("/v1/chat/completions", "/v1/completions"):
         return send(writer, 404, b'{"detail": "Not Found"}')
-    note = {"at": time.time(), "path": path, "body": body, "gone": False}
+    note = {"at": time.time(), "path": path, "body": body, "gone": False, "headers": headers}
     stub.record.append(note)
+    if seconds := stub.refused_for():
+        note["word"] = "429"
+        return send(writer, 429, refusal(429, headers, {}), {"Retry-After": str(seconds)})
     work = asyncio.ensure_future(stub.asked(body, path.endswith("chat/completions"), note))
     over = asyncio.ensure_future(reader.read(1))  # nothing is pipelined, so this ends when the client leaves
     await asyncio.wait({work, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -225,8 +251,9 @@ async def main() -> None:
     parser.add_argument("--slots", type=int, default=1000)
     parser.add_argument("--service", type=float, default=0.0)
     parser.add_argument("--penalty", type=float, default=0.0)
-    args = parser.parse_args()
-    stub = Stub(args.slots, args.service, args.penalty)
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--window", type=float, default=0.0)
+    stub = Stub(**vars(parser.parse_args()))
     server = await asyncio.start_server(lambda r, w: serve(stub, r, w), "127.0.0.1", 0, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

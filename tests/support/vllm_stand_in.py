@@ -22,7 +22,8 @@ def sampling_params():
 
         return SamplingParams
     fields = [(name, object, dataclasses.field(default=v)) for name, v in FACTS["sampling_params"].items()]
-    return dataclasses.make_dataclass("SamplingParams", fields)
+    # The facts list settings of one value each; `stop`, of `SamplingParams` too, is a list.
+    return dataclasses.make_dataclass("SamplingParams", [*fields, ("stop", object, dataclasses.field(default=()))])
 
 
 class StandIn:

@@ -35,9 +35,10 @@ $(VENV)/.servers: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[servers]' || echo "no llama.cpp server"
 	touch $@
 
-# What is long, large or hard on the machine: a million cells, full disks, hours of faults.
+# What is long, large or hard on the machine: a million cells, full disks, hours of faults, examples never tried before.
 soak: install
 	$(PYTEST) -m soak --timeout 3600
+	$(PYTEST) -m "hypothesis and not servers and not soak" --hypothesis-profile=many
 
 # The documentation as HTML in site/, with the reference from the docstrings; a warning is an error.
 docs: install

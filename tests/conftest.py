@@ -6,10 +6,16 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 import hagpolicy as hag
 from hagpolicy.engines.base import Engine
 from tests.support.drawing import SPACE, draw
+
+# The same examples in every run of the suite, so that what fails is what was changed; `make soak` looks for new ones.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.register_profile("many", max_examples=4000, deadline=None)
+settings.load_profile("suite")
 
 # Where requests go and who they say they are: what one test leaves of it, another one trips over.
 _ROUTES = re.compile(r"(_proxy|^home|^netrc|^openai_\w+|^hag_\w+|^hagpolicy_\w+)$", re.IGNORECASE)

@@ -25,6 +25,7 @@ class Endpoint:
     """One kind of request.
 
     Attributes:
+        name: its own in `ENDPOINTS`.
         path: by which the path of a request ends.
         settings: the settings that every server takes there under these names; None: the server's own.
         limit: other names of the limit on new tokens than the server's own.
@@ -33,6 +34,7 @@ class Endpoint:
         hint: the body with a hint at the end of its prompt, of one that `render.takes_hint` allows.
     """
 
+    name: str
     path: str
     settings: Mapping[str, Setting] | None
     limit: tuple[str, ...]
@@ -119,12 +121,20 @@ _MESSAGES = {
 ENDPOINTS: Registry[Endpoint] = Registry(
     "endpoint",
     {
-        "chat": Endpoint(
-            "/chat/completions", None, ("max_tokens", "max_completion_tokens"), _read_chat, _hint_turns("messages")
-        ),
-        "completions": Endpoint("/completions", None, ("max_tokens",), _read_plain, _hint_plain),
-        "responses": Endpoint("/responses", _RESPONSES, (), _read_responses, _hint_turns("input")),
-        "messages": Endpoint("/messages", _MESSAGES, (), _read_messages, _hint_turns("messages")),
+        one.name: one
+        for one in (
+            Endpoint(
+                "chat",
+                "/chat/completions",
+                None,
+                ("max_tokens", "max_completion_tokens"),
+                _read_chat,
+                _hint_turns("messages"),
+            ),
+            Endpoint("completions", "/completions", None, ("max_tokens",), _read_plain, _hint_plain),
+            Endpoint("responses", "/responses", _RESPONSES, (), _read_responses, _hint_turns("input")),
+            Endpoint("messages", "/messages", _MESSAGES, (), _read_messages, _hint_turns("messages")),
+        )
     },
 )
 """The endpoints by name."""

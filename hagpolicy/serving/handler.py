@@ -24,6 +24,8 @@ __all__ = ["HandledRequest", "RequestHandler"]
 logger = logging.getLogger(__name__)
 
 ANY_MODEL = "*"
+# What models that nobody configured are called in metrics and logs: names of requests would be without end.
+OTHER_MODEL = "other"
 PRICE_HEADER = f"{PREFIX}price"
 
 
@@ -35,11 +37,21 @@ class HandledRequest:
         content: the body to send; the very bytes that came where nothing changes.
         receipt: what became of it.
         headers: for its response.
+        endpoint: its name in `ENDPOINTS`; "" for other paths.
+        policy: name of the policy that decided; "" where none did.
+        model: that the request names, where policies or rules are given under that name, else "other".
+        seconds: that reading, deciding and writing took.
+        ignored: names of its headers that were ignored.
     """
 
     content: bytes
     receipt: RequestReceipt
     headers: Mapping[str, str] = field(default_factory=dict)
+    endpoint: str = ""
+    policy: str = ""
+    model: str = OTHER_MODEL
+    seconds: float = 0.0
+    ignored: tuple[str, ...] = ()
 
 
 class RequestHandler:
@@ -57,6 +69,7 @@ class RequestHandler:
         on_receipt: called with every receipt, in the thread of the request; what it raises is logged and ignored.
 
     Attributes:
+        observers: called with every request that was handled, as `on_receipt` is.
         counts: requests by what became of them (`RequestReceipt.reason`).
         ignored: headers of requests that were ignored, since they were unknown, repeated or malformed.
 
@@ -83,7 +96,10 @@ class RequestHandler:
                 raise InvalidInput(f"policy for {model}", "one that reads texts", "one that takes vectors", do)
             if price is not None:
                 policy.dial.rule_at(price)
-        self.price, self.task, self._on_receipt = price, task, on_receipt
+        self.price, self.task = price, task
+        self.observers: list[Callable[[HandledRequest], object]] = []
+        if on_receipt is not None:
+            self.observers.append(lambda handled: on_receipt(handled.receipt))
         self._rewriters: dict[tuple[str, str], Rewriter] = {}
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -117,35 +133,38 @@ class RequestHandler:
         endpoint = find_endpoint(path)
         if endpoint is None:
             return HandledRequest(content, RequestReceipt("other_path"))
-        options, name = read_options(headers), ""
-        try:
-            name, sent, receipt, options = self._rewrite(endpoint, options, content)
-        except Exception as error:
-            self._log_failure(error)
-            sent, receipt = content, RequestReceipt("failed")
+        made = self._decide(endpoint, read_options(headers), content)
+        seconds = time.perf_counter() - begun
+        told = describe_receipt(made.policy, made.receipt, made.ignored, seconds)
+        handled = replace(made, headers=told, seconds=seconds)
         with self._lock:
-            self._counts[receipt.reason] += 1
-            self._ignored += len(options.ignored)
-        if self._on_receipt is not None:
+            self._counts[handled.receipt.reason] += 1
+            self._ignored += len(handled.ignored)
+        for observe in self.observers:
             try:
-                self._on_receipt(receipt)
+                observe(handled)
             except Exception as error:
                 self._log_failure(error)
-        seconds = time.perf_counter() - begun
-        return HandledRequest(sent, receipt, describe_receipt(name, receipt, options.ignored, seconds))
+        return handled
 
-    def _rewrite(
-        self, endpoint: Endpoint, options: RequestOptions, content: bytes
-    ) -> tuple[str, bytes, RequestReceipt, RequestOptions]:
-        """Name of the policy, body, receipt, and the options without what this policy cannot do."""
+    def _decide(self, endpoint: Endpoint, options: RequestOptions, content: bytes) -> HandledRequest:
+        """What to send in place of a request; the request itself where anything goes wrong."""
+        try:
+            return self._rewrite(endpoint, options, content)
+        except Exception as error:
+            self._log_failure(error)
+            return HandledRequest(content, RequestReceipt("failed"), endpoint=endpoint.name, ignored=options.ignored)
+
+    def _rewrite(self, endpoint: Endpoint, options: RequestOptions, content: bytes) -> HandledRequest:
+        unchanged = HandledRequest(content, RequestReceipt("skipped"), endpoint=endpoint.name, ignored=options.ignored)
         if options.skip:
-            return "", content, RequestReceipt("skipped"), options
+            return unchanged
         body = parse_body(content)
         if body is None:
-            return "", content, RequestReceipt("not_json"), options
+            return replace(unchanged, receipt=RequestReceipt("not_json"))
         name, model, price = self._find_policy(body.get("model"))
         if name is None:
-            return "", content, RequestReceipt("other_model"), options
+            return replace(unchanged, receipt=RequestReceipt("other_model"))
         rewriter = self._find_rewriter(endpoint, name, model)
         if options.price is not None and not _takes_price(rewriter.policy, options.price):
             options = replace(options, price=None, ignored=(*options.ignored, PRICE_HEADER))
@@ -154,9 +173,19 @@ class RequestHandler:
         sent, receipt = rewriter.rewrite(
             given, options.fixed, price=next(iter(asked), None), task=options.task or self.task
         )
-        if sent is body:
-            return name, content, receipt, options
-        return name, json.dumps(sent, separators=(",", ":")).encode(), receipt, options
+        return replace(
+            unchanged,
+            content=content if sent is body else json.dumps(sent, separators=(",", ":")).encode(),
+            receipt=receipt,
+            policy=name,
+            model=self._label(model),
+            ignored=options.ignored,
+        )
+
+    def _label(self, model: Any) -> str:
+        """A model's name where it was configured."""
+        known = isinstance(model, str) and (model in self.policies or model in self.rules)
+        return model if known else OTHER_MODEL
 
     def _find_policy(self, model: Any) -> tuple[str | None, Any, float | None]:
         """Name of the policy for a model, the model's own name, and the price that stands behind it."""
@@ -171,7 +200,7 @@ class RequestHandler:
 
     def _find_rewriter(self, endpoint: Endpoint, name: str, model: Any) -> Rewriter:
         rules_of = model if isinstance(model, str) and model in self.rules else ANY_MODEL
-        key = (endpoint.path, f"{name}\n{rules_of}")
+        key = (endpoint.name, f"{name}\n{rules_of}")
         found = self._rewriters.get(key)
         if found is None:
             rules = self.rules.get(rules_of) or RewriteRules()

@@ -563,7 +563,9 @@ def add_reward(path: str | Path, id: str, reward: float) -> None:
     if not is_number(reward) or not 0.0 <= reward <= 1.0:
         raise InvalidInput("value", "a reward in [0, 1]", reward)
     with open_log(path, write=True) as connection, transaction(connection):
-        if connection.execute("SELECT 1 FROM calls WHERE id = ?", (id,)).fetchone() is None:
+        # No id holds half a surrogate pair, which no database takes.
+        known = not _HALVES.search(id) and connection.execute("SELECT 1 FROM calls WHERE id = ?", (id,)).fetchone()
+        if not known:
             do = "The header x-hag-request-id of a response names it."
             raise InvalidInput("id", "the id of a call in the log", id, do)
         row = (id, float(reward), time.time())

@@ -29,6 +29,7 @@ Reason = Literal[
     "unreadable",
     "needs_context",
     "unseen_form",
+    "explored",
 ]
 
 _SENTENCES: dict[str, str] = {
@@ -42,6 +43,7 @@ _SENTENCES: dict[str, str] = {
     "no_config_agrees": "no config of the space agrees with what is fixed: the caller's fields over neutral values",
     "sbs_shipped": "nothing per prompt was proven in training: the best config on average",
     "default_shipped": "nothing was proven in training over what runs today: the default",
+    "explored": "another config than the policy's own was drawn, to learn from its answer",
     "default_changed": "nothing was proven in training over what runs today: the default, with what is fixed in place",
 }
 
@@ -152,7 +154,7 @@ def choose_index(
     return reference, reference, "within_margin" if gain > 0 else "reference_best"
 
 
-def _find_allowed(space: DecodingSpace, fixed: Mapping[str, Any] | None, among: np.ndarray | None) -> np.ndarray | None:
+def find_allowed(space: DecodingSpace, fixed: Mapping[str, Any] | None, among: np.ndarray | None) -> np.ndarray | None:
     """bool (n_configs,): those that agree with what is fixed and can be had; None: all."""
     if not fixed:
         return among
@@ -194,7 +196,7 @@ def decide(
     Raises:
         InvalidInput: a fixed field that does not exist or is out of range.
     """
-    allowed = _find_allowed(space, fixed, among)
+    allowed = find_allowed(space, fixed, among)
     if allowed is not None:
         stands = space[rule.reference]
         held = rule.ships == "default" and not allowed[rule.reference]

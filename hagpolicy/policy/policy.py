@@ -6,11 +6,13 @@ import os
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.prompts import as_prompt
 from hagpolicy.data.rows import list_rows
@@ -179,6 +181,12 @@ class Policy:
         except Exception as error:  # onnxruntime's exception types have no stable public name
             raise BundleError(f"policy.onnx: it does not take the inputs of this bundle: {error}") from error
         return found
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of what decides, 32 hex digits: the same for a policy that was saved and loaded."""
+        files = {name: digest_bytes(data) for name, data in self._files.items()}
+        return digest({"manifest": self.manifest.to_json(), "model": digest_bytes(self._model), "files": files})
 
     @property
     def sbs(self) -> DecodingConfig:

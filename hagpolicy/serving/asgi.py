@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.serving.handler import ANY_MODEL, HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
+from hagpolicy.serving.live import LiveCall, LiveSettings, make_live
+from hagpolicy.serving.reward_endpoint import REWARD_PATH, answer_reward
 from hagpolicy.serving.rewrite import RewriteRules, find_server
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class PolicyMiddleware:
     """An ASGI application that rewrites the requests of another by a policy.
 
     Below `/hag/` it answers itself: `/hag/health` (200 while it runs), `/hag/ready` (503 until its policies are
-    loaded) and `/hag/counts` (what became of the requests, as JSON). Every other path is the application's.
+    loaded), `/hag/counts` (what became of the requests, as JSON) and, where traffic is logged, `POST /hag/reward`.
+    Every other path is the application's.
 
     Args:
         app: the application behind it.
@@ -61,6 +64,10 @@ class PolicyMiddleware:
             self._begin_loading()
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            if scope["type"] == "lifespan" and self.handler is not None:
+                await asyncio.to_thread(self.handler.flush)
+        elif scope["path"] == REWARD_PATH:
+            await answer_reward(scope, receive, send, None if self.handler is None else self.handler.traffic)
         elif scope["path"].startswith(OWN_PATHS):
             await self._answer(scope["path"], send)
         elif scope["method"] != "POST" or not await self._is_ours(scope):
@@ -104,7 +111,11 @@ class PolicyMiddleware:
         kept = [pair for pair in kept if pair[0] != b"transfer-encoding"]
         kept.append((b"content-length", str(len(handled.content)).encode()))
         whole = {"type": "http.request", "body": handled.content, "more_body": False}
-        await self.app({**scope, "headers": kept}, _replay([whole], receive), _add_receipt(handled, send))
+        try:
+            await self.app({**scope, "headers": kept}, _replay([whole], receive), _add_receipt(handled, send))
+        finally:
+            if handled.call is not None:
+                handled.call.end()
 
     async def _read(self, receive: Receive) -> tuple[bytes | None, list[Message]]:
         """The body of a request, or None and what has come of it where it is too large or the client has gone."""
@@ -157,9 +168,19 @@ def _add_receipt(handled: HandledRequest, send: Send) -> Send:
             # Those of another policy behind this one would be taken for ours.
             theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(PREFIX.encode())]
             message = {**message, "headers": [*theirs, *own]}
+        if handled.call is not None:
+            _show(message, handled.call)
         await send(message)
 
     return told
+
+
+def _show(message: Message, call: LiveCall) -> None:
+    """Let a call see its answer."""
+    if message["type"] == "http.response.start":
+        call.status = message["status"]
+    elif message["type"] == "http.response.body":
+        call.read(message.get("body", b""))
 
 
 def read_environment(environment: Mapping[str, str]) -> RequestHandler:
@@ -168,9 +189,12 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     `HAGPOLICY_POLICY`: the folder of a bundle, or a JSON object of folders by model. `HAGPOLICY_SERVER`: the server,
     as in `RewriteRules`; without it the one that was swept. `HAGPOLICY_OVERRULE`, `HAGPOLICY_LACKS`: fields, separated
     by commas. `HAGPOLICY_HINTS`: 0 forbids them. `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
+    `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,
+    `HAGPOLICY_EXPERIMENT`: shares, see `LiveSettings`.
 
     Raises:
         InvalidInput: a variable that is missing or cannot be read.
+        StoreError: the decision log cannot be written or is none.
         BundleError: no bundle there, or a damaged one.
     """
     from hagpolicy.policy.policy import load
@@ -188,12 +212,23 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     said = {name: environment.get(f"HAGPOLICY_{name.upper()}") for name in ("server", "overrule", "lacks")}
     hints = environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
     rules = {model: make_rules(policy, **said, hints=hints) for model, policy in policies.items()}
-    price = environment.get("HAGPOLICY_PRICE", "")
+    price = _read_number(environment, "HAGPOLICY_PRICE")
+    task, live = environment.get("HAGPOLICY_TASK") or None, _read_live(environment)
+    return RequestHandler(policies, rules, price=price, task=task, live=live)
+
+
+def _read_live(environment: Mapping[str, str]) -> LiveSettings | None:
+    shares = {name: _read_number(environment, f"HAGPOLICY_{name.upper()}") for name in ("explore", "experiment")}
+    text = environment.get("HAGPOLICY_LOG_TEXT", "0").strip() != "0"
+    return make_live(environment.get("HAGPOLICY_LOG") or None, text=text, **shares)
+
+
+def _read_number(environment: Mapping[str, str], name: str) -> float | None:
+    given = environment.get(name, "").strip()
     try:
-        number = float(price) if price else None
+        return float(given) if given else None
     except ValueError as error:
-        raise InvalidInput("HAGPOLICY_PRICE", "a number of at least 0", price) from error
-    return RequestHandler(policies, rules, price=number, task=environment.get("HAGPOLICY_TASK") or None)
+        raise InvalidInput(name, "a number of at least 0", given) from error
 
 
 def make_rules(

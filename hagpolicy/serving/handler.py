@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.headers import PREFIX, RequestOptions, describe_receipt, read_options
+from hagpolicy.serving.live import LiveCall, LiveSettings, TrafficRecorder
 from hagpolicy.serving.rewrite import RequestReceipt, Rewriter, RewriteRules
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class HandledRequest:
         model: that the request names, where policies or rules are given under that name, else "other".
         seconds: that reading, deciding and writing took.
         ignored: names of its headers that were ignored.
+        call: takes what becomes of the request, where traffic is logged; else None.
     """
 
     content: bytes
@@ -52,6 +54,7 @@ class HandledRequest:
     model: str = OTHER_MODEL
     seconds: float = 0.0
     ignored: tuple[str, ...] = ()
+    call: LiveCall | None = None
 
 
 class RequestHandler:
@@ -67,14 +70,17 @@ class RequestHandler:
         price: reward that a token or second costs where a request does not say it, for policies fitted with prices.
         task: the kind of the prompts where a request does not say it; None: not told.
         on_receipt: called with every receipt, in the thread of the request; what it raises is logged and ignored.
+        live: the decision log, exploration and experiment; None: nothing is logged, drawn or assigned.
 
     Attributes:
+        traffic: writes the log; None without one.
         observers: called with every request that was handled, as `on_receipt` is.
         counts: requests by what became of them (`RequestReceipt.reason`).
         ignored: headers of requests that were ignored, since they were unknown, repeated or malformed.
 
     Raises:
         InvalidInput: no policy, one that reads vectors and no text, or a price for policies without.
+        StoreError: the log cannot be written or is none.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class RequestHandler:
         price: float | None = None,
         task: str | None = None,
         on_receipt: Callable[[RequestReceipt], object] | None = None,
+        live: LiveSettings | None = None,
     ) -> None:
         self.policies = dict(policies) if isinstance(policies, Mapping) else {ANY_MODEL: policies}
         self.rules = dict(rules) if isinstance(rules, Mapping) else {ANY_MODEL: rules or RewriteRules()}
@@ -100,6 +107,7 @@ class RequestHandler:
         self.observers: list[Callable[[HandledRequest], object]] = []
         if on_receipt is not None:
             self.observers.append(lambda handled: on_receipt(handled.receipt))
+        self.traffic = None if live is None else TrafficRecorder(live)
         self._rewriters: dict[tuple[str, str], Rewriter] = {}
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -133,7 +141,12 @@ class RequestHandler:
         endpoint = find_endpoint(path)
         if endpoint is None:
             return HandledRequest(content, RequestReceipt("other_path"))
-        made = self._decide(endpoint, read_options(headers), content)
+        headers = list(headers)
+        options = read_options(headers)
+        call = self._begin(endpoint, options, headers, content)
+        made = self._decide(endpoint, options, content, call)
+        if call is not None:
+            made = self._record(made, call)
         seconds = time.perf_counter() - begun
         told = describe_receipt(made.policy, made.receipt, made.ignored, seconds)
         handled = replace(made, headers=told, seconds=seconds)
@@ -147,15 +160,47 @@ class RequestHandler:
                 self._log_failure(error)
         return handled
 
-    def _decide(self, endpoint: Endpoint, options: RequestOptions, content: bytes) -> HandledRequest:
+    def _decide(
+        self, endpoint: Endpoint, options: RequestOptions, content: bytes, call: LiveCall | None
+    ) -> HandledRequest:
         """What to send in place of a request; the request itself where anything goes wrong."""
         try:
-            return self._rewrite(endpoint, options, content)
+            return self._rewrite(endpoint, options, content, call)
         except Exception as error:
             self._log_failure(error)
             return HandledRequest(content, RequestReceipt("failed"), endpoint=endpoint.name, ignored=options.ignored)
 
-    def _rewrite(self, endpoint: Endpoint, options: RequestOptions, content: bytes) -> HandledRequest:
+    def _begin(
+        self, endpoint: Endpoint, options: RequestOptions, headers: Iterable[tuple[str, str]], content: bytes
+    ) -> LiveCall | None:
+        """The call that a request belongs to; None where traffic is not logged."""
+        try:
+            return None if self.traffic is None else self.traffic.begin(endpoint.path, options, headers, content)
+        except Exception as error:
+            self._log_failure(error)
+            return None
+
+    def _record(self, made: HandledRequest, call: LiveCall) -> HandledRequest:
+        """The handled request with the call in its receipt, which is logged."""
+        assert self.traffic is not None
+        alone = call.by_request and bool(call.arm)
+        receipt = replace(made.receipt, request_id=call.id, arm=call.arm, by_request=alone)
+        handled = replace(made, receipt=receipt, call=call)
+        try:
+            policy = self.policies.get(made.policy)
+            self.traffic.add(call, receipt, policy, made.policy, made.model, made.endpoint)
+        except Exception as error:
+            self._log_failure(error)
+        return handled
+
+    def flush(self) -> None:
+        """Wait until what was logged is written, where traffic is logged."""
+        if self.traffic is not None:
+            self.traffic.log.flush()
+
+    def _rewrite(
+        self, endpoint: Endpoint, options: RequestOptions, content: bytes, call: LiveCall | None
+    ) -> HandledRequest:
         unchanged = HandledRequest(content, RequestReceipt("skipped"), endpoint=endpoint.name, ignored=options.ignored)
         if options.skip:
             return unchanged
@@ -170,9 +215,19 @@ class RequestHandler:
             options = replace(options, price=None, ignored=(*options.ignored, PRICE_HEADER))
         asked = [one for one in (options.price, price, self.price) if one is not None]
         given = body if model == body.get("model") else {**body, "model": model}
-        sent, receipt = rewriter.rewrite(
-            given, options.fixed, price=next(iter(asked), None), task=options.task or self.task
-        )
+        if call is not None and self.traffic is not None:
+            self.traffic.assign(call, options, body, endpoint.read(body))
+        sent: Mapping[str, Any] = given
+        if call is not None and call.arm == "default":
+            receipt = RequestReceipt("experiment_default")
+        else:
+            sent, receipt = rewriter.rewrite(
+                given,
+                options.fixed,
+                price=next(iter(asked), None),
+                task=options.task or self.task,
+                explore=None if call is None else call.explore,
+            )
         return replace(
             unchanged,
             content=content if sent is body else json.dumps(sent, separators=(",", ":")).encode(),

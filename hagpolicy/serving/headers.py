@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ PREFIX = "x-hag-"
 SHOWN_HINT = 60
 # Of a header's value: what is longer is ignored.
 MOST_CHARACTERS = 2_000
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -31,6 +33,8 @@ class RequestOptions:
         fixed: fields that the policy may not decide, with their values.
         price: reward that a token or second costs; None: not said.
         task: the kind of the prompt; None: not said.
+        unit: whom the request is sent for, as an experiment assigns them; None: not said.
+        request_id: names the call in all its attempts; None: not said.
         ignored: names of headers that were unknown, repeated or malformed.
     """
 
@@ -38,6 +42,8 @@ class RequestOptions:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     price: float | None = None
     task: str | None = None
+    unit: str | None = None
+    request_id: str | None = None
     ignored: tuple[str, ...] = ()
 
 
@@ -58,7 +64,7 @@ def read_options(headers: Iterable[tuple[str, str]]) -> RequestOptions:
         try:
             if what not in _READERS or len(values) > 1 or len(values[0]) > MOST_CHARACTERS:
                 raise ValueError(name)
-            options[what] = _READERS[what](values[0].strip())
+            options[what.replace("-", "_")] = _READERS[what](values[0].strip())
         except (ValueError, TypeError, KeyError, RecursionError, InvalidInput):
             ignored.append(name)
     return RequestOptions(**options, ignored=tuple(sorted(ignored)))
@@ -77,9 +83,15 @@ def _read_price(value: str) -> float:
     return price
 
 
-def _read_task(value: str) -> str:
+def _read_name(value: str) -> str:
     if not value:
-        raise ValueError("task")
+        raise ValueError("name")
+    return value
+
+
+def _read_id(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ValueError("id")
     return value
 
 
@@ -87,7 +99,9 @@ _READERS: dict[str, Any] = {
     "skip": lambda value: _FLAGS[value.lower()],
     "fixed": _read_fixed,
     "price": _read_price,
-    "task": _read_task,
+    "task": _read_name,
+    "unit": _read_name,
+    "request-id": _read_id,
 }
 
 
@@ -108,6 +122,8 @@ def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str],
         "applied": ", ".join([*receipt.applied, *(["hint"] if receipt.hinted else [])]),
         "dropped": ", ".join(receipt.dropped),
         "overruled": ", ".join(receipt.overruled),
+        "request-id": receipt.request_id,
+        "experiment": f"{receipt.arm}; by {'request' if receipt.by_request else 'unit'}" if receipt.arm else "",
         "overhead-us": str(round(seconds * 1e6)),
     }
     if receipt.decision is not None and receipt.decision.reason != "no_config_agrees":

@@ -182,4 +182,7 @@ def run_proxy(handler: RequestHandler, upstream: str, host: str = "127.0.0.1", p
     """
     uvicorn = require("uvicorn", "serve", "a proxy")
     app = PolicyMiddleware(ForwardingApp(upstream), handler)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    try:
+        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    finally:
+        handler.flush()

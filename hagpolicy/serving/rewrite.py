@@ -20,10 +20,13 @@ from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.render import Receipt, render_as, takes_hint
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.errors import InvalidInput
+from hagpolicy.policy.decision import find_allowed
 from hagpolicy.policy.dial import MAX_COUNT
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
+from hagpolicy.serving.exploration import Draw, Exploration
 
 if TYPE_CHECKING:
+    from hagpolicy.config.space import DecodingSpace
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
@@ -74,7 +77,8 @@ class RequestReceipt:
     """What became of one request.
 
     Attributes:
-        reason: of the decision (`Decision.reason`), or "other_path", "not_json", "failed" where none was made.
+        reason: of the decision (`Decision.reason`), or "other_path", "not_json", "failed", "experiment_default" where
+            none was made.
         decision: the policy's; None where none was made.
         changed: the body is not as it came.
         applied: keys that were set, with the values sent.
@@ -83,6 +87,11 @@ class RequestReceipt:
         kept: fields that the client set.
         hinted: a hint was added to the prompt.
         notes: how the server's meaning of an applied field differs from ours, by field.
+        fixed: fields that were not the policy's to decide, with their values.
+        draw: how the config came to be chosen where it could have been drawn; None where nothing is drawn.
+        request_id: of the call, by which a reward names it; "" where nothing is logged.
+        arm: of an experiment, "policy" or "default"; "" outside of one.
+        by_request: the arm was drawn for this request alone, since it named no unit.
     """
 
     reason: str
@@ -94,6 +103,11 @@ class RequestReceipt:
     kept: tuple[str, ...] = ()
     hinted: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    draw: Draw | None = None
+    request_id: str = ""
+    arm: str = ""
+    by_request: bool = False
 
 
 class Rewriter:
@@ -121,6 +135,7 @@ class Rewriter:
         *,
         price: float | None = None,
         task: str | None = None,
+        explore: Exploration | None = None,
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body to send and what became of it; see `rewrite`."""
         stated, overruled, asked = self._read_settings(body)
@@ -131,15 +146,17 @@ class Rewriter:
         if self.policy.dial.argument == "n":
             dial["n"] = _read_count(body)
         hints = self.rules.hints and content is not None and takes_hint(content)
-        decision = self.policy.decide(
-            "" if content is None else content,
-            {**stated, **(fixed or {})},
-            among=self._can if hints else self._can & self._unhinted,
-            **dial,
-        )
+        held, among = {**stated, **(fixed or {})}, self._can if hints else self._can & self._unhinted
+        decision = self.policy.decide("" if content is None else content, held, among=among, **dial)
         if decision.reason == "no_config_agrees":
-            return body, RequestReceipt(decision.reason, decision, kept=tuple(asked))
-        return self._apply(body, replace(decision, overruled=overruled), tuple(asked), hints=hints)
+            return body, RequestReceipt(decision.reason, decision, kept=tuple(asked), fixed=held)
+        draw = None
+        if explore is not None and decision.index is not None:
+            allowed = find_allowed(self.policy.space, held, among)
+            draw = explore.draw(decision.index, among if allowed is None else allowed)
+            decision = _follow(decision, draw, self.policy.space, held)
+        sent, receipt = self._apply(body, replace(decision, overruled=overruled), tuple(asked), hints=hints)
+        return sent, replace(receipt, fixed=held, draw=draw)
 
     @cached_property
     def _can(self) -> np.ndarray:
@@ -256,6 +273,7 @@ def rewrite(
     fixed: Mapping[str, Any] | None = None,
     price: float | None = None,
     task: str | None = None,
+    explore: Exploration | None = None,
 ) -> tuple[Mapping[str, Any], RequestReceipt]:
     """The body to send in place of a request's, and what became of every field; the body itself where nothing changes.
 
@@ -270,6 +288,7 @@ def rewrite(
         fixed: further fields that the policy may not decide, by our names.
         price: reward that a token or second costs, for a policy fitted with prices.
         task: the kind of the prompt, where it is known.
+        explore: draws the config with some probability; None: the policy's own is chosen.
 
     Raises:
         InvalidInput: a field, price or task that the policy does not have.
@@ -277,7 +296,8 @@ def rewrite(
     endpoint = find_endpoint(path)
     if endpoint is None:
         return body, RequestReceipt("other_path")
-    return Rewriter(endpoint, policy, rules or RewriteRules()).rewrite(body, fixed, price=price, task=task)
+    rewriter = Rewriter(endpoint, policy, rules or RewriteRules())
+    return rewriter.rewrite(body, fixed, price=price, task=task, explore=explore)
 
 
 def find_server(policy: Policy) -> str:
@@ -286,6 +306,23 @@ def find_server(policy: Policy) -> str:
     names = {"openai": swept.get("server", ""), "vllm": "vllm"}
     found = names.get(swept.get("kind", ""), "")
     return found if found in SERVERS else "compatible"
+
+
+def _follow(decision: Decision, draw: Draw, space: DecodingSpace, fixed: Mapping[str, Any]) -> Decision:
+    """The decision for the config that was drawn, which may be the policy's own."""
+    if draw.chosen == draw.intended:
+        return decision
+    config = space[draw.chosen]
+    # The graph's values are of its own choice: of another config nothing is promised here.
+    return replace(
+        decision,
+        config=config.replace(**fixed) if fixed else config,
+        index=draw.chosen,
+        value=None,
+        advantage=None,
+        cost=None,
+        reason="explored",
+    )
 
 
 def _unpack(packed: Any) -> dict[str, Any] | None:

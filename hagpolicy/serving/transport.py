@@ -6,11 +6,15 @@ but what its requests go through. Neither library is imported here: their reques
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
 from typing import Any
 
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
+from hagpolicy.serving.live import LiveCall
 
 __all__ = ["AsyncPolicyTransport", "PolicyTransport", "wrap_http_client"]
 
@@ -31,7 +35,8 @@ class PolicyTransport:
         if request.method != "POST" or not self.handler.handles(request.url.path):
             return self.inner.handle_request(request)
         handled = self.handler.handle(request.url.path, _list_headers(request), request.read())
-        return _add_receipt(self.inner.handle_request(_remake(request, handled)), handled)
+        with _end_on_error(handled.call):
+            return _add_receipt(self.inner.handle_request(_remake(request, handled)), handled, _WatchedStream)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -66,7 +71,9 @@ class AsyncPolicyTransport:
         if request.method != "POST" or not self.handler.handles(request.url.path):
             return await self.inner.handle_async_request(request)
         handled = self.handler.handle(request.url.path, _list_headers(request), await request.aread())
-        return _add_receipt(await self.inner.handle_async_request(_remake(request, handled)), handled)
+        with _end_on_error(handled.call):
+            response = await self.inner.handle_async_request(_remake(request, handled))
+            return _add_receipt(response, handled, _WatchedAsyncStream)
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -130,8 +137,69 @@ def _remake(request: Any, handled: HandledRequest) -> Any:
     return type(request)(request.method, request.url, headers=headers, content=handled.content, extensions=extensions)
 
 
-def _add_receipt(response: Any, handled: HandledRequest) -> Any:
+def _add_receipt(response: Any, handled: HandledRequest, kind: Any) -> Any:
     for name in [name for name in response.headers if name.lower().startswith(PREFIX)]:
         del response.headers[name]  # of another policy behind this one
     response.headers.update(handled.headers)
+    if handled.call is not None:
+        handled.call.status = response.status_code
+        if response.is_closed:  # it came whole, from a cache or in a test
+            handled.call.read(response.content)
+            handled.call.end()
+        else:
+            library: Any = type(response.stream)
+            response.stream = _make_watched(kind, library)(response.stream, handled.call)
     return response
+
+
+@contextmanager
+def _end_on_error(call: LiveCall | None) -> Iterator[None]:
+    """A call whose answer did not come has ended."""
+    try:
+        yield
+    except BaseException:
+        if call is not None:
+            call.end()
+        raise
+
+
+@cache
+def _make_watched(kind: Any, stream: Any) -> Any:
+    """The kind as a class of the library that a stream is of, which takes no others."""
+    base = next(one for one in stream.__mro__ if one.__name__ == kind.base)
+    return type(kind.__name__, (kind, base), {})
+
+
+class _Watched:
+    """A stream that gives what another gives, and shows it to a call."""
+
+    base = ""
+
+    def __init__(self, stream: Any, call: LiveCall) -> None:
+        self._stream, self._call = stream, call
+
+
+class _WatchedStream(_Watched):
+    base = "SyncByteStream"
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            self._call.read(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+        self._call.end()
+
+
+class _WatchedAsyncStream(_Watched):
+    base = "AsyncByteStream"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            self._call.read(chunk)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        self._call.end()

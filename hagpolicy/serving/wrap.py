@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import warn_of_another_engine
 from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.live import make_live
 from hagpolicy.serving.model import WrappedModel
 from hagpolicy.serving.pipeline import WrappedPipeline
 from hagpolicy.serving.rewrite import RequestReceipt, RewriteRules, find_server
@@ -28,6 +30,10 @@ def wrap(
     overrule: Collection[str] = (),
     rules: RewriteRules | None = None,
     on_receipt: Callable[[RequestReceipt], object] | None = None,
+    log: str | Path | None = None,
+    log_text: bool = False,
+    explore: float = 0.0,
+    experiment: float | None = None,
 ) -> Any:
     """Put a policy in front of a transformers pipeline or model, or of a client of the OpenAI API.
 
@@ -52,6 +58,12 @@ def wrap(
             them; the receipt of a decision's rendering says so.
         rules: for a client: the server behind it, and what its model refuses; None: the server that was swept.
         on_receipt: for a client: called with the receipt of every request.
+        log: for a client: the file of its decision log, which is made where there is none and which several processes
+            may write; the next three need one.
+        log_text: prompts are kept in it as they are, which fitting from it needs; else keyed digests of them alone.
+        explore: share of the calls whose config is drawn among those that can be had, [0, 1]; probabilities are logged.
+        experiment: share of the units (the body's `safety_identifier` or `user`, or the header `x-hag-unit`) whose
+            requests the policy decides, (0, 1); those of the others go out as they came. None: no experiment.
 
     Returns:
         `WrappedPipeline` or `WrappedModel`: used like the target, whose other attributes it passes
@@ -59,16 +71,18 @@ def wrap(
         of the same type.
 
     Raises:
-        InvalidInput: something else, a pipeline for another task, a model without its tokenizer, or a price
-            for a policy without prices.
+        InvalidInput: something else, a pipeline for another task, a model without its tokenizer, a price
+            for a policy without prices, a share that is none or without a log.
+        StoreError: the log cannot be written or is none.
     """
+    live = make_live(log, text=log_text, explore=explore, experiment=experiment)
     if is_client(target):
         given = rules or RewriteRules(find_server(policy))
         given = replace(given, overrule=tuple(dict.fromkeys((*given.overrule, *overrule)))) if overrule else given
-        handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt)
+        handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt, live=live)
         return target.copy(http_client=wrap_http_client(target._client, handler))
-    if rules is not None or on_receipt is not None:
-        name = "rules" if rules is not None else "on_receipt"
+    given_of_clients = {"rules": rules, "on_receipt": on_receipt, "log": live}
+    if name := next((name for name, value in given_of_clients.items() if value is not None), ""):
         raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")
     if hasattr(target, "task") and hasattr(target, "model"):
         if target.task != "text-generation":

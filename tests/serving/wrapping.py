@@ -31,7 +31,7 @@ class WordPolicy:
         points = [OperatingPoint(at, "", "", (1.0,), 0.0, "per_prompt", 0) for at in ((1.0, 4.0) if dial else (0.0,))]
         self.dial = Dial(dial, "token", ("values",), [1.0], [self.training_means], tuple(points))
         self.asked, self.turned = [], []
-        self.default_index, self.reads_text = None, True
+        self.default_index, self.reads_text, self.digest = None, True, "0" * 32
 
     def decide_batch(self, prompts, fixed=None, **dial):
         self.turned.append(dial)

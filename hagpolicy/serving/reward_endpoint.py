@@ -1,0 +1,87 @@
+"""`POST /hag/reward`: an application tells later what an answer was worth."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from hagpolicy.data.decision_log import add_reward
+from hagpolicy.errors import InvalidInput, StoreError
+from hagpolicy.serving.live import TrafficRecorder
+
+__all__ = ["REWARD_PATH", "answer_reward"]
+
+logger = logging.getLogger(__name__)
+
+REWARD_PATH = "/hag/reward"
+MOST_BYTES = 4_096
+# As long as a reward waits for the row of its call, which may have been decided a moment ago.
+_FLUSH_SECONDS = 2.0
+_EXPECTED = 'expected a JSON object such as {"id": "…", "value": 0.5}'
+
+Message = MutableMapping[str, Any]
+
+
+async def answer_reward(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+    traffic: TrafficRecorder | None,
+) -> None:
+    """Answer one request: 200; 400 for what is no such object or no reward in [0, 1]; 404 for an id that is not in the
+    log, or without a log; 405, 413; 503 where the log cannot be written.
+
+    Args:
+        scope: of the request.
+        receive: gives its body.
+        send: takes the answer.
+        traffic: whose log it is for.
+    """
+    if scope["method"] != "POST":
+        status, said = 405, {"error": "expected POST"}
+    elif traffic is None:
+        status, said = 404, {"error": "no decisions are logged here"}
+    else:
+        content = await _read(receive)
+        if content is None:
+            status, said = 413, {"error": f"expected at most {MOST_BYTES} bytes"}
+        else:
+            status, said = await asyncio.to_thread(_add, traffic, content)
+    answer = json.dumps(said).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+async def _read(receive: Callable[[], Awaitable[Message]]) -> bytes | None:
+    """The body; None where it is too large. Of a client that has gone, what has come of it."""
+    content = b""
+    while True:
+        message = await receive()
+        content += bytes(message.get("body", b""))
+        if len(content) > MOST_BYTES:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return content
+
+
+def _add(traffic: TrafficRecorder, content: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and answer."""
+    try:
+        given = json.loads(content)
+    except (ValueError, RecursionError):
+        return 400, {"error": _EXPECTED}
+    if not isinstance(given, dict) or not isinstance(given.get("id"), str) or "value" not in given:
+        return 400, {"error": _EXPECTED}
+    traffic.log.flush(_FLUSH_SECONDS)
+    try:
+        add_reward(traffic.log.path, given["id"], given["value"])
+    except InvalidInput as error:
+        return (404 if error.field == "id" else 400), {"error": f"{error.field}: expected {error.expected}"}
+    except StoreError as error:
+        logger.warning("a reward was not logged: %s", error)
+        return 503, {"error": "the log cannot be written now"}
+    return 200, {"id": given["id"], "value": given["value"]}

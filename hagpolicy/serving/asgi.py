@@ -102,7 +102,7 @@ class PolicyMiddleware:
             await self.app(scope, _replay(messages, receive), send)
             return
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        handled = self.handler.handle(scope["path"], headers, content)
+        handled = await self.handler.handle_async(scope["path"], headers, content)
         kept = [
             (name, value)
             for name, value in scope["headers"]

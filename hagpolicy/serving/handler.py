@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,11 @@ ANY_MODEL = "*"
 # What models that nobody configured are called in metrics and logs: names of requests would be without end.
 OTHER_MODEL = "other"
 PRICE_HEADER = f"{PREFIX}price"
+# Bodies of so many bytes and more are read in a thread where a loop serves others meanwhile: reading, deciding and
+# writing them takes longer than the way into a thread and back.
+LARGE_BYTES = 8 << 10
+# More threads would only take turns: most of the work holds the interpreter's lock.
+THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class RequestHandler:
         self.traffic = None if live is None else TrafficRecorder(live)
         self._rewriters: dict[tuple[str, str], Rewriter] = {}
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hagpolicy")
         self._counts: Counter[str] = Counter()
         self._ignored = 0
         self._failed = False
@@ -159,6 +167,16 @@ class RequestHandler:
             except Exception as error:
                 self._log_failure(error)
         return handled
+
+    async def handle_async(self, path: str, headers: Iterable[tuple[str, str]], content: bytes) -> HandledRequest:
+        """What `handle` returns; a large body is read in a thread, so that it holds up no other request of the loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # of another library, such as trio
+            return self.handle(path, headers, content)
+        if len(content) < LARGE_BYTES:
+            return self.handle(path, headers, content)
+        return await loop.run_in_executor(self._threads, self.handle, path, headers, content)
 
     def _decide(
         self, endpoint: Endpoint, options: RequestOptions, content: bytes, call: LiveCall | None
@@ -230,7 +248,7 @@ class RequestHandler:
             )
         return replace(
             unchanged,
-            content=content if sent is body else json.dumps(sent, separators=(",", ":")).encode(),
+            content=content if sent is body else write_body(content, body, sent),
             receipt=receipt,
             policy=name,
             model=self._label(model),
@@ -293,6 +311,23 @@ def parse_body(content: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def write_body(content: bytes, body: Mapping[str, Any], sent: Mapping[str, Any]) -> bytes:
+    """The bytes of a body to send; what is only added stands behind the bytes that came, which stay as they are.
+
+    Args:
+        content: the bytes that came.
+        body: what was read of them.
+        sent: to be written; values that are as they came are the same objects.
+    """
+    bare = content.strip()
+    added = {key: value for key, value in sent.items() if key not in body}
+    grown = len(sent) == len(body) + len(added) and all(sent[key] is value for key, value in body.items())
+    # Bytes of UTF-16 and UTF-32, which JSON may come in, do not begin and end like this.
+    if not (body and added and grown and bare.startswith(b"{") and bare.endswith(b"}")):
+        return json.dumps(sent, separators=(",", ":")).encode()
+    return bare[:-1] + b"," + json.dumps(added, separators=(",", ":")).encode()[1:]
 
 
 def _refuse(constant: str) -> Any:

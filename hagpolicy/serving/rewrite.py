@@ -233,7 +233,8 @@ class Rewriter:
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body with a decision in it."""
         wanted, receipt = self._render(decision.config)
-        sent = {key: value for key, value in body.items() if not self._is_overruled(key, decision, wanted)}
+        gone = self._list_overruled(decision, wanted)
+        sent = {key: value for key, value in body.items() if key not in gone}
         if self._packs and not decision.config.unset:
             kept = _unpack(sent.get(self._packed)) or {}
             added = {key: value for key, value in wanted.items() if key not in kept}
@@ -258,10 +259,14 @@ class Rewriter:
             receipt.notes,
         )
 
-    def _is_overruled(self, key: str, decision: Decision, wanted: Mapping[str, Any]) -> bool:
-        """Whether a key of the body gives way. A limit stays where the policy has none to put in its place."""
-        name = next((name for name, keys in self._keys.items() if key in keys), None)
-        return name in decision.overruled and (name != "max_tokens" or any(k in wanted for k in self._keys[name]))
+    def _list_overruled(self, decision: Decision, wanted: Mapping[str, Any]) -> set[str]:
+        """Keys of a body that give way. A limit stays where the policy has none to put in its place."""
+        names = [
+            name
+            for name in decision.overruled
+            if name != "max_tokens" or not wanted.keys().isdisjoint(self._keys[name])
+        ]
+        return {key for name in names for key in self._keys[name]}
 
 
 def rewrite(

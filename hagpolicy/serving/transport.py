@@ -70,7 +70,8 @@ class AsyncPolicyTransport:
         """The response of the inner transport to the rewritten request, with the receipt in its headers."""
         if request.method != "POST" or not self.handler.handles(request.url.path):
             return await self.inner.handle_async_request(request)
-        handled = self.handler.handle(request.url.path, _list_headers(request), await request.aread())
+        content = await request.aread()
+        handled = await self.handler.handle_async(request.url.path, _list_headers(request), content)
         with _end_on_error(handled.call):
             response = await self.inner.handle_async_request(_remake(request, handled))
             return _add_receipt(response, handled, _WatchedAsyncStream)

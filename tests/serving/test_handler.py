@@ -1,0 +1,94 @@
+"""What the handler does with bytes: nothing is written anew without need, and a large body holds up nobody."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hagpolicy.serving.handler import LARGE_BYTES, RequestHandler, parse_body, write_body
+from hagpolicy.serving.rewrite import RewriteRules
+from tests.serving.wrapping import WordPolicy
+
+PATH = "/v1/completions"
+WHOLE = '{ "prompt": "red",\t"x": 1.10, "y": [1e2, "\\u00e9"] }\n'
+
+
+def make_handler(policy=None, **rules):
+    return RequestHandler(policy or WordPolicy(), RewriteRules("vllm", **rules))
+
+
+def test_what_is_added_stands_behind_the_bytes_that_came():
+    sent = make_handler().handle(PATH, [], WHOLE.encode()).content
+    assert sent.startswith(WHOLE.rstrip()[:-1].encode() + b",")
+    assert json.loads(sent) == {**json.loads(WHOLE), **json.loads(b"{" + sent[len(WHOLE.rstrip()) :])}
+    assert json.loads(sent)["presence_penalty"] == 2.0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_bodies_in_other_encodings_are_written_anew(encoding):
+    sent = make_handler().handle(PATH, [], WHOLE.encode(encoding)).content
+    assert json.loads(sent)["presence_penalty"] == 2.0
+    assert json.loads(sent)["y"] == [100.0, "é"]
+
+
+def test_a_field_that_gives_way_is_not_sent_twice():
+    body = json.dumps({"prompt": "red", "temperature": 0.3, "x": 1}).encode()
+    sent = make_handler(overrule=("temperature",)).handle(PATH, [], body).content
+    assert sent.count(b'"temperature"') == 1
+    assert json.loads(sent)["temperature"] == 0.0
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+_BODIES = st.dictionaries(st.text(max_size=4), _VALUES, max_size=5)
+
+
+@given(
+    body=_BODIES, added=_BODIES, dropped=st.booleans(), ascii=st.booleans(), around=st.sampled_from(["", " ", "\r\n"])
+)
+def test_what_is_written_says_what_was_meant(body, added, dropped, ascii, around):
+    content = f"{around}{json.dumps(body, ensure_ascii=ascii)}{around}".encode("utf-8", "surrogatepass")
+    read = parse_body(content)
+    if read is None:  # half a surrogate that is not written as an escape
+        return
+    sent = {**(dict(list(read.items())[1:]) if dropped else read), **added}
+    assert json.loads(write_body(content, read, sent)) == sent
+
+
+def test_a_large_body_holds_up_no_other_request():
+    begun, goes_on = threading.Event(), threading.Event()
+
+    class SlowPolicy(WordPolicy):
+        def decide(self, prompt, fixed=None, **options):
+            if len(prompt) >= LARGE_BYTES:
+                begun.set()
+                assert goes_on.wait(20.0)
+            return super().decide(prompt, fixed, **options)
+
+    handler = make_handler(SlowPolicy())
+
+    async def ask():
+        large = json.dumps({"prompt": "red " * LARGE_BYTES}).encode()
+        slow = [asyncio.ensure_future(handler.handle_async(PATH, [], large)) for _ in range(8)]
+        assert await asyncio.to_thread(begun.wait, 20.0)
+        fast = await handler.handle_async(PATH, [], b'{"prompt": "red"}')
+        assert not any(one.done() for one in slow)
+        goes_on.set()
+        return fast, await asyncio.gather(*slow)
+
+    fast, slow = asyncio.run(asyncio.wait_for(ask(), 60.0))
+    assert all(json.loads(one.content)["presence_penalty"] == 2.0 for one in [fast, *slow])
+    assert handler.counts == {"best_by_margin": 9}
+
+
+def test_a_loop_of_another_library_is_served_without_a_thread():
+    asked = make_handler().handle_async(PATH, [], json.dumps({"prompt": "red " * LARGE_BYTES}).encode())
+    with pytest.raises(StopIteration) as ended:
+        asked.send(None)
+    assert ended.value.value.receipt.reason == "best_by_margin"

@@ -36,6 +36,7 @@ ROOMS = [
     "data.store",
     "policy",
     "analysis",
+    "analysis.logged",  # of live traffic: no table, no prompt, and nothing that the rest of the analysis needs
     "engines",
     "scorers",
     "simulated",
@@ -48,7 +49,7 @@ ROOMS = [
 # Rooms that know nothing of each other, whatever their order: each can be installed, read and changed by itself.
 APART = {
     "fitting": {"engines", "scorers", "simulated", "sweeping"},
-    "serving": {"fitting", "analysis", "sweeping", "scorers", "simulated"},
+    "serving": {"fitting", "analysis", "analysis.logged", "sweeping", "scorers", "simulated"},
     "reporting": {"fitting", "sweeping", "engines", "scorers", "simulated", "serving"},
 }
 # Inside these rooms the order of files is held too.

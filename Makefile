@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test test-servers soak check docs bench bench-quick bench-quality bench-sweeps bench-worlds distill clean
+.PHONY: install demo demo-serve test test-servers soak check docs bench bench-quick bench-quality bench-sweeps bench-worlds distill clean
 
 install: $(STAMP)
 
@@ -21,6 +21,10 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 
 demo: install
 	$(BIN)/hagpolicy demo
+
+# The demo's policy before a real server, asked by the official client.
+demo-serve: install
+	$(BIN)/hagpolicy demo --serve
 
 # A file of tests runs in one of two processes, each with one thread: more would wait for each other.
 test: install

@@ -6,6 +6,8 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hagpolicy as hag
@@ -33,10 +35,26 @@ def demo(arguments: Namespace) -> int:
     from hagpolicy.cli.demo import run_demo
 
     show = (lambda line="": None) if arguments.json else write
+    if arguments.serve:
+        return _serve_demo(arguments, show)
     outcome = run_demo(arguments.out, arguments.engine, write=show, progress=not arguments.quiet)
     if arguments.json:
         write(format_json(outcome))
     return PARTLY if outcome["failures"] else DONE
+
+
+def _serve_demo(arguments: Namespace, show: Callable[[str], object]) -> int:
+    """The demo's policy before a server; the demo itself runs first where it has left none."""
+    from hagpolicy.cli.demo import run_demo
+    from hagpolicy.cli.demo_serve import check_serving, serve_demo
+
+    check_serving()
+    if not (Path(arguments.out) / "policy").exists():
+        run_demo(arguments.out, arguments.engine, write=show, progress=not arguments.quiet)
+    served = serve_demo(arguments.out, arguments.engine, write=show)
+    if arguments.json:
+        write(format_json({"served": served}))
+    return DONE
 
 
 def sweep(arguments: Namespace) -> int:

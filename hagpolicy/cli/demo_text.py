@@ -174,6 +174,37 @@ def format_closing(out: Path, seconds: Mapping[str, float]) -> str:
     )
 
 
+def format_serving(policy: Policy, server: str, proxy: str, seconds: float) -> str:
+    """What serves, and what the policy in front of it is."""
+    if policy.ships == "per_prompt":
+        what = "The policy chooses per prompt."
+    else:
+        stands = describe_config(policy.reference)
+        what = f"No choice per prompt was proven, so the policy gives every prompt {STANDING[policy.ships]}: {stands}."
+    where = f"transformers serve at {server}, hagpolicy serve at {proxy}, ready after {format_duration(seconds)}."
+    return "\n".join(["\n6  Served", _wrap(f"{where} {what}")])
+
+
+def format_served(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Answers of the server, and what each response says of what the policy did."""
+    lines = []
+    for row in rows:
+        lines.append("\n" + _wrap(f"[{row['task']}] {_join_lines(row['prompt'])}", "   "))
+        lines.append(_wrap(_join_lines(row["text"]) or "(no text)", " " * 6, hanging_indent=" " * 6))
+        for name, value in sorted(row["receipt"].items()):
+            lines.append(" " * 6 + shorten(f"{name}: {value}", WIDTH - 6))
+    return "\n".join(lines)
+
+
+def format_serving_end(out: Path, seconds: float) -> str:
+    """That all has ended, and what to type for a server of one's own."""
+    lines = [
+        f"\nDone in {format_duration(seconds)}; both servers have ended. For a server of your own:",
+        f"   hagpolicy serve --policy {out / 'policy'} --upstream http://127.0.0.1:8000",
+    ]
+    return "\n".join(lines)
+
+
 def _mark_letters(marks: Sequence[str]) -> str:
     return ("S" if "SBS" in marks else "") + ("D" if "engine's default" in marks else "")
 

@@ -170,6 +170,12 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", default="smollm2", help="the LLM (default %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="then put its policy before a real server (transformers serve), send six prompts and end (needs "
+        "transformers[serving]); a demo that has run in the folder is not run again",
+    )
 
 
 def _add_sweep(parser: argparse.ArgumentParser) -> None:

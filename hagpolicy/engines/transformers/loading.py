@@ -16,7 +16,7 @@ from hagpolicy._digest import canonical_json, digest, digest_bytes, digest_file
 from hagpolicy._folders import new_folder
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["Loaded", "digest_folder", "digest_state", "digest_tokenizer", "load", "pick_device"]
+__all__ = ["Loaded", "digest_folder", "digest_state", "digest_tokenizer", "load", "pick_device", "save_model"]
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 NOTE = "hagpolicy.json"
@@ -88,13 +88,22 @@ def store_by_column(model: Any) -> None:
     """Lay the weights of linear layers out by column; their values stay as they are.
 
     `linear` multiplies by the transposed weight, and for a few rows a CPU's float32 product with a matrix
-    laid out by row is slow. So a mixed batch gains, and a single row loses nothing. (`save_pretrained`
-    wants such weights made contiguous first.)
+    laid out by row is slow. So a mixed batch gains, and a single row loses nothing. (`save_model` undoes it.)
     """
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 module.weight.data = module.weight.data.t().contiguous().t()
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a loaded model with its tokenizer as a folder that transformers can load."""
+    state = model.state_dict()
+    if model.config.tie_word_embeddings:
+        state.pop("lm_head.weight")
+    # `save_pretrained` refuses weights that lie by column.
+    model.save_pretrained(folder, state_dict={name: part.contiguous() for name, part in state.items()})
+    tokenizer.save_pretrained(folder)
 
 
 def pick_device(device: str) -> str:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from hagpolicy.engines.transformers.engine import TransformersEngine
+from hagpolicy.engines.transformers.loading import save_model
 
 
 def gguf_file() -> Path | None:
@@ -20,12 +21,7 @@ def saved(engine: TransformersEngine, folder: Path) -> Path:
     """A loaded model with its tokenizer as a folder; what is there already is taken as it is."""
     if not folder.exists():
         fresh = Path(tempfile.mkdtemp(dir=folder.parent))
-        state = engine.model.state_dict()
-        if engine.model.config.tie_word_embeddings:
-            state.pop("lm_head.weight")
-        # The engine lays its weights out by column, which cannot be saved.
-        engine.model.save_pretrained(fresh, state_dict={name: part.contiguous() for name, part in state.items()})
-        engine.tokenizer.save_pretrained(fresh)
+        save_model(engine.model, engine.tokenizer, fresh)
         fresh.rename(folder)
     return folder
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import hagpolicy as hag
 from hagpolicy._files import format_json
+from hagpolicy.cli.evidence import print_experiment, print_value
 from hagpolicy.cli.exit_codes import DONE, INCONCLUSIVE, PARTLY, REJECT, UNPROVEN
 from hagpolicy.cli.options import (
     make_space,
@@ -263,6 +264,16 @@ def export(arguments: Namespace) -> int:
     for line in made.not_said:
         write_error(f"not said there: {line}")
     return PARTLY if made.not_said else DONE
+
+
+def log_value(arguments: Namespace) -> int:
+    """What a policy would have been worth on logged calls."""
+    return print_value(arguments)
+
+
+def log_experiment(arguments: Namespace) -> int:
+    """Which arm of an experiment is better so far."""
+    return print_experiment(arguments)
 
 
 def _parse_messages(text: str) -> Any:

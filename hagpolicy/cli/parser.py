@@ -1,7 +1,8 @@
 """What can be typed: verbs, options and their help.
 
-A verb is a row of `VERBS`, a function here that adds its options, and a function of the same name in `commands`. Names
-of plug-ins are listed from their registries, which are imported for the verb that is asked for and for no other.
+A verb is a row of `VERBS`, a function here that adds its options, and a function of the same name in `commands`. One of
+two words, such as "log value", stands in the group of the first. Names of plug-ins are listed from their registries,
+which are imported for the verb that is asked for and for no other.
 """
 
 from __future__ import annotations
@@ -60,16 +61,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser("hagpolicy", description=_ABOUT, epilog=_END + SUMMARY, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"hagpolicy {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
+    places = {"": verbs}
     for name, verb in VERBS.items():
-        made = verbs.add_parser(
-            name,
+        group, _, own = name.rpartition(" ")
+        if group not in places:
+            made = verbs.add_parser(
+                group, help=GROUPS[group], description=GROUPS[group], add_options=lambda parser: None
+            )
+            places[group] = made.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
+        made = places[group].add_parser(
+            own,
             help=verb.about,
             description=verb.about,
             epilog=f"example:\n  {verb.example}",
             formatter_class=raw,
             add_options=verb.add_options,
         )
-        made.set_defaults(run=getattr(commands, name))
+        made.set_defaults(run=getattr(commands, name.replace(" ", "_")))
         made.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
@@ -465,6 +473,31 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
     _add_scorer(parser)
 
 
+def _add_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOG", help="decision log of live traffic")
+    parser.add_argument(
+        "--decided-by", metavar="NAME", help="calls of the logged policy of this name (default: all, of one policy)"
+    )
+
+
+def _add_log_value(parser: argparse.ArgumentParser) -> None:
+    _add_log(parser)
+    parser.add_argument("--policy", required=True, metavar="POLICY", help="folder of the policy to be estimated")
+
+
+def _add_log_experiment(parser: argparse.ArgumentParser) -> None:
+    _add_log(parser)
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="of a unit's calls that count, from its first one (default: a day; 0, its first call alone, where no call "
+        "names a unit)",
+    )
+
+
+GROUPS = {"log": "what the decisions of live traffic tell"}
+"""First words of verbs of two, in one line each."""
 VERBS = {
     "demo": Verb("the whole loop on a small real LLM, in a few minutes", "hagpolicy demo", _add_demo),
     "sweep": Verb(
@@ -510,6 +543,16 @@ VERBS = {
   hagpolicy export policies/qa --to modelfile --model llama3.2 --out Modelfile
   hagpolicy export policies/qa --to vllm""",
         _add_export,
+    ),
+    "log value": Verb(
+        "what a policy would have been worth on logged calls, where exploration drew what it would choose",
+        "hagpolicy log value decisions.db --policy policies/new",
+        _add_log_value,
+    ),
+    "log experiment": Verb(
+        "whether the policy beats the default in an experiment; may be looked at any day",
+        "hagpolicy log experiment decisions.db",
+        _add_log_experiment,
     ),
     "report": Verb(
         "one HTML file to look at",

@@ -22,7 +22,7 @@ from hagpolicy.data.decision_log import open_log
 from hagpolicy.data.decisions import UNCHANGED, LoggedDecisions
 from hagpolicy.errors import InvalidInput, StoreError
 
-__all__ = ["Traffic", "export_decisions", "read_traffic"]
+__all__ = ["Traffic", "export_decisions", "list_policies", "read_traffic"]
 
 # The newest reward of a call counts.
 _CALLS = """
@@ -51,6 +51,7 @@ class Traffic:
         prompts: strings or chat messages, (n,); None where the log holds no text of them.
         tasks: that were told, (n,); None where none was.
         fixed: fields that were not the policy's to decide, with their values, (n,).
+        by_request: bool (n,): calls that named no unit, and so are each a unit of its own.
     """
 
     decisions: LoggedDecisions
@@ -62,6 +63,7 @@ class Traffic:
     prompts: tuple[Any, ...]
     tasks: tuple[str | None, ...]
     fixed: tuple[Mapping[str, Any], ...]
+    by_request: np.ndarray
 
 
 def read_traffic(path: str | Path, *, policy: str | None = None, experiment: bool | None = None) -> Traffic:
@@ -93,6 +95,17 @@ def read_traffic(path: str | Path, *, policy: str | None = None, experiment: boo
     if not rows:
         raise InvalidInput("log", f"at least one such call in {path}", "none")
     return _arrange(rows, configs, spaces)
+
+
+def list_policies(path: str | Path) -> tuple[str, ...]:
+    """Names of the policies that decided calls of a log, sorted.
+
+    Raises:
+        StoreError: no log there, a damaged one or one of another version.
+    """
+    query = "SELECT DISTINCT name FROM policies WHERE number IN (SELECT policy FROM calls) ORDER BY name"
+    with open_log(path) as connection:
+        return tuple(name for (name,) in connection.execute(query))
 
 
 def _has_arms(connection: sqlite3.Connection) -> bool:
@@ -129,6 +142,7 @@ def _arrange(rows: list[Any], configs: Mapping[int, str], spaces: list[Any]) -> 
         tuple(None if row["text"] is None else parse_json(row["text"]) for row in rows),
         tuple(row["task"] for row in rows),
         tuple(parse_json(row["fixed"]) for row in rows),
+        np.array([bool(row["by_request"]) for row in rows]),
     )
 
 

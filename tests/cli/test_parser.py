@@ -49,7 +49,7 @@ def test_help_names_every_plug_in(verb: str, kind: str, capsys: pytest.CaptureFi
 
 def test_every_verb_does_something_and_shows_an_example() -> None:
     for name, verb in VERBS.items():
-        assert callable(getattr(commands, name))
+        assert callable(getattr(commands, name.replace(" ", "_")))
         assert f"hagpolicy {name}" in verb.example
 
 

@@ -9,7 +9,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 import hagpolicy as hag  # noqa: E402
 from hagpolicy.data.decision_log import DecisionLog, LoggedCall, LoggedPolicy, add_reward  # noqa: E402
-from hagpolicy.data.traffic import export_decisions, read_traffic  # noqa: E402
+from hagpolicy.data.traffic import export_decisions, list_policies, read_traffic  # noqa: E402
 from hagpolicy.errors import InvalidInput, StoreError  # noqa: E402
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0])
@@ -32,7 +32,7 @@ def add(log, id, policy=ONE, chosen=0, **fields):
 def test_calls_are_arrays_over_the_configs_of_all_policies(log):
     add(log, "a", chosen=1, intended=0, propensity=0.1, explored=True, choices=3, time=100.0, task="sums")
     add(log, "b", TWO, chosen=1, time=103.0, fixed={"top_p": 0.5}, prompt=[{"role": "user", "content": "hi"}])
-    add(log, "c", None, chosen=None, unit="a", time=99.0, prompt=None)
+    add(log, "c", None, chosen=None, unit="a", by_request=False, time=99.0, prompt=None)
     log.flush()
     add_reward(log.path, "a", 0.0)
     add_reward(log.path, "a", 0.75)
@@ -51,7 +51,9 @@ def test_calls_are_arrays_over_the_configs_of_all_policies(log):
     assert (found.ids, found.tasks) == (("a", "b", "c"), ("sums", None, None))
     assert found.fixed == ({}, {"top_p": 0.5}, {})
     assert found.decisions.share is None
+    assert found.by_request.tolist() == [True, True, False]
     assert read_traffic(log.path, policy="two").ids == ("b",)
+    assert list_policies(log.path) == ("one", "two")
     with pytest.raises(InvalidInput, match="at least one such call"):
         read_traffic(log.path, policy="three")
 

@@ -237,7 +237,7 @@ def _warn_of_unseen(found: LoggedValue, kept: LoggedDecisions, target: np.ndarra
     )
     drawn = np.bincount(kept.chosen + 1, minlength=len(kept.space) + 1)
     missing = np.flatnonzero((wanted > 0) & (drawn == 0)) - 1
-    names = ["unchanged" if index == UNCHANGED else f"config {index}" for index in missing]
+    names = ["unchanged" if index == UNCHANGED else f"config {kept.space[index]}" for index in missing.tolist()]
     if names:
         warnings.append(f"the policy chooses what was never drawn: {', '.join(names)}")
     return tuple(warnings)

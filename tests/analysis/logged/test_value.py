@@ -146,7 +146,7 @@ def test_what_could_not_be_drawn_is_told_and_marked() -> None:
     assert not found.doubly_robust.gain.reliable
     never = decisions.take(decisions.chosen != 2)
     found = estimate_value(never, odd[decisions.chosen != 2] + 1)
-    assert any("never drawn: config 2" in one for one in found.warnings)
+    assert any("never drawn: config temperature=1" in one for one in found.warnings)
 
 
 def test_the_default_arm_is_left_out() -> None:

@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.scorers.judge.agreement import judge_agreement as judge_agreement
     from hagpolicy.scorers.registry import get_scorer as get_scorer
     from hagpolicy.scorers.reward_model import reward_quantiles as reward_quantiles
+    from hagpolicy.serving.llm import WrappedLLM as WrappedLLM
     from hagpolicy.serving.model import WrappedModel as WrappedModel
     from hagpolicy.serving.pipeline import WrappedPipeline as WrappedPipeline
     from hagpolicy.serving.rewrite import RequestReceipt as RequestReceipt
@@ -152,6 +153,7 @@ _HOMES = {
     "SweepLocked": "hagpolicy.errors",
     "SweepTable": "hagpolicy.data.table",
     "UnsupportedSetting": "hagpolicy.errors",
+    "WrappedLLM": "hagpolicy.serving.llm",
     "WrappedModel": "hagpolicy.serving.model",
     "WrappedPipeline": "hagpolicy.serving.pipeline",
     "compare": "hagpolicy.analysis.paired",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -87,15 +87,23 @@ class Wrapper:
     ) -> list[Decision | None]:
         """The decisions for a call, counted; one warning where they can never be other than what the caller set."""
         decisions = decide(self.policy, prompts, call, fixed, **turned)
-        idle = "" if self._warned else describe_idle(self.policy, call, fixed)
+        self._count(_UNDECIDED if one is None else one.reason for one in decisions)
+        self._warn_idle(call.explicit, fixed, 5)
+        return decisions
+
+    def _count(self, reasons: Iterable[str]) -> None:
         with _COUNTING:
-            self._counts.update(_UNDECIDED if one is None else one.reason for one in decisions)
+            self._counts.update(reasons)
+
+    def _warn_idle(self, explicit: Mapping[str, Any], fixed: Mapping[str, Any] | None, stacklevel: int) -> None:
+        """Warn, once a wrapper, where a call's settings leave the policy nothing to decide."""
+        idle = "" if self._warned else describe_idle(self.policy, explicit, fixed)
+        with _COUNTING:
             first = bool(idle) and not self._warned
             vars(self)["_warned"] = self._warned or first
         if first:
             do = "wrap(..., overrule=[...]) names the fields that the policy decides all the same"
-            warnings.warn(f"the policy has nothing to decide: {idle}; {do}", stacklevel=4)
-        return decisions
+            warnings.warn(f"the policy has nothing to decide: {idle}; {do}", stacklevel=stacklevel)
 
     def _set_decisions(self, decisions: list[Decision | None]) -> None:
         # Assigned as a whole: a thread that reads it sees one call's decisions, never half of two.
@@ -139,7 +147,11 @@ def warn_of_another_engine(policy: Policy, model: Any, tokenizer: Any) -> None:
         # A folder's own name is all that a fingerprint keeps of its path; a GGUF file's is lost on loading.
         here["model"] = name if name == swept.get("model") else PurePath(name).name
         swept["model"] = swept.get("model", "") if name == swept.get("model") else PurePath(swept.get("model", "")).name
-    differing = [key for key in here if key in swept and here[key] != swept[key]]
-    if differing:
-        found = "; ".join(f"{key}: {swept[key]} then, {here[key]} now" for key in differing)
+    if found := describe_differences(swept, here):
         warnings.warn(f"the policy was swept on another engine ({found}): its choices may not hold here", stacklevel=3)
+
+
+def describe_differences(swept: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What of an engine's fingerprint is another than what is known of the one at hand; "" where nothing is."""
+    differing = [key for key in here if key in swept and here[key] != swept[key]]
+    return "; ".join(f"{key}: {swept[key]} then, {here[key]} now" for key in differing)

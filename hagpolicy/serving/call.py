@@ -194,12 +194,18 @@ def decide(
     return [replace(decision, overruled=overruled) for decision in made] if overruled else list(made)
 
 
-def describe_idle(policy: Policy, call: GenerateCall, fixed: Mapping[str, Any] | None) -> str:
-    """Why the caller's settings leave the policy nothing to decide; "" where they leave it something."""
+def describe_idle(policy: Policy, explicit: Mapping[str, Any], fixed: Mapping[str, Any] | None) -> str:
+    """Why the caller's settings leave the policy nothing to decide; "" where they leave it something.
+
+    Args:
+        policy: that would decide.
+        explicit: the settings, by the caller's names.
+        fixed: the same by field; None where a value is outside a field's range.
+    """
     if len(policy.space) < 2 or fixed == {}:
         return ""
     if fixed is None:
-        what = ", ".join(f"{name}={value}" for name, value in call.explicit.items())
+        what = ", ".join(f"{name}={value}" for name, value in explicit.items())
         return f"what the caller sets ({what}) is outside a field's range"
     left = int(policy.space.agreeing(fixed).sum())
     if left > 1:

@@ -11,6 +11,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import warn_of_another_engine
 from hagpolicy.serving.handler import RequestHandler
 from hagpolicy.serving.live import make_live
+from hagpolicy.serving.llm import WrappedLLM, is_llm, warn_of_another_llm
 from hagpolicy.serving.model import WrappedModel
 from hagpolicy.serving.pipeline import WrappedPipeline
 from hagpolicy.serving.rewrite import RequestReceipt, RewriteRules, find_server
@@ -35,7 +36,7 @@ def wrap(
     explore: float = 0.0,
     experiment: float | None = None,
 ) -> Any:
-    """Put a policy in front of a transformers pipeline or model, or of a client of the OpenAI API.
+    """Put a policy in front of a transformers pipeline or model, vLLM's `LLM`, or a client of the OpenAI API.
 
     Every call gets its prompt's configuration, chosen among those that agree with what the caller
     sets explicitly, which wins, 0.0 included, but for the fields of `overrule`. Where no configuration agrees, the
@@ -48,7 +49,7 @@ def wrap(
     left as it is. The receipt of each request is in the headers `x-hag-…` of its response (`with_raw_response`).
 
     Args:
-        target: a text-generation pipeline, a model with `generate`, or a client of the `openai` package.
+        target: a text-generation pipeline, a model with `generate`, a `vllm.LLM`, or a client of the `openai` package.
         policy: decides.
         tokenizer: the model's; a pipeline has its own.
         price: reward that a token (or second) costs, for a policy fitted with prices; `.price` of what is
@@ -57,7 +58,7 @@ def wrap(
         overrule: fields of a configuration, such as "temperature", that the policy decides even where the caller sets
             them; the receipt of a decision's rendering says so.
         rules: for a client: the server behind it, and what its model refuses; None: the server that was swept.
-        on_receipt: for a client: called with the receipt of every request.
+        on_receipt: for a client or vLLM: called with the receipt of every request or prompt.
         log: for a client: the file of its decision log, which is made where there is none and which several processes
             may write; the next three need one.
         log_text: prompts are kept in it as they are, which fitting from it needs; else keyed digests of them alone.
@@ -66,7 +67,7 @@ def wrap(
             requests the policy decides, (0, 1); those of the others go out as they came. None: no experiment.
 
     Returns:
-        `WrappedPipeline` or `WrappedModel`: used like the target, whose other attributes it passes
+        `WrappedPipeline`, `WrappedModel` or `WrappedLLM`: used like the target, whose other attributes it passes
         on. The last call's decisions are in `.decisions`, the numbers of all by reason in `.counts`. Of a client, one
         of the same type.
 
@@ -81,16 +82,19 @@ def wrap(
         given = replace(given, overrule=tuple(dict.fromkeys((*given.overrule, *overrule)))) if overrule else given
         handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt, live=live)
         return target.copy(http_client=wrap_http_client(target._client, handler))
-    given_of_clients = {"rules": rules, "on_receipt": on_receipt, "log": live}
+    given_of_clients = {"rules": rules, "on_receipt": None if is_llm(target) else on_receipt, "log": live}
     if name := next((name for name, value in given_of_clients.items() if value is not None), ""):
         raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")
+    if is_llm(target):
+        warn_of_another_llm(policy, target)
+        return WrappedLLM(target, policy, price, task, overrule, on_receipt)
     if hasattr(target, "task") and hasattr(target, "model"):
         if target.task != "text-generation":
             raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
         warn_of_another_engine(policy, target.model, target.tokenizer)
         return WrappedPipeline(target, policy, price, task, overrule)
     if not callable(getattr(target, "generate", None)):
-        expected = "a text-generation pipeline, a model with generate, or a client of the openai package"
+        expected = "a text-generation pipeline, a model with generate, a vllm.LLM, or a client of the openai package"
         raise InvalidInput("target", expected, type(target).__name__)
     if tokenizer is None:
         raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")

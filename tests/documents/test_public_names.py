@@ -25,9 +25,9 @@ DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation Eval
 FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra Objective Observation
 PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt PromptValues Quantile
 RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer ScorerError SimulatedEngine
-StoreError StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedModel WrappedPipeline __version__ compare
-effects evaluate fit get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts
-rescore reward_quantiles sweep until_proven with_vectors wrap write_report
+StoreError StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__
+compare effects evaluate fit get_scorer headroom judge_agreement load load_engine load_table portfolio preview
+read_prompts rescore reward_quantiles sweep until_proven with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters, checks, labels.
 BY_MODULE = {"Check", "EngineSpec", "Head", "Labels", "ProgressReporter", "UntilProven"}

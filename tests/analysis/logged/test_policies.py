@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 
 from hagpolicy import InvalidInput
 from hagpolicy.analysis.logged.policies import choose_for, estimate_policy
-from hagpolicy.data.decision_log import DecisionLog, LoggedCall, LoggedPolicy
+from hagpolicy.data.decision_log import DecisionLog, LoggedCall, LoggedPolicy, find_key
 from hagpolicy.data.traffic import read_traffic
 from hagpolicy.policy.policy import Policy
-from tests.support.live_logs import LOGGED, TODAY, add_rewards, write_log
+from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.live import LiveSettings
+from hagpolicy.serving.rewrite import RewriteRules
+from tests.support.live_logs import LOGGED, TODAY, add_rewards, reward_of, write_log
 from tests.support.making import LISTS, SPACE, SUMS, sums_against_lists
 
 
@@ -99,3 +103,29 @@ def test_a_policy_of_vectors_is_refused(policy: Policy, tmp_path: Path, monkeypa
     monkeypatch.setattr(Policy, "reads_text", False)
     with pytest.raises(InvalidInput, match="policy: expected one that reads texts"):
         estimate_policy(policy, tmp_path / "log.db")
+
+
+def test_requests_that_were_served_are_evidence(policy: Policy, tmp_path: Path) -> None:
+    """From the bytes of requests to the value of a policy: what is drawn in front of a server is what is weighed."""
+    key = find_key(tmp_path / "log.db")  # all draws are functions of it and of the ids
+    key.write_bytes(bytes(32))
+    key.chmod(0o600)
+    live = LiveSettings(tmp_path / "log.db", text=True, explore=0.6)
+    handler = RequestHandler(sums_against_lists(ships="default"), RewriteRules("vllm"), live=live)
+    rewards = []
+    for number in range(700):
+        prompt = [*SUMS, *LISTS][number % 60]
+        body = {"model": "m", "messages": [{"role": "user", "content": prompt}], "user": f"{number // 3}"}
+        id = [("x-hag-request-id", f"request-{number}")]
+        receipt = handler.handle("/v1/chat/completions", id, json.dumps(body).encode()).receipt
+        assert receipt.decision is not None
+        rewards.append((receipt.request_id, reward_of(prompt, receipt.decision.index)))
+    handler.flush()
+    add_rewards(tmp_path / "log.db", rewards)
+    found = estimate_policy(policy, tmp_path / "log.db")
+    assert found.doubly_robust is not None
+    assert found.doubly_robust.value.low <= 1.0 <= found.doubly_robust.value.high
+    assert found.doubly_robust.gain.low > 0.4
+    assert found.weight is not None
+    assert found.weight.low < 1.0 < found.weight.high
+    assert (found.n_calls, found.n_units, found.warnings) == (700, 234, ())

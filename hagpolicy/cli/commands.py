@@ -12,7 +12,7 @@ from typing import Any
 
 import hagpolicy as hag
 from hagpolicy._files import format_json
-from hagpolicy.cli.evidence import print_experiment, print_value
+from hagpolicy.cli.evidence import export_log, export_trial, print_experiment, print_value
 from hagpolicy.cli.exit_codes import DONE, INCONCLUSIVE, PARTLY, REJECT, UNPROVEN
 from hagpolicy.cli.options import (
     make_space,
@@ -213,6 +213,7 @@ def serve(arguments: Namespace) -> int:
     """Put a proxy before a server, until a signal ends it."""
     from hagpolicy.serving.asgi import make_rules
     from hagpolicy.serving.handler import RequestHandler
+    from hagpolicy.serving.live import make_live
     from hagpolicy.serving.proxy import run_proxy
 
     if not 0 <= arguments.port <= 65535:
@@ -220,7 +221,9 @@ def serve(arguments: Namespace) -> int:
     policies = parse_policies(arguments.policy)
     given = {"server": arguments.server, "overrule": arguments.overrule, "lacks": arguments.lacks}
     rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
-    handler = RequestHandler(policies, rules, price=arguments.price, task=arguments.task)
+    shares = {"explore": arguments.explore, "experiment": arguments.experiment}
+    live = make_live(arguments.log, text=arguments.log_text, **shares)
+    handler = RequestHandler(policies, rules, price=arguments.price, task=arguments.task, live=live)
     listening, servers = f"http://{arguments.host}:{arguments.port}", sorted({one.server for one in rules.values()})
     if arguments.json:
         write(format_json({"url": listening, "upstream": arguments.upstream, "servers": servers}))
@@ -228,6 +231,16 @@ def serve(arguments: Namespace) -> int:
         write(f"{listening}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
     sys.stdout.flush()
     run_proxy(handler, arguments.upstream, arguments.host, arguments.port)
+    return DONE
+
+
+def reward(arguments: Namespace) -> int:
+    """Add a call's reward to a decision log."""
+    from hagpolicy.data.decision_log import add_reward
+
+    add_reward(arguments.log, arguments.id, arguments.value)
+    given = {"id": arguments.id, "value": arguments.value}
+    write(format_json(given) if arguments.json else f"{arguments.id}: {arguments.value:g}")
     return DONE
 
 
@@ -264,6 +277,16 @@ def export(arguments: Namespace) -> int:
     for line in made.not_said:
         write_error(f"not said there: {line}")
     return PARTLY if made.not_said else DONE
+
+
+def log_export(arguments: Namespace) -> int:
+    """Write a decision log as one Parquet file."""
+    return export_log(arguments)
+
+
+def log_table(arguments: Namespace) -> int:
+    """Write the table of the calls that drew their config, which `fit` reads."""
+    return export_trial(arguments)
 
 
 def log_value(arguments: Namespace) -> int:

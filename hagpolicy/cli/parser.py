@@ -434,6 +434,32 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-hints", action="store_true", help="choose no configuration that adds to the prompt")
     parser.add_argument("--price", type=float, help="of a token or second, where a request does not say it")
     parser.add_argument("--task", metavar="NAME", help="the kind of the prompts, where a request does not say it")
+    parser.add_argument("--log", metavar="FILE", help="a decision log, for the next three and for rewards")
+    parser.add_argument("--log-text", action="store_true", help="keep prompts in it, which fitting from it needs")
+    parser.add_argument(
+        "--explore", type=float, metavar="SHARE", help="of calls that draw a configuration, such as 0.05"
+    )
+    parser.add_argument(
+        "--experiment", type=float, metavar="SHARE", help="of users whose requests the policy decides; others' are left"
+    )
+
+
+def _add_reward(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="of the call: x-hag-request-id in the headers of its response")
+    parser.add_argument(
+        "value", metavar="VALUE", type=float, help="0 to 1; a later one of the same call counts instead"
+    )
+    parser.add_argument("--log", metavar="FILE", required=True, help="the decision log")
+
+
+def _add_log_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOG", help="decision log of live traffic")
+    parser.add_argument("file", metavar="FILE", help="a Parquet file; an earlier one of its kind is replaced")
+
+
+def _add_log_table(parser: argparse.ArgumentParser) -> None:
+    _add_log(parser)
+    parser.add_argument("file", metavar="TABLE", help="file of the table; an earlier one is replaced")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -537,12 +563,25 @@ VERBS = {
         "hagpolicy serve --policy policies/qa --upstream http://127.0.0.1:8000 --server vllm",
         _add_serve,
     ),
+    "reward": Verb(
+        "what the answer of a logged call was worth",
+        "hagpolicy reward 6f1c0ea2 1 --log decisions.db",
+        _add_reward,
+    ),
     "export": Verb(
         "the proven single config, written where an engine reads its defaults",
         """hagpolicy export policies/qa --to generation_config --out ./my-model
   hagpolicy export policies/qa --to modelfile --model llama3.2 --out Modelfile
   hagpolicy export policies/qa --to vllm""",
         _add_export,
+    ),
+    "log export": Verb(
+        "the log as one Parquet file", "hagpolicy log export decisions.db decisions.parquet", _add_log_export
+    ),
+    "log table": Verb(
+        "the calls that drew their configuration, as a table that fit takes",
+        "hagpolicy log table decisions.db live.parquet",
+        _add_log_table,
     ),
     "log value": Verb(
         "what a policy would have been worth on logged calls, where exploration drew what it would choose",

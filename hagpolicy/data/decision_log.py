@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from hagpolicy._files import check_path
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.errors import InvalidInput, StoreError
 
-__all__ = ["DecisionLog", "LoggedCall", "LoggedPolicy", "add_reward", "open_log"]
+__all__ = ["DecisionLog", "LoggedCall", "LoggedPolicy", "add_reward", "add_rewards", "open_log"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ CREATE TABLE policies (
     digest TEXT NOT NULL,
     space TEXT NOT NULL,
     today INTEGER REFERENCES configs,
+    engine TEXT NOT NULL,
+    max_tokens INTEGER,
     UNIQUE (name, digest)
 );
 CREATE TABLE calls (
@@ -101,6 +103,10 @@ ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1
 WHERE prompt IS excluded.prompt AND config IS excluded.config AND reason = excluded.reason
 """
 
+_INSERT_POLICY = """
+INSERT OR IGNORE INTO policies (name, digest, space, today, engine, max_tokens) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class LoggedPolicy:
@@ -111,12 +117,16 @@ class LoggedPolicy:
         digest: of its bundle.
         space: the configs that it chooses among.
         today: index of what runs without it; None where unknown.
+        engine: fingerprint of the engine that it was fitted for; empty where unknown.
+        max_tokens: the limit on new tokens that it was fitted under; None where unknown.
     """
 
     name: str
     digest: str
     space: DecodingSpace
     today: int | None = None
+    engine: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,8 +383,8 @@ class _Writer:
                 connection.execute("INSERT OR IGNORE INTO configs (config) VALUES (?)", (text,))
                 configs.append(_find_number(connection, "SELECT number FROM configs WHERE config = ?", text))
             today = None if policy.today is None else configs[policy.today]
-            row = (*key, canonical_json(configs), today)
-            connection.execute("INSERT OR IGNORE INTO policies (name, digest, space, today) VALUES (?, ?, ?, ?)", row)
+            row = (*key, canonical_json(configs), today, canonical_json(dict(policy.engine)), policy.max_tokens)
+            connection.execute(_INSERT_POLICY, row)
             query = "SELECT number FROM policies WHERE name = ? AND digest = ?"
             self._numbers[key] = _find_number(connection, query, *key), configs
         return self._numbers[key]
@@ -560,13 +570,21 @@ def add_reward(path: str | Path, id: str, reward: float) -> None:
         InvalidInput: no such reward, or an id that is not in the log.
         StoreError: no log there, or it cannot be written.
     """
-    if not is_number(reward) or not 0.0 <= reward <= 1.0:
-        raise InvalidInput("value", "a reward in [0, 1]", reward)
+    add_rewards(path, [(id, reward)])
+
+
+def add_rewards(path: str | Path, rewards: Iterable[tuple[str, float]]) -> None:
+    """Add rewards by the ids of their calls, all or none; see `add_reward`."""
+    given = list(rewards)
+    for _, reward in given:
+        if not is_number(reward) or not 0.0 <= reward <= 1.0:
+            raise InvalidInput("value", "a reward in [0, 1]", reward)
     with open_log(path, write=True) as connection, transaction(connection):
-        # No id holds half a surrogate pair, which no database takes.
-        known = not _HALVES.search(id) and connection.execute("SELECT 1 FROM calls WHERE id = ?", (id,)).fetchone()
-        if not known:
-            do = "The header x-hag-request-id of a response names it."
-            raise InvalidInput("id", "the id of a call in the log", id, do)
-        row = (id, float(reward), time.time())
-        connection.execute("INSERT INTO rewards (call, reward, time) VALUES (?, ?, ?)", row)
+        for id, reward in given:
+            # No id holds half a surrogate pair, which no database takes.
+            known = not _HALVES.search(id) and connection.execute("SELECT 1 FROM calls WHERE id = ?", (id,)).fetchone()
+            if not known:
+                do = "The header x-hag-request-id of a response names it."
+                raise InvalidInput("id", "the id of a call in the log", id, do)
+            row = (id, float(reward), time.time())
+            connection.execute("INSERT INTO rewards (call, reward, time) VALUES (?, ?, ?)", row)

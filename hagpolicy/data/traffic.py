@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Traffic:
         tasks: that were told, (n,); None where none was.
         fixed: fields that were not the policy's to decide, with their values, (n,).
         by_request: bool (n,): calls that named no unit, and so are each a unit of its own.
+        fingerprint: of the engine that the policies were fitted for; empty where unknown, or of several.
+        max_tokens: the limit that they were fitted under; None where unknown, or of several.
     """
 
     decisions: LoggedDecisions
@@ -64,6 +66,8 @@ class Traffic:
     tasks: tuple[str | None, ...]
     fixed: tuple[Mapping[str, Any], ...]
     by_request: np.ndarray
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
 
 
 def read_traffic(path: str | Path, *, policy: str | None = None, experiment: bool | None = None) -> Traffic:
@@ -91,10 +95,11 @@ def read_traffic(path: str | Path, *, policy: str | None = None, experiment: boo
             where.append("arm != 'default'")
         rows = connection.execute(f"{_CALLS} WHERE {' AND '.join(where)} ORDER BY calls.number", values).fetchall()
         configs = dict(connection.execute("SELECT number, config FROM configs").fetchall())
-        spaces = connection.execute("SELECT number, space, today FROM policies ORDER BY number").fetchall()
+        policies = connection.execute("SELECT * FROM policies ORDER BY number").fetchall()
     if not rows:
         raise InvalidInput("log", f"at least one such call in {path}", "none")
-    return _arrange(rows, configs, spaces)
+    present = {row["policy"] for row in rows}
+    return _arrange(rows, configs, [row for row in policies if row["number"] in present])
 
 
 def list_policies(path: str | Path) -> tuple[str, ...]:
@@ -112,14 +117,13 @@ def _has_arms(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM calls WHERE arm != '' LIMIT 1").fetchone() is not None
 
 
-def _arrange(rows: list[Any], configs: Mapping[int, str], spaces: list[Any]) -> Traffic:
-    present = {row["policy"] for row in rows}
-    used = [parse_json(row["space"]) for row in spaces if row["number"] in present]
-    numbers = list(dict.fromkeys(number for space in used for number in space))
+def _arrange(rows: list[Any], configs: Mapping[int, str], policies: list[Any]) -> Traffic:
+    numbers = list(dict.fromkeys(number for row in policies for number in parse_json(row["space"])))
     if not numbers:
         raise InvalidInput("log", "calls of a policy", "none that a policy was asked for")
     at = {number: index for index, number in enumerate(numbers)} | {None: UNCHANGED}
-    today = {row["number"]: at[row["today"]] for row in spaces if row["number"] in present} | {None: UNCHANGED}
+    today = {row["number"]: at[row["today"]] for row in policies} | {None: UNCHANGED}
+    engines, limits = ({row[name] for row in policies} for name in ("engine", "max_tokens"))
     times = np.array([row["time"] for row in rows])
     by_policy = np.array([row["arm"] != "default" for row in rows])
     decisions = LoggedDecisions(
@@ -143,6 +147,8 @@ def _arrange(rows: list[Any], configs: Mapping[int, str], spaces: list[Any]) -> 
         tuple(row["task"] for row in rows),
         tuple(parse_json(row["fixed"]) for row in rows),
         np.array([bool(row["by_request"]) for row in rows]),
+        parse_json(next(iter(engines))) if len(engines) == 1 else {},
+        next(iter(limits)) if len(limits) == 1 else None,
     )
 
 

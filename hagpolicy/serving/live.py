@@ -231,7 +231,8 @@ class TrafficRecorder:
     def _describe(self, name: str, policy: Policy) -> LoggedPolicy:
         known = self._policies.get(name)
         if known is None or known[0] is not policy:
-            made = LoggedPolicy(name, policy.digest, policy.space, policy.default_index)
+            engine, limit = policy.fingerprint, policy.max_tokens
+            made = LoggedPolicy(name, policy.digest, policy.space, policy.default_index, engine, limit)
             known = self._policies[name] = policy, made
         return known[1]
 

@@ -65,6 +65,11 @@ def test_a_proxy_serves_until_a_signal_ends_it(policy_folder):
         (["--upstream", "http://127.0.0.1:1", "--port", "70000"], "--port: expected 0 to 65535"),
         (["--upstream", "http://127.0.0.1:1", "--price", "0.1"], "price"),
         (["--upstream", "http://127.0.0.1:1", "--policy", "m=nowhere"], "nowhere"),
+        (["--upstream", "http://127.0.0.1:1", "--explore", "0.05"], "explore: expected a log beside it"),
+        (
+            ["--upstream", "http://127.0.0.1:1", "--log", "no/log.db", "--experiment", "7"],
+            "experiment: expected a share",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(policy_folder, more, words, capsys):

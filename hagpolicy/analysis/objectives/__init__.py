@@ -9,6 +9,7 @@
 | best@1,2,4 | the best reward of n answers | predict(prompt, n=…) |
 | majority@1,3 | reward of the answer that most of n give | predict(prompt, n=…) |
 | quantile@0.25 | the reward that a quarter of the answers stays at or below | |
+| drawn:0.5@4 | mean reward of one answer, from live calls that drew one of 4 configs | |
 
 Several settings of one family are a dial that the caller turns when it asks for a config.
 """
@@ -16,12 +17,13 @@ Several settings of one family are a dial that the caller turns when it asks for
 from __future__ import annotations
 
 from hagpolicy.analysis.objectives.base import Objective
-from hagpolicy.analysis.objectives.families import BestOf, Majority, PassAtK, Priced, Quantile, Reward
+from hagpolicy.analysis.objectives.families import BestOf, Drawn, Majority, PassAtK, Priced, Quantile, Reward
 from hagpolicy.analysis.objectives.parse import ObjectiveSpec, get_objectives
 from hagpolicy.analysis.objectives.targets import Targets, targets_of
 
 __all__ = [
     "BestOf",
+    "Drawn",
     "Majority",
     "Objective",
     "ObjectiveSpec",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from hagpolicy._checks import is_number
 from hagpolicy.analysis.objectives.base import Objective
-from hagpolicy.analysis.objectives.heads import ExpectedMaximum, Head, LowerQuantile, MeanCost, MeanReward
+from hagpolicy.analysis.objectives.heads import DrawnReward, ExpectedMaximum, Head, LowerQuantile, MeanCost, MeanReward
 from hagpolicy.analysis.objectives.votes import MajorityVote
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.dial import as_count, as_price
@@ -34,6 +34,41 @@ class Reward(Objective):
     def terms(self) -> tuple[tuple[Head, float], ...]:
         """Heads and their weights: the mean reward."""
         return ((MeanReward(), 1.0),)
+
+
+@dataclass(frozen=True)
+class Drawn(Objective):
+    """Mean reward of one answer, for a table of live calls that drew their configs (`hagpolicy log table`).
+
+    Args:
+        choices: configs that were drawn among, a whole number in [2, 64].
+        level: what the cells that were not drawn hold, [0, 1]; such a table says it.
+    """
+
+    choices: int
+    level: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", as_count(self.choices, MAX_ANSWERS))
+        if self.choices < 2:
+            raise InvalidInput("choices", f"a whole number in [2, {MAX_ANSWERS}]", self.choices)
+        if not is_number(self.level) or not 0.0 <= self.level <= 1.0:
+            raise InvalidInput("level", "a number in [0, 1]", self.level)
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        return "reward of live calls"
+
+    @property
+    def written(self) -> str:
+        """Text that `get_objectives` reads."""
+        return f"drawn:{self.level!r}@{self.choices}"
+
+    @property
+    def terms(self) -> tuple[tuple[Head, float], ...]:
+        """Heads and their weights: the reward that was drawn."""
+        return ((DrawnReward(self.choices, self.level), 1.0),)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,28 @@ class MeanReward(Head):
 
 
 @dataclass(frozen=True)
+class DrawnReward(Head):
+    """Expected reward of one answer, from calls that each drew one of several configs alike.
+
+    In a table of `data.trial` the drawn config's cell holds the reward and all others one level, so that the mean of a
+    cell is the level and a share 1 / choices of what the config gains over it. Unbiased (Horvitz and Thompson, *A
+    Generalization of Sampling Without Replacement from a Finite Universe*, JASA 1952), with the level as the control
+    variate.
+
+    Args:
+        choices: configs that were drawn among, at least 2.
+        level: that the other cells hold, [0, 1].
+    """
+
+    choices: int
+    level: float
+
+    def estimate(self, cells: Cells) -> np.ndarray:
+        """float64 (n_prompts, n_configs): outside of [0, 1] for most prompts alone."""
+        return np.asarray(self.level + self.choices * (cells.means - self.level))
+
+
+@dataclass(frozen=True)
 class MeanCost(Head):
     """Expected cost of one answer: new tokens, or seconds.
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from hagpolicy.analysis.objectives.base import Objective
-from hagpolicy.analysis.objectives.families import BestOf, Majority, PassAtK, Priced, Quantile, Reward
+from hagpolicy.analysis.objectives.families import BestOf, Drawn, Majority, PassAtK, Priced, Quantile, Reward
 from hagpolicy.errors import InvalidInput
 
 ObjectiveSpec = str | Objective | Sequence[Objective]
@@ -19,7 +19,16 @@ FAMILIES: Mapping[str, Callable[[Any], Objective]] = {
     "majority": Majority,
     "quantile": Quantile,
 }
-_WRITTEN = "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of " + ", ".join(FAMILIES) + ", pass:THRESHOLD"
+# Families whose name is followed by a number of their own: "pass:0.5@4".
+_NUMBERED: Mapping[str, Callable[[Any, float], Objective]] = {
+    "pass": PassAtK,
+    "drawn": Drawn,
+}
+_WRITTEN = (
+    "'reward', or FAMILY@VALUE[,VALUE…] with FAMILY one of "
+    + ", ".join(FAMILIES)
+    + ", pass:THRESHOLD, drawn:LEVEL (of live calls)"
+)
 
 
 def get_objectives(spec: ObjectiveSpec) -> tuple[Objective, ...]:
@@ -54,12 +63,11 @@ def _parse(text: str) -> tuple[Objective, ...]:
     if text == "reward":
         return (Reward(),)
     family, at, values = text.partition("@")
-    family, threshold, passing = family.partition(":")
-    if family not in FAMILIES or not at or (threshold and family != "pass"):
+    family, colon, number = family.partition(":")
+    if family not in (_NUMBERED if colon else FAMILIES) or not at:
         raise InvalidInput("objective", _WRITTEN, text)
     try:
-        places = [float(place) for place in values.split(",")]
-        made = partial(PassAtK, passing=float(passing)) if threshold else FAMILIES[family]
+        places, own = [float(place) for place in values.split(",")], float(number or 0.0)
     except ValueError:
         raise InvalidInput("objective", _WRITTEN, text) from None
-    return get_objectives([made(place) for place in places])
+    return get_objectives([_NUMBERED[family](place, own) if colon else FAMILIES[family](place) for place in places])

@@ -307,7 +307,7 @@ def _parse_number(words: str) -> float | None:
 def parse_body(content: bytes) -> dict[str, Any] | None:
     """The JSON object in a body; None where it is none, or one that would not be the same when it is written again."""
     try:
-        found = json.loads(content, parse_constant=_refuse, parse_float=_parse_float, object_pairs_hook=_make_object)
+        found = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -346,3 +346,7 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice")
     return found
+
+
+# `json.loads` would make one for each body.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_parse_float, object_pairs_hook=_make_object)

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from hagpolicy.config.config import DecodingConfig
@@ -127,11 +128,17 @@ def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str],
         "overhead-us": str(round(seconds * 1e6)),
     }
     if receipt.decision is not None and receipt.decision.reason != "no_config_agrees":
-        config = receipt.decision.config.canonical().to_dict()
-        if len(config.get("hint", "")) > SHOWN_HINT:
-            config["hint"] = config["hint"][: SHOWN_HINT - 1] + "…"
-        said["config"] = json.dumps(config)
+        said["config"] = _describe_config(receipt.decision.config)
     return {PREFIX + key: value for key, value in said.items() if value}
+
+
+@lru_cache(maxsize=256)
+def _describe_config(config: DecodingConfig) -> str:
+    """The settings of a configuration that do something, as JSON."""
+    settings = config.canonical().to_dict()
+    if len(settings.get("hint", "")) > SHOWN_HINT:
+        settings["hint"] = settings["hint"][: SHOWN_HINT - 1] + "…"
+    return json.dumps(settings)
 
 
 def _clean(text: str) -> str:

@@ -126,6 +126,7 @@ class Rewriter:
         self._packs = bool(self._packed) and endpoint.settings is None
         names = set(self.dialect.settings) - set(rules.lacks)
         self._keys = {name: self._list_keys(name) for name in FIELDS if name in names}
+        self._rendered: dict[int, tuple[dict[str, Any], Receipt]] = {}
         self._unpacked = {own[name].key: keys[0] for name, keys in self._keys.items() if name in own}
 
     def rewrite(
@@ -155,7 +156,9 @@ class Rewriter:
             allowed = find_allowed(self.policy.space, held, among)
             draw = explore.draw(decision.index, among if allowed is None else allowed)
             decision = _follow(decision, draw, self.policy.space, held)
-        sent, receipt = self._apply(body, replace(decision, overruled=overruled), tuple(asked), hints=hints)
+        sent, receipt = self._apply(
+            body, replace(decision, overruled=overruled) if overruled else decision, tuple(asked), hints=hints
+        )
         return sent, replace(receipt, fixed=held, draw=draw)
 
     @cached_property
@@ -185,6 +188,15 @@ class Rewriter:
         title = SERVERS[self.rules.server].title
         made = render_as(self.dialect, config.fields(), title, unsupported="drop", leave_out=unsent)
         return made.kwargs, made.receipt
+
+    def _render_decision(self, decision: Decision) -> tuple[dict[str, Any], Receipt]:
+        """`_render` of what was decided, which is made once for a config of the space."""
+        at = decision.index
+        if at is None or decision.config is not self.policy.space[at]:
+            return self._render(decision.config)
+        if at not in self._rendered:
+            self._rendered[at] = self._render(decision.config)
+        return self._rendered[at]
 
     def _list_keys(self, name: str) -> tuple[str, ...]:
         """The keys of a body that set a field, the one that is sent first."""
@@ -232,7 +244,7 @@ class Rewriter:
         self, body: Mapping[str, Any], decision: Decision, asked: tuple[str, ...], *, hints: bool
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body with a decision in it."""
-        wanted, receipt = self._render(decision.config)
+        wanted, receipt = self._render_decision(decision)
         gone = self._list_overruled(decision, wanted)
         sent = {key: value for key, value in body.items() if key not in gone}
         if self._packs and not decision.config.unset:

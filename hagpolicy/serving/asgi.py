@@ -181,6 +181,7 @@ def _show(message: Message, call: LiveCall) -> None:
         call.status = message["status"]
     elif message["type"] == "http.response.body":
         call.read(message.get("body", b""))
+        call.whole = not message.get("more_body", False)
 
 
 def read_environment(environment: Mapping[str, str]) -> RequestHandler:

@@ -205,8 +205,7 @@ class RequestHandler:
         receipt = replace(made.receipt, request_id=call.id, arm=call.arm, by_request=alone)
         handled = replace(made, receipt=receipt, call=call)
         try:
-            policy = self.policies.get(made.policy)
-            self.traffic.add(call, receipt, policy, made.policy, made.model, made.endpoint)
+            self.traffic.add(call, receipt, made.endpoint)
         except Exception as error:
             self._log_failure(error)
         return handled
@@ -234,7 +233,9 @@ class RequestHandler:
         asked = [one for one in (options.price, price, self.price) if one is not None]
         given = body if model == body.get("model") else {**body, "model": model}
         if call is not None and self.traffic is not None:
-            self.traffic.assign(call, options, body, endpoint.read(body))
+            call.policy, call.name, call.model = rewriter.policy, name, self._label(model)
+            call.prompt = endpoint.read(body)
+            self.traffic.assign(call, options, body)
         sent: Mapping[str, Any] = given
         if call is not None and call.arm == "default":
             receipt = RequestReceipt("experiment_default")

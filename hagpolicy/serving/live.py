@@ -108,7 +108,11 @@ class LiveCall:
         by_request: the request is its own unit.
         unit: digest of its unit.
         prompt: a string or chat messages; None where there is none.
+        policy: that decides; None where none does.
+        name: of the policy, as it is configured; "" without one.
+        model: that the request names, as it is configured, else "other".
         status: of the answer, once it is known.
+        whole: the answer has come to its end.
     """
 
     def __init__(self, recorder: TrafficRecorder, id: str, content: bytes, path: str) -> None:
@@ -116,7 +120,10 @@ class LiveCall:
         self.explore = recorder.draw(id)
         self.arm, self.by_request, self.unit = "", True, recorder.name_unit("request", id)
         self.prompt: Any = None
+        self.policy: Policy | None = None
+        self.name, self.model = "", "other"
         self.status: int | None = None
+        self.whole = False
         self._begun, self._tail, self._ended = time.perf_counter(), b"", False
 
     def read(self, chunk: bytes) -> None:
@@ -174,9 +181,8 @@ class TrafficRecorder:
         """Digest of a unit, under the log's key."""
         return self.log.digest(kind, name).hex()
 
-    def assign(self, call: LiveCall, options: RequestOptions, body: Mapping[str, Any], prompt: Any) -> None:
-        """Name the prompt and the unit of a call and, in an experiment, draw its arm."""
-        call.prompt = prompt
+    def assign(self, call: LiveCall, options: RequestOptions, body: Mapping[str, Any]) -> None:
+        """Name the unit of a call and, in an experiment, draw its arm."""
         unit = options.unit or find_unit(body)
         if unit is not None:
             call.unit, call.by_request = self.name_unit("unit", unit), False
@@ -184,17 +190,12 @@ class TrafficRecorder:
             drawn = _to_share(self.log.digest("arm", call.unit)[:8])
             call.arm = "policy" if drawn < self.settings.experiment else "default"
 
-    def add(
-        self, call: LiveCall, receipt: RequestReceipt, policy: Policy | None, name: str, model: str, endpoint: str
-    ) -> None:
+    def add(self, call: LiveCall, receipt: RequestReceipt, endpoint: str) -> None:
         """Log a call as it goes out.
 
         Args:
             call: to be logged.
             receipt: what became of its request.
-            policy: that decided; None where none did.
-            name: of the policy.
-            model: that the request names, as configured.
             endpoint: name of the request's.
         """
         decision, draw = receipt.decision, receipt.draw
@@ -204,8 +205,8 @@ class TrafficRecorder:
                 call.id,
                 receipt.reason,
                 endpoint,
-                model,
-                None if policy is None else self._describe(name, policy),
+                call.model,
+                None if call.policy is None else self._describe(call.name, call.policy),
                 index,
                 draw.intended if draw is not None else index,
                 draw.propensity if draw is not None else 1.0,
@@ -224,7 +225,7 @@ class TrafficRecorder:
 
     def end(self, call: LiveCall, tokens: int | None, seconds: float) -> None:
         """Log what is known of an answer, and remember an attempt that a client may repeat."""
-        if call.status is None or call.status in _RETRIED or call.status >= 500:
+        if call.status is None or call.status in _RETRIED or call.status >= 500 or not call.whole:
             self._failed.add(digest_bytes(call.content), call.path, call.id)
         self.log.add_answer(call.id, call.status, tokens, seconds)
 

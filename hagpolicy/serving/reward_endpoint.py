@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hagpolicy.data.decision_log import add_reward
@@ -21,6 +22,9 @@ MOST_BYTES = 4_096
 # As long as a reward waits for the row of its call, which may have been decided a moment ago.
 _FLUSH_SECONDS = 2.0
 _EXPECTED = 'expected a JSON object such as {"id": "…", "value": 0.5}'
+
+# Of their own: a log that others write to for long must not hold up what decides requests.
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="hagpolicy-rewards")
 
 Message = MutableMapping[str, Any]
 
@@ -49,7 +53,8 @@ async def answer_reward(
         if content is None:
             status, said = 413, {"error": f"expected at most {MOST_BYTES} bytes"}
         else:
-            status, said = await asyncio.to_thread(_add, traffic, content)
+            loop = asyncio.get_running_loop()
+            status, said = await loop.run_in_executor(_THREADS, _add, traffic, content)
     answer = json.dumps(said).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -146,6 +146,7 @@ def _add_receipt(response: Any, handled: HandledRequest, kind: Any) -> Any:
         handled.call.status = response.status_code
         if response.is_closed:  # it came whole, from a cache or in a test
             handled.call.read(response.content)
+            handled.call.whole = True
             handled.call.end()
         else:
             library: Any = type(response.stream)
@@ -187,6 +188,7 @@ class _WatchedStream(_Watched):
         for chunk in self._stream:
             self._call.read(chunk)
             yield chunk
+        self._call.whole = True
 
     def close(self) -> None:
         self._stream.close()
@@ -200,6 +202,7 @@ class _WatchedAsyncStream(_Watched):
         async for chunk in self._stream:
             self._call.read(chunk)
             yield chunk
+        self._call.whole = True
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -208,7 +208,8 @@ def test_a_policy_that_fails_stays_in_its_arm(make, policy):
     policy.decide = None
     handled = ask(handler, unit="u")
     assert (handled.receipt.reason, handled.receipt.arm) == ("failed", "policy")
-    assert rows(handler)[0]["arm"] == "policy"
+    (row,) = rows(handler)
+    assert (row["arm"], row["policy"], row["config"]) == ("policy", 1, None)
 
 
 def test_a_log_that_fails_never_fails_a_call(make, monkeypatch, caplog):
@@ -239,7 +240,7 @@ def test_an_attempt_that_counts_itself_keeps_the_decision_of_the_one_that_failed
 
     def attempt(number, status, content=None):
         handled = handler.handle(PATH, [("x-stainless-retry-count", str(number))], content or encode())
-        handled.call.status = status
+        handled.call.status, handled.call.whole = status, status == 200
         handled.call.end()
         return handled
 
@@ -254,6 +255,17 @@ def test_an_attempt_that_counts_itself_keeps_the_decision_of_the_one_that_failed
     kept = {row["id"]: (row["attempts"], row["status"]) for row in rows(handler)}
     assert kept[one.receipt.request_id] == (3, 200)
     assert kept[well.receipt.request_id] == (1, 200)
+
+
+def test_an_answer_that_was_cut_is_one_that_failed(make):
+    handler = make(explore=1.0)
+    cut = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Chunks([b"a"], httpx2.ReadError("cut"))))
+    with httpx2.Client(transport=PolicyTransport(handler, cut)) as client, pytest.raises(httpx2.ReadError):
+        client.post(URL, content=encode())
+    with httpx2.Client(transport=PolicyTransport(handler, answer())) as client:
+        client.post(URL, content=encode(), headers={"x-stainless-retry-count": "1"})
+    (row,) = rows(handler)
+    assert (row["attempts"], row["status"]) == (2, 200)
 
 
 def test_of_calls_with_one_body_each_keeps_one_decision(make):

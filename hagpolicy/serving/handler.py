@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.answers import is_same_model
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.headers import PREFIX, RequestOptions, describe_receipt, read_options
 from hagpolicy.serving.live import LiveCall, LiveSettings, TrafficRecorder
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 ANY_MODEL = "*"
 # What models that nobody configured are called in metrics and logs: names of requests would be without end.
 OTHER_MODEL = "other"
+# Pairs of models that are warned of: a server may name another one in every answer.
+MOST_WARNINGS = 20
 PRICE_HEADER = f"{PREFIX}price"
 # Bodies of so many bytes and more are read in a thread where a loop serves others meanwhile: reading, deciding and
 # writing them takes longer than the way into a thread and back.
@@ -102,15 +105,11 @@ class RequestHandler:
     ) -> None:
         self.policies = dict(policies) if isinstance(policies, Mapping) else {ANY_MODEL: policies}
         self.rules = dict(rules) if isinstance(rules, Mapping) else {ANY_MODEL: rules or RewriteRules()}
+        self.price, self.task = price, task
         if not self.policies:
             raise InvalidInput("policies", "a policy, or some by model", "none")
         for model, policy in self.policies.items():
-            if not policy.reads_text:
-                do = "Name what makes vectors of texts: load(folder, embed=…)."
-                raise InvalidInput(f"policy for {model}", "one that reads texts", "one that takes vectors", do)
-            if price is not None:
-                policy.dial.rule_at(price)
-        self.price, self.task = price, task
+            self._check(model, policy)
         self.observers: list[Callable[[HandledRequest], object]] = []
         if on_receipt is not None:
             self.observers.append(lambda handled: on_receipt(handled.receipt))
@@ -121,6 +120,7 @@ class RequestHandler:
         self._counts: Counter[str] = Counter()
         self._ignored = 0
         self._failed = False
+        self._other_models: set[tuple[str, str]] = set()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -132,6 +132,51 @@ class RequestHandler:
     def ignored(self) -> int:
         """Headers of requests that were ignored."""
         return self._ignored
+
+    def replace_policy(self, model: str, policy: Policy) -> None:
+        """Decide by another policy from now on; requests that are under way keep theirs.
+
+        Args:
+            model: the name under which the policy was given; "*" for that of all others.
+            policy: takes its place, under the same rules.
+
+        Raises:
+            InvalidInput: no policy has that name, or the new one could not have been given at first.
+        """
+        if model not in self.policies:
+            raise InvalidInput("model", " or ".join(self.policies), model)
+        self._check(model, policy)
+        # In this order: who sees the new rewriters sees the new policies.
+        self.policies = {**self.policies, model: policy}
+        self._rewriters = {}
+
+    def is_other_model(self, handled: HandledRequest, answered: str) -> bool:
+        """Whether an answer is of another model than the one that the policy was fitted on; the first is logged.
+
+        Args:
+            handled: the request.
+            answered: the model that the answer names.
+        """
+        policy = self.policies.get(handled.policy)
+        fitted = "" if policy is None else policy.fingerprint.get("model", "")
+        # Who gives a policy under a model's name has said that they belong together.
+        if not fitted or answered == handled.policy or is_same_model(fitted, answered):
+            return False
+        with self._lock:
+            first = len(self._other_models) < MOST_WARNINGS and (fitted, answered) not in self._other_models
+            if first:
+                self._other_models.add((fitted, answered))
+        if first:
+            words = "the policy was fitted on %r and %r answers: what was proven on the one need not hold on the other"
+            logger.warning(words, fitted, answered)
+        return True
+
+    def _check(self, model: str, policy: Policy) -> None:
+        if not policy.reads_text:
+            do = "Name what makes vectors of texts: load(folder, embed=…)."
+            raise InvalidInput(f"policy for {model}", "one that reads texts", "one that takes vectors", do)
+        if self.price is not None:
+            policy.dial.rule_at(self.price)
 
     def handles(self, path: str) -> bool:
         """Whether requests to a path are rewritten at all; others need not be read."""
@@ -275,10 +320,11 @@ class RequestHandler:
     def _find_rewriter(self, endpoint: Endpoint, name: str, model: Any) -> Rewriter:
         rules_of = model if isinstance(model, str) and model in self.rules else ANY_MODEL
         key = (endpoint.name, f"{name}\n{rules_of}")
-        found = self._rewriters.get(key)
+        rewriters = self._rewriters
+        found = rewriters.get(key)
         if found is None:
             rules = self.rules.get(rules_of) or RewriteRules()
-            found = self._rewriters[key] = Rewriter(endpoint, self.policies[name], rules)
+            found = rewriters[key] = Rewriter(endpoint, self.policies[name], rules)
         return found
 
     def _log_failure(self, error: Exception) -> None:

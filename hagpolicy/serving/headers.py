@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from hagpolicy._text import shorten
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.rewrite import RequestReceipt
 
-__all__ = ["PREFIX", "RequestOptions", "describe_receipt", "read_options"]
+__all__ = ["PREFIX", "RequestOptions", "describe_receipt", "read_options", "show_config"]
 
 PREFIX = "x-hag-"
 # Of a hint, which may be long: whoever needs the whole of it reads the policy's card.
@@ -128,17 +129,15 @@ def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str],
         "overhead-us": str(round(seconds * 1e6)),
     }
     if receipt.decision is not None and receipt.decision.reason != "no_config_agrees":
-        said["config"] = _describe_config(receipt.decision.config)
+        said["config"] = show_config(receipt.decision.config)
     return {PREFIX + key: value for key, value in said.items() if value}
 
 
 @lru_cache(maxsize=256)
-def _describe_config(config: DecodingConfig) -> str:
-    """The settings of a configuration that do something, as JSON."""
+def show_config(config: DecodingConfig) -> str:
+    """The settings of a configuration that do something, as JSON, a long hint cut."""
     settings = config.canonical().to_dict()
-    if len(settings.get("hint", "")) > SHOWN_HINT:
-        settings["hint"] = settings["hint"][: SHOWN_HINT - 1] + "…"
-    return json.dumps(settings)
+    return json.dumps(settings | ({"hint": shorten(settings["hint"], SHOWN_HINT)} if "hint" in settings else {}))
 
 
 def _clean(text: str) -> str:

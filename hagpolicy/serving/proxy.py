@@ -1,19 +1,21 @@
-"""`ForwardingApp`: an ASGI application that hands every request to a server and its answer back, and `run_proxy`."""
+"""`make_proxy`: a policy before a server, as an application of its own, and `run_proxy`, which serves it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from hagpolicy._extras import require
 from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.asgi import Message, PolicyMiddleware, Receive, Scope, Send
+from hagpolicy.serving.asgi import PolicyMiddleware
 from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.limits import LimitedApp, ProxyLimits
+from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refuse
+from hagpolicy.serving.own_paths import ANSWERS
 
-__all__ = ["ForwardingApp", "run_proxy"]
+__all__ = ["ForwardingApp", "make_proxy", "parse_upstream", "run_proxy"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +51,7 @@ class ForwardingApp:
     """
 
     def __init__(self, upstream: str, read_seconds: float = READ_SECONDS) -> None:
-        self._httpx = require("httpx2", "serve", "a proxy")
-        try:
-            url = self._httpx.URL(upstream)
-        except Exception as error:  # the library's own error has no stable name
-            raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream) from error
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query:
-            raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream)
-        self._base = str(url).rstrip("/").removesuffix("/v1")
+        self._httpx, self._base = require("httpx2", "serve", "a proxy"), parse_upstream(upstream)
         self._timeout = self._httpx.Timeout(read_seconds, connect=CONNECT_SECONDS)
         self._client: Any = None
 
@@ -160,29 +155,66 @@ async def _wait_for_end(receive: Receive, whole: asyncio.Event) -> None:
 async def _refuse(send: Send, error: Exception, *, slow: bool) -> None:
     """An answer in the API's own form where the server gave none."""
     message = f"the server behind this proxy {'did not answer in time' if slow else 'cannot be reached'}"
-    said = {"error": {"message": message, "type": type(error).__name__, "code": 504 if slow else 502}}
-    content = json.dumps(said).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 504 if slow else 502, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await refuse(send, 504 if slow else 502, message, type(error).__name__)
 
 
-def run_proxy(handler: RequestHandler, upstream: str, host: str = "127.0.0.1", port: int = 8080) -> None:
-    """Serve until SIGINT or SIGTERM; answers that have begun are ended first.
+def parse_upstream(upstream: str) -> str:
+    """The address of a server, without the "/v1" that paths of requests begin with.
+
+    Raises:
+        InvalidInput: it is no address, or one with a name, a password or a query.
+        MissingExtra: httpx2 is not installed.
+    """
+    httpx = require("httpx2", "serve", "a proxy")
+    try:
+        url = httpx.URL(upstream)
+        good = url.scheme in ("http", "https") and url.host and not url.userinfo and not url.query
+    except Exception as error:  # the library's own error has no stable name
+        raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream) from error
+    if not good:
+        raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream)
+    return str(url).rstrip("/").removesuffix("/v1")
+
+
+def make_proxy(
+    handler: RequestHandler,
+    upstream: str,
+    *,
+    limits: ProxyLimits | None = None,
+    answers: Collection[str] = ANSWERS,
+    key: str = "",
+    upstream_key: str = "",
+    read_seconds: float = READ_SECONDS,
+) -> App:
+    """The ASGI application of a proxy, for any server of such.
 
     Args:
         handler: rewrites.
         upstream: see `ForwardingApp`.
+        limits: of requests; None: `ProxyLimits()`.
+        answers: paths that are its own, see `PolicyMiddleware`.
+        key: see `LimitedApp`.
+        upstream_key: see `LimitedApp`.
+        read_seconds: the longest silence of the server, above 0.
+
+    Raises:
+        MissingExtra: httpx2 is not installed.
+        InvalidInput: no such address, or a limit that is none.
+    """
+    inner = PolicyMiddleware(ForwardingApp(upstream, read_seconds), handler, answers=answers)
+    return LimitedApp(inner, limits or ProxyLimits(), key, upstream_key)
+
+
+def run_proxy(app: App, host: str = "127.0.0.1", port: int = 8080) -> None:
+    """Serve until SIGINT or SIGTERM; answers that have begun are ended first.
+
+    Args:
+        app: see `make_proxy`.
         host: to listen on; the default is reached from this machine alone.
         port: to listen on; 0: a free one, which the log names.
 
     Raises:
-        MissingExtra: uvicorn or httpx2 is not installed.
-        InvalidInput: no such address.
+        MissingExtra: uvicorn is not installed.
     """
     uvicorn = require("uvicorn", "serve", "a proxy")
-    app = PolicyMiddleware(ForwardingApp(upstream), handler)
-    try:
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-    finally:
-        handler.flush()
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)

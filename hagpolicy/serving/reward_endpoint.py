@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hagpolicy.data.decision_log import add_reward
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.serving.live import TrafficRecorder
+from hagpolicy.serving.messages import Receive, Scope, Send, answer_json
 
 __all__ = ["REWARD_PATH", "answer_reward"]
 
@@ -26,15 +26,8 @@ _EXPECTED = 'expected a JSON object such as {"id": "…", "value": 0.5}'
 # Of their own: a log that others write to for long must not hold up what decides requests.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="hagpolicy-rewards")
 
-Message = MutableMapping[str, Any]
 
-
-async def answer_reward(
-    scope: Message,
-    receive: Callable[[], Awaitable[Message]],
-    send: Callable[[Message], Awaitable[None]],
-    traffic: TrafficRecorder | None,
-) -> None:
+async def answer_reward(scope: Scope, receive: Receive, send: Send, traffic: TrafficRecorder | None) -> None:
     """Answer one request: 200; 400 for what is no such object or no reward in [0, 1]; 404 for an id that is not in the
     log, or without a log; 405, 413; 503 where the log cannot be written.
 
@@ -55,13 +48,10 @@ async def answer_reward(
         else:
             loop = asyncio.get_running_loop()
             status, said = await loop.run_in_executor(_THREADS, _add, traffic, content)
-    answer = json.dumps(said).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
+    await answer_json(send, status, said)
 
 
-async def _read(receive: Callable[[], Awaitable[Message]]) -> bytes | None:
+async def _read(receive: Receive) -> bytes | None:
     """The body; None where it is too large. Of a client that has gone, what has come of it."""
     content = b""
     while True:

@@ -4,13 +4,12 @@ import asyncio
 import json
 import logging
 import socket
-import threading
 import time
 
 import pytest
 
 openai = pytest.importorskip("openai")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 import httpx2  # noqa: E402
 
@@ -21,25 +20,9 @@ from hagpolicy.serving.proxy import ForwardingApp  # noqa: E402
 from hagpolicy.serving.rewrite import RewriteRules  # noqa: E402
 from tests.serving.test_clients import SPACE, messages  # noqa: E402
 from tests.serving.wrapping import WordPolicy  # noqa: E402
+from tests.support.asgi_server import Serving  # noqa: E402
 from tests.support.echo_server import EchoServer  # noqa: E402
 from tests.support.paths import FIXTURES  # noqa: E402
-
-
-class Serving:
-    """An ASGI application served by uvicorn in a thread."""
-
-    def __init__(self, app):
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=5)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
-
-    def close(self):
-        self.server.should_exit = True
-        self.thread.join(10.0)
 
 
 @pytest.fixture

@@ -1,0 +1,287 @@
+"""What runs a proxy in production: metrics, spans, limits, keys, and bundles that change."""
+
+import asyncio
+import json
+import logging
+import shutil
+import socket
+import time
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+import httpx2
+import prometheus_client
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import hagpolicy as hag
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.answers import find_model, is_same_model
+from hagpolicy.serving.asgi import PolicyMiddleware
+from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.limits import LimitedApp, ProxyLimits
+from hagpolicy.serving.metrics import find_metrics
+from hagpolicy.serving.proxy import ForwardingApp, make_proxy
+from hagpolicy.serving.reload import BundleWatcher
+from hagpolicy.serving.rewrite import RewriteRules
+from tests.serving.test_clients import SPACE
+from tests.serving.wrapping import WordPolicy
+from tests.support.asgi_server import Serving
+from tests.support.echo_server import EchoServer
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "greedy"}]}
+
+
+@pytest.fixture
+def upstream():
+    made = EchoServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def handler():
+    return RequestHandler(WordPolicy(SPACE, {"greedy": 1}, {"model": "org/Fitted-7B"}), RewriteRules("vllm"))
+
+
+@pytest.fixture
+def serve():
+    """Serves applications; each at an address."""
+    made = []
+
+    def serving(app):
+        made.append(Serving(app))
+        return httpx2.Client(base_url=made[-1].url, timeout=20.0)
+
+    yield serving
+    for one in made:
+        one.close()
+
+
+def read_samples(registry, name):
+    """Values of a metric by its labels, those without any value left out."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == name and sample.value
+    }
+
+
+def wait_for(holds):
+    """What follows the last byte of an answer may come after its client has it."""
+    until = time.monotonic() + 20.0
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_metrics_count_decisions_fields_answers_and_their_times(upstream, handler, serve):
+    registry = prometheus_client.CollectorRegistry()
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler, answers=["metrics"], registry=registry))
+    client.post("/v1/chat/completions", json=CHAT | {"top_p": 1.0}, headers={"x-hag-odd": "1"})
+    client.post("/v1/chat/completions", json=CHAT | {"model": "made/up"}, headers={"x-hag-skip": "1"})
+    client.post("/v1/chat/completions", json=CHAT | {"stream": True})
+    upstream.fail = 1
+    client.post("/v1/completions", json={"model": "m", "prompt": "greedy"})
+    answers = "gen_ai_server_request_duration_seconds_count"
+    wait_for(lambda: len(read_samples(registry, answers)) == 2)
+    decided = ("*", "other", '{"temperature": 0.0}', "best_by_margin")
+    assert read_samples(registry, "hag_decisions_total") == {decided: 3.0, ("", "other", "", "skipped"): 1.0}
+    fields = read_samples(registry, "hag_fields_total")
+    assert (fields["*", "temperature", "applied"], fields["*", "top_p", "kept"]) == (3.0, 1.0)
+    assert read_samples(registry, "hag_ignored_headers_total") == {(): 1.0}
+    assert read_samples(registry, "hag_overhead_seconds_count") == {("*",): 3.0, ("",): 1.0}
+    assert read_samples(registry, answers) == {
+        ("chat", "other", ""): 3.0,
+        ("text_completion", "other", "503"): 1.0,
+    }
+    assert read_samples(registry, "gen_ai_server_time_to_first_token_seconds_count") == {("chat", "other"): 1.0}
+    told = client.get("/metrics")
+    assert told.text == client.get("/hag/metrics").text
+    assert 'hag_decisions_total{config="{\\"temperature\\": 0.0}"' in told.text
+    assert "made/up" not in told.text
+    assert find_metrics(registry) is find_metrics(registry)
+
+
+def test_a_server_keeps_its_own_paths_before_which_only_a_middleware_stands(upstream, handler, serve):
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler))
+    assert client.get("/metrics").json() == {"path": "/metrics"}
+    assert client.post("/hag/health").status_code == 405
+    with pytest.raises(InvalidInput, match="answers"):
+        PolicyMiddleware(ForwardingApp(upstream.url), handler, answers=["heath"])
+
+
+def test_headers_for_the_policy_reach_no_server(upstream, handler, serve):
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler))
+    client.post("/v1/embeddings", json={"input": "x"}, headers={"x-hag-task": "secret", "x-other": "1"})
+    client.get("/v1/models", headers={"x-hag-task": "secret", "x-other": "1"})
+    assert [sent["x-other"] for sent in upstream.headers] == ["1", "1"]
+    assert not any(name.startswith("x-hag") for sent in upstream.headers for name in sent)
+
+
+@pytest.fixture(scope="module")
+def spans():
+    """Where spans of this process go: OpenTelemetry lets it be set once."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return exporter
+
+
+def test_spans_continue_the_callers_trace_and_say_what_was_sent(spans, upstream, handler, serve):
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler))
+    spans.clear()
+    parent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+    client.post("/v1/chat/completions", json=CHAT | {"top_p": 1.0}, headers={"traceparent": parent})
+    wait_for(spans.get_finished_spans)
+    (span,) = spans.get_finished_spans()
+    assert (span.name, f"{span.context.trace_id:032x}") == ("chat other", parent[3:35])
+    sent = upstream.headers[-1]["traceparent"]
+    assert sent == f"{parent[:36]}{span.context.span_id:016x}-01"
+    assert dict(span.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.temperature": 0.0,
+        "gen_ai.request.top_k": 0,
+        "gen_ai.request.min_p": 0.0,
+        "gen_ai.request.repetition_penalty": 1.0,
+        "gen_ai.request.presence_penalty": 0.0,
+        "gen_ai.request.frequency_penalty": 0.0,
+        "hag.policy": "*",
+        "hag.reason": "best_by_margin",
+        "http.response.status_code": 200,
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "request_", "status"),
+    [
+        ({"body_bytes": 2_000}, lambda: {"json": {"prompt": "greedy " * 1_000}}, 413),
+        ({"body_bytes": 2_000}, lambda: {"content": iter([b"{", b"x" * 4_000])}, 413),
+        ({"header_bytes": 2_000}, lambda: {"json": CHAT, "headers": {"x-long": "x" * 3_000}}, 431),
+        ({"requests": 2}, lambda: {"json": CHAT}, 200),
+    ],
+)
+def test_limits_refuse_in_the_apis_own_form(upstream, handler, serve, limits, request_, status):
+    client = serve(make_proxy(handler, upstream.url, limits=ProxyLimits(**limits)))
+    for path in ("/v1/completions", "/v1/embeddings"):
+        answer = client.post(path, **request_())
+        assert answer.status_code == status
+        if status != 200:
+            assert answer.json()["error"]["code"] == status
+    assert client.get("/health").status_code == 200
+
+
+def test_requests_beyond_those_under_way_are_told_to_come_again(upstream, handler, serve):
+    client = serve(make_proxy(handler, upstream.url, limits=ProxyLimits(requests=1)))
+    with client.stream("POST", "/v1/chat/completions", json=CHAT | {"stream": True, "slow": True}) as first:
+        parts = first.iter_raw()
+        next(parts)
+        refused = client.post("/v1/chat/completions", json=CHAT)
+        assert (refused.status_code, refused.headers.get("retry-after")) == (503, "1")
+        assert client.get("/ready").status_code == 200
+    assert len(upstream.asked) == 1
+
+
+def test_a_body_that_does_not_come_is_given_up(upstream, handler, serve):
+    client = serve(make_proxy(handler, upstream.url, limits=ProxyLimits(body_seconds=0.2)))
+    address = client.base_url.host, client.base_url.port
+    for path in ("/v1/chat/completions", "/v1/embeddings"):
+        with socket.create_connection(address, timeout=10.0) as slow:
+            slow.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode())
+            assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+def test_a_limit_that_is_none_is_refused():
+    with pytest.raises(InvalidInput, match="body_seconds"):
+        ProxyLimits(body_seconds=0.0)
+
+
+def test_a_key_of_its_own_is_asked_for_and_goes_no_further(upstream, handler, serve):
+    client = serve(make_proxy(handler, upstream.url, key="own", upstream_key="theirs"))
+    assert client.post("/v1/chat/completions", json=CHAT).status_code == 401
+    assert client.post("/v1/chat/completions", json=CHAT, headers={"authorization": "Bearer no"}).status_code == 401
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/ready").status_code == 200
+    assert upstream.asked == []
+    client.post("/v1/chat/completions", json=CHAT, headers={"authorization": "Bearer own"})
+    assert upstream.headers[-1]["authorization"] == "Bearer theirs"
+    client.post("/v1/chat/completions", json=CHAT, headers={"x-hag-key": "own", "authorization": "Bearer mine"})
+    assert upstream.headers[-1]["authorization"] == "Bearer mine"
+    assert not any("own" in value for sent in upstream.headers for value in sent.values())
+
+
+def test_a_changed_bundle_is_decided_by_and_a_damaged_one_changes_nothing(
+    null, strong, upstream, serve, tmp_path, caplog
+):
+    folder = null[1].save(tmp_path / "policy")
+    handler = RequestHandler(hag.load(folder), RewriteRules("vllm"))
+    watcher = BundleWatcher(handler, {"*": folder})
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler))
+    assert watcher.check() == []
+    ask = {"model": "m", "prompt": "What is 17 * 23?"}
+    before = client.post("/v1/completions", json=ask).headers["x-hag-reason"]
+    (folder / "policy.json").write_text("{")
+    with caplog.at_level(logging.ERROR):
+        assert watcher.check() == watcher.check() == []
+    assert caplog.text.count("stays as it was") == 1
+    assert client.post("/v1/completions", json=ask).headers["x-hag-reason"] == before
+    shutil.rmtree(folder)
+    strong[2].save(folder)
+    assert watcher.check() == ["*"]
+    assert handler.policies["*"].manifest.encoder["name"] == "static"
+    expected = RequestHandler(strong[2], RewriteRules("vllm")).handle("/v1/completions", [], json.dumps(ask).encode())
+    after = client.post("/v1/completions", json=ask)
+    assert after.headers["x-hag-reason"] == expected.headers["x-hag-reason"] != before
+
+
+def test_a_policy_that_cannot_take_the_place_of_another_is_refused(handler):
+    priced = RequestHandler(WordPolicy(SPACE, dial="price"), price=0.5)
+    with pytest.raises(InvalidInput, match="price"):
+        priced.replace_policy("*", WordPolicy(SPACE))
+    with pytest.raises(InvalidInput, match="model"):
+        handler.replace_policy("another", WordPolicy(SPACE))
+
+
+def test_answers_of_another_model_are_counted_and_told_once(upstream, handler, serve, caplog):
+    registry = prometheus_client.CollectorRegistry()
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler, registry=registry))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            client.post("/v1/chat/completions", json=CHAT)
+    wait_for(lambda: sum(read_samples(registry, "hag_other_model_answers_total").values()) == 3.0)
+    assert caplog.text.count("fitted on 'org/Fitted-7B' and 'm' answers") == 1
+    assert read_samples(registry, "hag_other_model_answers_total") == {("*",): 3.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("Qwen/Qwen3-8B", "qwen3-8b", True),
+        ("/models/smol.Q4.gguf", "smol.Q4", True),
+        ("gpt-4o-mini", "gpt-4o-mini-2024-07-18", True),
+        ("Qwen/Qwen3-8B", "Qwen/Qwen3-32B", False),
+    ],
+)
+def test_names_of_one_model(first, second, same):
+    assert is_same_model(first, second) is same
+    assert is_same_model(second, first) is same
+
+
+def test_the_model_of_an_answer_is_not_taken_from_its_text():
+    said = json.dumps({"choices": [{"text": json.dumps({"model": "fake"})}], "model": "real"}).encode()
+    assert find_model(said) == "real"
+    assert find_model(b'data: {"id": "1", "model":"m"}\n\n') == "m"
+    assert find_model(b"\x1f\x8b") is None
+
+
+def test_other_lives_of_an_application_pass_the_limits():
+    async def inner(scope, receive, send):
+        seen.append(scope["type"])
+
+    seen = []
+    asyncio.run(LimitedApp(inner, ProxyLimits(), key="k")({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]

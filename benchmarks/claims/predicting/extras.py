@@ -126,6 +126,15 @@ asyncio.run(app(scope, receive, send))
 assert said[0]["status"] == 200, said""",
         stub_server,
     ),
+    "otel": Use(
+        "opens a span around a request",
+        """from hagpolicy.serving.handler import HandledRequest
+from hagpolicy.serving.rewrite import RequestReceipt
+from hagpolicy.serving.tracing import RequestTracer
+headers = [(b"traceparent", b"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")]
+with RequestTracer().open(HandledRequest(b"", RequestReceipt("skipped"), endpoint="chat"), headers) as sent:
+    assert sent == headers, sent""",
+    ),
     "cluster": Use(
         "generates with two Ray workers",
         f"""{WORLD}

@@ -129,7 +129,8 @@ class PolicyMiddleware:
         error = "cut"
         try:
             await self._pass(answer, {**scope, "headers": kept}, _replay([whole], receive))
-            error = "" if answer.status < 400 else str(answer.status)
+            if answer.whole:
+                error = "" if answer.status < 400 else str(answer.status)
         finally:
             self._count(answer, error)
             answer.end()
@@ -182,7 +183,7 @@ class _Answer:
 
     def __init__(self, handled: HandledRequest, send: Send, begun: float) -> None:
         self.handled, self.begun = handled, begun
-        self.status, self.begin = 0, b""
+        self.status, self.begin, self.whole = 0, b"", False
         self.first: float | None = None
         self._send, self._streams = send, False
 
@@ -200,6 +201,7 @@ class _Answer:
             self.handled.call.end()
 
     def _look(self, body: bytes, *, whole: bool) -> None:
+        self.whole = whole
         if self._streams and body and self.first is None:
             self.first = time.perf_counter() - self.begun
         if len(self.begin) < READ_BYTES:

@@ -34,6 +34,9 @@ HOP_BY_HOP = frozenset(
 )
 CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
 MOST_CONNECTIONS = 1000
+# A connection is not used again after so many idle seconds: servers of uvicorn, such as vLLM's, end theirs after 5, and
+# a request that is on its way at that moment is lost. Our own clients' are kept for longer than clients keep theirs.
+IDLE_SECONDS, CLIENT_IDLE_SECONDS = 2.0, 75
 
 
 class ForwardingApp:
@@ -74,7 +77,11 @@ class ForwardingApp:
 
     def _open(self) -> Any:
         if self._client is None:
-            limits = self._httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
+            limits = self._httpx.Limits(
+                max_connections=MOST_CONNECTIONS,
+                max_keepalive_connections=MOST_CONNECTIONS,
+                keepalive_expiry=IDLE_SECONDS,
+            )
             self._client = self._httpx.AsyncClient(
                 timeout=self._timeout, limits=limits, follow_redirects=False, trust_env=False
             )
@@ -109,9 +116,9 @@ class ForwardingApp:
                 await response.aclose()
         except self._httpx.TransportError as error:
             logger.warning("%s: %s", self._base, type(error).__name__)
-            if begun:
-                raise  # the client must see that the answer was cut
-            await _refuse(send, error, slow=isinstance(error, self._httpx.TimeoutException))
+            if not begun:
+                await _refuse(send, error, slow=isinstance(error, self._httpx.TimeoutException))
+            # Else the answer stays without its end: the server closes the connection, and the client sees the cut.
 
     def _make_request(self, scope: Scope, body: AsyncIterator[bytes]) -> Any:
         """The request for the server: what its client said and nothing else, but for what belongs to a connection."""
@@ -217,4 +224,12 @@ def run_proxy(app: App, host: str = "127.0.0.1", port: int = 8080) -> None:
         MissingExtra: uvicorn is not installed.
     """
     uvicorn = require("uvicorn", "serve", "a proxy")
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=CLIENT_IDLE_SECONDS,
+        timeout_graceful_shutdown=30,
+    )

@@ -86,7 +86,10 @@ class OwnPaths:
     async def _counts(self, send: Send) -> None:
         handler = self.handler
         counts, ignored = ({}, 0) if handler is None else (handler.counts, handler.ignored)
-        await answer_json(send, 200, {"requests": counts, "ignored_headers": ignored})
+        said: dict[str, Any] = {"requests": counts, "ignored_headers": ignored}
+        if handler is not None and handler.traffic is not None:
+            said["not_logged"] = handler.traffic.log.dropped
+        await answer_json(send, 200, said)
 
     async def _metrics(self, send: Send) -> None:
         try:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn")
 httpx2 = pytest.importorskip("httpx2")
 
 from hagpolicy.cli import main  # noqa: E402
+from hagpolicy.data.traffic import read_traffic  # noqa: E402
 from tests.support.echo_server import EchoServer  # noqa: E402
 
 
@@ -27,10 +29,11 @@ def find_port():
         return free.getsockname()[1]
 
 
-def test_a_proxy_serves_until_a_signal_ends_it(policy_folder):
-    upstream, port = EchoServer(), find_port()
+def test_a_proxy_serves_until_a_signal_ends_it(policy_folder, tmp_path):
+    upstream, port, log = EchoServer(), find_port(), tmp_path / "live" / "log.db"
     command = [sys.executable, "-m", "hagpolicy.cli", "serve", "--policy", str(policy_folder)]
     command += ["--upstream", upstream.url, "--port", str(port), "--server", "vllm", "--overrule", "temperature"]
+    command += ["--log", str(log), "--explore", "0.5"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}/v1 is {upstream.url} (vllm)")
@@ -45,12 +48,17 @@ def test_a_proxy_serves_until_a_signal_ends_it(policy_folder):
                     time.sleep(0.05)
             assert ready.status_code == 200
             answer = client.post("/v1/completions", json=body, headers={"authorization": "Bearer sk-secret"})
-        assert answer.headers["x-hag-overruled"] == "temperature"
+            assert answer.headers["x-hag-overruled"] == "temperature"
+            given = {"id": answer.headers["x-hag-request-id"], "value": 0.5}
+            assert client.post("/hag/reward", json=given).status_code == 200
+            client.post("/v1/completions", json=body)
         assert upstream.asked[0]["temperature"] != 0.123
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=20)
         assert process.returncode == 0  # it was asked to end, and no answer was cut
+        said += tuple(path.read_bytes().decode("latin-1") for path in log.parent.iterdir())
         assert not any(secret in text for text in said for secret in ("sk-secret", "17 * 23", "Traceback"))
+        np.testing.assert_array_equal(read_traffic(log).decisions.reward, [0.5, np.nan])
     finally:
         process.kill()
         upstream.close()

@@ -1,6 +1,7 @@
 """A decision log read back: as arrays, and as a Parquet file."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import hagpolicy as hag  # noqa: E402
 from hagpolicy.data.decision_log import DecisionLog, LoggedCall, LoggedPolicy, add_reward  # noqa: E402
 from hagpolicy.data.traffic import export_decisions, list_policies, read_traffic  # noqa: E402
 from hagpolicy.errors import InvalidInput, StoreError  # noqa: E402
+from tests.support.paths import FIXTURES  # noqa: E402
 
 SPACE = hag.DecodingSpace.grid(temperature=[0.0, 0.5, 1.0])
 ONE = LoggedPolicy("one", "1" * 32, SPACE, today=2)
@@ -89,6 +91,24 @@ def test_a_log_as_parquet(log, tmp_path):
     assert json.loads(first["text"]) == "prompt of a"
     assert (second["policy"], second["config"], second["reward"], second["rewards"]) == (None, None, None, 0)
     assert [one.name for one in path.parent.iterdir()] == ["log.parquet"]
+
+
+def test_a_log_of_format_1_stays_readable(tmp_path):
+    """Written by `add` as above: "a" with the key of two rewards, "b" in the default arm, "c" by another policy."""
+    for path in (FIXTURES / "decision_log_v1").iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    (tmp_path / "log.db.key").chmod(0o600)  # which no repository keeps
+    found = read_traffic(tmp_path / "log.db")
+    assert found.ids == ("a", "b", "c")
+    assert found.decisions.chosen.tolist() == [1, -1, 3]
+    assert found.decisions.by_policy.tolist() == [True, False, True]
+    np.testing.assert_array_equal(found.decisions.reward, [0.25, 1.0, np.nan])
+    assert (found.prompts[0], found.tasks[0], found.fixed[2]) == ("prompt of a", "sums", {"top_p": 0.5})
+    assert (found.decisions.share, found.today.tolist()) == (0.5, [2, 2, -1])
+    again = DecisionLog(tmp_path / "log.db", text=True)
+    add(again, "d", arm="policy", share=0.5)
+    again.close()
+    assert read_traffic(tmp_path / "log.db").ids == ("a", "b", "c", "d")
 
 
 def test_an_export_replaces_nothing_else_and_leaves_nothing_half(log, tmp_path):

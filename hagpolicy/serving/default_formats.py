@@ -163,7 +163,7 @@ DEFAULT_FORMATS: Registry[DefaultFormat] = Registry(
             _write_litellm,
             "PROVIDER/NAME as LiteLLM has it, such as hosted_vllm/my-model",
             "litellm --config {path}, after api_base and api_key are added to litellm_params",
-            "keys checked against LiteLLM's documentation of config.yaml and its router, not run",
+            "run by LiteLLM's proxy before a server that stands in, in hagpolicy's tests",
             "an extra_body in a request takes the place of the one here, as a whole",
         ),
     },

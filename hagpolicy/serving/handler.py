@@ -202,7 +202,10 @@ class RequestHandler:
             made = self._record(made, call)
         seconds = time.perf_counter() - begun
         told = describe_receipt(made.policy, made.receipt, made.ignored, seconds)
-        handled = replace(made, headers=told, seconds=seconds)
+        return self._finish(replace(made, headers=told, seconds=seconds))
+
+    def _finish(self, handled: HandledRequest) -> HandledRequest:
+        """The handled request, counted and told to the observers."""
         with self._lock:
             self._counts[handled.receipt.reason] += 1
             self._ignored += len(handled.ignored)
@@ -222,6 +225,39 @@ class RequestHandler:
         if len(content) < LARGE_BYTES:
             return self.handle(path, headers, content)
         return await loop.run_in_executor(self._threads, self.handle, path, headers, content)
+
+    def handle_body(self, path: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], HandledRequest]:
+        """The body to send in place of one that was read already, and what became of it: for the hooks of gateways.
+
+        The body itself is given back where nothing changes, and it is never changed in place. Values that are no JSON
+        pass as they are. Nothing is logged, drawn or assigned (`live`).
+
+        Args:
+            path: of the request that it is the body of, such as "/v1/chat/completions".
+            body: of the request.
+        """
+        begun = time.perf_counter()
+        name, model, receipt = "", None, RequestReceipt("other_path")
+        sent: Mapping[str, Any] = body
+        endpoint = find_endpoint(path)
+        if endpoint is not None:
+            try:
+                found, model, price = self._find_policy(body.get("model"))
+                receipt = RequestReceipt("other_model")
+                if found is not None:
+                    name, given = found, body if model == body.get("model") else {**body, "model": model}
+                    rewriter, turned = (
+                        self._find_rewriter(endpoint, name, model),
+                        self.price if price is None else price,
+                    )
+                    sent, receipt = rewriter.rewrite(given, price=turned, task=self.task)
+            except Exception as error:
+                self._log_failure(error)
+                sent, receipt = body, RequestReceipt("failed")
+        seconds = time.perf_counter() - begun
+        told = describe_receipt(name, receipt, (), seconds)
+        handled = HandledRequest(b"", receipt, told, policy=name, model=self._label(model), seconds=seconds)
+        return sent, self._finish(handled)
 
     def _decide(
         self, endpoint: Endpoint, options: RequestOptions, content: bytes, call: LiveCall | None

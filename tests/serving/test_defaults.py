@@ -200,12 +200,13 @@ def test_litellm_gets_the_settings_of_the_server_behind_it(proven: Policy) -> No
 
 
 @pytest.mark.parametrize("to", TEXTS)
-def test_the_file_says_what_was_proven_and_that_it_was_not_run(proven: Policy, to: str, tmp_path: Path) -> None:
+def test_the_file_says_what_was_proven_and_whether_it_was_run(proven: Policy, to: str, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "file"
     made = export_defaults(proven, to, out, model=MODELS.get(to, ""), command="hagpolicy export\nX")
     assert out.read_text() == made.text
     comments = "\n".join(line for line in made.text.splitlines() if line.startswith("#"))
-    for said in ("+0.300 [+0.200, +0.400] (95 % interval)", "60 prompts", "command: hagpolicy export?X", "not run"):
+    run = "run by LiteLLM's proxy" if to == "litellm" else "not run"
+    for said in ("+0.300 [+0.200, +0.400] (95 % interval)", "60 prompts", "command: hagpolicy export?X", run):
         assert said in comments
     assert str(OTHERS[0]) not in made.text
     export_defaults(proven, to, out, model=MODELS.get(to, ""))  # an older export of ours is replaced

@@ -17,7 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.paths import ROOT
+
 READY_SECONDS = 120
+# LiteLLM's proxy does not start without one.
+LITELLM_KEY = "sk-of-the-tests-only-0123456789abcdef"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def running(
     model: str,
     log: Path,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[Served]:
     """Run a server until the block ends; its process group is killed however the block ends.
 
@@ -63,6 +68,7 @@ def running(
         ready: path that answers 200 when the server is ready.
         log: file for what it prints.
         env: variables beside this process's own.
+        cwd: the folder in which it runs; None: this process's own.
 
     Raises:
         RuntimeError: it ended, or was not ready in time; with the end of its log.
@@ -74,6 +80,7 @@ def running(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(env or {})},
+            cwd=cwd,
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
@@ -119,6 +126,24 @@ def llama_cpp_python(gguf: Path, work: Path, interpreter: str) -> contextlib.Abs
     return running(command, port=port, ready="/v1/models", log=work / "llama_cpp.log", **named)
 
 
+def litellm_proxy(config: Path, interpreter: str) -> contextlib.AbstractContextManager[Served]:
+    """LiteLLM's proxy on a config file, under an interpreter that has it; beside the file lie its hooks and its log."""
+    port = free_port()
+    command = [interpreter, "-c", "from litellm import run_server; run_server()", "--config", str(config)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": LITELLM_KEY, "PYTHONPATH": str(ROOT)}
+    named = {"server": "compatible", "model": "m"}
+    return running(
+        command,
+        port=port,
+        ready="/health/liveliness",
+        log=config.with_suffix(".log"),
+        env=env,
+        cwd=config.parent,
+        **named,
+    )
+
+
 def faulty(
     served: Served, plan: Mapping[str, float], work: Path, seed: int = 0
 ) -> contextlib.AbstractContextManager[Served]:
@@ -148,6 +173,16 @@ def llama_interpreter() -> str | None:
         return named if asked.returncode == 0 else None
     there = all(importlib.util.find_spec(name) is not None for name in ("llama_cpp", "starlette_context"))
     return sys.executable if there else None
+
+
+def gateways_interpreter() -> str | None:
+    """An interpreter with LiteLLM and LangChain: `HAGPOLICY_GATEWAYS_PYTHON`, else that of `make test-servers`; None:
+    there is none. They ask for another huggingface_hub than ours."""
+    named = os.environ.get("HAGPOLICY_GATEWAYS_PYTHON") or str(ROOT / ".venv-gateways" / "bin" / "python")
+    if not Path(named).exists():
+        return None
+    asked = subprocess.run([named, "-c", "import litellm.proxy, langchain_openai, onnxruntime"], capture_output=True)
+    return named if asked.returncode == 0 else None
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

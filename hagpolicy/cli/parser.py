@@ -408,7 +408,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     _add_dial(parser)
     parser.add_argument("--task", metavar="NAME", help="the kind of the prompt, where it is known")
-    parser.add_argument("--engine", metavar="NAME", help=f"print the call for {_list_names(DIALECTS)}")
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help=f"print the call for {_list_names(DIALECTS)}; openai:SERVER for a server, such as openai:vllm",
+    )
     parser.add_argument(
         "--unsupported",
         choices=get_args(Unsupported),

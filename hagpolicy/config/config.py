@@ -11,6 +11,7 @@ from hagpolicy._digest import digest
 from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, ConfigFields, check_fields, find_idle_fields
 from hagpolicy.config.render import PromptLike, Rendering, Unsupported, keywords
 from hagpolicy.config.render import render as render_fields
+from hagpolicy.config.servers import render_request
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["DecodingConfig", "as_default"]
@@ -69,7 +70,14 @@ class DecodingConfig(ConfigFields):
         return self.replace(**{name: NEUTRAL[name] for name in idle}) if idle else self
 
     def render(self, engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error") -> Rendering:
-        """Settings under an engine's own names, prompt and receipt; see `render.render`."""
+        """Settings under an engine's own names, prompt and receipt; see `render.render`.
+
+        "openai:SERVER", such as "openai:vllm", gives the keyword arguments of the official client's
+        `chat.completions.create` for that server; see `servers.render_request`.
+        """
+        name, colon, server = engine.partition(":")
+        if colon and name == "openai":
+            return render_request(server, self.fields(), prompt, unsupported=unsupported)
         return render_fields(self.fields(), engine, prompt, unsupported=unsupported)
 
     def to_transformers(self) -> dict[str, Any]:

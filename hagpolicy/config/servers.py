@@ -16,10 +16,10 @@ from typing import Any, Literal
 from hagpolicy._names import Registry
 from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
 from hagpolicy.config.fields import FIELDS
-from hagpolicy.config.render import Receipt, Unsupported, render_as
+from hagpolicy.config.render import PromptLike, Receipt, Rendering, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["SERVERS", "RequestBody", "Server", "list_lacking", "make_request_body"]
+__all__ = ["SERVERS", "RequestBody", "Server", "list_lacking", "make_request_body", "render_request"]
 
 Seeds = Literal["per_request", "global"]
 
@@ -195,12 +195,7 @@ def make_request_body(
     fields = {**fields, "max_tokens": max_tokens}
     dialect = entry.get_dialect(chat=chat)
     rendering = render_as(dialect, fields, entry.title, unsupported=unsupported, leave_out=refused)
-    sent = rendering.kwargs
-    if entry.packed and fields.get("unset"):
-        # The whole configuration would take the place of the server's own, with what is left out in it neutral.
-        sent = {"max_tokens": max_tokens}
-    elif entry.packed:
-        sent = {entry.packed: json.dumps(sent, sort_keys=True)}
+    sent = _pack(entry, fields, rendering.kwargs)
     if "max_tokens" in refused:
         sent = {_OTHER_LIMIT.get(key, key): value for key, value in sent.items()}
     if seed is not None and entry.seeds == "per_request" and "seed" not in refused:
@@ -208,10 +203,50 @@ def make_request_body(
     elif "seed" in refused:
         rendering.receipt.notes["seed"] = "not sent: it is refused"
     rendering.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
+    return RequestBody(*_split(sent, chat=chat), rendering.receipt)
+
+
+def render_request(
+    server: str, fields: Mapping[str, Any], prompt: PromptLike = "", *, unsupported: Unsupported = "error"
+) -> Rendering:
+    """A configuration as keyword arguments of the official client's `chat.completions.create`, with a receipt.
+
+    What the client has no keyword for is in `extra_body`. Neutral values are sent too, but where the server is known
+    to do the same without them.
+
+    Args:
+        server: a name in `SERVERS`.
+        fields: values of decoding fields; those left out are neutral.
+        prompt: a string or chat messages; the hint goes into it.
+        unsupported: as in `render.render`.
+
+    Raises:
+        UnsupportedSetting: with "error", naming field and server.
+        InvalidInput: an unknown server or field.
+    """
+    entry = SERVERS[server]
+    unsent = FIELDS if entry.neutral_unsent else ()
+    made = render_as(entry.dialect, fields, entry.title, prompt, unsupported=unsupported, leave_out=unsent)
+    body, extra = _split(_pack(entry, fields, made.kwargs), chat=True)
+    made.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
+    return replace(made, kwargs=body | ({"extra_body": extra} if extra else {}))
+
+
+def _pack(entry: Server, fields: Mapping[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    """The settings in the one field that takes them all, where the server has one."""
+    if not entry.packed:
+        return sent
+    if fields.get("unset"):
+        # The whole configuration would take the place of the server's own, with what is left out in it neutral.
+        return {"max_tokens": fields["max_tokens"]} if fields.get("max_tokens") else {}
+    return {entry.packed: json.dumps(sent, sort_keys=True)}
+
+
+def _split(sent: Mapping[str, Any], *, chat: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the official client has keywords for, and the rest."""
     known = _CHAT_KEYWORDS if chat else _KEYWORDS
     body = {key: value for key, value in sent.items() if key in known}
-    extra = {key: value for key, value in sent.items() if key not in known}
-    return RequestBody(body, extra, rendering.receipt)
+    return body, {key: value for key, value in sent.items() if key not in known}
 
 
 def list_lacking(server: str, fields: Mapping[str, Any]) -> list[str]:

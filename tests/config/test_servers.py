@@ -144,3 +144,25 @@ def test_a_hint_is_the_prompts_and_no_part_of_the_body():
     assert sent("vllm", {"hint": "Be brief."}) == sent("vllm")
     assert said("vllm", {"hint": "Be brief."}).receipt.applied["hint"] == "Be brief."
     assert NEUTRAL["hint"] == ""
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_config_is_rendered_as_arguments_of_the_official_client(server):
+    config = DecodingConfig(temperature=0.7, top_p=0.9, hint="Be brief.")
+    openai = pytest.importorskip("openai")
+    made = config.render(f"openai:{server}", [{"role": "user", "content": "Hi"}])
+    assert made.prompt[0]["content"] == "Hi\n\nBe brief."
+    known = inspect.signature(openai.OpenAI(api_key="k").chat.completions.create).parameters
+    assert set(made.kwargs) <= set(known)
+    sent = {**made.kwargs, **made.kwargs.get("extra_body", {})}
+    sent |= json.loads(sent.get("generation_config", "{}"))
+    assert (sent["temperature"], sent["top_p"]) == (0.7, 0.9)
+    assert made.receipt.exact
+    assert not {"max_tokens", "max_completion_tokens"} & set(sent)
+
+
+def test_a_server_that_is_none_is_refused_with_a_suggestion():
+    with pytest.raises(InvalidInput, match="vllm"):
+        DecodingConfig().render("openai:vlm")
+    with pytest.raises(UnsupportedSetting, match="top_k"):
+        DecodingConfig(top_k=5).render("openai:openai")

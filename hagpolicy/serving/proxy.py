@@ -62,6 +62,9 @@ class ForwardingApp:
         """Answer one request, or open and close the connections with the application's life."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif scope["type"] == "http" and not _read_path(scope).startswith("/"):
+            # "@elsewhere/" behind the server's address would be another server's, which then had the client's key.
+            await refuse(send, 400, "the target of the request is no path", "invalid_request_error")
         elif scope["type"] == "http":
             await self._forward(scope, receive, send)
         else:
@@ -114,6 +117,10 @@ class ForwardingApp:
                 await send({"type": "http.response.body", "body": b""})
             finally:
                 await response.aclose()
+        except self._httpx.InvalidURL:
+            await refuse(
+                send, 400, "the path of the request is too long or holds what no path does", "invalid_request_error"
+            )
         except self._httpx.TransportError as error:
             logger.warning("%s: %s", self._base, type(error).__name__)
             if not begun:
@@ -123,17 +130,22 @@ class ForwardingApp:
     def _make_request(self, scope: Scope, body: AsyncIterator[bytes]) -> Any:
         """The request for the server: what its client said and nothing else, but for what belongs to a connection."""
         query = f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else ""
-        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
         headers = [pair for pair in scope["headers"] if _passes(pair[0]) and pair[0] != b"host"]
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         content = body if has_body else None
         request = self._open().build_request(
-            scope["method"], self._base + path + query, headers=headers, content=content
+            scope["method"], self._base + _read_path(scope) + query, headers=headers, content=content
         )
         said = {name.decode("latin-1").lower() for name, _ in headers} | {"host", "transfer-encoding"}
         for name in {name.lower() for name in request.headers} - said:
             del request.headers[name]
         return request
+
+
+def _read_path(scope: Scope) -> str:
+    """The path of a request as it came, without its query."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("latin-1").partition("?")[0]
 
 
 def _passes(name: bytes) -> bool:

@@ -90,6 +90,27 @@ def test_everything_else_passes_as_it_is(proxy, upstream, handler):
         assert client.get(f"{proxy.url}/hag/other").status_code == 404
 
 
+@pytest.mark.parametrize("target", ["@127.0.0.1:{port}/v1/completions", "*", "http://127.0.0.1:{port}/v1/completions"])
+def test_a_target_that_names_another_server_is_refused(proxy, upstream, target):
+    elsewhere = EchoServer()
+    try:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        target = target.format(port=elsewhere.url.rpartition(":")[2].removesuffix("/v1"))
+        with socket.create_connection((host, int(port)), timeout=10.0) as client:
+            head = f"POST {target} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-mine\r\ncontent-length: 2"
+            client.sendall(f"{head}\r\nconnection: close\r\n\r\n{{}}".encode())
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 400")
+        assert not elsewhere.asked
+        assert not upstream.asked
+    finally:
+        elsewhere.close()
+
+
+def test_a_path_that_is_too_long_is_refused(proxy):
+    with httpx2.Client() as client:
+        assert client.get(f"{proxy.url}/v1/{'a' * 60_000}").status_code in (200, 400, 414)
+
+
 def test_errors_of_the_server_come_through_with_the_receipt(proxy, upstream):
     upstream.fail = 1
     with httpx2.Client() as client:

@@ -57,9 +57,13 @@ class FaultyServer:
     async def _serve(self, reader, writer):
         self.open += 1
         try:
-            while (content := await _read_request(reader)) is not None:
+            while (request := await _read_request(reader)) is not None:
                 self.asked += 1
-                await self._answer(content, reader, writer)
+                head, content = request
+                if head.startswith(b"head "):
+                    await _write_whole(writer, b"text/plain", b"", b"")
+                else:
+                    await self._answer(content, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             self.given_up += 1
         except asyncio.CancelledError:
@@ -129,7 +133,7 @@ async def _stream(body, reader, writer, events):
 
 
 async def _read_request(reader):
-    """The body of the next request; None where the connection ended before one."""
+    """Head and body of the next request; None where the connection ended before one."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
     except asyncio.IncompleteReadError as error:
@@ -141,6 +145,6 @@ async def _read_request(reader):
         while size := int(await reader.readuntil(b"\r\n"), 16):
             parts.append((await reader.readexactly(size + 2))[:-2])
         await reader.readexactly(2)
-        return b"".join(parts)
+        return head, b"".join(parts)
     length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
-    return await reader.readexactly(int(length or 0))
+    return head, await reader.readexactly(int(length or 0))

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import re
+
 from hagpolicy._text import TextTable, replace_controls
+from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.dial import DecisionRule, Dial
 from hagpolicy.policy.manifest import PolicyManifest
 
+# The Hub's names of models, and of licenses: "apache-2.0", "cc-by-4.0", "other".
+_HUB_NAME = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]{0,60}")
 
-def format_card(manifest: PolicyManifest) -> str:
-    """Markdown for a bundle's README.md: how it was made, how well it does, where it must not be used."""
+
+def format_card(manifest: PolicyManifest, license: str | None = None) -> str:
+    """Markdown for a bundle's README.md: how it was made, how well it does, where it must not be used.
+
+    Args:
+        manifest: of the policy.
+        license: as the Hub calls it, such as "apache-2.0"; None: nothing is said.
+
+    Raises:
+        InvalidInput: what is no name of a license.
+    """
     dial = manifest.dial
     engine = ", ".join(f"{name} {value}" for name, value in manifest.fingerprint.items()) or "not known"
     limit = f"at most {manifest.max_tokens} new tokens" if manifest.max_tokens else "no known limit on new tokens"
-    vectors = (
-        "vectors of the training prompts are inside the graph" if manifest.carries_vectors else "no training vector"
-    )
     training = 0 if manifest.trained_on is None else len(manifest.trained_on.digests)
+    tasks = ", ".join(f"{task or 'all'} ({scorer})" for task, scorer in manifest.scorers.items()) or "not known"
     lines = [
+        *_format_metadata(manifest, license),
         "# A decoding policy",
         "",
         dial.reason or "No evaluation is stored with this policy.",
@@ -25,7 +39,7 @@ def format_card(manifest: PolicyManifest) -> str:
         f"- sweep: {limit}, {training or 'an unknown number of'} training prompts",
         f"- encoder {manifest.encoder['name']}, learner {manifest.learner}, margin "
         + ", ".join(f"{point.margin:g}" for point in dial.points),
-        f"- contents: no training text, no reward of a single prompt; {vectors}",
+        f"- tasks and their scorers: {tasks}",
         "",
         "## Configurations",
         "",
@@ -36,10 +50,11 @@ def format_card(manifest: PolicyManifest) -> str:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
             lines += [point.reason, ""] * (len(dial.points) > 1) + ["```", str(point.evaluation), "```"]
     lines += ["", "## What is read", "", *_describe_reading(manifest)]
+    lines += ["", "## What it reveals of the training prompts", "", *_describe_contents(manifest)]
     lines += ["", "## Without Python", "", *_describe_graph(manifest)]
     lines += [
         "",
-        "## Use",
+        "## Use and limits",
         "",
         "```python",
         "import hagpolicy",
@@ -55,6 +70,36 @@ def format_card(manifest: PolicyManifest) -> str:
         "",
     ]
     return replace_controls("\n".join(lines), keep="\n")  # users named the tasks, the engine and the learner
+
+
+def _format_metadata(manifest: PolicyManifest, license: str | None) -> list[str]:
+    """The YAML by which the Hub finds a model card."""
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise InvalidInput("license", "a license as the Hub names it, such as apache-2.0", license)
+    base = manifest.fingerprint.get("model", "")
+    found = {"license": license, "base_model": base if _HUB_NAME.fullmatch(base) else None}
+    lines = [f"{name}: {value}" for name, value in found.items() if value]
+    tags = ["hagpolicy", "decoding", "sampling-parameters", "onnx"]
+    return ["---", *lines, "library_name: hagpolicy", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
+
+
+def _describe_contents(manifest: PolicyManifest) -> list[str]:
+    """What somebody who has the bundle learns of the prompts that it was fitted on."""
+    lines = ["No text of a training prompt and no reward of a single prompt is in the bundle. What is:", ""]
+    if manifest.trained_on is not None:
+        lines += [
+            "- salted digests of the training prompts and of their groups: whoever has a prompt can tell whether it "
+            "was among them, and short or guessable prompts can be found by trying",
+        ]
+    if manifest.carries_vectors:
+        lines += ["- vectors of the training prompts, inside the graph: they tell much of what a prompt is about"]
+    if manifest.forms is not None:
+        lines += ["- salted digests of their system messages, and the most turns of a chat"]
+    lines += [
+        "- names of tasks, scorers, engine and model; means of rewards over all prompts; what the head and the measure "
+        "of unlikeness learned from all of them together",
+    ]
+    return lines
 
 
 _READ = {

@@ -6,7 +6,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -455,13 +455,94 @@ class Policy:
         known = self.manifest.trained_on
         return known is not None and len(known.digests) == len(table.prompts) and bool(known.has(table.prompts).all())
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, license: str | None = None) -> Path:
         """Write the policy as a bundle; an older bundle in its place is replaced. Returns the folder.
+
+        Args:
+            folder: for the bundle.
+            license: for the metadata of its card, as the Hub calls it, such as "apache-2.0"; None: nothing is said.
 
         Raises:
             BundleError: the folder holds something else, or it cannot be written.
+            InvalidInput: what is no name of a license.
         """
-        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), format_card(self.manifest))
+        card = format_card(self.manifest, license)
+        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), card)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        embed: Embed | None = None,
+    ) -> Policy:
+        """The policy in a folder, or of a repository of the Hub. No code of it is run, and every digest is checked.
+
+        Args:
+            name_or_folder: a bundle's folder, where there is one; else OWNER/NAME.
+            revision: a branch, tag or commit of the repository; None: its main branch. Name a commit where the policy
+                must not change.
+            token: of the Hub; None: the one that is logged in.
+            cache_dir: the Hub's cache; None: its own.
+            local_files_only: nothing is asked of the Hub; what the cache holds is taken.
+            embed: see `load`.
+
+        Raises:
+            BundleError: there is none, or it is damaged, changed, foreign or newer.
+            InvalidInput: neither a folder nor a name of the Hub, or a revision of a folder.
+            MissingExtra: a name of the Hub, and huggingface_hub is not installed.
+        """
+        from hagpolicy.policy import hub
+
+        if Path(name_or_folder).exists():
+            if revision is not None:
+                do = "A folder has no revisions."
+                raise InvalidInput("revision", "None beside a folder", revision, do)
+            return load(name_or_folder, embed=embed)
+        if not hub.is_hub_name(str(name_or_folder)):
+            raise InvalidInput("name_or_folder", "a folder that exists, or OWNER/NAME of the Hub", str(name_or_folder))
+        options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        with hub.pull_policy(str(name_or_folder), revision=revision, **options) as folder:
+            return load(folder, embed=embed)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        commit_message: str = "Upload a policy",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+    ) -> str:
+        """Upload the policy as the content of a repository of the Hub, which is made where it is missing; older files
+        in it are replaced. Returns the address of the commit.
+
+        Read its card before: it says what a bundle reveals of the training prompts.
+
+        Args:
+            repo_id: OWNER/NAME.
+            license: see `save`.
+            commit_message: of the upload.
+            private: a new repository is private; None: as the owner has it.
+            token: of the Hub; None: the one that is logged in.
+            branch: of the repository; None: main.
+            create_pr: as a pull request.
+
+        Raises:
+            MissingExtra: huggingface_hub is not installed.
+            InvalidInput: what is no name of a repository, or of a license.
+            BundleError: the Hub did not take it.
+        """
+        from hagpolicy.policy.hub import push_policy
+
+        options = {"commit_message": commit_message, "token": token, "branch": branch, "create_pr": create_pr}
+        return push_policy(partial(self.save, license=license), repo_id, private=private, **options)
 
     def _run(self, reads: Sequence[Read], tasks: np.ndarray, *names: str) -> list[np.ndarray]:
         """Graph outputs for many prompts, in their order; heads of those not read are the means of training."""

@@ -147,6 +147,17 @@ answers = [answer for unit in units for answer in engine.generate(unit)]
 assert len(answers) == 4 and not any(answer.error for answer in answers), answers
 engine.close()""",
     ),
+    "hub": Use(
+        "finds a policy in the Hub's cache, and says that it is not there",
+        """import tempfile
+from hagpolicy.errors import BundleError
+from hagpolicy.policy.hub import pull_policy
+try:
+    with pull_policy("nobody/nothing", revision=None, cache_dir=tempfile.mkdtemp(), local_files_only=True):
+        raise SystemExit("found")
+except BundleError as error:
+    print(error)""",
+    ),
     "report": Use("writes the report of a table", f"{TABLE}\nprint(hag.write_report('report.html', table=table))"),
 }
 

@@ -56,7 +56,7 @@ class ForwardingApp:
     def __init__(self, upstream: str, read_seconds: float = READ_SECONDS) -> None:
         self._httpx, self._base = require("httpx2", "serve", "a proxy"), parse_upstream(upstream)
         self._timeout = self._httpx.Timeout(read_seconds, connect=CONNECT_SECONDS)
-        self._client: Any = None
+        self._transport: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or open and close the connections with the application's life."""
@@ -74,21 +74,20 @@ class ForwardingApp:
         while (await receive())["type"] != "lifespan.shutdown":
             self._open()
             await send({"type": "lifespan.startup.complete"})
-        if self._client is not None:
-            await self._client.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _open(self) -> Any:
-        if self._client is None:
+        if self._transport is None:
             limits = self._httpx.Limits(
                 max_connections=MOST_CONNECTIONS,
                 max_keepalive_connections=MOST_CONNECTIONS,
                 keepalive_expiry=IDLE_SECONDS,
             )
-            self._client = self._httpx.AsyncClient(
-                timeout=self._timeout, limits=limits, follow_redirects=False, trust_env=False
-            )
-        return self._client
+            # No client: it would keep the cookies of one caller for the next, and log addresses with what they hold.
+            self._transport = self._httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+        return self._transport
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; where its client goes away, the server's answer is given up at once."""
@@ -107,7 +106,7 @@ class ForwardingApp:
     async def _answer(self, scope: Scope, body: AsyncIterator[bytes], send: Send) -> None:
         begun = False
         try:
-            response = await self._open().send(self._make_request(scope, body), stream=True)
+            response = await self._open().handle_async_request(self._make_request(scope, body))
             try:
                 kept = [pair for pair in response.headers.raw if _passes(pair[0])]
                 await send({"type": "http.response.start", "status": response.status_code, "headers": kept})
@@ -133,8 +132,12 @@ class ForwardingApp:
         headers = [pair for pair in scope["headers"] if _passes(pair[0]) and pair[0] != b"host"]
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         content = body if has_body else None
-        request = self._open().build_request(
-            scope["method"], self._base + _read_path(scope) + query, headers=headers, content=content
+        request = self._httpx.Request(
+            scope["method"],
+            self._base + _read_path(scope) + query,
+            headers=headers,
+            content=content,
+            extensions={"timeout": self._timeout.as_dict()},
         )
         said = {name.decode("latin-1").lower() for name, _ in headers} | {"host", "transfer-encoding"}
         for name in {name.lower() for name in request.headers} - said:
@@ -242,6 +245,7 @@ def run_proxy(app: App, host: str = "127.0.0.1", port: int = 8080) -> None:
         port=port,
         log_level="warning",
         access_log=False,
+        ws="none",
         timeout_keep_alive=CLIENT_IDLE_SECONDS,
         timeout_graceful_shutdown=30,
     )

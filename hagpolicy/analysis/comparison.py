@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hagpolicy.analysis.bootstrap import DrawnConfig, GroupBootstrap, estimate_from_draws
-from hagpolicy.analysis.estimates import split_oracle, take_chosen
+from hagpolicy.analysis.estimates import split_vbs, take_chosen
 from hagpolicy.analysis.prepare import Prepared
 from hagpolicy.analysis.rule import GATE_ERROR, MIN_DEPARTING
 from hagpolicy.analysis.selection import Selection
@@ -53,7 +53,7 @@ class Comparison:
         default: index of the engine's default; None where unknown.
         seed: of the splits.
         raced: the sweep kept some of its configs only, and Y is of those.
-        estimator: value of some of the samples, see `estimates.split_oracle`; None: their mean reward.
+        estimator: value of some of the samples, see `estimates.split_vbs`; None: their mean reward.
         needs: samples that each half must hold.
         splits: half of the samples estimate the same as all of them; else there is no split-sample VBS.
         costs: float64 (n_prompts, n_configs), of an answer; None where unknown.
@@ -186,14 +186,12 @@ class Comparison:
         draws = drawn.out_of_bag_means(boot, lambda sbs: measure(self.Y[:, sbs])[:, None])[:, 0]
         return estimate_from_draws(float(values.mean()), draws if learned else boot.narrow(draws, drawn.config))
 
-    def split_oracle(self) -> np.ndarray | None:
+    def split_vbs(self) -> np.ndarray | None:
         """float64 (n_prompts,): the split-sample VBS; None where halves hold too few samples, or estimate
         something else than the whole."""
         if not self.splits:
             return None
-        return split_oracle(
-            self.rewards, self.deterministic, estimator=self.estimator, needs=self.needs, seed=self.seed
-        )
+        return split_vbs(self.rewards, self.deterministic, estimator=self.estimator, needs=self.needs, seed=self.seed)
 
     def take_values(self, choices: np.ndarray) -> np.ndarray:
         """float64 (n_prompts,): value of choices, int64 (n_foldings, n_prompts), below 0 for SBS, averaged."""
@@ -219,7 +217,7 @@ class Comparison:
         if per_task is not None:
             rows["best_per_task"] = self.score_choices(per_task, "told the task", learned=True)
         rows.update(chosen)
-        split = self.split_oracle()
+        split = self.split_vbs()
         if split is not None:
             rows["split_vbs"] = self.score_values(split, "split samples")
         rows["naive_vbs"] = self.score_choices(choose_best(self.Y), "biased upward")

@@ -76,7 +76,7 @@ def crossfit_sbs(Y: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = N
     return choice
 
 
-def split_oracle(
+def split_vbs(
     rewards: np.ndarray,
     deterministic: np.ndarray,
     *,

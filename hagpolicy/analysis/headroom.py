@@ -38,10 +38,10 @@ class Headroom:
         sbs: value of a config that is chosen as the best of other prompts (bootstrap draws without the prompt).
         sbs_over_default: gain over the engine's default, paying for the choice among all configs;
             None without a known default.
-        naive_oracle: chooses and scores on the same samples; biased upward.
-        split_oracle: chooses on half of the samples, scores on the other half; None where there are
+        naive_vbs: chooses and scores on the same samples; biased upward.
+        split_vbs: chooses on half of the samples, scores on the other half; None where there are
             too few samples, and for a quantile, which half of them estimate otherwise. Ties are broken at random.
-        split_oracle_sampled: the same without deterministic configs, whose one outcome is chosen and
+        split_vbs_sampled: the same without deterministic configs, whose one outcome is chosen and
             scored on itself, and without configs whose samples seem to be copies (`copies.find_copies`); None where
             there are fewer than two others.
         per_task_best: best config of each task (cross-fitted), over SBS; None with fewer than two tasks.
@@ -68,9 +68,9 @@ class Headroom:
     sbs_index: int
     sbs: Estimate
     sbs_over_default: Estimate | None
-    naive_oracle: Estimate
-    split_oracle: Estimate | None
-    split_oracle_sampled: Estimate | None
+    naive_vbs: Estimate
+    split_vbs: Estimate | None
+    split_vbs_sampled: Estimate | None
     per_task_best: Estimate | None
     could_win_low: Estimate | None
     could_win_high: Estimate
@@ -122,13 +122,13 @@ class Headroom:
         split = "split samples of the sampled configs"
         apart = "no outcome is chosen and scored on itself"
         could_win = "best of each prompt over SBS"
-        sampled, high = self.split_oracle_sampled, self.could_win_high
+        sampled, high = self.split_vbs_sampled, self.could_win_high
         steps = f"chosen by every other {self.even_odd_field}, scored on those between"
         rows = (
             FormattedRow("sbs", "single best configuration (SBS)", self.sbs, note=str(self.sbs_config), kind="strong"),
-            FormattedRow("split_oracle_sampled", "oracle, split samples, no greedy", sampled, note=apart),
-            FormattedRow("split_oracle", "oracle, split samples", self.split_oracle, note=repeat),
-            FormattedRow("naive_oracle", "oracle, same samples", self.naive_oracle, note=same, kind="biased"),
+            FormattedRow("split_vbs_sampled", "oracle, split samples, no greedy", sampled, note=apart),
+            FormattedRow("split_vbs", "oracle, split samples", self.split_vbs, note=repeat),
+            FormattedRow("naive_vbs", "oracle, same samples", self.naive_vbs, note=same, kind="biased"),
             FormattedRow("sbs_over_default", "SBS over the engine's default", gain=self.sbs_over_default),
             FormattedRow("per_task_best", "best of each task over SBS", gain=self.per_task_best, note="told the task"),
             FormattedRow("could_win_low", f"{could_win}, at least", gain=self.could_win_low, note=split),
@@ -166,7 +166,7 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
     comparison = compare(prepared)
     Y, deterministic = comparison.Y, comparison.deterministic
     sbs_index = int(choose_best(Y.mean(axis=0)))
-    split = comparison.split_oracle()
+    split = comparison.split_vbs()
     sampled = _split_sampled(prepared)
     counts = (~np.isnan(comparison.rewards)).sum(axis=2)
     tasks = crossfit_sbs(Y, prepared.folds, kept.tasks) if len(set(kept.tasks)) > 1 and boot.n_groups > 1 else None
@@ -181,9 +181,9 @@ def headroom(table: SweepTable, *, objective: ObjectiveSpec = "reward", seed: in
         sbs_index=sbs_index,
         sbs=comparison.score_sbs().value,
         sbs_over_default=first.over_default,
-        naive_oracle=boot.mean(Y.max(axis=1)),
-        split_oracle=None if split is None else boot.mean(split),
-        split_oracle_sampled=None if sampled is None else boot.mean(sampled),
+        naive_vbs=boot.mean(Y.max(axis=1)),
+        split_vbs=None if split is None else boot.mean(split),
+        split_vbs_sampled=None if sampled is None else boot.mean(sampled),
         per_task_best=by_task,
         could_win_low=could_win_low,
         could_win_high=comparison.score_values(Y.max(axis=1)).gain,
@@ -215,4 +215,4 @@ def _split_sampled(prepared: Prepared) -> np.ndarray | None:
         return None
     table = prepared.table.in_space(DecodingSpace(sampled))
     targets = targets_of(table, prepared.targets.objectives)
-    return compare(replace(prepared, table=table, targets=targets)).split_oracle()
+    return compare(replace(prepared, table=table, targets=targets)).split_vbs()

@@ -146,6 +146,13 @@ class TaskTable:
         ]
 
 
+# Who finds the file alone is told where the rest is.
+_ABOUT = (
+    "hagpolicy: from a prompt to the number of a configuration, 'choice'. The configurations are in policy.json beside "
+    "this file; README.md there says under 'Without Python' how a text becomes the inputs."
+)
+
+
 def build_policy_graph(
     encoder: Encoder,
     heads: Mapping[str, FittedLearner],
@@ -185,7 +192,7 @@ def build_policy_graph(
     graph.output(ood_score, "novelty", FLOAT, ["batch"])
     choice = rule.export(graph, tensors, ood_score, task, 0 if tasks is None else len(tasks.names))
     graph.output(choice, "choice", INT64, ["batch"])
-    return graph.model("policy")
+    return graph.model("policy", _ABOUT)
 
 
 def check_parity(

@@ -82,7 +82,7 @@ def test_copies_promise_nothing_at_least() -> None:
             assert found.could_win_low.low <= 0.005
         assert found.even_odd is not None
         assert found.even_odd.low <= 0.0
-        assert found.split_oracle is None or found.split_oracle.value > 0.55  # what believed in the copies
+        assert found.split_vbs is None or found.split_vbs.value > 0.55  # what believed in the copies
 
 
 def test_ladders_are_of_one_field() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hagpolicy.analysis.estimates import assign_folds, choose_configs, crossfit_sbs, split_oracle, take_chosen
+from hagpolicy.analysis.estimates import assign_folds, choose_configs, crossfit_sbs, split_vbs, take_chosen
 
 
 def test_folds_keep_groups_together_and_are_balanced() -> None:
@@ -48,7 +48,7 @@ def test_crossfit_by_label_falls_back_to_all() -> None:
 def test_split_oracle_has_no_luck_where_the_naive_one_has() -> None:
     rewards = (np.random.default_rng(3).random((400, 6, 8)) < 0.5).astype(float)
     deterministic = np.zeros(6, dtype=bool)
-    split = split_oracle(rewards, deterministic)
+    split = split_vbs(rewards, deterministic)
     assert split is not None
     assert split.mean() == pytest.approx(0.5, abs=0.02)
     assert rewards.mean(axis=2).max(axis=1).mean() > 0.68
@@ -59,7 +59,7 @@ def test_the_luck_of_a_deterministic_config_stays_in_the_split_oracle_and_goes_w
     rewards = (rng.random((400, 4, 8)) < 0.5).astype(float)
     rewards[:, 0, 1:] = np.nan
     deterministic = np.array([True, False, False, False])
-    split, sampled = split_oracle(rewards, deterministic), split_oracle(rewards[:, 1:], deterministic[1:])
+    split, sampled = split_vbs(rewards, deterministic), split_vbs(rewards[:, 1:], deterministic[1:])
     assert split is not None
     assert sampled is not None
     assert split.mean() > 0.6
@@ -67,9 +67,9 @@ def test_the_luck_of_a_deterministic_config_stays_in_the_split_oracle_and_goes_w
 
 
 def test_split_oracle_needs_two_samples() -> None:
-    assert split_oracle(np.zeros((3, 2, 1)), np.zeros(2, dtype=bool)) is None
+    assert split_vbs(np.zeros((3, 2, 1)), np.zeros(2, dtype=bool)) is None
     missing = np.full((3, 2, 2), np.nan)
-    assert split_oracle(missing, np.array([True, False])) is None
+    assert split_vbs(missing, np.array([True, False])) is None
 
 
 def test_one_failed_sample_does_not_take_the_split_oracle_away() -> None:
@@ -77,24 +77,24 @@ def test_one_failed_sample_does_not_take_the_split_oracle_away() -> None:
     rewards[:, 0] = 1.0
     deterministic = np.zeros(4, dtype=bool)
     rewards[3, 1, 1:] = np.nan
-    split = split_oracle(rewards, deterministic)
+    split = split_vbs(rewards, deterministic)
     assert split is not None
     assert split.mean() == 1.0
     rewards[:, 0, 1:] = np.nan  # the best config has one sample everywhere: it cannot be split, nor chosen
-    split = split_oracle(rewards, deterministic)
+    split = split_vbs(rewards, deterministic)
     assert split is not None
     assert split.mean() == pytest.approx(0.25, abs=0.03)
 
 
 def test_deterministic_configs_alone_have_no_split_oracle() -> None:
     rewards = (np.random.default_rng(6).random((200, 4, 1)) < 0.5).astype(float)
-    assert split_oracle(rewards, np.ones(4, dtype=bool)) is None
+    assert split_vbs(rewards, np.ones(4, dtype=bool)) is None
 
 
 def test_ties_are_broken_at_random_not_by_order() -> None:
     rewards = np.zeros((2000, 2, 2))
     rewards[:, 1] = [1.0, 0.0]  # the same mean on neither half; config 0 is always 0
-    split = split_oracle(rewards, np.zeros(2, dtype=bool))
+    split = split_vbs(rewards, np.zeros(2, dtype=bool))
     assert split is not None
     # Choosing on the 1 gives the 0 on the other half; a tie at 0 draws either: expectation 1/4.
     assert split.mean() == pytest.approx(0.25, abs=0.02)

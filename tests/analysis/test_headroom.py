@@ -17,12 +17,12 @@ def test_headroom_orders_the_oracles_and_says_it_plainly(strong: tuple) -> None:
     world, table, _ = strong
     h = hag.headroom(table)
     truth = world.truth(table.prompts, SPACE)
-    assert h.split_oracle is not None
-    assert h.split_oracle_sampled is not None
+    assert h.split_vbs is not None
+    assert h.split_vbs_sampled is not None
     assert h.per_task_best is not None
-    assert h.sbs.value < h.split_oracle_sampled.value < h.naive_oracle.value
-    assert h.naive_oracle.value > truth.max(axis=1).mean() + 0.03  # biased upward, and by how much
-    assert h.split_oracle_sampled.value < truth.max(axis=1).mean()
+    assert h.sbs.value < h.split_vbs_sampled.value < h.naive_vbs.value
+    assert h.naive_vbs.value > truth.max(axis=1).mean() + 0.03  # biased upward, and by how much
+    assert h.split_vbs_sampled.value < truth.max(axis=1).mean()
     assert h.per_task_best.low > 0
     assert h.sbs_over_default is not None
     for words in ("engine's default", "knowing each prompt's best", "can prove a gain of"):
@@ -43,7 +43,7 @@ def test_sbs_over_default_covers_the_truth(null: tuple) -> None:
 def test_deterministic_configs_alone_give_no_lower_end() -> None:
     space = hag.DecodingSpace.grid(temperature=[0.0], repetition_penalty=[1.0, 1.1, 1.2])
     h = hag.headroom(table_of(drawn(60, 3, 1), space))
-    assert h.split_oracle is None
+    assert h.split_vbs is None
     assert h.could_win_low is None
     assert "at least" not in h.sentence
     assert "two sampled configurations" in h.sentence
@@ -64,7 +64,7 @@ def test_one_group_is_no_knowledge() -> None:
     rewards[:, 1] = np.maximum(rewards[:, 1], 0.5)
     table = table_of(rewards, space, groups=["a"] * 40)
     h = hag.headroom(table)
-    assert (h.naive_oracle.low, h.naive_oracle.high) == (-1.0, 1.0)
+    assert (h.naive_vbs.low, h.naive_vbs.high) == (-1.0, 1.0)
     assert any("1 independent group: too few" in warning for warning in h.warnings)
     assert "can prove nothing" in h.sentence
     with warnings.catch_warnings():
@@ -79,11 +79,11 @@ def test_known_data_gives_the_known_headroom() -> None:
     from benchmarks.sweeps import jhu
 
     h = hag.headroom(jhu.load(DATA))
-    assert h.naive_oracle.value == pytest.approx(0.755, abs=0.002)
-    assert h.split_oracle is not None
-    assert h.split_oracle_sampled is not None
-    assert 0.65 <= h.split_oracle.value <= 0.69
-    assert 0.595 <= h.split_oracle_sampled.value <= 0.63
+    assert h.naive_vbs.value == pytest.approx(0.755, abs=0.002)
+    assert h.split_vbs is not None
+    assert h.split_vbs_sampled is not None
+    assert 0.65 <= h.split_vbs.value <= 0.69
+    assert 0.595 <= h.split_vbs_sampled.value <= 0.63
     assert h.sbs.value == pytest.approx(0.585, abs=0.01)
 
 

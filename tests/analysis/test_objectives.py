@@ -111,9 +111,9 @@ def test_half_of_the_samples_say_no_lower_end_of_a_quantile() -> None:
     rewards = np.random.default_rng(0).random((200, 3, 8))
     made = hag.SweepTable.from_arrays([f"prompt {number}" for number in range(200)], SPACE, rewards)
     found = hag.headroom(made, objective="quantile@0.25")
-    assert (found.split_oracle, found.split_oracle_sampled, found.could_win_low) == (None, None, None)
+    assert (found.split_vbs, found.split_vbs_sampled, found.could_win_low) == (None, None, None)
     assert "two sampled configurations with samples to split" in found.sentence
-    assert hag.headroom(made, objective="best@4").split_oracle_sampled is not None
+    assert hag.headroom(made, objective="best@4").split_vbs_sampled is not None
 
 
 @pytest.mark.parametrize("objective", ["price/token@0.002", "best@2", "majority@2"])

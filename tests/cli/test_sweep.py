@@ -96,4 +96,4 @@ def test_rescore_changes_the_rewards(folder: Path, capsys: pytest.CaptureFixture
     assert main(["rescore", str(folder / "scored-twice"), "--scorer", "json_valid"]) == 0
     capsys.readouterr()
     assert main(["headroom", str(folder / "scored-twice"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["naive_oracle"]["value"] == 0.0
+    assert json.loads(capsys.readouterr().out)["naive_vbs"]["value"] == 0.0

@@ -255,3 +255,12 @@ def test_a_read_bundle_has_the_manifest_and_the_other_files(saved):
     assert stored.pop("digest")
     assert bundle.manifest.to_json() == stored
     assert sorted(bundle.files) == ["tokenizer.json"]
+
+
+def test_who_finds_the_graph_alone_is_told_where_the_rest_is(null, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = null[1].save(tmp_path / "policy")
+    about = onnx.load(folder / "policy.onnx").doc_string
+    assert "README.md" in about
+    assert "Without Python" in about
+    assert "## Without Python" in (folder / "README.md").read_text("utf-8")

@@ -17,7 +17,7 @@ from benchmarks.sweeps import jhu
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import arguments, figure, not_run, record
 from hagpolicy.analysis.copies import find_copies
-from hagpolicy.analysis.estimates import split_oracle
+from hagpolicy.analysis.estimates import split_vbs
 
 CLAIM = Claim(
     name="known_data",
@@ -37,16 +37,16 @@ def main() -> int:
     print(h, "\n")
     policy = hag.fit(table)
     print(policy.evaluation)
-    assert h.split_oracle is not None
-    assert h.split_oracle_sampled is not None
+    assert h.split_vbs is not None
+    assert h.split_vbs_sampled is not None
     in_sample = float(table.means.mean(axis=0).max())
     found = policy.evaluation.candidate
     known = [
         ("best static temperature, all samples (in sample)", in_sample, None, 0.58, 0.59),
         ("SBS, on prompts it was not chosen on", h.sbs, None, 0.57, 0.60),
-        ("naive oracle (biased)", h.naive_oracle, None, 0.75, 0.76),
-        ("split-sample oracle, ties at random", h.split_oracle, None, 0.65, 0.69),
-        ("the same without deterministic T = 0", h.split_oracle_sampled, None, 0.59, 0.63),
+        ("naive oracle (biased)", h.naive_vbs, None, 0.75, 0.76),
+        ("split-sample oracle, ties at random", h.split_vbs, None, 0.65, 0.69),
+        ("the same without deterministic T = 0", h.split_vbs_sampled, None, 0.59, 0.63),
     ]
     figures = []
     for name, value, _, low, high in known:
@@ -78,7 +78,7 @@ def judge_copies(table: hag.SweepTable, h: hag.Headroom) -> list[dict[str, Any]]
     rewards[:, :, 1:] = rewards[:, :, :1]
     copies = replace(table, rewards=rewards, answers=None)
     sampled = ~table.space.deterministic
-    believed = split_oracle(rewards[:, sampled], np.zeros(int(sampled.sum()), dtype=bool))
+    believed = split_vbs(rewards[:, sampled], np.zeros(int(sampled.sum()), dtype=bool))
     copied = hag.headroom(copies)
     assert h.even_odd is not None
     assert copied.even_odd is not None

@@ -149,7 +149,7 @@ def main() -> int:
         "single best config over the engine's default": policy.evaluation.sbs_over_default,
         "best config of each task, task known, over SBS": found.per_task_best,
         "per-prompt policy over SBS": policy.evaluation.candidate.gain,
-        "split-sample oracle of all configs": found.split_oracle,
+        "split-sample oracle of all configs": found.split_vbs,
     }
     figures = [
         figure(name, gain.value, gain.low, gain.high, unit="reward" if "oracle" in name else "reward gain")

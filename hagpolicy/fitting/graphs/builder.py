@@ -147,8 +147,13 @@ class GraphBuilder:
                 nodes.append(self._onnx.helper.make_node("Identity", [renamed.get(tensor, tensor)], [name], name=name))
         return nodes
 
-    def model(self, name: str) -> onnx.ModelProto:
-        """The finished, checked model."""
+    def model(self, name: str, about: str = "") -> onnx.ModelProto:
+        """The finished, checked model.
+
+        Args:
+            name: of the graph.
+            about: what whoever finds the file alone should know.
+        """
         helper = self._onnx.helper
         graph = helper.make_graph(self._named_nodes(), name, self.inputs, self.outputs, self.initializers)
         model: onnx.ModelProto = helper.make_model(
@@ -156,6 +161,7 @@ class GraphBuilder:
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
             ir_version=IR_VERSION,
             producer_name="hagpolicy",
+            doc_string=about,
         )
         self._onnx.checker.check_model(model)
         return model

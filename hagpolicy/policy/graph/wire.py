@@ -58,6 +58,7 @@ _FIELDS: dict[str, dict[int, Field]] = {
     "model": {
         1: Field("ir_version", "int"),
         2: Field("producer_name", "text"),
+        6: Field("doc_string", "text"),
         7: Field("graph", "graph"),
         8: Field("opset_import", "opset", many=True),
     },

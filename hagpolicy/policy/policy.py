@@ -26,7 +26,7 @@ from hagpolicy.policy.graph.rule import check_rule
 from hagpolicy.policy.inputs import Embed, VectorInputs, make_inputs
 from hagpolicy.policy.manifest import MAX_TASKS, PolicyManifest
 from hagpolicy.policy.reading import PromptReader, Read
-from hagpolicy.policy.session import open_session
+from hagpolicy.policy.session import Providers, open_session
 from hagpolicy.results import Evaluation, Ships
 
 if TYPE_CHECKING:
@@ -40,21 +40,24 @@ _NO_TASKS = "it knows none: they were not told in training, or nothing was prove
 _BATCH_BYTES = 256 << 20
 
 
-def load(folder: str | Path, *, embed: Embed | None = None) -> Policy:
+def load(folder: str | Path, *, embed: Embed | None = None, providers: Providers = None) -> Policy:
     """The policy that `Policy.save` wrote. No code of it is run, and every digest is checked.
 
     Args:
         folder: the bundle.
         embed: for a policy that reads vectors: makes them of texts, a list of n of them to numbers (n, dim), the same
             as in training. With it the policy reads strings and chats; without it only vectors.
+        providers: of onnxruntime, in the order of preference, such as ["CUDAExecutionProvider"]; "auto": the GPU's
+            where there is one, else the CPU's. None: the CPU's, on which a decision takes less time than the way to
+            a GPU and back; figures and so decisions at a tie may differ on another.
 
     Raises:
         BundleError: a missing, damaged, changed, foreign or newer bundle.
-        InvalidInput: an `embed` for a policy that reads texts by itself.
-        MissingExtra: no onnxruntime is installed.
+        InvalidInput: an `embed` for a policy that reads texts by itself, or a provider that is not to be had.
+        MissingExtra: no onnxruntime is installed, or remains of one.
     """
     bundle = read_bundle(folder)
-    return Policy(bundle.manifest, bundle.model, bundle.files, embed)
+    return Policy(bundle.manifest, bundle.model, bundle.files, embed, providers)
 
 
 class _Opening:
@@ -96,6 +99,7 @@ class Policy:
         model: bytes of the ONNX graph, see `fitting.policy_graph`.
         files: other files of the bundle, by name.
         embed: see `load`; no part of the bundle.
+        providers: the same.
 
     Attributes:
         manifest: as given.
@@ -117,15 +121,20 @@ class Policy:
 
     Raises:
         BundleError: a graph that does not fit the manifest.
-        InvalidInput: an `embed` for a policy that reads texts by itself.
+        InvalidInput: an `embed` for a policy that reads texts by itself, or a provider that is not to be had.
     """
 
     candidate: Policy | None
 
     def __init__(
-        self, manifest: PolicyManifest, model: bytes, files: Mapping[str, bytes], embed: Embed | None = None
+        self,
+        manifest: PolicyManifest,
+        model: bytes,
+        files: Mapping[str, bytes],
+        embed: Embed | None = None,
+        providers: Providers = None,
     ) -> None:
-        self.manifest, self.embed = manifest, embed
+        self.manifest, self.embed, self._providers = manifest, embed, providers
         self._model, self._files = model, dict(files)
         self.candidate = None
         self.space, self.dial, self.encoder = manifest.space, manifest.dial, dict(manifest.encoder)
@@ -154,7 +163,7 @@ class Policy:
         check_rule(graph, self.dial, _OOD, _CHOICE, len(manifest.tasks))
         self._outputs = [*self.dial.heads, _OOD]
         self._batch = max(1, _BATCH_BYTES // graph.row_bytes)
-        self._session: Any = open_session(graph, self._outputs)
+        self._session: Any = open_session(graph, self._outputs, providers)
         self._configs = tuple(self.space)
         self._check_fit()
         _POLICIES.add(self)
@@ -203,6 +212,11 @@ class Policy:
     def default_index(self) -> int | None:
         """Index in the space of what runs today; None where unknown."""
         return self.manifest.default
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers of onnxruntime that run the graph, the preferred one first."""
+        return tuple(self._session.get_providers())
 
     @property
     def learner(self) -> str:
@@ -479,6 +493,7 @@ class Policy:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         embed: Embed | None = None,
+        providers: Providers = None,
     ) -> Policy:
         """The policy in a folder, or of a repository of the Hub. No code of it is run, and every digest is checked.
 
@@ -489,7 +504,7 @@ class Policy:
             token: of the Hub; None: the one that is logged in.
             cache_dir: the Hub's cache; None: its own.
             local_files_only: nothing is asked of the Hub; what the cache holds is taken.
-            embed: see `load`.
+            embed, providers: see `load`.
 
         Raises:
             BundleError: there is none, or it is damaged, changed, foreign or newer.
@@ -502,12 +517,12 @@ class Policy:
             if revision is not None:
                 do = "A folder has no revisions."
                 raise InvalidInput("revision", "None beside a folder", revision, do)
-            return load(name_or_folder, embed=embed)
+            return load(name_or_folder, embed=embed, providers=providers)
         if not hub.is_hub_name(str(name_or_folder)):
             raise InvalidInput("name_or_folder", "a folder that exists, or OWNER/NAME of the Hub", str(name_or_folder))
         options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         with hub.pull_policy(str(name_or_folder), revision=revision, **options) as folder:
-            return load(folder, embed=embed)
+            return load(folder, embed=embed, providers=providers)
 
     def push_to_hub(
         self,
@@ -571,11 +586,12 @@ class Policy:
 
     def _open(self) -> None:
         inputs = make_inputs(self.encoder, self._files, self.embed)
-        self._session, self._inputs = open_session(Graph(self._model), self._outputs), inputs
+        session = open_session(Graph(self._model), self._outputs, self._providers)
+        self._session, self._inputs = session, inputs
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be copied to another process; what it was made of can.
-        return Policy, (self.manifest, self._model, self._files, self.embed)
+        return Policy, (self.manifest, self._model, self._files, self.embed, self._providers)
 
     def __repr__(self) -> str:
         stands = {"default": "ships the default", "single_best": "ships the single best config"}

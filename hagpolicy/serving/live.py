@@ -18,7 +18,6 @@ none is given, the request is its own unit, and receipt and log say so.
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import threading
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
 
 __all__ = ["LiveCall", "LiveSettings", "TrafficRecorder", "make_live"]
-
-logger = logging.getLogger(__name__)
 
 _RETRY_COUNT, _IDEMPOTENCY_KEY = "x-stainless-retry-count", "idempotency-key"
 _UNITS = ("safety_identifier", "user")

@@ -9,10 +9,12 @@ import numpy as np
 from hagpolicy._text import format_count
 from hagpolicy.analysis.copies import find_copies
 from hagpolicy.analysis.objectives.base import Objective
+from hagpolicy.analysis.objectives.families import Drawn
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.analysis.single_best import SingleBest
 from hagpolicy.data.groups import SIMILAR, find_similar_pairs
 from hagpolicy.data.table import SweepTable
+from hagpolicy.data.trial import LIVE_REWARDS
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.results import Estimate
 
@@ -67,6 +69,17 @@ def check_folder(table: SweepTable) -> list[str]:
     return [
         f"{len(table.prompts):,} of the folder's {table.stored:,} prompts, those of its latest sweep; `--all`, or "
         "load_table(folder, all_prompts=True), takes every one"
+    ]
+
+
+def check_live(table: SweepTable, objectives: Sequence[Objective]) -> list[str]:
+    """The warning for live calls under an objective that takes the cells of their table for whole rewards."""
+    wanted = {name.removeprefix(LIVE_REWARDS).strip() for name in table.scorers.values() if LIVE_REWARDS in name}
+    if not wanted or all(isinstance(objective, Drawn) for objective in objectives):
+        return []
+    return [
+        "the table is of live calls, each of which drew one config: its cells differ by a share of what rewards do; "
+        f"the objective {' or '.join(sorted(wanted))} tells it whole"
     ]
 
 

@@ -10,6 +10,7 @@ from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.checks import (
     check_folder,
     check_groups,
+    check_live,
     check_rewards,
     check_samples,
     check_similar,
@@ -79,7 +80,12 @@ def prepare(
     """
     comparable = find_comparable(table, objectives)
     kept = table.take(comparable)
-    warnings = [*check_folder(table), *check_rewards(table, examples=examples), *check_samples(kept)]
+    warnings = [
+        *check_folder(table),
+        *check_live(table, objectives),
+        *check_rewards(table, examples=examples),
+        *check_samples(kept),
+    ]
     if near_duplicates is None:
         groups = kept.groups
         warnings += check_similar(kept)

@@ -22,7 +22,10 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.data.traffic import Traffic
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["Trial", "build_trial"]
+__all__ = ["LIVE_REWARDS", "Trial", "build_trial"]
+
+LIVE_REWARDS = "live rewards, whole under"
+"""What the scorers of such a table begin with; their objective follows."""
 
 _DO_TEXT = "Keep texts from now on: `hagpolicy serve --log-text`, wrap(…, log_text=True), or HAGPOLICY_LOG_TEXT=1."
 _DO_EXPLORE = "Explore: `hagpolicy serve --explore 0.05`, wrap(…, explore=0.05), or HAGPOLICY_EXPLORE=0.05."
@@ -48,7 +51,11 @@ class Trial:
     @property
     def objective(self) -> str:
         """The objective under which differences in the table are differences in reward, as text."""
-        return f"drawn:{self.level!r}@{self.choices}"
+        return _write_objective(self.level, self.choices)
+
+
+def _write_objective(level: float, choices: int) -> str:
+    return f"drawn:{level!r}@{choices}"
 
 
 def build_trial(traffic: Traffic) -> Trial:
@@ -101,6 +108,7 @@ def _lay_out(traffic: Traffic, calls: np.ndarray, choices: int) -> Trial:
     rewards[rows, :, samples] = level
     rewards[rows, np.searchsorted(places, decisions.chosen[calls]), samples] = decisions.reward[calls]
     today = {int(place) for place in traffic.today[calls]} & set(places.tolist())
+    objective = _write_objective(level, choices)
     table = SweepTable(
         tuple(prompts.values()),
         DecodingSpace([decisions.space[int(place)] for place in places]),
@@ -108,6 +116,6 @@ def _lay_out(traffic: Traffic, calls: np.ndarray, choices: int) -> Trial:
         default=int(np.searchsorted(places, next(iter(today)))) if len(today) == 1 else None,
         fingerprint=traffic.fingerprint,
         max_tokens=traffic.max_tokens,
-        scorers={prompt.task: f"live rewards, drawn among {choices}" for prompt in prompts.values()},
+        scorers={prompt.task: f"{LIVE_REWARDS} {objective}" for prompt in prompts.values()},
     )
     return Trial(table, len(calls), choices, level)

@@ -59,6 +59,13 @@ def test_calls_of_a_prompt_are_its_samples_and_those_of_a_unit_one_group():
     assert len(set(table.groups.tolist())) == 1  # the prompt that two units sent joins them
 
 
+def test_an_objective_that_takes_shares_for_rewards_is_warned_of():
+    table = build_trial(make_traffic([0, 1, 2, 2] * 10, [1.0, 0.0, 0.5, 0.5] * 10)).table
+    words = "the objective drawn:0.5@3 tells it whole"
+    warned = {objective: hag.headroom(table, objective=objective).warnings for objective in ("reward", "drawn:0.5@3")}
+    assert [any(words in warning for warning in warned[name]) for name in warned] == [True, False]
+
+
 def test_calls_that_are_none_of_the_trial_are_left_out():
     chosen, rewards = [0, 1, 2, 1, 1, 1, 1], [1.0, 0.5, 0.0, 0.9, 0.9, 0.9, np.nan]
     trial = build_trial(

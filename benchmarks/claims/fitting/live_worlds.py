@@ -123,7 +123,7 @@ def figures_of(found: dict[str, list[Row]]) -> list[Figure]:
         worse = sum(row["ships"] == "per_prompt" and row["true_gain"] <= 0.0 for row in null)
         label = "all null kinds: per prompt ships and is truly no better"
         figures.append(share(label, worse, len(null), at_most=GATE_ERROR))
-        figures.append(share("all null kinds: per prompt ships", alarms(null), len(null)))
+        figures.append(share("all null kinds: per prompt ships", alarms(null), len(null), at_most=GATE_ERROR))
     wrong, known = first_alarms(every)
     if known:
         label = "all kinds: a single best config ships that is no better than the default"

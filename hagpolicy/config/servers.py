@@ -8,18 +8,20 @@ The same tables as for the engines, under the names of the HTTP API. Read from t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from hagpolicy._checks import is_number
 from hagpolicy._names import Registry
 from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
 from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.render import PromptLike, Receipt, Rendering, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["SERVERS", "RequestBody", "Server", "list_lacking", "make_request_body", "render_request"]
+__all__ = ["SERVERS", "RequestBody", "Server", "find_unlike", "list_lacking", "make_request_body", "render_request"]
 
 Seeds = Literal["per_request", "global"]
 
@@ -247,6 +249,20 @@ def _split(sent: Mapping[str, Any], *, chat: bool) -> tuple[dict[str, Any], dict
     known = _CHAT_KEYWORDS if chat else _KEYWORDS
     body = {key: value for key, value in sent.items() if key in known}
     return body, {key: value for key, value in sent.items() if key not in known}
+
+
+def find_unlike(sent: Mapping[str, Any], applied: Mapping[str, Any]) -> dict[str, Any]:
+    """What a server says it applied where it is another number than was sent, by the names of the request.
+
+    Args:
+        sent: keys and values of a request.
+        applied: what its answer says, such as llama-server's `generation_settings`, whose numbers are of 32 bits.
+    """
+    return {
+        key: applied[key]
+        for key, value in sent.items()
+        if is_number(value) and is_number(applied.get(key)) and not math.isclose(value, applied[key], rel_tol=1e-5)
+    }
 
 
 def list_lacking(server: str, fields: Mapping[str, Any]) -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["READ_BYTES", "find_model", "is_same_model"]
+__all__ = ["READ_BYTES", "AnswerFindings", "find_applied", "find_model", "is_same_model"]
 
 READ_BYTES = 16 << 10
 """Of the beginning of an answer, which is looked at."""
 
 # Within the text of an answer the quotes would be escaped.
+_APPLIED = re.compile(r'(?<!\\)"generation_settings"\s*:\s*(?=\{)')
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,300})"')
 
 
@@ -17,6 +21,33 @@ def find_model(begin: bytes) -> str | None:
     """The model that an answer, or the first event of its stream, says it is of; None where it says none."""
     found = _MODEL.search(begin[:READ_BYTES])
     return None if found is None else found[1].decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class AnswerFindings:
+    """What an answer tells of how its request fared.
+
+    Attributes:
+        other_model: it is of another model than the one that the policy was fitted on.
+        not_honoured: keys of the request that the policy set and the server says it applied with another value.
+    """
+
+    other_model: bool = False
+    not_honoured: tuple[str, ...] = ()
+
+
+def find_applied(begin: bytes) -> dict[str, Any]:
+    """The settings that an answer says were applied, such as llama-server's; empty where it says none, or only beyond
+    what is looked at."""
+    text = begin[:READ_BYTES].decode("utf-8", "replace")
+    found = _APPLIED.search(text)
+    if found is None:
+        return {}
+    try:
+        said, _ = json.JSONDecoder().raw_decode(text, found.end())
+    except (ValueError, RecursionError):
+        return {}
+    return dict(said)
 
 
 def is_same_model(first: str, second: str) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import HagError, InvalidInput, MissingExtra
-from hagpolicy.serving.answers import READ_BYTES, find_model
+from hagpolicy.serving.answers import READ_BYTES, AnswerFindings
 from hagpolicy.serving.handler import ANY_MODEL, HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
 from hagpolicy.serving.live import LiveSettings, make_live
@@ -146,11 +146,10 @@ class PolicyMiddleware:
 
     def _count(self, answer: _Answer, error: str) -> None:
         assert self.handler is not None
-        named = find_model(answer.begin)
-        other = not error and named is not None and self.handler.is_other_model(answer.handled, named)
+        found = AnswerFindings() if error else self.handler.examine_answer(answer.handled, answer.begin)
         if self.own.metrics is not None:
             seconds = time.perf_counter() - answer.begun
-            self.own.metrics.count_answer(answer.handled, seconds, answer.first, error, other_model=other)
+            self.own.metrics.count_answer(answer.handled, seconds, answer.first, error, found)
 
     async def _read(self, receive: Receive) -> tuple[bytes | None, list[Message]]:
         """The body of a request, or None and what has come of it where it is too large or the client has gone."""

@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hagpolicy.config.servers import find_unlike
 from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.answers import is_same_model
+from hagpolicy.serving.answers import AnswerFindings, find_applied, find_model, is_same_model
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.headers import PREFIX, RequestOptions, describe_receipt, read_options
 from hagpolicy.serving.live import LiveCall, LiveSettings, TrafficRecorder
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 ANY_MODEL = "*"
 # What models that nobody configured are called in metrics and logs: names of requests would be without end.
 OTHER_MODEL = "other"
-# Pairs of models that are warned of: a server may name another one in every answer.
+# What answers are found to say: a server may name another model in every one.
 MOST_WARNINGS = 20
 PRICE_HEADER = f"{PREFIX}price"
 # Bodies of so many bytes and more are read in a thread where a loop serves others meanwhile: reading, deciding and
@@ -120,7 +121,7 @@ class RequestHandler:
         self._counts: Counter[str] = Counter()
         self._ignored = 0
         self._failed = False
-        self._other_models: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -150,26 +151,37 @@ class RequestHandler:
         self.policies = {**self.policies, model: policy}
         self._rewriters = {}
 
-    def is_other_model(self, handled: HandledRequest, answered: str) -> bool:
-        """Whether an answer is of another model than the one that the policy was fitted on; the first is logged.
+    def examine_answer(self, handled: HandledRequest, begin: bytes) -> AnswerFindings:
+        """What the answer to a request tells; whatever is found for the first time is logged.
 
         Args:
             handled: the request.
-            answered: the model that the answer names.
+            begin: of its answer, whole or the first bytes of it.
         """
+        named = find_model(begin)
+        sent = handled.receipt.applied
+        unlike = find_unlike(sent, find_applied(begin)) if sent else {}
+        for key, value in unlike.items():
+            self._warn_once(("", key), "the server says that it applied %s=%r, which is not what was sent", key, value)
+        return AnswerFindings(named is not None and self._is_other_model(handled, named), tuple(unlike))
+
+    def _is_other_model(self, handled: HandledRequest, answered: str) -> bool:
         policy = self.policies.get(handled.policy)
         fitted = "" if policy is None else policy.fingerprint.get("model", "")
         # Who gives a policy under a model's name has said that they belong together.
         if not fitted or answered == handled.policy or is_same_model(fitted, answered):
             return False
-        with self._lock:
-            first = len(self._other_models) < MOST_WARNINGS and (fitted, answered) not in self._other_models
-            if first:
-                self._other_models.add((fitted, answered))
-        if first:
-            words = "the policy was fitted on %r and %r answers: what was proven on the one need not hold on the other"
-            logger.warning(words, fitted, answered)
+        words = "the policy was fitted on %r and %r answers: what was proven on the one need not hold on the other"
+        self._warn_once((fitted, answered), words, fitted, answered)
         return True
+
+    def _warn_once(self, what: tuple[str, str], words: str, *values: Any) -> None:
+        with self._lock:
+            first = len(self._warned) < MOST_WARNINGS and what not in self._warned
+            if first:
+                self._warned.add(what)
+        if first:
+            logger.warning(words, *values)
 
     def _check(self, model: str, policy: Policy) -> None:
         if not policy.reads_text:

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hagpolicy._extras import require
+from hagpolicy.serving.answers import AnswerFindings
 from hagpolicy.serving.handler import HandledRequest
 from hagpolicy.serving.headers import show_config
 
@@ -84,7 +85,7 @@ class PolicyMetrics:
             self._ignored.inc(len(handled.ignored))
 
     def count_answer(
-        self, handled: HandledRequest, seconds: float, first: float | None, error: str, *, other_model: bool = False
+        self, handled: HandledRequest, seconds: float, first: float | None, error: str, found: AnswerFindings
     ) -> None:
         """Count the answer to a request.
 
@@ -93,13 +94,15 @@ class PolicyMetrics:
             seconds: to its last byte.
             first: seconds to the first part of a stream; None where it was none.
             error: its status from 400 on, or the type of what went wrong; "" where nothing did.
-            other_model: it came from another model than the policy's.
+            found: what it tells.
         """
         call = OPERATIONS[handled.endpoint], handled.model
         self._duration.labels(*call, error).observe(seconds)
         if first is not None and not error:
             self._first.labels(*call).observe(first)
-        if other_model:
+        for name in found.not_honoured:
+            self._fields.labels(handled.policy, name, "not_honoured").inc()
+        if found.other_model:
             self._other_model.labels(handled.policy).inc()
 
     def count_reload(self, policy: str, *, failed: bool) -> None:

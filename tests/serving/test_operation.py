@@ -20,10 +20,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import hagpolicy as hag
 from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.answers import find_model, is_same_model
+from hagpolicy.serving.answers import find_applied, find_model, is_same_model
 from hagpolicy.serving.asgi import PolicyMiddleware
 from hagpolicy.serving.handler import RequestHandler
 from hagpolicy.serving.limits import LimitedApp, ProxyLimits
+from hagpolicy.serving.messages import answer_json
 from hagpolicy.serving.metrics import find_metrics
 from hagpolicy.serving.proxy import ForwardingApp, make_proxy
 from hagpolicy.serving.reload import BundleWatcher
@@ -285,3 +286,29 @@ def test_other_lives_of_an_application_pass_the_limits():
     seen = []
     asyncio.run(LimitedApp(inner, ProxyLimits(), key="k")({"type": "lifespan"}, None, None))
     assert seen == ["lifespan"]
+
+
+def test_settings_that_a_server_applied_otherwise_are_counted_and_told_once(serve, caplog):
+    said = {"choices": [], "__verbose": {"generation_settings": {"temperature": 0.800000011920929, "top_k": 0}}}
+
+    async def server(scope, receive, send):
+        await answer_json(send, 200, said)
+
+    registry = prometheus_client.CollectorRegistry()
+    handler = RequestHandler(WordPolicy(SPACE, {"greedy": 1}), RewriteRules("llama_cpp"))
+    client = serve(PolicyMiddleware(server, handler, registry=registry))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            client.post("/v1/chat/completions", json=CHAT)
+    counted = ("*", "temperature", "not_honoured")
+    wait_for(lambda: read_samples(registry, "hag_fields_total").get(counted) == 2.0)
+    fields = read_samples(registry, "hag_fields_total")
+    assert (fields[counted], ("*", "top_k", "not_honoured") in fields) == (2.0, False)
+    assert caplog.text.count("applied temperature=0.8") == 1
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b'{"generation_settings": {"temp', b'{"generation_settings": 1}', b'"\\"generation_settings\\": {}']
+)
+def test_answers_that_say_nothing_of_settings(begin):
+    assert find_applied(begin) == {}

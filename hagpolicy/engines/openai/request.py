@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from hagpolicy.config.render import apply_hint
-from hagpolicy.config.servers import SERVERS, RequestBody, make_request_body
+from hagpolicy.config.servers import SERVERS, RequestBody, find_unlike, make_request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text, to_messages
 from hagpolicy.data.stopping import cut_at_stop
@@ -227,11 +227,17 @@ class CellRequester:
         lost = failure.kind == "refused" or self._failed_since >= FAILURES_IN_A_ROW
         return RequestFailed("fatal" if lost else "cell", reason)
 
+    def _name_fields(self, applied: Mapping[str, Any]) -> dict[str, str]:
+        """What the server says it applied otherwise than it was sent, by our fields."""
+        settings = SERVERS[self.server].get_dialect(chat=self.chat).settings.items()
+        return {name: f"applied as {applied[one.key]:g}" for name, one in settings if one.key in applied}
+
     def _make_completion(self, choice: Choice, sent: RequestBody, seconds: float) -> Completion:
         """A choice as a completion, with what of the configuration was not honoured as sent."""
         receipt = sent.receipt
         unlike = dict.fromkeys(receipt.dropped, "dropped") | {name: sent for name, (_, sent) in receipt.clamped.items()}
-        notes = {**receipt.notes, **unlike, **choice.notes}
+        applied = find_unlike({**sent.body, **sent.extra_body}, choice.applied)
+        notes = {**receipt.notes, **unlike, **self._name_fields(applied), **choice.notes}
         tokens = choice.tokens
         if tokens != tokens and self._count_tokens is not None:
             tokens = self._count_tokens(choice.reasoning + choice.text, ended=choice.finish == "stop")

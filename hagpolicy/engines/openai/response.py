@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hagpolicy._checks import is_whole
@@ -93,6 +93,7 @@ class Choice:
         error: the reason, where finish is "error".
         notes: what a reader of the cell should know, by name.
         reasoning: what the server gave beside the text, which counts as new tokens.
+        applied: settings that the server says it applied; llama-server says them where it is verbose.
     """
 
     text: str
@@ -102,6 +103,7 @@ class Choice:
     error: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     reasoning: str = ""
+    applied: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,19 @@ def read_choices(data: bytes, count: int, limit: int) -> list[Choice]:
         # Each has a token at least, the one that ended it.
         rest = _share_out(int(tokens) - len(choices), [max(len(one.text + one.reasoning), 1) for one in messages])
         shares = [1 + part for part in rest]
-    return [
+    found = [
         _read_choice(choice, message, share, prompt_tokens, limit, notes, _find_complaint_beside(body, choice))
         for choice, message, share in list(zip(choices, messages, shares, strict=True))[:count]
     ]
+    applied = _read_applied(body)
+    return [replace(choice, applied=applied) for choice in found] if applied else found
+
+
+def _read_applied(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings that the server says it applied; empty where it says none."""
+    verbose = body.get("__verbose")
+    said = (verbose if isinstance(verbose, dict) else body).get("generation_settings")
+    return said if isinstance(said, dict) else {}
 
 
 def read_error(data: bytes) -> tuple[str, str]:

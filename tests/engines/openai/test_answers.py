@@ -203,3 +203,15 @@ def test_what_is_no_answer_is_tried_again_and_marked_in_the_end(engines, fault) 
         assert (once.text, once.tokens) == ("5", 3)
         assert (never.finish, f"{SHORT.max_attempts} attempts" in str(never.error)) == ("error", True)
         assert len(server.asked) == 2 * SHORT.max_attempts
+
+
+def test_settings_that_the_server_applied_otherwise_stand_in_the_receipt(engines: Any) -> None:
+    applied = {"temperature": 0.699999988079071, "top_p": 0.95, "samplers": ["top_k"], "n_predict": 16}
+
+    def answer(_: Any) -> Any:
+        return {**say("five"), "__verbose": {"generation_settings": applied}}
+
+    with AnsweringServer(answer) as server:
+        [done] = engines(server.url, server="llama_cpp").generate([cell("count")])
+    assert done.receipt["top_p"] == "applied as 0.95"
+    assert "temperature" not in done.receipt

@@ -30,6 +30,7 @@ ROOMS = [
     "_names",
     "_checks",
     "_text",
+    "_code_files",  # objects in files of the caller's, for scorers and the command line
     "results",
     "config",
     "data",

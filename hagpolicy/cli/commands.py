@@ -22,6 +22,7 @@ from hagpolicy.cli.options import (
     parse_fixed,
     parse_folders,
     parse_map,
+    parse_plugins,
     parse_scorer,
     read_key,
     read_table,
@@ -131,10 +132,10 @@ def fit(arguments: Namespace) -> int:
     check_target(arguments.out)  # before the work, not after it
     encoder = get_encoder(arguments.encoder)
     check_encoder(encoder)
-    learner: Any = (
-        [name.strip() for name in arguments.learner.split(",")] if "," in arguments.learner else arguments.learner
-    )
-    baselines = arguments.rivals if arguments.baselines is None else arguments.baselines
+    given = parse_plugins("learner", arguments.learner)
+    learner = given if len(given) > 1 else given[0]
+    named = arguments.rivals if arguments.baselines is None else arguments.baselines
+    baselines = None if named is None else parse_plugins("baseline", named)
     get_objectives(arguments.objective), get_learners(learner), get_baselines(baselines or [])
     table = read_table(arguments)
     with show_progress("hagpolicy.fitting"):

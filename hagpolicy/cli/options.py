@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import hagpolicy as hag
+from hagpolicy._code_files import is_object_path, load_object
 from hagpolicy._files import check_path, parse_json, read_regular
 from hagpolicy._names import suggest
 from hagpolicy.config.space import DEFAULT_PRESET, PRESETS, DecodingSpace
@@ -65,11 +66,27 @@ def parse_map(given: str | None) -> dict[str, str] | None:
 
 def _parse_one_scorer(name: str) -> Any:
     """A name, the content of a JSON file, or the scorer of file.py:function."""
-    from hagpolicy.scorers.files import is_function_path, load_function_scorer  # predicting needs no scorer
+    from hagpolicy.scorers.files import load_function_scorer  # predicting needs no scorer
 
-    if is_function_path(name):
+    if is_object_path(name):
         return load_function_scorer(name)
     return _read_json(name) if name.endswith(".json") else name
+
+
+def parse_plugins(what: str, names: str | Sequence[str]) -> list[Any]:
+    """What names of plug-ins mean, with commas or in a list: "file.py:NAME" is run for a class, which is made without
+    arguments, or for an object; other names stay as they are.
+
+    Args:
+        what: they are, such as "learner".
+        names: as they were given.
+
+    Raises:
+        InvalidInput: no such file or name, or the file raises.
+    """
+    given = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+    found = [load_object(what, name)[0] if is_object_path(name) else name for name in given]
+    return [one() if isinstance(one, type) else one for one in found]
 
 
 def parse_fixed(given: Sequence[str]) -> dict[str, Any]:

@@ -335,7 +335,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learner",
         default="auto",
-        help=f"{_list_names(LEARNERS.choices)} (default %(default)s), or several with commas",
+        help=f"{_list_names(LEARNERS.choices)} (default %(default)s), or several with commas; one of your own is "
+        "FILE.py:CLASS, which is run",
     )
     _add_objective(parser, "; with several values it is a dial that predict turns")
     compared = parser.add_mutually_exclusive_group()
@@ -343,7 +344,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "--baselines",
         type=_parse_names,
         metavar="NAMES",
-        help=f"other ways to choose, compared: {_list_names(BASELINES)}, several with commas (default nearest)",
+        help=f"other ways to choose, compared: {_list_names(BASELINES)}, several with commas (default nearest), "
+        "or FILE.py:CLASS",
     )
     compared.add_argument("--rivals", type=_parse_names, help=argparse.SUPPRESS)  # the earlier word, for one version
     parser.add_argument(

@@ -101,3 +101,28 @@ def test_report_with_a_policy(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["report", str(folder / "sweep"), "--policy", str(folder / "policy"), "--out", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     assert "The comparison" in out.read_text("utf-8")
+
+
+OWN = """
+from hagpolicy import DecodingConfig
+from hagpolicy.fitting.baselines.fixed import Fixed
+from hagpolicy.fitting.learners.linear import Ridge
+
+class Mine(Ridge):
+    name = "mine"
+
+greedy = Fixed(DecodingConfig(temperature=0.0), "always_greedy")
+"""
+
+
+def test_a_learner_and_a_baseline_of_ones_own_are_named_by_their_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN, "utf-8")
+    given = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "policy"), "--json"]
+    assert main([*given, "--learner", f"{own}:Mine", "--baselines", f"{own}:greedy,nearest"]) == 0
+    rows = {row["name"] for row in json.loads(capsys.readouterr().out)["evaluation"]["rows"]}
+    assert {"always_greedy", "nearest", "mine"} <= rows
+    assert main([*given, "--learner", f"{own}:Mien"]) == 2
+    assert "Did you mean 'Mine'" in capsys.readouterr().err

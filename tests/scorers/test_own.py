@@ -62,7 +62,7 @@ def test_a_function_in_a_file_is_run_and_versioned_by_the_whole_file(
     assert parse_scorer([f"math={path}:good"])["math"].name == "good"
     with pytest.raises(InvalidInput, match="Did you mean 'good'"):
         load_function_scorer(f"{path}:goood")
-    with pytest.raises(InvalidInput, match=r"expected file\.py:function"):
+    with pytest.raises(InvalidInput, match=r"expected file\.py:name"):
         load_function_scorer(f"{tmp_path}/none.py:good")
     path.write_text("1 / 0", "utf-8")
     with pytest.raises(InvalidInput, match="ZeroDivisionError"):

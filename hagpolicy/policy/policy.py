@@ -370,6 +370,10 @@ class Policy:
             for read, number, row, score in rows
         ]
 
+    def knows_task(self, task: str) -> bool:
+        """Whether a task is one of those that can be told to it."""
+        return task in self._numbers
+
     def _number_task(self, task: str) -> int:
         """Number of a task as the graph takes it, from 1; 0 for one that is not known, with one warning for each."""
         if not isinstance(task, str):

@@ -33,7 +33,7 @@ ANY_MODEL = "*"
 OTHER_MODEL = "other"
 # What answers are found to say: a server may name another model in every one.
 MOST_WARNINGS = 20
-PRICE_HEADER = f"{PREFIX}price"
+PRICE_HEADER, TASK_HEADER = f"{PREFIX}price", f"{PREFIX}task"
 # Bodies of so many bytes and more are read in a thread where a loop serves others meanwhile: reading, deciding and
 # writing them takes longer than the way into a thread and back.
 LARGE_BYTES = 8 << 10
@@ -323,6 +323,9 @@ class RequestHandler:
         rewriter = self._find_rewriter(endpoint, name, model)
         if options.price is not None and not _takes_price(rewriter.policy, options.price):
             options = replace(options, price=None, ignored=(*options.ignored, PRICE_HEADER))
+        if options.task is not None and not rewriter.policy.knows_task(options.task):
+            # Not left to the policy, whose warning would write what a client may put there.
+            options = replace(options, task=None, ignored=(*options.ignored, TASK_HEADER))
         asked = [one for one in (options.price, price, self.price) if one is not None]
         given = body if model == body.get("model") else {**body, "model": model}
         if call is not None and self.traffic is not None:

@@ -41,6 +41,15 @@ def test_a_field_that_gives_way_is_not_sent_twice():
     assert json.loads(sent)["temperature"] == 0.0
 
 
+def test_a_task_that_the_policy_does_not_know_is_ignored_and_named():
+    policy = WordPolicy()
+    for task, ignored in (("json", ()), ("unknown", ("x-hag-task",))):
+        handled = make_handler(policy).handle(PATH, [("x-hag-task", task)], b'{"prompt": "red"}')
+        assert policy.turned[-1]["task"] == (None if ignored else task)
+        assert handled.ignored == ignored
+        assert ("ignored x-hag-task" in handled.headers["x-hag-reason"]) == bool(ignored)
+
+
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

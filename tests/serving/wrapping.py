@@ -33,6 +33,9 @@ class WordPolicy:
         self.asked, self.turned = [], []
         self.default_index, self.reads_text, self.digest = None, True, "0" * 32
 
+    def knows_task(self, task):
+        return task != "unknown"
+
     def decide_batch(self, prompts, fixed=None, **dial):
         self.turned.append(dial)
         made = [self.decide(prompt, fixed) for prompt in prompts]

@@ -16,7 +16,7 @@ from hagpolicy.policy.policy import Policy
 from tests.support.making import LISTS, ODD, SUMS, sums_against_lists
 from tests.support.paths import ROOT
 
-EXAMPLE = ROOT / "examples" / "node"
+EXAMPLE = ROOT / "docs" / "examples" / "node"
 # What normalisers, cuts and word lists treat in ways of their own.
 MORE = [
     "ΟΔΟΣ ΣΟΦΟΣ and İstanbul: naïve café, Ångström, ﬁne",

@@ -195,6 +195,7 @@ class WrappedLLM(Wrapper):
             hinted,
             made.receipt.notes,
             fixed=held,
+            chosen=None if decision.index is None else self.policy.space[decision.index],
         )
         return _copy_with(params, kwargs) if kwargs else params, receipt
 

@@ -73,7 +73,8 @@ class PolicyMetrics:
     def __call__(self, handled: HandledRequest) -> None:
         """Count a request."""
         receipt, policy = handled.receipt, handled.policy
-        config = "" if receipt.decision is None else show_config(receipt.decision.config)
+        # Of the policy's own configs: what clients fix in them would make series without end.
+        config = "" if receipt.chosen is None else show_config(receipt.chosen)
         self._decisions.labels(policy, handled.model, config, receipt.reason).inc()
         self._overhead.labels(policy).observe(handled.seconds)
         for outcome in ("applied", "dropped", "overruled"):

@@ -92,6 +92,8 @@ class RequestReceipt:
         request_id: of the call, by which a reward names it; "" where nothing is logged.
         arm: of an experiment, "policy" or "default"; "" outside of one.
         by_request: the arm was drawn for this request alone, since it named no unit.
+        chosen: the config of the policy's space that was chosen, as it stands there, without what the client fixed;
+            None where none of them was.
     """
 
     reason: str
@@ -108,6 +110,7 @@ class RequestReceipt:
     request_id: str = ""
     arm: str = ""
     by_request: bool = False
+    chosen: DecodingConfig | None = None
 
 
 class Rewriter:
@@ -147,7 +150,8 @@ class Rewriter:
         if self.policy.dial.argument == "n":
             dial["n"] = _read_count(body)
         hints = self.rules.hints and content is not None and takes_hint(content)
-        held, among = {**stated, **(fixed or {})}, self._can if hints else self._can & self._unhinted
+        # What stands in the body is what the server gets, whatever the header says of the same field.
+        held, among = {**(fixed or {}), **stated}, self._can if hints else self._can & self._unhinted
         decision = self.policy.decide("" if content is None else content, held, among=among, **dial)
         if decision.reason == "no_config_agrees":
             return body, RequestReceipt(decision.reason, decision, kept=tuple(asked), fixed=held)
@@ -159,7 +163,8 @@ class Rewriter:
         sent, receipt = self._apply(
             body, replace(decision, overruled=overruled) if overruled else decision, tuple(asked), hints=hints
         )
-        return sent, replace(receipt, fixed=held, draw=draw)
+        chosen = None if decision.index is None else self.policy.space[decision.index]
+        return sent, replace(receipt, chosen=chosen, fixed=held, draw=draw)
 
     @cached_property
     def _can(self) -> np.ndarray:
@@ -262,13 +267,13 @@ class Rewriter:
         return sent if changed else body, RequestReceipt(
             decision.reason,
             decision,
-            changed,
-            added,
-            receipt.dropped,
-            decision.overruled,
-            tuple(name for name in asked if name not in decision.overruled),
-            hinted,
-            receipt.notes,
+            changed=changed,
+            applied=added,
+            dropped=receipt.dropped,
+            overruled=decision.overruled,
+            kept=tuple(name for name in asked if name not in decision.overruled),
+            hinted=hinted,
+            notes=receipt.notes,
         )
 
     def _list_overruled(self, decision: Decision, wanted: Mapping[str, Any]) -> set[str]:

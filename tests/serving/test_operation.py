@@ -108,6 +108,20 @@ def test_metrics_count_decisions_fields_answers_and_their_times(upstream, handle
     assert find_metrics(registry) is find_metrics(registry)
 
 
+def test_what_clients_fix_makes_no_series_of_its_own(upstream, handler, serve):
+    registry = prometheus_client.CollectorRegistry()
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler, registry=registry))
+    for at in range(5):
+        fixed = json.dumps({"hint": f"private {at}", "temperature": 0.0})
+        client.post("/v1/chat/completions", json=CHAT | {"max_tokens": at + 1, "min_p": at / 10})
+        client.post("/v1/chat/completions", json=CHAT, headers={"x-hag-fixed": fixed})
+        client.post("/v1/chat/completions", json=CHAT | {"temperature": 1.5 + at / 100})
+    decided, config = read_samples(registry, "hag_decisions_total"), '{"temperature": 0.0}'
+    assert {labels[2] for labels in decided} <= {"", config}
+    assert decided["*", "other", config, "best_by_margin"] == 5.0
+    assert "private" not in prometheus_client.generate_latest(registry).decode()
+
+
 def test_a_server_keeps_its_own_paths_before_which_only_a_middleware_stands(upstream, handler, serve):
     client = serve(PolicyMiddleware(ForwardingApp(upstream.url), handler))
     assert client.get("/metrics").json() == {"path": "/metrics"}

@@ -199,6 +199,14 @@ def test_a_config_that_sends_nothing_changes_nothing():
     assert (receipt.changed, receipt.reason) == (False, "reference_best")
 
 
+def test_what_stands_in_the_body_goes_before_what_a_header_fixes():
+    asked = chat("greedy", temperature=0.0)
+    body, receipt = rewrite(CHAT, asked, POLICY, VLLM, fixed={"temperature": 0.7})
+    assert (body["temperature"], receipt.decision.config.temperature, receipt.fixed) == (0.0, 0.0, {"temperature": 0.0})
+    _, receipt = rewrite(CHAT, chat("greedy", max_tokens=7), POLICY, VLLM)
+    assert (receipt.chosen, receipt.decision.config.max_tokens) == (SPACE[1], 7)
+
+
 def test_n_and_task_and_price_reach_the_policy():
     policy = WordPolicy(SPACE, {}, dial="n")
     rewrite(CHAT, chat("x", n=3), policy, VLLM, task="json")

@@ -12,7 +12,8 @@ from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refus
 __all__ = ["LimitedApp", "ProxyLimits"]
 
 KEY_HEADER = b"x-hag-key"
-# Probes of a platform carry no key and come when it is busiest.
+# Probes of a platform carry no key and come when it is busiest. They read: what else is sent there is as any request.
+PROBES = frozenset({"GET", "HEAD"})
 OPEN_PATHS = frozenset({"/health", "/ready", "/hag/health", "/hag/ready"})
 
 
@@ -58,21 +59,22 @@ class LimitedApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one request, or the life of the application."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        probes = scope["method"] in PROBES and scope["path"] in OPEN_PATHS
         admitted = self._admit(scope) if self._key or self._upstream_key else scope
-        if admitted is None:
-            await refuse(send, 401, "this proxy asks for its own key", "invalid_api_key")
+        if admitted is None and not probes:
+            await _refuse(send, 401, "this proxy asks for its own key", "invalid_api_key")
         elif sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
-            await refuse(send, 431, f"headers of over {self.limits.header_bytes} bytes", "invalid_request_error")
+            await _refuse(send, 431, f"headers of over {self.limits.header_bytes} bytes", "invalid_request_error")
         elif _read_length(scope) > self.limits.body_bytes:
             await self._refuse_body(send)
-        elif self._under_way >= self.limits.requests:
+        elif self._under_way >= self.limits.requests and not probes:
             words = f"{self.limits.requests} requests are under way"
-            await refuse(send, 503, words, "overloaded", [(b"retry-after", b"1")])
+            await _refuse(send, 503, words, "overloaded", [(b"retry-after", b"1")])
         else:
-            await self._pass(admitted, receive, send)
+            await self._pass(admitted or scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive, self.limits)
@@ -96,18 +98,18 @@ class LimitedApp:
         if body.refused == 413:
             await self._refuse_body(send)
         else:
-            await refuse(send, 408, f"no whole body in {self.limits.body_seconds:g} s", "timeout")
+            await _refuse(send, 408, f"no whole body in {self.limits.body_seconds:g} s", "timeout")
 
     async def _refuse_body(self, send: Send) -> None:
         # What the client still sends is not read, so the connection cannot serve another request.
         words = f"a body of over {self.limits.body_bytes} bytes"
-        await refuse(send, 413, words, "invalid_request_error", [(b"connection", b"close")])
+        await _refuse(send, 413, words, "invalid_request_error", [(b"connection", b"close")])
 
     def _admit(self, scope: Scope) -> Scope | None:
         """The request for the server, or None where it has not the key."""
         headers = scope["headers"]
         given = [value for name, value in headers if name == KEY_HEADER]
-        bearer = [value.removeprefix(b"Bearer ") for name, value in headers if name == b"authorization"]
+        bearer = [_read_bearer(value) for name, value in headers if name == b"authorization"]
         own = bool(self._key) and any(hmac.compare_digest(one, self._key) for one in bearer)
         if self._key and not own and not any(hmac.compare_digest(one, self._key) for one in given):
             return None
@@ -148,6 +150,19 @@ class _Body:
 
 class _Refused(Exception):
     """A body that is beyond a limit."""
+
+
+async def _refuse(
+    send: Send, status: int, message: str, kind: str, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    """Refuse a request, and say that it was the proxy and not the server that did."""
+    await refuse(send, status, message, kind, [(b"x-hag-reason", b"refused"), *(headers or [])])
+
+
+def _read_bearer(value: bytes) -> bytes:
+    """The token in an `Authorization` header, whose scheme is written in any case (RFC 9110, 11.1)."""
+    scheme, _, token = value.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else value
 
 
 def _read_length(scope: Scope) -> int:

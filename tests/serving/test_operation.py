@@ -229,6 +229,19 @@ def test_a_key_of_its_own_is_asked_for_and_goes_no_further(upstream, handler, se
     assert not any("own" in value for sent in upstream.headers for value in sent.values())
 
 
+def test_probes_are_open_and_nothing_else_is_on_their_paths(upstream, handler, serve):
+    limits = ProxyLimits(body_bytes=100)
+    client = serve(make_proxy(handler, upstream.url, limits=limits, answers=(), key="own", upstream_key="theirs"))
+    assert client.get("/health").json() == {"path": "/health"}
+    assert client.post("/health", json={}).status_code == 401
+    own = {"authorization": "bearer own"}
+    refused = client.post("/ready", content=b"x" * 200, headers=own)
+    assert (refused.status_code, refused.headers["x-hag-reason"]) == (413, "refused")
+    client.get("/health", headers=own)
+    assert [sent.get("authorization") for sent in upstream.headers] == [None, "Bearer theirs"]
+    assert upstream.asked == []
+
+
 def test_a_changed_bundle_is_decided_by_and_a_damaged_one_changes_nothing(
     null, strong, upstream, serve, tmp_path, caplog
 ):

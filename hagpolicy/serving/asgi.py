@@ -93,8 +93,7 @@ class PolicyMiddleware:
             self._begin_loading()
             assert self._loading is not None
             await asyncio.shield(self._loading)
-        encoded = any(name == b"content-encoding" for name, _ in scope["headers"])
-        return self.handler is not None and not encoded and self.handler.handles(scope["path"])
+        return self.handler is not None and self.handler.handles(scope["path"])
 
     def _begin_loading(self) -> None:
         if self._loading is None:
@@ -116,24 +115,28 @@ class PolicyMiddleware:
     async def _rewrite(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self.handler is not None
         content, messages = await self._read(receive)
-        if content is None:
+        if messages[-1]["type"] != "http.request":  # the client has gone
             await self.app(_strip(scope), _replay(messages, receive), send)
             return
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         begun = time.perf_counter()
-        handled = await self.handler.handle_async(scope["path"], headers, content)
-        kept = [pair for pair in _strip(scope)["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
-        kept.append((b"content-length", str(len(handled.content)).encode()))
-        whole = {"type": "http.request", "body": handled.content, "more_body": False}
+        sent = _strip(scope)
+        if content is None:
+            handled = self.handler.handle_unread(scope["path"])
+        else:
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+            handled = await self.handler.handle_async(scope["path"], headers, content)
+            kept = [pair for pair in sent["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+            sent = {**sent, "headers": [*kept, (b"content-length", str(len(handled.content)).encode())]}
+            messages = [{"type": "http.request", "body": handled.content, "more_body": False}]
         answer = _Answer(handled, send, begun)
         error = "cut"
         try:
-            await self._pass(answer, {**scope, "headers": kept}, _replay([whole], receive))
+            await self._pass(answer, sent, _replay(messages, receive))
             if answer.whole:
                 error = "" if answer.status < 400 else str(answer.status)
         finally:
-            self._count(answer, error)
             answer.end()
+            self._count(answer, error)
 
     async def _pass(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
         """Hand a request to the application, in a span of its own where spans are collected."""

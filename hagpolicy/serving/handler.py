@@ -209,12 +209,22 @@ class RequestHandler:
         headers = list(headers)
         options = read_options(headers)
         call = self._begin(endpoint, options, headers, content)
-        made = self._decide(endpoint, options, content, call)
+        if any(name.lower() == "content-encoding" for name, _ in headers):
+            receipt = RequestReceipt("encoded")
+            made = HandledRequest(content, receipt, endpoint=endpoint.name, ignored=options.ignored)
+        else:
+            made = self._decide(endpoint, options, content, call)
         if call is not None:
             made = self._record(made, call)
         seconds = time.perf_counter() - begun
         told = describe_receipt(made.policy, made.receipt, made.ignored, seconds)
         return self._finish(replace(made, headers=told, seconds=seconds))
+
+    def handle_unread(self, path: str) -> HandledRequest:
+        """What became of a request to a path whose body is too large to be read; it goes on as it comes."""
+        endpoint, receipt = find_endpoint(path), RequestReceipt("too_large")
+        told = describe_receipt("", receipt, (), 0.0)
+        return self._finish(HandledRequest(b"", receipt, told, "" if endpoint is None else endpoint.name))
 
     def _finish(self, handled: HandledRequest) -> HandledRequest:
         """The handled request, counted and told to the observers."""

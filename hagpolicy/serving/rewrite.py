@@ -77,8 +77,8 @@ class RequestReceipt:
     """What became of one request.
 
     Attributes:
-        reason: of the decision (`Decision.reason`), or "other_path", "not_json", "failed", "experiment_default" where
-            none was made.
+        reason: of the decision (`Decision.reason`), or "skipped", "other_path", "other_model", "not_json", "encoded",
+            "too_large", "failed", "experiment_default" where none was made.
         decision: the policy's; None where none was made.
         changed: the body is not as it came.
         applied: keys that were set, with the values sent.

@@ -46,7 +46,10 @@ class RequestTracer:
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         operation = OPERATIONS[handled.endpoint]
         kind, context = self._trace.SpanKind.SERVER, self._propagate.extract(carrier)
-        with self._tracer.start_as_current_span(f"{operation} {handled.model}", context, kind) as span:
+        opened = self._tracer.start_as_current_span(
+            f"{operation} {handled.model}", context, kind, record_exception=False, set_status_on_exception=False
+        )
+        with opened as span:
             if not span.is_recording():
                 yield headers
                 return
@@ -54,16 +57,23 @@ class RequestTracer:
             sent: dict[str, str] = {}
             self._propagate.inject(sent)
             ours = {name.encode("latin-1"): value.encode("latin-1") for name, value in sent.items()}
-            yield [pair for pair in headers if pair[0] not in ours] + list(ours.items())
+            try:
+                yield [pair for pair in headers if pair[0] not in ours] + list(ours.items())
+            except Exception as error:
+                # Its type alone: its words, which the SDK would record, may hold what a prompt said.
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(self._trace.StatusCode.ERROR)
+                raise
 
     def close(self, status: int) -> None:
         """Say in the span that is open how its answer ended.
 
         Args:
-            status: of the answer.
+            status: of the answer; 0 where none came, since the client had gone.
         """
         span = self._trace.get_current_span()
-        span.set_attribute("http.response.status_code", status)
+        if status:
+            span.set_attribute("http.response.status_code", status)
         if status >= 500:
             span.set_status(self._trace.StatusCode.ERROR)
 

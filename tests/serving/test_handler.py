@@ -1,6 +1,7 @@
 """What the handler does with bytes: nothing is written anew without need, and a large body holds up nobody."""
 
 import asyncio
+import gzip
 import json
 import threading
 
@@ -32,6 +33,12 @@ def test_bodies_in_other_encodings_are_written_anew(encoding):
     sent = make_handler().handle(PATH, [], WHOLE.encode(encoding)).content
     assert json.loads(sent)["presence_penalty"] == 2.0
     assert json.loads(sent)["y"] == [100.0, "é"]
+
+
+def test_a_compressed_body_goes_on_as_it_came_and_is_told():
+    body = gzip.compress(WHOLE.encode())
+    handled = make_handler().handle(PATH, [("Content-Encoding", "gzip")], body)
+    assert (handled.content, handled.headers["x-hag-reason"]) == (body, "encoded")
 
 
 def test_a_field_that_gives_way_is_not_sent_twice():

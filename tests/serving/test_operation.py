@@ -171,6 +171,22 @@ def test_spans_continue_the_callers_trace_and_say_what_was_sent(spans, upstream,
     }
 
 
+def test_a_span_names_what_failed_without_its_words(spans, handler):
+    async def fail(scope, receive, send):
+        raise ValueError("greedy secrets of the prompt")
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(CHAT).encode()}
+
+    spans.clear()
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    with pytest.raises(ValueError, match="secrets"):
+        asyncio.run(PolicyMiddleware(fail, handler)(scope, receive, None))
+    (span,) = spans.get_finished_spans()
+    assert (span.attributes["error.type"], span.status.status_code) == ("ValueError", trace.StatusCode.ERROR)
+    assert "secrets" not in span.to_json()
+
+
 @pytest.mark.parametrize(
     ("limits", "request_", "status"),
     [

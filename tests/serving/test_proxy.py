@@ -91,7 +91,7 @@ def test_everything_else_passes_as_it_is(proxy, upstream, handler):
 
 
 @pytest.mark.parametrize("target", ["@127.0.0.1:{port}/v1/completions", "*", "http://127.0.0.1:{port}/v1/completions"])
-def test_a_target_that_names_another_server_is_refused(proxy, upstream, target):
+def test_a_target_that_names_another_server_reaches_none(proxy, upstream, target):
     elsewhere = EchoServer()
     try:
         host, port = proxy.url.removeprefix("http://").split(":")
@@ -99,9 +99,11 @@ def test_a_target_that_names_another_server_is_refused(proxy, upstream, target):
         with socket.create_connection((host, int(port)), timeout=10.0) as client:
             head = f"POST {target} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-mine\r\ncontent-length: 2"
             client.sendall(f"{head}\r\nconnection: close\r\n\r\n{{}}".encode())
-            assert client.recv(1 << 16).startswith(b"HTTP/1.1 400")
+            refused = client.recv(1 << 16).startswith(b"HTTP/1.1 400")
         assert not elsewhere.asked
-        assert not upstream.asked
+        # Where httptools is installed, uvicorn hands on the path alone of a target that is a whole address.
+        assert refused or target.startswith("http")
+        assert bool(upstream.asked) != refused
     finally:
         elsewhere.close()
 
@@ -173,8 +175,9 @@ def test_bodies_beyond_the_limit_go_on_unread(upstream, handler):
         with httpx2.Client() as client:
             body = {"model": "m", "prompt": "greedy " * 1_000}
             answer = client.post(f"{made.url}/v1/completions", json=body)
-            assert "x-hag-reason" not in answer.headers
+            assert answer.headers["x-hag-reason"] == "too_large"
             assert upstream.asked[-1] == body
+            assert handler.counts == {"too_large": 1}
     finally:
         made.close()
 

@@ -130,7 +130,8 @@ def test_nothing_that_is_written_holds_a_key_or_a_prompt(null, upstream, serve, 
     given_back = f"x-hag-request-id: {PROMPT}\r\n".encode()
     assert not find_planted(answer.replace(given_back, b"").decode("latin-1") for answer in [*answers, *own])
     lines = [logging.Formatter().format(record) for record in caplog.records]  # with the words of exceptions
-    assert any("httpcore" in record.name for record in caplog.records)
+    assert any("hagpolicy" in record.name for record in caplog.records) or not failing
+    assert any("uvicorn" in record.name for record in caplog.records)
     assert not find_planted(lines)
     wait_for_rows(tmp_path)
     assert not find_planted(read_files(tmp_path))

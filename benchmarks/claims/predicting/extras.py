@@ -122,7 +122,12 @@ async def receive():
     return {"type": "http.request"}
 async def send(message):
     said.append(message)
-asyncio.run(app(scope, receive, send))
+async def end():
+    return {"type": "lifespan.shutdown"}
+async def ask():
+    await app(scope, receive, send)
+    await app({"type": "lifespan"}, end, send)
+asyncio.run(ask())
 assert said[0]["status"] == 200, said""",
         stub_server,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from argparse import Namespace
@@ -219,11 +220,11 @@ def serve(arguments: Namespace) -> int:
     from hagpolicy.serving.live import make_live
     from hagpolicy.serving.metrics import find_metrics
     from hagpolicy.serving.own_paths import ANSWERS
-    from hagpolicy.serving.proxy import make_proxy, parse_upstream, run_proxy
+    from hagpolicy.serving.proxy import listen, make_proxy, parse_upstream, run_proxy
     from hagpolicy.serving.reload import BundleWatcher
 
-    if not 0 <= arguments.port <= 65535:
-        raise hag.InvalidInput("--port", "0 to 65535", arguments.port)
+    if not 0.0 <= arguments.graceful_timeout < math.inf:
+        raise hag.InvalidInput("--graceful-timeout", "seconds of at least 0", arguments.graceful_timeout)
     folders = parse_folders(arguments.policy)
     policies = {model: hag.load(folder) for model, folder in folders.items()}
     upstream_key = read_key(arguments.upstream_key_env)
@@ -244,14 +245,16 @@ def serve(arguments: Namespace) -> int:
     )
     if arguments.reload:
         BundleWatcher(handler, folders, arguments.reload, find_metrics()).start()
-    listening, servers = f"http://{arguments.host}:{arguments.port}", sorted({one.server for one in rules.values()})
+    listening = listen(arguments.host, arguments.port)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    url, servers = f"http://{host}:{listening.getsockname()[1]}", sorted({one.server for one in rules.values()})
     if arguments.json:
-        write(format_json({"url": listening, "upstream": arguments.upstream, "servers": servers}))
+        write(format_json({"url": url, "upstream": arguments.upstream, "servers": servers}))
     else:
-        write(f"{listening}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
+        write(f"{url}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
     sys.stdout.flush()
     try:
-        run_proxy(app, arguments.host, arguments.port)
+        run_proxy(app, listening, arguments.graceful_timeout)
     finally:
         handler.flush()
     return DONE

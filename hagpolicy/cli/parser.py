@@ -433,7 +433,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--upstream", required=True, metavar="URL", help="the server, such as http://127.0.0.1:8000")
     parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: this machine alone")
-    parser.add_argument("--port", type=int, default=8080, help="to listen on; default 8080")
+    parser.add_argument("--port", type=int, default=8080, help="default 8080; 0: a free one, which is told")
     parser.add_argument("--server", help=f"what the server is: {_list_names(SERVERS)}; default: what it says it is")
     parser.add_argument("--overrule", metavar="FIELDS", help="fields, by commas, that the policy decides all the same")
     parser.add_argument("--lacks", metavar="FIELDS", help="fields, by commas, that the model refuses")
@@ -456,6 +456,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-body", type=float, default=64.0, metavar="MIB", help="of a request; default 64")
     parser.add_argument("--max-requests", type=int, default=2000, metavar="N", help="under way at once; default 2000")
     parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="longest silence of the server")
+    parser.add_argument(
+        "--graceful-timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="for answers to end after SIGTERM, before they are cut; default 30",
+    )
     parser.add_argument(
         "--pass-paths", action="store_true", help="leave /health, /ready and /metrics to the server; ours are in /hag/"
     )

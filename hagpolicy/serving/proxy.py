@@ -1,10 +1,13 @@
-"""`make_proxy`: a policy before a server, as an application of its own, and `run_proxy`, which serves it."""
+"""`make_proxy`: a policy before a server, as an application of its own, and `run_proxy`, which serves it at what
+`listen` opened."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +19,7 @@ from hagpolicy.serving.limits import LimitedApp, ProxyLimits
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refuse
 from hagpolicy.serving.own_paths import ANSWERS
 
-__all__ = ["ForwardingApp", "make_proxy", "parse_upstream", "run_proxy"]
+__all__ = ["ForwardingApp", "listen", "make_proxy", "parse_upstream", "run_proxy"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,9 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
+CONNECT_SECONDS, READ_SECONDS, END_SECONDS = 10.0, 600.0, 30.0
+# Of clients that have connected and are not served yet.
+WAITING_CONNECTIONS = 2048
 # Of a status line or a header of the server; and how many of these.
 MOST_LINE, MOST_HEADERS = 64 << 10, 1_000
 # What the client library would say of itself.
@@ -257,25 +262,49 @@ def make_proxy(
     return LimitedApp(inner, limits or ProxyLimits(), key, upstream_key)
 
 
-def run_proxy(app: App, host: str = "127.0.0.1", port: int = 8080) -> None:
+def listen(host: str = "127.0.0.1", port: int = 8080) -> socket.socket:
+    """A socket that clients can connect to from now on; its `getsockname()[1]` is the port.
+
+    Args:
+        host: an address of this machine, or a name of it; the default is reached from this machine alone.
+        port: 0 to 65535; 0: a free one.
+
+    Raises:
+        InvalidInput: no such address or port, or another program listens there.
+    """
+    if not 0 <= port <= 65535:
+        raise InvalidInput("port", "0 to 65535", port)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
+    except OSError as error:
+        got = f"{host}, port {port}: {error.strerror or error}"
+        do = "Give another port (0: a free one), or end what listens there."
+        raise InvalidInput("host and port", "an address of this machine at which nothing listens", got, do) from error
+
+
+def run_proxy(app: App, listening: socket.socket, end_seconds: float = END_SECONDS) -> None:
     """Serve until SIGINT or SIGTERM; answers that have begun are ended first.
 
     Args:
         app: see `make_proxy`.
-        host: to listen on; the default is reached from this machine alone.
-        port: to listen on; 0: a free one, which the log names.
+        listening: see `listen`; it is closed at the end.
+        end_seconds: for answers that have begun to come to their end after the signal, at least 0; they are cut then.
 
     Raises:
         MissingExtra: uvicorn is not installed.
     """
     uvicorn = require("uvicorn", "serve", "a proxy")
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         ws="none",
+        # The server's own pass as they are: these would stand beside them.
+        date_header=False,
+        server_header=False,
         timeout_keep_alive=CLIENT_IDLE_SECONDS,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=end_seconds,
     )
+    with suppress(KeyboardInterrupt), listening:  # the signal, once more, when all has ended
+        uvicorn.Server(config).run(sockets=[listening])

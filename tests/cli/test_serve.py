@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -23,35 +22,24 @@ def policy_folder(null, tmp_path_factory):
     return null[1].save(tmp_path_factory.mktemp("serve") / "policy")
 
 
-def find_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def test_a_proxy_serves_until_a_signal_ends_it(policy_folder, tmp_path):
-    upstream, port, log = EchoServer(), find_port(), tmp_path / "live" / "log.db"
+    upstream, log = EchoServer(), tmp_path / "live" / "log.db"
     command = [sys.executable, "-m", "hagpolicy.cli", "serve", "--policy", str(policy_folder)]
-    command += ["--upstream", upstream.url, "--port", str(port), "--server", "vllm", "--overrule", "temperature"]
+    command += ["--upstream", upstream.url, "--port", "0", "--server", "vllm", "--overrule", "temperature"]
     command += ["--log", str(log), "--explore", "0.5"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}/v1 is {upstream.url} (vllm)")
+        url, said = process.stdout.readline().split("/v1 is ", 1)
+        assert said.startswith(f"{upstream.url} (vllm)")
         body = {"model": "m", "prompt": "What is 17 * 23?", "temperature": 0.123}
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            ready = None
-            while ready is None:
-                assert process.poll() is None, process.stderr.read()
-                try:
-                    ready = client.get("/hag/ready")
-                except httpx2.ConnectError:
-                    time.sleep(0.05)
-            assert ready.status_code == 200
+        with httpx2.Client(base_url=url, timeout=30.0) as client:
+            assert client.get("/hag/ready").status_code == 200  # it listens before it says where
             answer = client.post("/v1/completions", json=body, headers={"authorization": "Bearer sk-secret"})
             assert answer.headers["x-hag-overruled"] == "temperature"
             given = {"id": answer.headers["x-hag-request-id"], "value": 0.5}
             assert client.post("/hag/reward", json=given).status_code == 200
             client.post("/v1/completions", json=body)
+            assert len(answer.headers.get_list("date")) == len(answer.headers.get_list("server")) == 1
         assert upstream.asked[0]["temperature"] != 0.123
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=20)
@@ -70,7 +58,9 @@ def test_a_proxy_serves_until_a_signal_ends_it(policy_folder, tmp_path):
         (["--upstream", "nowhere"], "upstream: expected an address"),
         (["--upstream", "http://127.0.0.1:1", "--server", "vlm"], "Did you mean 'vllm'"),
         (["--upstream", "http://127.0.0.1:1", "--overrule", "temprature"], "overrule: expected fields"),
-        (["--upstream", "http://127.0.0.1:1", "--port", "70000"], "--port: expected 0 to 65535"),
+        (["--upstream", "http://127.0.0.1:1", "--port", "70000"], "port: expected 0 to 65535"),
+        (["--upstream", "http://127.0.0.1:1", "--host", "192.0.2.1"], "host and port: expected an address of this"),
+        (["--upstream", "http://127.0.0.1:1", "--graceful-timeout", "-1"], "--graceful-timeout: expected seconds"),
         (["--upstream", "http://127.0.0.1:1", "--price", "0.1"], "price"),
         (["--upstream", "http://127.0.0.1:1", "--policy", "m=nowhere"], "nowhere"),
         (["--upstream", "http://127.0.0.1:1", "--explore", "0.05"], "explore: expected a log beside it"),
@@ -86,7 +76,23 @@ def test_bad_input_is_one_line_and_code_2(policy_folder, more, words, capsys):
 
 
 def test_json_says_where_it_listens(policy_folder, capsys, monkeypatch):
-    monkeypatch.setattr("hagpolicy.serving.proxy.run_proxy", lambda *_: None)
-    given = ["serve", "--policy", f"m={policy_folder}", "--upstream", "http://127.0.0.1:1", "--json"]
-    assert main(given) == 0
-    assert json.loads(capsys.readouterr().out)["url"] == "http://127.0.0.1:8080"
+    served = []
+    monkeypatch.setattr("hagpolicy.serving.proxy.run_proxy", lambda *given: served.append(given))
+    given = ["serve", "--policy", f"m={policy_folder}", "--upstream", "http://127.0.0.1:1", "--port", "0", "--json"]
+    assert main([*given, "--graceful-timeout", "5"]) == 0
+    _, listening, seconds = served[0]
+    listening.close()
+    assert seconds == 5.0
+    url = json.loads(capsys.readouterr().out)["url"]
+    assert url.startswith("http://127.0.0.1:")
+    assert not url.endswith(":0")
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_served(policy_folder, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        given = ["serve", "--policy", str(policy_folder), "--upstream", "http://127.0.0.1:1", "--server", "vllm"]
+        assert main([*given, "--port", str(taken.getsockname()[1])]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("at which nothing listens")) == ("", 1)

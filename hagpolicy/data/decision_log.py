@@ -44,6 +44,8 @@ BUSY_SECONDS = 10.0
 # Rows wait so long for others to be written with them, and so many are written at once at most.
 BATCH_SECONDS, BATCH_ROWS = 0.2, 1_000
 MOST_WAITING, MOST_WAITING_BYTES = 10_000, 64 << 20
+# Reasons for which rows were dropped, each of which is told once: one must not hide the next.
+MOST_TOLD = 20
 
 _SCHEMA = """
 CREATE TABLE configs (number INTEGER PRIMARY KEY, config TEXT NOT NULL UNIQUE);
@@ -271,7 +273,8 @@ class _Writer:
         self._waiting: deque[tuple[LoggedCall | _Answer, int]] = deque()
         self._bytes = self._taken = self._done = self.dropped = 0
         self._thread: threading.Thread | None = None
-        self._closed = self._hurried = self._told = False
+        self._closed = self._hurried = False
+        self._told: set[str] = set()
         self._numbers: dict[tuple[str, str], tuple[int, list[int]]] = {}
 
     def put(self, item: LoggedCall | _Answer, size: int) -> None:
@@ -392,7 +395,8 @@ class _Writer:
     def _drop(self, count: int, why: str) -> None:
         with self._changed:
             self.dropped += count
-            first, self._told = not self._told, True
+            first = why not in self._told and len(self._told) < MOST_TOLD
+            self._told |= {why} if first else set()
         if first:
             logger.error("%s: decisions are not logged, and calls go on without: %s", self._path, why)
 

@@ -76,7 +76,8 @@ class RequestHandler:
 
     Args:
         policies: one for all models, or by the name of the model that requests name; "*" for all others. A request
-            for "NAME@PRICE" is for the model NAME at that price, where NAME has a policy fitted with prices.
+            for "NAME@PRICE" is for the model NAME at that price, where NAME has a policy fitted with prices;
+            under "*" for prices below 1 alone, since other models' names may end in a version.
         rules: one for all models, or by their names; "*" for all others.
         price: reward that a token or second costs where a request does not say it, for policies fitted with prices.
         task: the kind of the prompts where a request does not say it; None: not told.
@@ -346,13 +347,17 @@ class RequestHandler:
         if call is not None and call.arm == "default":
             receipt = RequestReceipt("experiment_default")
         else:
-            sent, receipt = rewriter.rewrite(
-                given,
-                options.fixed,
-                price=next(iter(asked), None),
-                task=options.task or self.task,
-                explore=None if call is None else call.explore,
-            )
+            try:
+                sent, receipt = rewriter.rewrite(
+                    given,
+                    options.fixed,
+                    price=next(iter(asked), None),
+                    task=options.task or self.task,
+                    explore=None if call is None else call.explore,
+                )
+            except Exception as error:  # the model's own name is sent all the same: no server knows NAME@PRICE
+                self._log_failure(error)
+                receipt = RequestReceipt("failed")
         return replace(
             unchanged,
             content=content if sent is body else write_body(content, body, sent),
@@ -374,6 +379,9 @@ class RequestHandler:
         if isinstance(model, str):
             own, _, words = model.rpartition("@")
             name, price = own if own in self.policies else ANY_MODEL, _parse_number(words)
+            # Names that nobody configured may end in a version, such as "@001"; no token costs a whole reward.
+            if name == ANY_MODEL and price is not None and price >= 1.0:
+                price = None
             if own and name in self.policies and price is not None and _takes_price(self.policies[name], price):
                 return name, own, price
         return (ANY_MODEL if ANY_MODEL in self.policies else None), model, None

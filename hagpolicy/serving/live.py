@@ -91,7 +91,8 @@ def make_live(
         return LiveSettings(log, text, explore or 0.0, experiment)
     for name, value in (("explore", explore), ("experiment", experiment), ("log_text", text)):
         if value:
-            raise InvalidInput(name, "a log beside it, in which what was drawn stands", value, "Name one: log=FILE.")
+            do = "Name one: log=FILE, --log FILE or HAGPOLICY_LOG."
+            raise InvalidInput(name, "a log beside it, in which what was drawn stands", value, do)
     return None
 
 

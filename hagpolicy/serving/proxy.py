@@ -23,10 +23,12 @@ __all__ = ["ForwardingApp", "listen", "make_proxy", "parse_upstream", "run_proxy
 
 logger = logging.getLogger(__name__)
 
-# Of one connection alone (RFC 9110, 7.6.1).
+# Of one connection alone (RFC 9110, 7.6.1). "expect" too: the client was told to go on when its body was asked for, and
+# a server that takes no notice of it would be waited for.
 HOP_BY_HOP = frozenset(
     {
         "connection",
+        "expect",
         "keep-alive",
         "proxy-authenticate",
         "proxy-connection",

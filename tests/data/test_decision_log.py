@@ -83,7 +83,9 @@ def test_another_call_under_the_same_id_changes_nothing_and_is_counted(tmp_path,
     (row,) = rows(log.path)
     assert row["attempts"] == 1
     assert log.dropped == 2
-    assert "another call bears the same id" in caplog.text
+    log.add(call("late"))
+    assert caplog.text.count("another call bears the same id") == 1
+    assert "it is closed" in caplog.text  # one reason does not hide the next
 
 
 def test_the_key_is_the_owners_alone_and_makes_the_digests(tmp_path):

@@ -230,6 +230,13 @@ def test_a_price_that_the_policy_cannot_be_asked_is_ignored_and_named(dial):
         assert json.loads(handled.content)["model"] == json.loads(content)["model"]
 
 
+def test_a_pseudo_model_whose_policy_fails_is_sent_by_its_own_name(monkeypatch):
+    policy = WordPolicy(SPACE, {}, dial="price")
+    monkeypatch.setattr(policy, "decide", None)
+    handled = RequestHandler({"m": policy}).handle("/v1/completions", [], b'{"model": "m@0.5", "prompt": "x"}')
+    assert (handled.content, handled.receipt.reason) == (b'{"model":"m","prompt":"x"}', "failed")
+
+
 def test_a_policy_that_reads_no_text_is_refused():
     policy = WordPolicy(SPACE)
     policy.reads_text = False
@@ -266,6 +273,10 @@ def test_policies_by_model_and_at_a_price():
     assert send("another") == {"model": "another", "prompt": "x"} | send("another")
     assert send("another")["top_k"] == 20
     assert send("another@0.5")["model"] == "another@0.5"
+    anywhere = RequestHandler(cheap)
+    for model, sent in [("other@0.5", "other"), ("chat@001", "chat@001"), ("chat@20240620", "chat@20240620")]:
+        content = json.dumps({"model": model, "prompt": "x"}).encode()
+        assert json.loads(anywhere.handle("/v1/completions", [], content).content)["model"] == sent
     only = RequestHandler({"a": rich})
     content = b'{"model": "b", "prompt": "x"}'
     handled = only.handle("/v1/completions", [], content)

@@ -108,6 +108,18 @@ def test_a_target_that_names_another_server_reaches_none(proxy, upstream, target
         elsewhere.close()
 
 
+def test_a_client_that_waits_to_be_told_to_go_on_is_told_by_the_proxy(proxy, upstream):
+    host, port = proxy.url.removeprefix("http://").split(":")
+    for path in ("/v1/completions", "/v1/embeddings"):
+        with socket.create_connection((host, int(port)), timeout=20.0) as client:
+            head = f"POST {path} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2"
+            client.sendall(f"{head}\r\nconnection: close\r\n\r\n".encode())
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 100")
+            client.sendall(b"{}")
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    assert not any("expect" in sent for sent in upstream.headers)
+
+
 def test_a_path_that_is_too_long_is_refused(proxy):
     with httpx2.Client() as client:
         assert client.get(f"{proxy.url}/v1/{'a' * 60_000}").status_code in (200, 400, 414)

@@ -261,8 +261,15 @@ def find_unlike(sent: Mapping[str, Any], applied: Mapping[str, Any]) -> dict[str
     return {
         key: applied[key]
         for key, value in sent.items()
-        if is_number(value) and is_number(applied.get(key)) and not math.isclose(value, applied[key], rel_tol=1e-5)
+        if is_number(value) and is_number(applied.get(key)) and not _is_close(value, applied[key])
     }
+
+
+def _is_close(sent: float, applied: float) -> bool:
+    try:
+        return math.isclose(sent, applied, rel_tol=1e-5)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def list_lacking(server: str, fields: Mapping[str, Any]) -> list[str]:

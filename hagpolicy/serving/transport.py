@@ -12,9 +12,9 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
+from hagpolicy.serving.answers import READ_BYTES
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
-from hagpolicy.serving.live import LiveCall
 
 __all__ = ["AsyncPolicyTransport", "PolicyTransport", "wrap_http_client"]
 
@@ -35,8 +35,8 @@ class PolicyTransport:
         if request.method != "POST" or not self.handler.handles(request.url.path):
             return self.inner.handle_request(request)
         handled = self.handler.handle(request.url.path, _list_headers(request), request.read())
-        with _end_on_error(handled.call):
-            return _add_receipt(self.inner.handle_request(_remake(request, handled)), handled, _WatchedStream)
+        with _watch(self.handler, handled) as watch:
+            return _add_receipt(self.inner.handle_request(_remake(request, handled)), watch, _WatchedStream)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -72,9 +72,9 @@ class AsyncPolicyTransport:
             return await self.inner.handle_async_request(request)
         content = await request.aread()
         handled = await self.handler.handle_async(request.url.path, _list_headers(request), content)
-        with _end_on_error(handled.call):
+        with _watch(self.handler, handled) as watch:
             response = await self.inner.handle_async_request(_remake(request, handled))
-            return _add_receipt(response, handled, _WatchedAsyncStream)
+            return _add_receipt(response, watch, _WatchedAsyncStream)
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -138,30 +138,59 @@ def _remake(request: Any, handled: HandledRequest) -> Any:
     return type(request)(request.method, request.url, headers=headers, content=handled.content, extensions=extensions)
 
 
-def _add_receipt(response: Any, handled: HandledRequest, kind: Any) -> Any:
+def _add_receipt(response: Any, watch: _AnswerWatch, kind: Any) -> Any:
     for name in [name for name in response.headers if name.lower().startswith(PREFIX)]:
         del response.headers[name]  # of another policy behind this one
-    response.headers.update(handled.headers)
-    if handled.call is not None:
-        handled.call.status = response.status_code
-        if response.is_closed:  # it came whole, from a cache or in a test
-            handled.call.read(response.content)
-            handled.call.whole = True
-            handled.call.end()
-        else:
-            library: Any = type(response.stream)
-            response.stream = _make_watched(kind, library)(response.stream, handled.call)
+    response.headers.update(watch.handled.headers)
+    watch.begin(response.status_code)
+    if response.is_closed:  # it came whole, from a cache or in a test
+        watch.read(response.content)
+        watch.whole = True
+        watch.end()
+    else:
+        library: Any = type(response.stream)
+        response.stream = _make_watched(kind, library)(response.stream, watch)
     return response
 
 
+class _AnswerWatch:
+    """What an answer tells on its way to the client: to the handler, and to the log where there is one."""
+
+    def __init__(self, handler: RequestHandler, handled: HandledRequest) -> None:
+        self.handled, self.whole = handled, False
+        self._handler, self._begin, self._status, self._ended = handler, b"", 0, False
+
+    def begin(self, status: int) -> None:
+        self._status = status
+        if self.handled.call is not None:
+            self.handled.call.status = status
+
+    def read(self, chunk: bytes) -> None:
+        if len(self._begin) < READ_BYTES:
+            self._begin += chunk[:READ_BYTES]
+        if self.handled.call is not None:
+            self.handled.call.read(chunk)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.handled.call is not None:
+            self.handled.call.whole = self.whole
+            self.handled.call.end()
+        if self._begin and self._status < 400:
+            self._handler.examine_answer(self.handled, self._begin)
+
+
 @contextmanager
-def _end_on_error(call: LiveCall | None) -> Iterator[None]:
+def _watch(handler: RequestHandler, handled: HandledRequest) -> Iterator[_AnswerWatch]:
     """A call whose answer did not come has ended."""
+    watch = _AnswerWatch(handler, handled)
     try:
-        yield
+        yield watch
     except BaseException:
-        if call is not None:
-            call.end()
+        watch.end()
         raise
 
 
@@ -173,12 +202,12 @@ def _make_watched(kind: Any, stream: Any) -> Any:
 
 
 class _Watched:
-    """A stream that gives what another gives, and shows it to a call."""
+    """A stream that gives what another gives, and shows it."""
 
     base = ""
 
-    def __init__(self, stream: Any, call: LiveCall) -> None:
-        self._stream, self._call = stream, call
+    def __init__(self, stream: Any, watch: _AnswerWatch) -> None:
+        self._stream, self._watch = stream, watch
 
 
 class _WatchedStream(_Watched):
@@ -186,13 +215,13 @@ class _WatchedStream(_Watched):
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._stream:
-            self._call.read(chunk)
+            self._watch.read(chunk)
             yield chunk
-        self._call.whole = True
+        self._watch.whole = True
 
     def close(self) -> None:
         self._stream.close()
-        self._call.end()
+        self._watch.end()
 
 
 class _WatchedAsyncStream(_Watched):
@@ -200,10 +229,10 @@ class _WatchedAsyncStream(_Watched):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._stream:
-            self._call.read(chunk)
+            self._watch.read(chunk)
             yield chunk
-        self._call.whole = True
+        self._watch.whole = True
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-        self._call.end()
+        self._watch.end()

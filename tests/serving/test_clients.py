@@ -252,6 +252,23 @@ def test_a_receipt_of_another_policy_behind_it_is_not_taken_for_ours(server, pol
     assert answer.headers.get_list("x-hag-reason") == ["best_by_margin"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_of_another_model_is_told_once_to_clients_of_both_kinds(server, caplog, stream):
+    handler = RequestHandler(WordPolicy(SPACE, {"greedy": 1}, {"model": "org/Fitted-7B"}), VLLM)
+    body = {"model": "m", "prompt": "greedy", "stream": stream}
+
+    async def ask():
+        async with httpx2.AsyncClient(transport=AsyncPolicyTransport(handler, httpx2.AsyncHTTPTransport())) as client:
+            await client.post(f"{server.url}/completions", json=body)
+
+    with caplog.at_level("WARNING"):
+        asyncio.run(ask())
+        assert caplog.text.count("fitted on 'org/Fitted-7B' and 'm' answers") == 1
+        with httpx2.Client(transport=PolicyTransport(handler, httpx2.HTTPTransport())) as client:
+            client.post(f"{server.url}/completions", json=body)
+    assert caplog.text.count("fitted on 'org/Fitted-7B' and 'm' answers") == 1
+
+
 def test_fixed_fields_of_a_header_are_kept(policy):
     handler = RequestHandler(policy, VLLM)
     handled = handler.handle("/v1/completions", [("x-hag-fixed", '{"temperature": 0.7}')], b'{"prompt": "greedy"}')

@@ -8,8 +8,9 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hagpolicy as hag
 from hagpolicy._files import format_json
@@ -32,6 +33,9 @@ from hagpolicy.cli.predictions import decision_to_json, predict_many
 from hagpolicy.cli.streams import read_stdin, show_progress, write, write_error
 from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
+
+if TYPE_CHECKING:
+    from hagpolicy.serving.handler import RequestHandler
 
 
 def demo(arguments: Namespace) -> int:
@@ -214,26 +218,16 @@ def predict(arguments: Namespace) -> int:
 
 def serve(arguments: Namespace) -> int:
     """Put a proxy before a server, until a signal ends it."""
-    from hagpolicy.serving.asgi import make_rules
-    from hagpolicy.serving.handler import RequestHandler
     from hagpolicy.serving.limits import ProxyLimits
-    from hagpolicy.serving.live import make_live
     from hagpolicy.serving.metrics import find_metrics
     from hagpolicy.serving.own_paths import ANSWERS
-    from hagpolicy.serving.proxy import listen, make_proxy, parse_upstream, run_proxy
+    from hagpolicy.serving.proxy import listen, make_proxy, run_proxy
     from hagpolicy.serving.reload import BundleWatcher
 
     if not 0.0 <= arguments.graceful_timeout < math.inf:
         raise hag.InvalidInput("--graceful-timeout", "seconds of at least 0", arguments.graceful_timeout)
-    folders = parse_folders(arguments.policy)
-    policies = {model: hag.load(folder) for model, folder in folders.items()}
-    upstream_key = read_key(arguments.upstream_key_env)
-    server = arguments.server or _probe_upstream(parse_upstream(arguments.upstream), upstream_key)
-    given = {"server": server, "overrule": arguments.overrule, "lacks": arguments.lacks}
-    rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
-    shares = {"explore": arguments.explore, "experiment": arguments.experiment}
-    live = make_live(arguments.log, text=arguments.log_text, **shares)
-    handler = RequestHandler(policies, rules, price=arguments.price, task=arguments.task, live=live)
+    folders, upstream_key = parse_folders(arguments.policy), read_key(arguments.upstream_key_env)
+    handler = _make_handler(arguments, folders, upstream_key)
     app = make_proxy(
         handler,
         arguments.upstream,
@@ -243,21 +237,38 @@ def serve(arguments: Namespace) -> int:
         upstream_key=upstream_key,
         read_seconds=arguments.timeout,
     )
-    if arguments.reload:
-        BundleWatcher(handler, folders, arguments.reload, find_metrics()).start()
+    watching = BundleWatcher(handler, folders, arguments.reload, find_metrics()) if arguments.reload else nullcontext()
     listening = listen(arguments.host, arguments.port)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    url, servers = f"http://{host}:{listening.getsockname()[1]}", sorted({one.server for one in rules.values()})
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    servers = sorted({one.server for one in handler.rules.values()})
     if arguments.json:
         write(format_json({"url": url, "upstream": arguments.upstream, "servers": servers}))
     else:
         write(f"{url}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
     sys.stdout.flush()
-    try:
-        run_proxy(app, listening, arguments.graceful_timeout)
-    finally:
-        handler.flush()
+    with watching:
+        try:
+            run_proxy(app, listening, arguments.graceful_timeout)
+        finally:
+            handler.flush()
     return DONE
+
+
+def _make_handler(arguments: Namespace, folders: dict[str, str], upstream_key: str) -> RequestHandler:
+    """What rewrites by the policies in folders, for the server that is there."""
+    from hagpolicy.serving.asgi import make_rules
+    from hagpolicy.serving.handler import RequestHandler
+    from hagpolicy.serving.live import make_live
+    from hagpolicy.serving.proxy import parse_upstream
+
+    policies = {model: hag.load(folder) for model, folder in folders.items()}
+    server = arguments.server or _probe_upstream(parse_upstream(arguments.upstream), upstream_key)
+    given = {"server": server, "overrule": arguments.overrule, "lacks": arguments.lacks}
+    rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
+    shares = {"explore": arguments.explore, "experiment": arguments.experiment}
+    live = make_live(arguments.log, text=arguments.log_text, **shares)
+    return RequestHandler(policies, rules, price=arguments.price, task=arguments.task, live=live)
 
 
 def _probe_upstream(upstream: str, key: str) -> str | None:

@@ -78,6 +78,13 @@ class BundleWatcher:
         if self._thread is not None:
             self._thread.join()
 
+    def __enter__(self) -> BundleWatcher:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _watch(self) -> None:
         while not self._end.wait(self.seconds):
             self.check()

@@ -363,7 +363,7 @@ def test_isolation_says_what_holds_and_a_kernel_without_landlock_is_told_once(sc
 SLEEPER = """
 from hagpolicy import Prompt, get_scorer
 from hagpolicy.data.completion import Completion
-scorer = get_scorer({"name": "python_tests", "allow_code": True, "seconds": 60})
+scorer = get_scorer({"name": "python_tests", "allow_code": True, "seconds": 300})
 scorer.score([(Prompt("Write it.", "assert f() == 1"), Completion("def f():\\n    while True: pass"))] * 2)
 """
 
@@ -388,7 +388,7 @@ def test_an_interrupted_caller_ends_at_once(scorer):
         while len(list_running(mark)) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         caller.send_signal(signal.SIGINT)
-        caller.wait(15)
+        caller.wait(60)
     assert list_running(mark) == []
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hagpolicy import DecodingConfig, Prompt, Request
 from hagpolicy.engines.openai.retry import RetryPolicy
+from hagpolicy.engines.openai.stream import THREAD_NAME
 
 pytest.importorskip("openai")
 KEY = "sk-proj-4f9aQ7zLmXw2"
@@ -28,7 +29,8 @@ def said(request: Request) -> str:
 
 
 def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hagpolicy")]
+    """Names of the threads of engines over HTTP that have not ended."""
+    return [thread.name for thread in threading.enumerate() if thread.name == THREAD_NAME]
 
 
 PASSING = [408, 409, 425, 429, 500, 502, 503, 529, "reset", "cut", "half", "html", "empty", "few"]

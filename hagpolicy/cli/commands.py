@@ -257,14 +257,14 @@ def serve(arguments: Namespace) -> int:
 
 def _make_handler(arguments: Namespace, folders: dict[str, str], upstream_key: str) -> RequestHandler:
     """What rewrites by the policies in folders, for the server that is there."""
-    from hagpolicy.serving.asgi import make_rules
+    from hagpolicy.serving.asgi import RULES, make_rules
     from hagpolicy.serving.handler import RequestHandler
     from hagpolicy.serving.live import make_live
     from hagpolicy.serving.proxy import parse_upstream
 
     policies = {model: hag.load(folder) for model, folder in folders.items()}
     server = arguments.server or _probe_upstream(parse_upstream(arguments.upstream), upstream_key)
-    given = {"server": server, "overrule": arguments.overrule, "lacks": arguments.lacks}
+    given = {**{name: getattr(arguments, name) for name in RULES}, "server": server}
     rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
     shares = {"explore": arguments.explore, "experiment": arguments.experiment}
     live = make_live(arguments.log, text=arguments.log_text, **shares)
@@ -295,8 +295,11 @@ def reward(arguments: Namespace) -> int:
 
 def export(arguments: Namespace) -> int:
     """Write the config that stands for prompts in general where an engine reads its defaults."""
+    from hagpolicy.serving.default_formats import DEFAULT_FORMATS
     from hagpolicy.serving.defaults import explain_unproven, export_defaults
 
+    if arguments.to not in DEFAULT_FORMATS:
+        raise DEFAULT_FORMATS.unknown(arguments.to)
     if arguments.to == "generation_config" and arguments.out is None:
         raise hag.InvalidInput("--out", "the folder of the model, or its generation_config.json", "none")
     policy = hag.load(arguments.policy)

@@ -97,7 +97,10 @@ def read_traffic(path: str | Path, *, policy: str | None = None, experiment: boo
         configs = dict(connection.execute("SELECT number, config FROM configs").fetchall())
         policies = connection.execute("SELECT * FROM policies ORDER BY number").fetchall()
     if not rows:
-        raise InvalidInput("log", f"at least one such call in {path}", "none")
+        wanted = "a call of an experiment" if experiment else "a call"
+        by = "" if policy is None else f" that the policy {policy} decided"
+        do = "Serve with `--experiment 0.5`, wrap(…, experiment=0.5) or HAGPOLICY_EXPERIMENT=0.5." if experiment else ""
+        raise InvalidInput("log", f"{wanted}{by} in {path}", "none", do)
     present = {row["policy"] for row in rows}
     return _arrange(rows, configs, [row for row in policies if row["number"] in present])
 

@@ -22,12 +22,13 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.data.traffic import Traffic
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["LIVE_REWARDS", "Trial", "build_trial"]
+__all__ = ["DO_TEXT", "LIVE_REWARDS", "Trial", "build_trial"]
 
 LIVE_REWARDS = "live rewards, whole under"
 """What the scorers of such a table begin with; their objective follows."""
 
-_DO_TEXT = "Keep texts from now on: `hagpolicy serve --log-text`, wrap(…, log_text=True), or HAGPOLICY_LOG_TEXT=1."
+DO_TEXT = "Keep texts from now on: `hagpolicy serve --log-text`, wrap(…, log_text=True), or HAGPOLICY_LOG_TEXT=1."
+"""What to do where a log has no texts of prompts."""
 _DO_EXPLORE = "Explore: `hagpolicy serve --explore 0.05`, wrap(…, explore=0.05), or HAGPOLICY_EXPLORE=0.05."
 _DO_REWARD = "Send rewards: `hagpolicy reward ID VALUE --log FILE`, or POST /hag/reward."
 
@@ -75,7 +76,7 @@ def build_trial(traffic: Traffic) -> Trial:
     kept &= traffic.choices == choices
     texts = np.array([prompt is not None for prompt in traffic.prompts])
     if not (kept & texts).any():
-        raise InvalidInput("log", "texts of the calls that explored", f"none of {kept.sum()}", _DO_TEXT)
+        raise InvalidInput("log", "texts of the calls that explored", f"none of {kept.sum()}", DO_TEXT)
     kept &= texts
     rewarded = ~np.isnan(traffic.decisions.reward)
     if not (kept & rewarded).any():

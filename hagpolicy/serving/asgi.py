@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 # A body that is larger goes on as it comes, unread: 32 MiB hold 8 million tokens.
 MOST_BYTES = 32 << 20
 _PREFIX = PREFIX.encode()
+RULES = ("server", "overrule", "lacks", "not_together")
+"""What is said of rules in words, see `make_rules`."""
 
 
 class PolicyMiddleware:
@@ -237,7 +239,8 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
 
     `HAGPOLICY_POLICY`: the folder of a bundle, or a JSON object of folders by model. `HAGPOLICY_SERVER`: the server,
     as in `RewriteRules`; without it the one that was swept. `HAGPOLICY_OVERRULE`, `HAGPOLICY_LACKS`: fields, separated
-    by commas. `HAGPOLICY_HINTS`: 0 forbids them. `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
+    by commas; `HAGPOLICY_NOT_TOGETHER`: pairs, such as "temperature+top_p". `HAGPOLICY_HINTS`: 0 forbids them.
+    `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
     `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,
     `HAGPOLICY_EXPERIMENT`: shares, see `LiveSettings`.
     `HAGPOLICY_RELOAD`, which `PolicyMiddleware` reads: seconds between looks for changed bundles, 5 without it; 0 for
@@ -251,7 +254,7 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     from hagpolicy.policy.policy import load
 
     policies = {model: load(folder) for model, folder in read_folders(environment).items()}
-    said = {name: environment.get(f"HAGPOLICY_{name.upper()}") for name in ("server", "overrule", "lacks")}
+    said = {name: environment.get(f"HAGPOLICY_{name.upper()}") for name in RULES}
     hints = environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
     rules = {model: make_rules(policy, **said, hints=hints) for model, policy in policies.items()}
     price = _read_number(environment, "PRICE")
@@ -277,9 +280,12 @@ def read_folders(environment: Mapping[str, str]) -> dict[str, str]:
     if not given.startswith("{"):
         return {ANY_MODEL: given}
     try:
-        return dict(json.loads(given))
+        folders = dict(json.loads(given))
     except ValueError as error:
         raise InvalidInput("HAGPOLICY_POLICY", "a JSON object of folders by model", given) from error
+    if not all(isinstance(folder, str) for folder in folders.values()):
+        raise InvalidInput("HAGPOLICY_POLICY", "a JSON object of folders by model", given)
+    return folders
 
 
 def _read_number(environment: Mapping[str, str], name: str, default: float | None = None) -> float | None:
@@ -294,10 +300,22 @@ def _read_number(environment: Mapping[str, str], name: str, default: float | Non
 
 
 def make_rules(
-    policy: Policy, *, server: str | None, overrule: str | None, lacks: str | None, hints: bool
+    policy: Policy,
+    *,
+    server: str | None,
+    overrule: str | None,
+    lacks: str | None,
+    not_together: str | None,
+    hints: bool,
 ) -> RewriteRules:
-    """Rules of what was said in words: names of fields separated by commas; None or "" where nothing was."""
-    return RewriteRules(server or find_server(policy), _split(overrule), _split(lacks), hints=hints)
+    """Rules of what was said in words: names of fields separated by commas, pairs with a plus between; None or ""
+    where nothing was.
+
+    Raises:
+        InvalidInput: an unknown server or field, or what is no pair.
+    """
+    pairs: Any = tuple(tuple(name.strip() for name in pair.split("+")) for pair in _split(not_together))
+    return RewriteRules(server or find_server(policy), _split(overrule), _split(lacks), pairs, hints=hints)
 
 
 def _split(names: str | None) -> tuple[str, ...]:

@@ -42,8 +42,8 @@ class RewriteRules:
 
     Attributes:
         server: a name in `SERVERS`.
-        overrule: fields that the policy decides whatever the client sends, by our names; what the client sent stands
-            in the receipt.
+        overrule: fields that the policy decides whatever the client sends, by our names, or "all"; what the client
+            sent stands in the receipt.
         lacks: further fields that this model refuses at any value but its own: configs that set them are not chosen,
             and they are never sent.
         not_together: pairs of fields that this model refuses together: of configs that set both none is chosen.
@@ -64,7 +64,11 @@ class RewriteRules:
 
     def __post_init__(self) -> None:
         entry = SERVERS[self.server]
+        if "all" in self.overrule:
+            object.__setattr__(self, "overrule", tuple(FIELDS))
         pairs = [name for pair in self.not_together for name in pair]
+        if wrong := [pair for pair in self.not_together if len(pair) != 2]:
+            raise InvalidInput("not_together", "pairs of fields", "+".join(wrong[0]))
         for what, names in (("overrule", self.overrule), ("lacks", self.lacks), ("not_together", pairs)):
             if unknown := [name for name in names if name not in NEUTRAL]:
                 raise InvalidInput(what, f"fields of a configuration ({', '.join(FIELDS)})", unknown[0])
@@ -250,7 +254,9 @@ class Rewriter:
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body with a decision in it."""
         wanted, receipt = self._render_decision(decision)
-        gone = self._list_overruled(decision, wanted)
+        overruled = self._find_overruled(decision, wanted)
+        decision = replace(decision, overruled=overruled) if overruled != decision.overruled else decision
+        gone = {key for name in overruled for key in self._keys[name]}
         sent = {key: value for key, value in body.items() if key not in gone}
         if self._packs and not decision.config.unset:
             kept = _unpack(sent.get(self._packed)) or {}
@@ -270,20 +276,19 @@ class Rewriter:
             changed=changed,
             applied=added,
             dropped=receipt.dropped,
-            overruled=decision.overruled,
-            kept=tuple(name for name in asked if name not in decision.overruled),
+            overruled=overruled,
+            kept=tuple(name for name in asked if name not in overruled),
             hinted=hinted,
             notes=receipt.notes,
         )
 
-    def _list_overruled(self, decision: Decision, wanted: Mapping[str, Any]) -> set[str]:
-        """Keys of a body that give way. A limit stays where the policy has none to put in its place."""
-        names = [
-            name
-            for name in decision.overruled
+    def _find_overruled(self, decision: Decision, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of the client's that give way. A limit stays where the policy has none to put in its place."""
+        return {
+            name: value
+            for name, value in decision.overruled.items()
             if name != "max_tokens" or not wanted.keys().isdisjoint(self._keys[name])
-        ]
-        return {key for name in names for key in self._keys[name]}
+        }
 
 
 def rewrite(

@@ -63,6 +63,8 @@ def test_named_units_wait_for_a_day_unless_told_otherwise(tmp_path: Path, capsys
 def test_what_is_no_experiment_or_no_log_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = str(write_log(tmp_path / "log.db", 10))
     assert main(["log", "experiment", log]) == BAD_INPUT
-    assert "at least one such call" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "expected a call of an experiment in" in said
+    assert "--experiment 0.5" in said
     assert main(["log", "experiment", str(tmp_path / "none.db")]) in (BAD_INPUT, FAILED)
     assert "expected a decision log" in capsys.readouterr().err

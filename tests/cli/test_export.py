@@ -51,6 +51,13 @@ def test_a_file_is_written_and_told(saved: dict[str, str], tmp_path: Path, capsy
     assert main([*arguments, "--replace"]) == DONE
 
 
+def test_an_unknown_format_is_told_before_what_is_proven(
+    saved: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", saved["default"], "--to", "vlm"]) == BAD_INPUT
+    assert "Did you mean 'vllm'" in capsys.readouterr().err
+
+
 def test_without_a_path_it_is_printed(saved: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", saved["proven"], "--to", "vllm"]) == DONE
     last = capsys.readouterr().out.splitlines()[-1]

@@ -56,7 +56,7 @@ def test_calls_are_arrays_over_the_configs_of_all_policies(log):
     assert found.by_request.tolist() == [True, True, False]
     assert read_traffic(log.path, policy="two").ids == ("b",)
     assert list_policies(log.path) == ("one", "two")
-    with pytest.raises(InvalidInput, match="at least one such call"):
+    with pytest.raises(InvalidInput, match="a call that the policy three decided"):
         read_traffic(log.path, policy="three")
 
 

@@ -13,8 +13,9 @@ pytest.importorskip("uvicorn")
 
 import httpx2  # noqa: E402
 
+from hagpolicy.config.fields import FIELDS  # noqa: E402
 from hagpolicy.errors import InvalidInput  # noqa: E402
-from hagpolicy.serving.asgi import PolicyMiddleware, read_environment  # noqa: E402
+from hagpolicy.serving.asgi import PolicyMiddleware, make_rules, read_environment  # noqa: E402
 from hagpolicy.serving.handler import RequestHandler  # noqa: E402
 from hagpolicy.serving.proxy import ForwardingApp  # noqa: E402
 from hagpolicy.serving.rewrite import RewriteRules  # noqa: E402
@@ -229,11 +230,20 @@ def test_a_bundle_that_is_not_there_leaves_the_server_serving(upstream, monkeypa
         {"HAGPOLICY_POLICY": "{not json"},
         {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_PRICE": "cheap"},
         {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_OVERRULE": "temprature"},
+        {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_NOT_TOGETHER": "temperature"},
+        {"HAGPOLICY_POLICY": '{"m": 1}'},
     ],
 )
 def test_an_environment_that_cannot_be_read_is_told(environment):
     with pytest.raises(InvalidInput):
         read_environment(environment)
+
+
+def test_rules_are_read_of_words():
+    words = {"server": "openai", "overrule": "all", "lacks": "top_k", "not_together": "temperature + top_p"}
+    rules = make_rules(WordPolicy(SPACE), **words, hints=True)
+    assert rules.not_together == (("temperature", "top_p"),)
+    assert (rules.server, rules.lacks, set(rules.overrule)) == ("openai", ("top_k",), set(FIELDS))
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://u:p@127.0.0.1", "http://"])

@@ -129,9 +129,9 @@ def test_overruled_fields_are_the_policys_and_the_receipt_says_what_they_were():
     rules = RewriteRules("vllm", overrule=("temperature", "max_tokens"))
     body, receipt = rewrite(CHAT, chat("nucleus", temperature=0.123, max_tokens=5), POLICY, rules)
     assert (body["temperature"], body["top_p"]) == (1.0, 0.5)
-    assert receipt.overruled == {"temperature": 0.123, "max_tokens": 5}
+    assert receipt.overruled == {"temperature": 0.123}
     assert body["max_tokens"] == 5  # the policy has no limit to put in its place
-    assert receipt.kept == ()
+    assert receipt.kept == ("max_tokens",)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,14 @@ def test_a_config_that_sends_nothing_changes_nothing():
     body, receipt = rewrite(CHAT, given_body, policy, VLLM)
     assert body is given_body
     assert (receipt.changed, receipt.reason) == (False, "reference_best")
+
+
+def test_all_fields_can_be_the_policys():
+    asked = chat("greedy", temperature=0.3, top_p=0.2, max_tokens=7, seed=1)
+    body, receipt = rewrite(CHAT, asked, POLICY, RewriteRules("vllm", overrule=("all",)))
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["seed"]) == (0.0, 1.0, 7, 1)
+    assert receipt.overruled == {"temperature": 0.3, "top_p": 0.2}
+    assert receipt.kept == ("max_tokens",)  # of a limit the policy has none to put in its place
 
 
 def test_what_stands_in_the_body_goes_before_what_a_header_fixes():

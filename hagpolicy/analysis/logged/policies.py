@@ -14,6 +14,7 @@ from hagpolicy.analysis.logged.value import LoggedValue, estimate_value
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.decisions import UNCHANGED, LoggedDecisions
 from hagpolicy.data.traffic import Traffic, list_policies, read_traffic
+from hagpolicy.data.trial import DO_TEXT
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.policy import load
 
@@ -67,7 +68,7 @@ def choose_for(policy: Policy, traffic: Traffic) -> tuple[LoggedDecisions, np.nd
         InvalidInput: none of the calls has a text.
     """
     if not any(prompt is not None for prompt in traffic.prompts):
-        do = "Serve with the texts of prompts in the log, where these may be kept, and log anew."
+        do = f"Where they may be kept: {DO_TEXT}"
         raise InvalidInput("log", "texts of prompts, which the policy decides by", "digests alone", do)
     decisions = traffic.decisions
     known = {config: index for index, config in enumerate(decisions.space)}

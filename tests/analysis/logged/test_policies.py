@@ -84,7 +84,7 @@ def test_configs_that_the_log_does_not_have_are_never_drawn(policy: Policy, tmp_
 
 def test_a_log_without_texts_is_refused(policy: Policy, tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.db", 10, text=False)
-    with pytest.raises(InvalidInput, match=r"log: expected texts of prompts.*digests alone"):
+    with pytest.raises(InvalidInput, match=r"log: expected texts of prompts.*digests alone.*--log-text"):
         estimate_policy(policy, log)
 
 

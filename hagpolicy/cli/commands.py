@@ -222,11 +222,12 @@ def serve(arguments: Namespace) -> int:
     from hagpolicy.serving.metrics import find_metrics
     from hagpolicy.serving.own_paths import ANSWERS
     from hagpolicy.serving.proxy import listen, make_proxy, run_proxy
-    from hagpolicy.serving.reload import BundleWatcher
+    from hagpolicy.serving.reload import BundleWatcher, stamp_folders
 
     if not 0.0 <= arguments.graceful_timeout < math.inf:
         raise hag.InvalidInput("--graceful-timeout", "seconds of at least 0", arguments.graceful_timeout)
     folders, upstream_key = parse_folders(arguments.policy), read_key(arguments.upstream_key_env)
+    seconds, seen = arguments.reload, stamp_folders(folders)
     handler = _make_handler(arguments, folders, upstream_key)
     app = make_proxy(
         handler,
@@ -237,7 +238,7 @@ def serve(arguments: Namespace) -> int:
         upstream_key=upstream_key,
         read_seconds=arguments.timeout,
     )
-    watching = BundleWatcher(handler, folders, arguments.reload, find_metrics()) if arguments.reload else nullcontext()
+    watching = nullcontext() if not seconds else BundleWatcher(handler, folders, seconds, find_metrics(), seen)
     listening = listen(arguments.host, arguments.port)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{listening.getsockname()[1]}"

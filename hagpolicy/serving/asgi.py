@@ -23,7 +23,7 @@ from hagpolicy.serving.headers import PREFIX
 from hagpolicy.serving.live import LiveSettings, make_live
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send
 from hagpolicy.serving.own_paths import OwnPaths
-from hagpolicy.serving.reload import SECONDS, BundleWatcher
+from hagpolicy.serving.reload import SECONDS, BundleWatcher, stamp_folders
 from hagpolicy.serving.rewrite import RewriteRules, find_server
 from hagpolicy.serving.tracing import RequestTracer
 
@@ -104,10 +104,12 @@ class PolicyMiddleware:
     async def _load(self) -> None:
         try:
             environment = dict(os.environ)
+            folders, seconds = read_folders(environment), _read_number(environment, "RELOAD", SECONDS)
+            seen = stamp_folders(folders)
             handler = await asyncio.to_thread(read_environment, environment)
             self.own.observe(handler)
-            if seconds := _read_number(environment, "RELOAD", SECONDS):
-                BundleWatcher(handler, read_folders(environment), seconds, self.own.metrics).start()
+            if seconds:
+                BundleWatcher(handler, folders, seconds, self.own.metrics, seen).start()
             self.handler = handler
         except Exception as error:
             # Requests then go on without a policy: a server with a bad bundle is better than none.

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
     from hagpolicy.serving.metrics import PolicyMetrics
 
-__all__ = ["BundleWatcher"]
+__all__ = ["BundleWatcher", "stamp_folders"]
 
 logger = logging.getLogger(__name__)
 
 SECONDS = 5.0
+Stamp = tuple[int, int, int]
 
 
 class BundleWatcher:
@@ -35,6 +36,8 @@ class BundleWatcher:
         folders: of the bundles, by the names under which the handler has their policies.
         seconds: between looks, above 0.
         metrics: count; None: nothing does.
+        seen: what `stamp_folders` gave before the policies were loaded, so that what was written meanwhile is not
+            missed; None: what is there now was loaded.
 
     Raises:
         InvalidInput: seconds that are none.
@@ -46,12 +49,13 @@ class BundleWatcher:
         folders: Mapping[str, str | os.PathLike[str]],
         seconds: float = SECONDS,
         metrics: PolicyMetrics | None = None,
+        seen: Mapping[str, Stamp | None] | None = None,
     ) -> None:
         if not seconds > 0.0:
             raise InvalidInput("seconds between looks", "above 0", seconds)
         self.handler, self.folders, self.seconds = handler, dict(folders), seconds
         self._metrics = metrics
-        self._seen = {name: _stamp(folder) for name, folder in self.folders.items()}
+        self._seen = dict(stamp_folders(folders) if seen is None else seen)
         self._told: set[str] = set()
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
@@ -110,7 +114,12 @@ class BundleWatcher:
             self._metrics.count_reload(name, failed=failed)
 
 
-def _stamp(folder: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+def stamp_folders(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, Stamp | None]:
+    """What changes when a bundle is written again, by name of its policy; None where there is none."""
+    return {name: _stamp(folder) for name, folder in folders.items()}
+
+
+def _stamp(folder: str | os.PathLike[str]) -> Stamp | None:
     """What changes when a bundle is written again; None where there is none."""
     try:
         found = os.stat(os.path.join(folder, MANIFEST))

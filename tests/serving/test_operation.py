@@ -27,7 +27,7 @@ from hagpolicy.serving.limits import LimitedApp, ProxyLimits
 from hagpolicy.serving.messages import answer_json
 from hagpolicy.serving.metrics import find_metrics
 from hagpolicy.serving.proxy import ForwardingApp, make_proxy
-from hagpolicy.serving.reload import BundleWatcher
+from hagpolicy.serving.reload import BundleWatcher, stamp_folders
 from hagpolicy.serving.rewrite import RewriteRules
 from tests.serving.test_clients import SPACE
 from tests.serving.wrapping import WordPolicy
@@ -280,6 +280,24 @@ def test_a_changed_bundle_is_decided_by_and_a_damaged_one_changes_nothing(
     expected = RequestHandler(strong[2], RewriteRules("vllm")).handle("/v1/completions", [], json.dumps(ask).encode())
     after = client.post("/v1/completions", json=ask)
     assert after.headers["x-hag-reason"] == expected.headers["x-hag-reason"] != before
+
+
+def test_a_bundle_that_changes_while_it_is_loaded_is_not_missed(null, strong, tmp_path):
+    folder = null[1].save(tmp_path / "policy")
+    seen = stamp_folders({"*": folder})
+    handler = RequestHandler(hag.load(folder))
+    shutil.rmtree(folder)
+    strong[2].save(folder)
+    assert BundleWatcher(handler, {"*": folder}, seen=seen).check() == ["*"]
+
+
+def test_a_middleware_that_cannot_be_configured_is_not_ready(null, upstream, serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("HAGPOLICY_POLICY", str(null[1].save(tmp_path / "policy")))
+    monkeypatch.setenv("HAGPOLICY_RELOAD", "often")
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url)))
+    assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+    ready = client.get("/hag/ready")
+    assert (ready.status_code, "HAGPOLICY_RELOAD" in ready.json()["status"]) == (503, True)
 
 
 def test_a_policy_that_cannot_take_the_place_of_another_is_refused(handler):

@@ -194,7 +194,7 @@ def render_as(
             value = NEUTRAL[name]
         if name in dialect.settings and value == NEUTRAL[name] and (name in dialect.optional or name in leave_out):
             receipt.applied[name] = value
-            receipt.notes[name] = "not sent, being neutral: it is refused"
+            receipt.notes[name] = "not sent, being neutral"
         elif name in dialect.settings:
             kwargs |= _translate(name, value, dialect.settings[name], receipt, idle=name in receipt.idle)
         elif name in dialect.processors or name == "hint":

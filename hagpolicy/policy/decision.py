@@ -72,7 +72,7 @@ class Decision:
     value: float | None
     advantage: float | None
     reason: Reason
-    prompt: PromptLike | None
+    prompt: PromptLike | None = field(repr=False)  # who prints a decision or a receipt puts no prompt into a log
     cost: float | None = None
     task: str | None = None
     overruled: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from hagpolicy.serving.handler import RequestHandler  # noqa: E402
 from hagpolicy.serving.live import make_live  # noqa: E402
 from hagpolicy.serving.proxy import ProxyLimits, make_proxy  # noqa: E402
 from hagpolicy.serving.rewrite import RewriteRules  # noqa: E402
+from tests.serving.wrapping import WordPolicy  # noqa: E402
 from tests.support.faulty_server import FaultyServer  # noqa: E402
 
 KEY, PROMPT, COOKIE = "sk-planted-key", "planted-prompt-words", "planted-cookie"
@@ -142,6 +143,14 @@ def wait_for_rows(folder):
     while not any(len(text) > 8_000 for text in read_files(folder)) and time.monotonic() < end:
         time.sleep(0.05)
     assert any(len(text) > 8_000 for text in read_files(folder))
+
+
+def test_a_receipt_that_is_printed_holds_no_prompt():
+    receipt = (
+        RequestHandler(WordPolicy()).handle("/v1/completions", [], json.dumps({"prompt": PROMPT}).encode()).receipt
+    )
+    assert receipt.decision.prompt == PROMPT
+    assert PROMPT not in f"{receipt} {receipt!r} {receipt.decision} {receipt.decision!r} {receipt.decision.to_dict()}"
 
 
 def test_a_server_that_is_not_there_is_told_without_them(null, serve, tmp_path, caplog):

@@ -361,6 +361,9 @@ def test_isolation_says_what_holds_and_a_kernel_without_landlock_is_told_once(sc
 
 
 SLEEPER = """
+import signal
+# What is started in the background of a shell ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from hagpolicy import Prompt, get_scorer
 from hagpolicy.data.completion import Completion
 scorer = get_scorer({"name": "python_tests", "allow_code": True, "seconds": 300})

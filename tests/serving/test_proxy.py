@@ -172,6 +172,7 @@ def test_a_client_that_leaves_in_the_midst_of_its_request_leaves_nothing_behind(
 
 
 def test_a_fault_while_loading_leaves_the_server_serving(upstream, monkeypatch):
+    monkeypatch.setenv("HAGPOLICY_POLICY", "policies/mine")
     monkeypatch.setattr("hagpolicy.serving.asgi.read_environment", lambda _: 1 / 0)
     made = Serving(PolicyMiddleware(ForwardingApp(upstream.url)))
     try:

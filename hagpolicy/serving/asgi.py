@@ -17,8 +17,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import HagError, InvalidInput, MissingExtra
-from hagpolicy.serving.answers import READ_BYTES, AnswerFindings
-from hagpolicy.serving.handler import ANY_MODEL, HandledRequest, RequestHandler
+from hagpolicy.serving.answer_watch import AnswerWatch
+from hagpolicy.serving.handler import ANY_MODEL, RequestHandler
 from hagpolicy.serving.headers import PREFIX
 from hagpolicy.serving.live import LiveSettings, make_live
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send
@@ -132,31 +132,30 @@ class PolicyMiddleware:
             kept = [pair for pair in sent["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
             sent = {**sent, "headers": [*kept, (b"content-length", str(len(handled.content)).encode())]}
             messages = [{"type": "http.request", "body": handled.content, "more_body": False}]
-        answer = _Answer(handled, send, begun)
-        error = "cut"
+        answer = _Answer(AnswerWatch(self.handler, handled), send, begun)
+        ended = False
         try:
             await self._pass(answer, sent, _replay(messages, receive))
-            if answer.whole:
-                error = "" if answer.status < 400 else str(answer.status)
+            ended = answer.watch.whole
         finally:
-            answer.end()
-            self._count(answer, error)
+            self._count(answer, ended=ended)
 
     async def _pass(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
         """Hand a request to the application, in a span of its own where spans are collected."""
         if self._tracer is None:
             await self.app(scope, receive, answer.send)
             return
-        with self._tracer.open(answer.handled, scope["headers"]) as headers:
+        with self._tracer.open(answer.watch.handled, scope["headers"]) as headers:
             await self.app({**scope, "headers": headers}, receive, answer.send)
-            self._tracer.close(answer.status)
+            self._tracer.close(answer.watch.status)
 
-    def _count(self, answer: _Answer, error: str) -> None:
-        assert self.handler is not None
-        found = AnswerFindings() if error else self.handler.examine_answer(answer.handled, answer.begin)
+    def _count(self, answer: _Answer, *, ended: bool) -> None:
+        watch = answer.watch
+        found = watch.end()
         if self.own.metrics is not None:
+            error = "cut" if not ended else "" if watch.status < 400 else str(watch.status)
             seconds = time.perf_counter() - answer.begun
-            self.own.metrics.count_answer(answer.handled, seconds, answer.first, error, found)
+            self.own.metrics.count_answer(watch.handled, seconds, answer.first, error, found)
 
     async def _read(self, receive: Receive) -> tuple[bytes | None, list[Message]]:
         """The body of a request, or None and what has come of it where it is too large or the client has gone."""
@@ -187,9 +186,8 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
 class _Answer:
     """The answer to a rewritten request on its way to the client: its receipt is added and its times are taken."""
 
-    def __init__(self, handled: HandledRequest, send: Send, begun: float) -> None:
-        self.handled, self.begun = handled, begun
-        self.status, self.begin, self.whole = 0, b"", False
+    def __init__(self, watch: AnswerWatch, send: Send, begun: float) -> None:
+        self.watch, self.begun = watch, begun
         self.first: float | None = None
         self._send, self._streams = send, False
 
@@ -198,31 +196,17 @@ class _Answer:
         if message["type"] == "http.response.start":
             message = self._start(message)
         else:
-            self._look(message.get("body", b""), whole=not message.get("more_body", False))
+            body = message.get("body", b"")
+            if self._streams and body and self.first is None:
+                self.first = time.perf_counter() - self.begun
+            self.watch.read(body, whole=not message.get("more_body", False))
         await self._send(message)
 
-    def end(self) -> None:
-        """Nothing more comes."""
-        if self.handled.call is not None:
-            self.handled.call.end()
-
-    def _look(self, body: bytes, *, whole: bool) -> None:
-        self.whole = whole
-        if self._streams and body and self.first is None:
-            self.first = time.perf_counter() - self.begun
-        if len(self.begin) < READ_BYTES:
-            self.begin += body[:READ_BYTES]
-        if self.handled.call is not None:
-            self.handled.call.read(body)
-            self.handled.call.whole = whole
-
     def _start(self, message: Message) -> Message:
-        own = [(name.encode(), value.encode("latin-1")) for name, value in self.handled.headers.items()]
+        own = [(name.encode(), value.encode("latin-1")) for name, value in self.watch.handled.headers.items()]
         # Those of another policy behind this one would be taken for ours.
         theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(_PREFIX)]
-        self.status = message["status"]
-        if self.handled.call is not None:
-            self.handled.call.status = self.status
+        self.watch.start(message["status"])
         self._streams = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in theirs
         )

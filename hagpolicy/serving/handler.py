@@ -17,6 +17,7 @@ from hagpolicy.config.servers import find_unlike
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.answers import AnswerFindings, find_applied, find_model, is_same_model
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
+from hagpolicy.serving.exploration import Exploration
 from hagpolicy.serving.headers import PREFIX, RequestOptions, describe_receipt, read_options
 from hagpolicy.serving.live import LiveCall, LiveSettings, TrafficRecorder
 from hagpolicy.serving.rewrite import RequestReceipt, Rewriter, RewriteRules
@@ -66,6 +67,25 @@ class HandledRequest:
     seconds: float = 0.0
     ignored: tuple[str, ...] = ()
     call: LiveCall | None = None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What decides a request.
+
+    Attributes:
+        name: of the policy.
+        model: its own name, without a price behind it.
+        price: that stood behind it; None: none did.
+        rewriter: of the policy at the endpoint.
+        body: with the model's own name.
+    """
+
+    name: str
+    model: Any
+    price: float | None
+    rewriter: Rewriter
+    body: Mapping[str, Any]
 
 
 class RequestHandler:
@@ -260,27 +280,22 @@ class RequestHandler:
             body: of the request.
         """
         begun = time.perf_counter()
-        name, model, receipt = "", None, RequestReceipt("other_path")
         sent: Mapping[str, Any] = body
+        made = HandledRequest(b"", RequestReceipt("other_path"))
         endpoint = find_endpoint(path)
         if endpoint is not None:
             try:
-                found, model, price = self._find_policy(body.get("model"))
-                receipt = RequestReceipt("other_model")
-                if found is not None:
-                    name, given = found, body if model == body.get("model") else {**body, "model": model}
-                    rewriter, turned = (
-                        self._find_rewriter(endpoint, name, model),
-                        self.price if price is None else price,
-                    )
-                    sent, receipt = rewriter.rewrite(given, price=turned, task=self.task)
+                made = replace(made, receipt=RequestReceipt("other_model"), endpoint=endpoint.name)
+                target = self._find_target(endpoint, body)
+                if target is not None:
+                    sent, receipt = self._ask(target, RequestOptions())
+                    made = replace(made, receipt=receipt, policy=target.name, model=self._label(target.model))
             except Exception as error:
                 self._log_failure(error)
-                sent, receipt = body, RequestReceipt("failed")
+                made = replace(made, receipt=RequestReceipt("failed"))
         seconds = time.perf_counter() - begun
-        told = describe_receipt(name, receipt, (), seconds)
-        handled = HandledRequest(b"", receipt, told, policy=name, model=self._label(model), seconds=seconds)
-        return sent, self._finish(handled)
+        told = describe_receipt(made.policy, made.receipt, (), seconds)
+        return sent, self._finish(replace(made, headers=told, seconds=seconds))
 
     def _decide(
         self, endpoint: Endpoint, options: RequestOptions, content: bytes, call: LiveCall | None
@@ -328,44 +343,51 @@ class RequestHandler:
         body = parse_body(content)
         if body is None:
             return replace(unchanged, receipt=RequestReceipt("not_json"))
-        name, model, price = self._find_policy(body.get("model"))
-        if name is None:
+        target = self._find_target(endpoint, body)
+        if target is None:
             return replace(unchanged, receipt=RequestReceipt("other_model"))
-        rewriter = self._find_rewriter(endpoint, name, model)
-        if options.price is not None and not _takes_price(rewriter.policy, options.price):
-            options = replace(options, price=None, ignored=(*options.ignored, PRICE_HEADER))
-        if options.task is not None and not rewriter.policy.knows_task(options.task):
-            # Not left to the policy, whose warning would write what a client may put there.
-            options = replace(options, task=None, ignored=(*options.ignored, TASK_HEADER))
-        asked = [one for one in (options.price, price, self.price) if one is not None]
-        given = body if model == body.get("model") else {**body, "model": model}
+        options = _keep_what_is_known(options, target.rewriter.policy)
         if call is not None and self.traffic is not None:
-            call.policy, call.name, call.model = rewriter.policy, name, self._label(model)
+            call.policy, call.name, call.model = target.rewriter.policy, target.name, self._label(target.model)
             call.prompt = endpoint.read(body)
             self.traffic.assign(call, options, body)
-        sent: Mapping[str, Any] = given
         if call is not None and call.arm == "default":
-            receipt = RequestReceipt("experiment_default")
+            sent, receipt = target.body, RequestReceipt("experiment_default")
         else:
-            try:
-                sent, receipt = rewriter.rewrite(
-                    given,
-                    options.fixed,
-                    price=next(iter(asked), None),
-                    task=options.task or self.task,
-                    explore=None if call is None else call.explore,
-                )
-            except Exception as error:  # the model's own name is sent all the same: no server knows NAME@PRICE
-                self._log_failure(error)
-                receipt = RequestReceipt("failed")
+            sent, receipt = self._ask(target, options, None if call is None else call.explore)
         return replace(
             unchanged,
             content=content if sent is body else write_body(content, body, sent),
             receipt=receipt,
-            policy=name,
-            model=self._label(model),
+            policy=target.name,
+            model=self._label(target.model),
             ignored=options.ignored,
         )
+
+    def _ask(
+        self, target: _Target, options: RequestOptions, explore: Exploration | None = None
+    ) -> tuple[Mapping[str, Any], RequestReceipt]:
+        """The body to send and what became of it; as it is where the policy fails."""
+        asked = [one for one in (options.price, target.price, self.price) if one is not None]
+        try:
+            return target.rewriter.rewrite(
+                target.body,
+                options.fixed,
+                price=next(iter(asked), None),
+                task=options.task or self.task,
+                explore=explore,
+            )
+        except Exception as error:  # the model's own name is sent all the same: no server knows NAME@PRICE
+            self._log_failure(error)
+            return target.body, RequestReceipt("failed")
+
+    def _find_target(self, endpoint: Endpoint, body: Mapping[str, Any]) -> _Target | None:
+        """What decides a request; None where there is no policy for its model."""
+        name, model, price = self._find_policy(body.get("model"))
+        if name is None:
+            return None
+        own = body if model == body.get("model") else {**body, "model": model}
+        return _Target(name, model, price, self._find_rewriter(endpoint, name, model), own)
 
     def _label(self, model: Any) -> str:
         """A model's name where it was configured."""
@@ -402,6 +424,16 @@ class RequestHandler:
         if first:
             # Its type alone: its words may hold what a prompt said.
             logger.error("a request went out without the policy, which failed: %s", type(error).__name__)
+
+
+def _keep_what_is_known(options: RequestOptions, policy: Policy) -> RequestOptions:
+    """The options without what a policy cannot be asked, which is ignored and named."""
+    if options.price is not None and not _takes_price(policy, options.price):
+        options = replace(options, price=None, ignored=(*options.ignored, PRICE_HEADER))
+    if options.task is not None and not policy.knows_task(options.task):
+        # Not left to the policy, whose warning would write what a client may put there.
+        options = replace(options, task=None, ignored=(*options.ignored, TASK_HEADER))
+    return options
 
 
 def _takes_price(policy: Policy, price: float) -> bool:

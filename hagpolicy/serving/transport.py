@@ -12,7 +12,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
-from hagpolicy.serving.answers import READ_BYTES
+from hagpolicy.serving.answer_watch import AnswerWatch
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
 
@@ -138,14 +138,13 @@ def _remake(request: Any, handled: HandledRequest) -> Any:
     return type(request)(request.method, request.url, headers=headers, content=handled.content, extensions=extensions)
 
 
-def _add_receipt(response: Any, watch: _AnswerWatch, kind: Any) -> Any:
+def _add_receipt(response: Any, watch: AnswerWatch, kind: Any) -> Any:
     for name in [name for name in response.headers if name.lower().startswith(PREFIX)]:
         del response.headers[name]  # of another policy behind this one
     response.headers.update(watch.handled.headers)
-    watch.begin(response.status_code)
+    watch.start(response.status_code)
     if response.is_closed:  # it came whole, from a cache or in a test
-        watch.read(response.content)
-        watch.whole = True
+        watch.read(response.content, whole=True)
         watch.end()
     else:
         library: Any = type(response.stream)
@@ -153,40 +152,10 @@ def _add_receipt(response: Any, watch: _AnswerWatch, kind: Any) -> Any:
     return response
 
 
-class _AnswerWatch:
-    """What an answer tells on its way to the client: to the handler, and to the log where there is one."""
-
-    def __init__(self, handler: RequestHandler, handled: HandledRequest) -> None:
-        self.handled, self.whole = handled, False
-        self._handler, self._begin, self._status, self._ended = handler, b"", 0, False
-
-    def begin(self, status: int) -> None:
-        self._status = status
-        if self.handled.call is not None:
-            self.handled.call.status = status
-
-    def read(self, chunk: bytes) -> None:
-        if len(self._begin) < READ_BYTES:
-            self._begin += chunk[:READ_BYTES]
-        if self.handled.call is not None:
-            self.handled.call.read(chunk)
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        if self._ended:
-            return
-        self._ended = True
-        if self.handled.call is not None:
-            self.handled.call.whole = self.whole
-            self.handled.call.end()
-        if self._begin and self._status < 400:
-            self._handler.examine_answer(self.handled, self._begin)
-
-
 @contextmanager
-def _watch(handler: RequestHandler, handled: HandledRequest) -> Iterator[_AnswerWatch]:
+def _watch(handler: RequestHandler, handled: HandledRequest) -> Iterator[AnswerWatch]:
     """A call whose answer did not come has ended."""
-    watch = _AnswerWatch(handler, handled)
+    watch = AnswerWatch(handler, handled)
     try:
         yield watch
     except BaseException:
@@ -206,7 +175,7 @@ class _Watched:
 
     base = ""
 
-    def __init__(self, stream: Any, watch: _AnswerWatch) -> None:
+    def __init__(self, stream: Any, watch: AnswerWatch) -> None:
         self._stream, self._watch = stream, watch
 
 
@@ -217,7 +186,7 @@ class _WatchedStream(_Watched):
         for chunk in self._stream:
             self._watch.read(chunk)
             yield chunk
-        self._watch.whole = True
+        self._watch.read(b"", whole=True)
 
     def close(self) -> None:
         self._stream.close()
@@ -231,7 +200,7 @@ class _WatchedAsyncStream(_Watched):
         async for chunk in self._stream:
             self._watch.read(chunk)
             yield chunk
-        self._watch.whole = True
+        self._watch.read(b"", whole=True)
 
     async def aclose(self) -> None:
         await self._stream.aclose()

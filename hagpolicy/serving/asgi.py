@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # A body that is larger goes on as it comes, unread: 32 MiB hold 8 million tokens.
 MOST_BYTES = 32 << 20
+# A bundle that could not be loaded is tried again with the first request after so many seconds.
+RETRY_SECONDS = 5.0
 _PREFIX = PREFIX.encode()
 RULES = ("server", "overrule", "lacks", "not_together")
 """What is said of rules in words, see `make_rules`."""
@@ -68,6 +70,7 @@ class PolicyMiddleware:
         self.app, self.handler, self.most_bytes = app, handler, most_bytes
         self.own = OwnPaths(answers, registry)
         self._loading: asyncio.Task[None] | None = None
+        self._retry_at = 0.0
         try:
             self._tracer: RequestTracer | None = RequestTracer()
         except MissingExtra:
@@ -98,8 +101,10 @@ class PolicyMiddleware:
         return self.handler is not None and self.handler.handles(scope["path"])
 
     def _begin_loading(self) -> None:
-        if self._loading is None:
-            self._loading = asyncio.get_running_loop().create_task(self._load())
+        loop = asyncio.get_running_loop()
+        failed = self._loading is not None and self._loading.done() and self.handler is None
+        if self._loading is None or (failed and loop.time() >= self._retry_at):
+            self._loading = loop.create_task(self._load())
 
     async def _load(self) -> None:
         try:
@@ -113,8 +118,10 @@ class PolicyMiddleware:
             self.handler = handler
         except Exception as error:
             # Requests then go on without a policy: a server with a bad bundle is better than none.
-            self.own.broken = str(error) if isinstance(error, HagError) else type(error).__name__
-            logger.error("no policy is in front of this application: %s", self.own.broken)
+            said = str(error) if isinstance(error, HagError) else type(error).__name__
+            if said != self.own.broken:
+                logger.error("no policy is in front of this application: %s", said)
+            self.own.broken, self._retry_at = said, asyncio.get_running_loop().time() + RETRY_SECONDS
 
     async def _rewrite(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self.handler is not None

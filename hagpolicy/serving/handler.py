@@ -338,14 +338,15 @@ class RequestHandler:
         self, endpoint: Endpoint, options: RequestOptions, content: bytes, call: LiveCall | None
     ) -> HandledRequest:
         unchanged = HandledRequest(content, RequestReceipt("skipped"), endpoint=endpoint.name, ignored=options.ignored)
-        if options.skip:
-            return unchanged
         body = parse_body(content)
-        if body is None:
-            return replace(unchanged, receipt=RequestReceipt("not_json"))
-        target = self._find_target(endpoint, body)
-        if target is None:
-            return replace(unchanged, receipt=RequestReceipt("other_model"))
+        target = None if body is None else self._find_target(endpoint, body)
+        if body is None or target is None:
+            reason = "skipped" if options.skip else "not_json" if body is None else "other_model"
+            return replace(unchanged, receipt=RequestReceipt(reason))
+        if options.skip:  # no server knows NAME@PRICE
+            return (
+                unchanged if target.body is body else replace(unchanged, content=write_body(content, body, target.body))
+            )
         options = _keep_what_is_known(options, target.rewriter.policy)
         if call is not None and self.traffic is not None:
             call.policy, call.name, call.model = target.rewriter.policy, target.name, self._label(target.model)

@@ -230,6 +230,17 @@ def test_a_price_that_the_policy_cannot_be_asked_is_ignored_and_named(dial):
         assert json.loads(handled.content)["model"] == json.loads(content)["model"]
 
 
+def test_a_pseudo_model_that_is_to_be_skipped_is_sent_by_its_own_name():
+    handler = RequestHandler({"m": WordPolicy(SPACE, {"greedy": 1}, dial="price")})
+    skip = [("x-hag-skip", "1")]
+    handled = handler.handle("/v1/completions", skip, b'{"model": "m@0.5", "prompt": "greedy"}')
+    assert json.loads(handled.content) == {"model": "m", "prompt": "greedy"}
+    assert (handled.receipt.reason, handled.policy) == ("skipped", "")
+    for body in (b'{"model": "m", "prompt": "greedy"}', b'{"model": "other@0.5"}', b"no json"):
+        handled = handler.handle("/v1/completions", skip, body)
+        assert (handled.content, handled.receipt.reason) == (body, "skipped")
+
+
 def test_a_pseudo_model_whose_policy_fails_is_sent_by_its_own_name(monkeypatch):
     policy = WordPolicy(SPACE, {}, dial="price")
     monkeypatch.setattr(policy, "decide", None)

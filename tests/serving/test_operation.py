@@ -373,3 +373,18 @@ def test_settings_that_a_server_applied_otherwise_are_counted_and_told_once(serv
 )
 def test_answers_that_say_nothing_of_settings(begin):
     assert find_applied(begin) == {}
+
+
+def test_a_bundle_that_comes_after_the_server_began_is_decided_by(null, upstream, serve, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("HAGPOLICY_POLICY", str(tmp_path / "policy"))
+    monkeypatch.setattr("hagpolicy.serving.asgi.RETRY_SECONDS", 0.0)
+    client = serve(PolicyMiddleware(ForwardingApp(upstream.url)))
+    ask = {"model": "m", "prompt": "What is 17 * 23?"}
+    with caplog.at_level(logging.ERROR):
+        answers = [client.post("/v1/completions", json=ask) for _ in range(3)]
+    assert not any("x-hag-reason" in answer.headers for answer in answers)
+    assert caplog.text.count("no policy is in front") == 1
+    assert client.get("/hag/ready").status_code == 503
+    null[1].save(tmp_path / "policy")
+    assert "x-hag-reason" in client.post("/v1/completions", json=ask).headers
+    assert client.get("/hag/ready").status_code == 200

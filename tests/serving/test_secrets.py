@@ -101,7 +101,8 @@ def read_files(folder):
     return [path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.filterwarnings("error")
+# Not what other tests left behind, which may be collected here.
+@pytest.mark.filterwarnings("error", "default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("failing", [False, True])
 def test_nothing_that_is_written_holds_a_key_or_a_prompt(null, upstream, serve, tmp_path, caplog, monkeypatch, failing):
     if failing:

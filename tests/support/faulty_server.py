@@ -3,7 +3,8 @@
 import asyncio
 import json
 import socket
-import threading
+
+from tests.support.loop_thread import LoopThread
 
 EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "word"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -25,34 +26,14 @@ class FaultyServer:
 
     def __init__(self):
         self.open = self.given_up = self.asked = 0
-        self._loop = asyncio.new_event_loop()
-        started = threading.Event()
-
-        def run():
-            asyncio.set_event_loop(self._loop)
-            self._server = self._loop.run_until_complete(
-                asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=2048)
-            )
-            started.set()
-            self._loop.run_forever()
-
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        assert started.wait(10.0)
+        self._thread = LoopThread()
+        self._server = self._thread.run(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=2048))
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
     def close(self):
-        async def end():
-            self._server.close()
-            for task in asyncio.all_tasks():
-                if task is not asyncio.current_task():
-                    task.cancel()
-            await asyncio.sleep(0.0)
-            self._loop.stop()
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop)
-        self._thread.join(10.0)
+        self._thread.loop.call_soon_threadsafe(self._server.close)
+        self._thread.close()
 
     async def _serve(self, reader, writer):
         self.open += 1

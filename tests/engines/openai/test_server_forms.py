@@ -22,6 +22,7 @@ from hagpolicy.engines.openai.retry import RetryPolicy
 from hagpolicy.engines.openai.transport import is_loopback
 from hagpolicy.errors import EngineError, InvalidInput
 from tests.engines.openai.cells import WARM, cell
+from tests.support.loop_thread import LoopThread
 from tests.support.servers.answer_forms import FORMS, KEY, MARKED, REFUSED, SCORED, Asked, FormServer
 from tests.support.servers.answer_trials import (
     ACCOUNT,
@@ -142,10 +143,8 @@ class Proxy:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        starting = asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self._thread = LoopThread()
+        self._server = self._thread.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,7 +155,8 @@ class Proxy:
         writer.close()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.loop.call_soon_threadsafe(self._server.close)
+        self._thread.close()
 
 
 def test_a_proxy_is_for_other_machines_and_the_usual_key_for_the_official_server(tmp_path, monkeypatch) -> None:

@@ -14,12 +14,13 @@ import gzip
 import json
 import socket
 import struct
-import threading
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+
+from tests.support.loop_thread import LoopThread
 
 KEY = "sk-Proj-4f9aQ7zLmXw2Kd81"
 SCORED, MARKED, REFUSED = "scored", "marked", "refused"
@@ -582,28 +583,18 @@ class FormServer:
         self.forms = {form.name: form for form in forms or FORMS}
         self.attempts: dict[str, int] = {}
         self.headers: set[str] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="forms", daemon=True)
 
     def __enter__(self) -> FormServer:
         for wbits in (31, 15, -15):
             bomb(wbits)  # not while somebody waits for it
-        self._thread.start()
-        starting = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=256)
-        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self._thread = LoopThread()
+        self._server = self._thread.run(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=256))
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
         return self
 
     def __exit__(self, *_: object) -> None:
-        async def end() -> None:
-            self._server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
-            await asyncio.sleep(0)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.loop.call_soon_threadsafe(self._server.close)
+        self._thread.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # The client may leave, which is what most of these forms make it do.

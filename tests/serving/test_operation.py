@@ -6,6 +6,7 @@ import logging
 import shutil
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -52,15 +53,14 @@ def handler():
 @pytest.fixture
 def serve():
     """Serves applications; each at an address."""
-    made = []
+    with ExitStack() as stack:
 
-    def serving(app):
-        made.append(Serving(app))
-        return httpx2.Client(base_url=made[-1].url, timeout=20.0)
+        def serving(app):
+            made = Serving(app)
+            stack.callback(made.close)
+            return stack.enter_context(httpx2.Client(base_url=made.url, timeout=20.0))
 
-    yield serving
-    for one in made:
-        one.close()
+        yield serving
 
 
 def read_samples(registry, name):

@@ -18,9 +18,10 @@ from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS
+from hagpolicy.config.render import apply_hint
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.data.prompts import Prompt, as_prompts
+from hagpolicy.data.prompts import Prompt, as_prompts, prompt_text
 from hagpolicy.data.stopping import find_stop
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import EngineError, InvalidInput
@@ -179,7 +180,7 @@ class SimulatedEngine(Engine):
         return [self._complete(r, float(truth[rows[r.prompt], columns[r.config]])) for r in unit]
 
     def _complete(self, request: Request, chance: float) -> Completion:
-        prompt_tokens = len(request.prompt.text.split()) + len(request.config.hint.split())
+        prompt_tokens = len(prompt_text(apply_hint(request.prompt.content, request.config.hint)).split())
         if self._hash_to_unit("fail", str(request.seed)) < self.fail_rate:
             message = "simulated failure"
             return Completion("", prompt_tokens=prompt_tokens, seconds=self.delay, finish="error", error=message)

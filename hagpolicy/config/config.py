@@ -12,6 +12,8 @@ from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, ConfigFields, check_
 from hagpolicy.config.render import PromptLike, Rendering, Unsupported, keywords
 from hagpolicy.config.render import render as render_fields
 from hagpolicy.config.servers import render_request
+from hagpolicy.config.slots import VERSION as SLOTS_VERSION
+from hagpolicy.config.slots import find_slots
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["DecodingConfig", "as_default"]
@@ -54,8 +56,8 @@ class DecodingConfig(ConfigFields):
     @cached_property
     def digest(self) -> str:
         """Identity: fields at their neutral value are left out, so that a field added to a later
-        version of the library changes no identity."""
-        return digest(self.to_dict())
+        version of the library changes no identity. What fills the slots of a hint is part of it."""
+        return digest(self.to_dict() | ({"slots": SLOTS_VERSION} if find_slots(self.hint) else {}))
 
     @property
     def deterministic(self) -> bool:

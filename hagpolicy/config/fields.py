@@ -167,7 +167,11 @@ class ConfigFields:
         idle_when=_SEVERAL_BEAMS,
     )
     max_tokens: int | None = _whole(None, "limit on new tokens; None: the caller's or the engine's limit", 1)
-    hint: str = _text("", "text added after a blank line at the end of the last user message")
+    hint: str = _text(
+        "",
+        "text added after a blank line at the end of the last user message. {keywords}, {entities} and {numbers} in it "
+        "are filled from that message; where it has nothing for one of them, the hint is left out",
+    )
     unset: bool = _switch(
         "no decoding setting is sent at all: the engine's or the model's own apply, whatever they are; only max_tokens "
         "and hint may stand beside it"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hagpolicy.config.dialects import DIALECTS, Dialect, Setting
 from hagpolicy.config.fields import NEUTRAL, find_idle_fields
+from hagpolicy.config.slots import describe_slots, fill_slots
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Rendering",
     "Unsupported",
     "apply_hint",
+    "fill_hint",
     "keywords",
     "render",
     "render_as",
@@ -42,8 +44,9 @@ class Receipt:
         applied: fields that the engine is sent as asked, neutral values included.
         dropped: fields that the engine lacks, with the value that was asked.
         clamped: fields out of the engine's range: (asked, sent).
-        idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside
-            beams), with the value that was asked; sent at their neutral value, and not entered as applied.
+        idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside beams) or for this
+            prompt (a hint that it fills no slot of), with the value that was asked; sent at their neutral value, and
+            not entered as applied.
         notes: how the engine's meaning of an applied field differs from ours; or that its neutral value is not sent.
         overruled: fields that a policy decided though the caller had set them, with the caller's values.
     """
@@ -102,9 +105,11 @@ class Rendering:
 def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:
     """The prompt with the hint after a blank line: at the end of a string, or of the last user message.
 
-    Of a message in parts it ends the last part that is text. Chat messages without a user turn get the hint as a new
-    user message, one without text as a part of its own.
+    Slots of the hint are filled here, for every engine alike (`fill_hint`); where the prompt has nothing for one, the
+    hint is left out. Of a message in parts it ends the last part that is text. Chat messages without a user turn get it
+    as a new user message, one without text as a part of its own.
     """
+    hint = fill_hint(prompt, hint)
     if not hint:
         return prompt
     if isinstance(prompt, str):
@@ -126,6 +131,13 @@ def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:
     return (*prompt[:turn], {**prompt[turn], "content": content}, *prompt[turn + 1 :])
 
 
+def fill_hint(prompt: PromptLike, hint: str) -> str:
+    """The hint as this prompt gets it: its slots filled (`slots.fill_slots`) from the string, or from the text of the
+    last user message; "" where that has nothing for one of them, so that none is sent bare. Filled, it stays as it is.
+    """
+    return fill_slots(hint, _read_request(prompt)) if "{" in hint else hint
+
+
 def takes_hint(prompt: PromptLike) -> bool:
     """Whether a hint can follow words of the user: in a text, or in a chat whose last user message holds text."""
     if isinstance(prompt, str):
@@ -135,6 +147,18 @@ def takes_hint(prompt: PromptLike) -> bool:
     if isinstance(content, list | tuple):
         return _find_last_text(content) is not None
     return isinstance(content, str) and bool(content)
+
+
+def _read_request(prompt: PromptLike) -> str:
+    """The text of the last user message, its parts a line each; a string is one."""
+    if isinstance(prompt, str):
+        return prompt
+    turn = _find_last_user(prompt)
+    content: Any = None if turn is None else prompt[turn].get("content")
+    if isinstance(content, list | tuple):
+        texts = (part.get("text") for part in content if isinstance(part, Mapping))
+        return "\n".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else ""
 
 
 def _find_last_user(turns: Sequence[Message]) -> int | None:
@@ -204,7 +228,19 @@ def render_as(
             receipt.dropped[name] = value
     kwargs |= dialect.greedy if asked["temperature"] == 0.0 else dialect.sampling
     settings = {name: asked[name] for name in sorted(dialect.processors) if asked[name] != NEUTRAL[name]}
-    return Rendering(engine, apply_hint(prompt, asked["hint"]), kwargs, receipt, settings)
+    hint = _fill_and_enter(receipt, prompt, asked["hint"])
+    return Rendering(engine, apply_hint(prompt, hint), kwargs, receipt, settings)
+
+
+def _fill_and_enter(receipt: Receipt, prompt: PromptLike, hint: str) -> str:
+    """The hint as the prompt gets it, what became of its slots entered; where settings alone are asked for, without a
+    prompt, nothing did."""
+    filled = fill_hint(prompt, hint)
+    if prompt and (note := describe_slots(hint, filled)):
+        receipt.notes["hint"] = note
+        if not filled:
+            receipt.idle["hint"] = receipt.applied.pop("hint")
+    return filled
 
 
 def _render_unset(dialect: Dialect, asked: Mapping[str, Any], engine: str, prompt: PromptLike) -> Rendering:
@@ -213,7 +249,8 @@ def _render_unset(dialect: Dialect, asked: Mapping[str, Any], engine: str, promp
     kwargs = {}
     if "max_tokens" in dialect.settings:
         kwargs = _translate("max_tokens", asked["max_tokens"], dialect.settings["max_tokens"], receipt)
-    return Rendering(engine, apply_hint(prompt, asked["hint"]), kwargs, receipt)
+    hint = _fill_and_enter(receipt, prompt, asked["hint"])
+    return Rendering(engine, apply_hint(prompt, hint), kwargs, receipt)
 
 
 def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:

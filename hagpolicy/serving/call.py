@@ -40,6 +40,7 @@ class PreparedPrompt:
             many sequences the caller asks for.
         decision: the policy's; None where it could not read the prompt or the caller's settings.
         key: equal where prompts can be sent together; "" where the call goes unchanged.
+        hinted: True when the prompt holds a hint that the caller did not write.
         penalised: True when logits processors of ours are in `kwargs`.
         drafted: True when `generate` will draft, which it does for one prompt a call.
     """
@@ -49,13 +50,9 @@ class PreparedPrompt:
     copies: int
     decision: Decision | None
     key: str
+    hinted: bool = False
     penalised: bool = False
     drafted: bool = False
-
-    @property
-    def hinted(self) -> bool:
-        """True when the prompt holds a hint that the caller did not write."""
-        return self.decision is not None and self.key != "" and bool(self.decision.config.hint)
 
 
 class GenerateCall:
@@ -142,7 +139,8 @@ class GenerateCall:
             left = merged.update(**{**self.defaults, **sent})
             sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
         penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
-        return PreparedPrompt(rendering.prompt, sent, copies, decision, key, penalised, drafted)
+        hinted = rendering.prompt is not prompt
+        return PreparedPrompt(rendering.prompt, sent, copies, decision, key, hinted, penalised, drafted)
 
 
 def group_into_batches(prepared: Sequence[PreparedPrompt], batch_size: int | None = None) -> list[list[int]]:

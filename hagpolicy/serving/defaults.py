@@ -20,6 +20,7 @@ from hagpolicy._text import format_count, replace_controls
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.dialects import Dialect
 from hagpolicy.config.render import Receipt, render_as
+from hagpolicy.config.slots import find_slots
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.default_formats import DEFAULT_FORMATS, DefaultFormat, server_dialect
 from hagpolicy.serving.rewrite import find_server
@@ -160,7 +161,8 @@ def _list_losses(config: DecodingConfig, receipt: Receipt, form: DefaultFormat) 
     lost = [f"{name}={value!r}: {form.title} cannot say it" for name, value in receipt.dropped.items()]
     lost += [f"{name}={asked!r}: said as {sent!r}" for name, (asked, sent) in receipt.clamped.items()]
     if config.hint:
-        lost.append(f"hint={config.hint!r}: it belongs to each prompt, and no default of an engine adds it")
+        slots = ", or fills its slots" if find_slots(config.hint) else ""
+        lost.append(f"hint={config.hint!r}: it belongs to each prompt, and no default of an engine adds it{slots}")
     return tuple(lost)
 
 

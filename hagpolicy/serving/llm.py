@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.dialects import VLLM
 from hagpolicy.config.fields import NEUTRAL
-from hagpolicy.config.render import apply_hint, render, takes_hint
+from hagpolicy.config.render import apply_hint, fill_hint, render, takes_hint
+from hagpolicy.config.slots import describe_slots
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper, describe_differences
 from hagpolicy.serving.rewrite import RequestReceipt
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
 
 __all__ = ["WrappedLLM", "is_llm"]
+
+
+class _Prepared(NamedTuple):
+    """What a prompt is generated with: its `SamplingParams`, its receipt, and the hint as this prompt gets it."""
+
+    params: Any
+    receipt: RequestReceipt
+    hint: str = ""
 
 
 class WrappedLLM(Wrapper):
@@ -98,8 +107,8 @@ class WrappedLLM(Wrapper):
         plain = not getattr(self._tokenizer(), "chat_template", None)
         hinted = [plain and isinstance(_text_of(prompt), str) for prompt in several]
         made, kwargs = self._prepare(read, hinted, sampling_params, fixed, kwargs)
-        sent = [_add_hint(prompt, receipt) for prompt, (_, receipt) in zip(several, made, strict=True)]
-        return self._record(self.target.generate(sent, [params for params, _ in made], *args, **kwargs), made)
+        sent = [_add_hint(prompt, one.hint) for prompt, one in zip(several, made, strict=True)]
+        return self._record(self.target.generate(sent, [one.params for one in made], *args, **kwargs), made)
 
     def chat(
         self,
@@ -123,11 +132,8 @@ class WrappedLLM(Wrapper):
         """
         several = [messages] if len(messages) > 0 and isinstance(messages[0], Mapping) else list(messages)
         made, kwargs = self._prepare(several, [True] * len(several), sampling_params, fixed, kwargs)
-        sent = [
-            list(apply_hint(chat, receipt.decision.config.hint)) if receipt.hinted and receipt.decision else chat
-            for chat, (_, receipt) in zip(several, made, strict=True)
-        ]
-        return self._record(self.target.chat(sent, [params for params, _ in made], *args, **kwargs), made)
+        sent = [list(apply_hint(chat, one.hint)) if one.hint else chat for chat, one in zip(several, made, strict=True)]
+        return self._record(self.target.chat(sent, [one.params for one in made], *args, **kwargs), made)
 
     def _prepare(
         self,
@@ -136,8 +142,8 @@ class WrappedLLM(Wrapper):
         given: Any,
         fixed: Mapping[str, Any] | None,
         kwargs: dict[str, Any],
-    ) -> tuple[list[tuple[Any, RequestReceipt]], dict[str, Any]]:
-        """Each prompt's `SamplingParams` and receipt, and the keywords that are vLLM's."""
+    ) -> tuple[list[_Prepared], dict[str, Any]]:
+        """What each prompt is generated with, and the keywords that are vLLM's."""
         kwargs, turned = self._take(kwargs)
         own = self.target.get_default_sampling_params()
         several = list(given) if isinstance(given, list | tuple) else [own if given is None else given] * len(contents)
@@ -152,8 +158,8 @@ class WrappedLLM(Wrapper):
 
     def _decide_one(
         self, content: Any, hint: bool, params: Any, own: Any, fixed: Mapping[str, Any], turned: Mapping[str, Any]
-    ) -> tuple[Any, RequestReceipt]:
-        """A prompt's `SamplingParams` and receipt."""
+    ) -> _Prepared:
+        """What a prompt is generated with."""
         said = _read_settings(params, own)
         overruled = {name: value for name, value in said.items() if name in self.overrule and name not in fixed}
         try:
@@ -161,7 +167,7 @@ class WrappedLLM(Wrapper):
             held = {name: getattr(DecodingConfig.from_dict(kept), name) for name in kept}
         except InvalidInput:
             self._warn_idle(said, None, 5)
-            return params, RequestReceipt("no_config_agrees", kept=tuple(said))
+            return _Prepared(params, RequestReceipt("no_config_agrees", kept=tuple(said)))
         self._warn_idle(said, held, 5)
         dial = {name: value for name, value in turned.items() if value is not None}
         if self.policy.dial.argument == "n":
@@ -170,38 +176,40 @@ class WrappedLLM(Wrapper):
         among = self._can & (self._unhinted | hints) & (self._sampled | (params.n == 1))
         decision = self.policy.decide("" if content is None else content, held, among=among, **dial)
         if decision.reason == "no_config_agrees":
-            return params, RequestReceipt(decision.reason, decision, kept=tuple(said), fixed=held)
-        return self._apply(params, replace(decision, overruled=overruled), said, held, hints)
+            return _Prepared(params, RequestReceipt(decision.reason, decision, kept=tuple(said), fixed=held))
+        return self._apply(params, replace(decision, overruled=overruled), said, held, content if hints else None)
 
     def _apply(
-        self, params: Any, decision: Decision, said: Mapping[str, Any], held: Mapping[str, Any], hints: bool
-    ) -> tuple[Any, RequestReceipt]:
-        """The caller's `SamplingParams` with a decision in them."""
+        self, params: Any, decision: Decision, said: Mapping[str, Any], held: Mapping[str, Any], content: Any
+    ) -> _Prepared:
+        """The caller's `SamplingParams` with a decision in them; `content` takes the hint, None takes none."""
         made = render(decision.config.fields(), "vllm", unsupported="drop")
         kwargs = dict(made.kwargs)
         limit = getattr(self.policy, "max_tokens", None)
         if limit is not None and "max_tokens" not in held and params.max_tokens == type(params)().max_tokens:
             kwargs.setdefault("max_tokens", limit)  # vLLM's own of 16 cuts most answers; the sweep had this one
         ours = {key: value for key, value in kwargs.items() if key not in held}  # vLLM's names are ours
-        hinted = bool(decision.config.hint) and hints
+        hint = "" if content is None else decision.config.hint
+        filled = fill_hint(content, hint)
+        told = describe_slots(hint, filled)
         receipt = RequestReceipt(
             decision.reason,
             decision,
-            bool(kwargs) or hinted,
+            bool(kwargs) or bool(filled),
             ours,
             made.receipt.dropped,
             decision.overruled,
             tuple(name for name in said if name not in decision.overruled),
-            hinted,
-            made.receipt.notes,
+            bool(filled),
+            {**made.receipt.notes, **({"hint": told} if told else {})},
             fixed=held,
             chosen=None if decision.index is None else self.policy.space[decision.index],
         )
-        return _copy_with(params, kwargs) if kwargs else params, receipt
+        return _Prepared(_copy_with(params, kwargs) if kwargs else params, receipt, filled)
 
-    def _record(self, outputs: Any, made: Sequence[tuple[Any, RequestReceipt]]) -> Any:
+    def _record(self, outputs: Any, made: Sequence[_Prepared]) -> Any:
         """The outputs, after the receipts of their call were counted and kept."""
-        receipts = [receipt for _, receipt in made]
+        receipts = [one.receipt for one in made]
         self._count(receipt.reason for receipt in receipts)
         self._set_decisions([receipt.decision for receipt in receipts])
         vars(self)["receipts"] = receipts
@@ -273,11 +281,10 @@ def _text_of(prompt: Any) -> Any:
     return prompt.get("prompt") or prompt.get("prompt_token_ids")
 
 
-def _add_hint(prompt: Any, receipt: RequestReceipt) -> Any:
-    """The prompt with the hint of its decision in its text, where the receipt says so."""
-    if not receipt.hinted or receipt.decision is None:
+def _add_hint(prompt: Any, hint: str) -> Any:
+    """The prompt with a hint in its text, where there is one."""
+    if not hint:
         return prompt
-    hint = receipt.decision.config.hint
     if isinstance(prompt, Mapping):
         return {**prompt, "prompt": apply_hint(prompt["prompt"], hint)}
     return apply_hint(prompt, hint)

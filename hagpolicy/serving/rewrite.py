@@ -17,8 +17,9 @@ import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
-from hagpolicy.config.render import Receipt, render_as, takes_hint
+from hagpolicy.config.render import Receipt, fill_hint, render_as, takes_hint
 from hagpolicy.config.servers import SERVERS
+from hagpolicy.config.slots import describe_slots
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.decision import find_allowed
 from hagpolicy.policy.dial import MAX_COUNT
@@ -90,7 +91,8 @@ class RequestReceipt:
         overruled: fields that the client had set and the policy decided, with the client's values.
         kept: fields that the client set.
         hinted: a hint was added to the prompt.
-        notes: how the server's meaning of an applied field differs from ours, by field.
+        notes: how the server's meaning of an applied field differs from ours, by field; of a hint what became of its
+            slots.
         fixed: fields that were not the policy's to decide, with their values.
         draw: how the config came to be chosen where it could have been drawn; None where nothing is drawn.
         request_id: of the call, by which a reward names it; "" where nothing is logged.
@@ -266,9 +268,12 @@ class Rewriter:
             taken = {key for keys in self._keys.values() for key in keys if key in sent for key in keys}
             added = {key: value for key, value in wanted.items() if key not in sent and key not in taken}
             sent |= added
-        hinted = bool(decision.config.hint) and hints
+        content = self.endpoint.read(body) if hints and decision.config.hint else None
+        hint = "" if content is None else fill_hint(content, decision.config.hint)
+        told = "" if content is None else describe_slots(decision.config.hint, hint)
+        hinted = bool(hint)
         if hinted:
-            sent = self.endpoint.hint(sent, decision.config.hint)
+            sent = self.endpoint.hint(sent, hint)
         changed = hinted or sent != body
         return sent if changed else body, RequestReceipt(
             decision.reason,
@@ -279,7 +284,7 @@ class Rewriter:
             overruled=overruled,
             kept=tuple(name for name in asked if name not in overruled),
             hinted=hinted,
-            notes=receipt.notes,
+            notes={**receipt.notes, **({"hint": told} if told else {})},
         )
 
     def _find_overruled(self, decision: Decision, wanted: Mapping[str, Any]) -> dict[str, Any]:

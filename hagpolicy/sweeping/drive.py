@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from typing import Any, cast
 
 from hagpolicy._text import replace_surrogates
+from hagpolicy.config.render import fill_hint
+from hagpolicy.config.slots import describe_slots
 from hagpolicy.data.completion import Completion, Request, sum_tokens
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.stopping import cut_at_stop
@@ -356,6 +358,13 @@ def _score_now(
     return scores
 
 
+def _note_slots(request: Request) -> dict[str, str]:
+    """For the receipt that a hint was left out, since the prompt fills no slot of it."""
+    hint = request.config.hint
+    left_out = bool(hint) and not fill_hint(request.prompt.content, hint)
+    return {"hint": describe_slots(hint, "")} if left_out else {}
+
+
 def _record(key: str, request: Request, completion: Completion, scorer: Scorer, score: Score | None) -> CellRecord:
     prompt = request.prompt
     stored = None if score is None else make_score_record(key, score, scorer)
@@ -379,6 +388,6 @@ def _record(key: str, request: Request, completion: Completion, scorer: Scorer, 
         answer=None if stored is None else stored.answer,
         scorer=None if stored is None else stored.scorer,
         answers_agree=None if stored is None else stored.answers_agree,
-        receipt=json.dumps(dict(completion.receipt), default=str),
+        receipt=json.dumps(_note_slots(request) | dict(completion.receipt), default=str),
         threads=completion.threads,
     )

@@ -24,6 +24,7 @@ from hagpolicy.config.dialects import DIALECTS, Dialect
 from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, find_idle_fields
 from hagpolicy.config.render import Receipt, render_as
 from hagpolicy.config.servers import SERVERS, make_request_body
+from hagpolicy.config.slots import fill_slots
 from hagpolicy.data.store.cells import View
 from hagpolicy.engines.ray.actor import EngineActor
 from hagpolicy.engines.spec import EngineSpec
@@ -203,6 +204,22 @@ def test_a_field_reaches_the_engine_or_is_reported(tried: tuple[str, Tried], nam
             assert before != after, changed
     assert bool(reported) == (name in lacks)
     assert bool(observed) == (name not in lacks)
+
+
+def test_slots_of_a_hint_are_filled_before_any_engine(tried: tuple[str, Tried]) -> None:
+    """What it is sent is what it is sent of the hint written out; where a prompt has nothing, of no hint."""
+    if tried[0] in ("simulated", "ray"):
+        pytest.skip("what it writes follows from the config's digest")
+    made = []
+    for slot in ("say {keywords} again", "say {numbers}"):
+        slotted = DecodingConfig(temperature=0.0, hint=slot)
+        unit = requests(slotted, 1)
+        written = [
+            dataclasses.replace(one, config=slotted.replace(hint=fill_slots(slot, one.prompt.text))) for one in unit
+        ]
+        made.append(tried[1].observe(unit, "hint"))
+        assert made[-1] == tried[1].observe(written, "hint")
+    assert made[0] != made[1]
 
 
 def check_account(receipt: Receipt, config: DecodingConfig, lacks: set[str]) -> None:

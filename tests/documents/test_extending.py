@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 # Behind which text a block of the page goes, by the file and the word beside it; a file that is not there is made.
 PLACES = {
-    "hagpolicy/config/fields.py": "hint: str = _text",
+    "hagpolicy/config/fields.py": "max_tokens: int | None = _whole",
     "hagpolicy/config/dialects.py LLAMA_CPP": "LLAMA_CPP = Dialect(\n    settings={",
     "hagpolicy/reporting/sections.py SECTIONS": "SECTIONS: Mapping[",
     "hagpolicy/reporting/sections.py": "def build_provenance(",

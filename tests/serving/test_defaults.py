@@ -147,6 +147,14 @@ def test_a_hint_and_penalties_are_named_where_no_default_says_them(proven: Polic
     assert {line.split()[0] for line in text.splitlines()} == {"#", "FROM", "PARAMETER"}
 
 
+def test_no_default_fills_the_slots_of_a_hint(proven: Policy) -> None:
+    config = DecodingConfig(temperature=0.7, hint="Cover: {keywords}")
+    for to in DEFAULT_FORMATS:
+        made = export_defaults(standing(proven, config), to, model=MODELS.get(to, ""))
+        assert any(line.startswith("hint=") and line.endswith("or fills its slots") for line in made.not_said)
+        assert "{keywords}" not in str(made.settings)
+
+
 def test_ollama_reads_every_parameter_after_from(proven: Policy) -> None:
     text = export_defaults(standing(proven, SAYABLE["sampled"]), "modelfile", model="llama3.2:3b").text
     lines = [line for line in text.splitlines() if not line.startswith("#")]

@@ -89,6 +89,16 @@ def test_without_a_template_a_text_is_what_was_swept_and_takes_the_hint():
     assert prompts[2] == {"prompt_token_ids": [7, 8]}
 
 
+def test_slots_are_filled_from_each_conversation():
+    llm = Offline()
+    slotted = DecodingSpace([DecodingConfig(temperature=0), DecodingConfig(temperature=0, hint="Use {numbers}.")])
+    model = hag.wrap(llm, WordPolicy(slotted, {"sum": 1}))
+    model.chat([chat("sum of 7 and 8"), chat("sum of ten")])
+    assert [messages[-1]["content"] for messages, _ in llm.calls[0]] == ["sum of 7 and 8\n\nUse 7, 8.", "sum of ten"]
+    assert [receipt.hinted for receipt in model.receipts] == [True, False]
+    assert model.receipts[1].notes["hint"].startswith("left out")
+
+
 def test_token_ids_are_read_as_their_text_or_as_what_is_said():
     llm = Offline()
     model = wrapped(llm)

@@ -69,6 +69,19 @@ def test_each_endpoint_has_its_names_and_its_place_for_a_hint(path):
     assert "\n" not in json.dumps(body)
 
 
+@pytest.mark.parametrize("path", [CHAT, PLAIN, RESPONSES, MESSAGES])
+def test_slots_of_a_hint_are_filled_from_the_live_prompt_or_the_hint_is_left_out(path):
+    slotted = DecodingSpace([DecodingConfig(temperature=0.7), DecodingConfig(temperature=0.7, hint="Use {numbers}.")])
+    policy = WordPolicy(slotted, {"hinted": 1})
+    body, receipt = rewrite(path, asking(path, "hinted 3, {numbers}"), policy, VLLM)
+    assert body == {**asking(path, "hinted 3, {numbers}\n\nUse 3."), **receipt.applied}
+    assert (receipt.hinted, receipt.notes["hint"]) == (True, "{numbers} filled from the prompt")
+    body, receipt = rewrite(path, asking(path, "hinted"), policy, VLLM)
+    assert body == {**asking(path, "hinted"), **receipt.applied}
+    assert (receipt.decision.index, receipt.hinted) == (1, False)
+    assert receipt.notes["hint"] == "left out: the prompt has nothing for {numbers}"
+
+
 def test_a_key_in_the_body_is_the_clients_and_the_policy_chooses_beside_it():
     body, receipt = rewrite(CHAT, chat("nucleus", temperature=0.7), POLICY, VLLM)
     assert (body["temperature"], receipt.decision.config.temperature) == (0.7, 0.7)

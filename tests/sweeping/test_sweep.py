@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hagpolicy.sweeping.drive as drive
-from hagpolicy import Prompt, SimulatedEngine, load_table, rescore, sweep
+from hagpolicy import DecodingConfig, Prompt, SimulatedEngine, load_table, rescore, sweep
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.functions import FunctionScorer
 from tests.support.sweeping_world import SPACE, Counting, cells_of, run, same
@@ -39,6 +39,16 @@ def test_cells_are_parquet_with_text_and_identity(tmp_path):
         assert row["scorer"] == "simulated@1"
         assert row["error"] is None
         assert json.loads(row["receipt"]) == {}
+
+
+def test_a_cell_says_that_its_prompt_filled_no_slot_of_the_hint(tmp_path):
+    engine = SimulatedEngine(seed=1)
+    prompts = [Prompt("count 3 red apples", task=engine.tasks[0]), Prompt("count red apples", task=engine.tasks[0])]
+    run(engine, tmp_path, prompts=prompts, space=[DecodingConfig(temperature=0.0, hint="Use {numbers}.")], samples=1)
+    told = {(row["prompt"], row["config"]): json.loads(row["receipt"]) for row in cells_of(tmp_path)}
+    slotted = DecodingConfig(temperature=0.0, hint="Use {numbers}.").digest
+    assert told.pop((prompts[1].digest, slotted)) == {"hint": "left out: the prompt has nothing for {numbers}"}
+    assert set(map(str, told.values())) == {"{}"}
 
 
 def test_a_second_call_generates_nothing(tmp_path):

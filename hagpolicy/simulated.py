@@ -16,6 +16,7 @@ import numpy as np
 
 from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import digest
+from hagpolicy.artefacts.folder import load_artefacts
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.render import apply_hint
@@ -76,6 +77,8 @@ class SimulatedEngine(Engine):
         delay: seconds that each cell takes.
         fail_rate: share of the cells that fail, by their seed, [0, 1].
         lacks: names of config fields that this engine cannot honour.
+        artifacts: folders by field and name, see `load_artefacts`; what they hold is not looked at, their digests
+            and what they were made from are. None: a config may name any.
 
     Raises:
         InvalidInput: a value out of range, or a gap that the space cannot have.
@@ -95,6 +98,7 @@ class SimulatedEngine(Engine):
         delay: float = 0.0,
         fail_rate: float = 0.0,
         lacks: Sequence[str] = (),
+        artifacts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if not is_whole(n_tasks, 2, len(THEMES)):
             raise InvalidInput("n_tasks", f"a whole number in [2, {len(THEMES)}]", n_tasks)
@@ -108,6 +112,7 @@ class SimulatedEngine(Engine):
         self.tasks = tuple(THEMES)[:n_tasks]
         self.gap, self.config_effect, self.noise, self.predictable = gap, config_effect, noise, predictable
         self.delay, self.fail_rate, self.lacks = delay, fail_rate, tuple(lacks)
+        self.artefacts = load_artefacts(artifacts)
         self.name = f"simulated:{seed}"
         self.unit_cells = unit_cells
         self.scorer: Scorer = SimulatedScorer()
@@ -131,6 +136,10 @@ class SimulatedEngine(Engine):
         """Of the world: delays and failures do not change what a cell holds."""
         world = [self.seed, len(self.tasks), self.amplitude, self.config_effect, self.noise, self.predictable]
         return {"kind": "simulated", "model": self.name, "revision": digest(world), "version": "1"}
+
+    def lacks_artefact(self, config: DecodingConfig, name: str) -> bool:
+        """See `Engine.lacks_artefact`; without artefacts any name is one of the world."""
+        return bool(self.artefacts) and super().lacks_artefact(config, name)
 
     def default_config(self) -> DecodingConfig:
         """Every field neutral: plain sampling at temperature 1."""

@@ -35,6 +35,7 @@ ROOMS = [
     "config",
     "data",
     "data.store",
+    "artefacts",  # folders that an engine is given beside the model: of data, known to engines and whoever builds them
     "policy",
     "analysis",
     "analysis.logged",  # of live traffic: no table, no prompt, and nothing that the rest of the analysis needs

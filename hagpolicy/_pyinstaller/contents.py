@@ -11,7 +11,7 @@ _ROOT = Path(__file__).parent.parent
 
 BY_NAME = (
     "aiohttp", "fsspec", "httpx2", "huggingface_hub", "jinja2", "lightgbm", "onnx", "onnxruntime",
-    "opentelemetry.propagate", "opentelemetry.trace", "prometheus_client", "pyarrow", "pyarrow.parquet", "ray",
+    "opentelemetry.propagate", "opentelemetry.trace", "peft", "prometheus_client", "pyarrow", "pyarrow.parquet", "ray",
     "sacrebleu", "scipy", "sklearn", "snowballstemmer", "threadpoolctl", "torch", "tqdm", "transformers", "uvicorn",
     "vllm", "yarl",
 )  # fmt: skip

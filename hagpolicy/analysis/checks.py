@@ -13,6 +13,8 @@ from hagpolicy.analysis.objectives.families import Drawn
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.analysis.single_best import SingleBest
 from hagpolicy.data.groups import SIMILAR, find_similar_pairs
+from hagpolicy.data.origins import Origin, find_seen, select_origins
+from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
 from hagpolicy.data.trial import LIVE_REWARDS
 from hagpolicy.errors import InvalidInput, StoreError
@@ -31,12 +33,15 @@ def keep_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -
 
 
 def find_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -> np.ndarray:
-    """bool (n_prompts,): those with a scored sample of every config, and with as many as the objectives need.
+    """bool (n_prompts,): those with a scored sample of every config, and with as many as the objectives need, which no
+    artefact of the space was made from.
 
     Raises:
-        InvalidInput: fewer than two of them, or the table lacks what an objective is made of.
+        InvalidInput: fewer than two of them, too few groups that no artefact was made from, or the table lacks what an
+            objective is made of.
     """
     complete = require_table(table).complete
+    complete = complete & find_unseen(table.prompts, table.groups, select_origins(table.origins, table.space))
     for objective in objectives:
         complete = complete & ~np.isnan(objective.values(table)).any(axis=1)
     if complete.sum() < 2:
@@ -53,6 +58,40 @@ def find_comparable(table: SweepTable, objectives: tuple[Objective, ...] = ()) -
             else "Sweep more samples, or ask for fewer answers.",
         )
     return np.asarray(complete)
+
+
+def find_unseen(prompts: Sequence[Prompt], groups: np.ndarray, origins: Sequence[Origin]) -> np.ndarray:
+    """bool (n_prompts,): prompts that none of some artefacts was made from.
+
+    Args:
+        prompts: n_prompts of them.
+        groups: int64 (n_prompts,), see `groups.number_groups`.
+        origins: of the artefacts.
+
+    Raises:
+        InvalidInput: some prompts are left out, and what is left has fewer than `rule.MIN_GROUPS` groups.
+    """
+    unseen = ~find_seen(prompts, origins)
+    left = len(np.unique(groups[unseen]))
+    if not unseen.all() and left < MIN_GROUPS:
+        raise InvalidInput(
+            "prompts",
+            f"at least {MIN_GROUPS} groups that no artefact of the space was made from",
+            f"{left}, without {int((~unseen).sum())} of {len(unseen)} prompts that one was made from",
+            "Take other prompts, or leave out the configs that name the artefact.",
+        )
+    return unseen
+
+
+def check_origins(table: SweepTable) -> list[str]:
+    """The warning for prompts that are left out because an artefact was made from them."""
+    seen = int(find_seen(table.prompts, select_origins(table.origins, table.space)).sum())
+    if not seen:
+        return []
+    return [
+        f"{format_count(seen, 'prompt')} left out of every comparison, for every configuration: an artefact that one "
+        "of them names was made from these, or from others of their groups"
+    ]
 
 
 def require_table(table: object) -> SweepTable:

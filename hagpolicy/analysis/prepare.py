@@ -11,6 +11,7 @@ from hagpolicy.analysis.checks import (
     check_folder,
     check_groups,
     check_live,
+    check_origins,
     check_rewards,
     check_samples,
     check_similar,
@@ -82,6 +83,7 @@ def prepare(
     kept = table.take(comparable)
     warnings = [
         *check_folder(table),
+        *check_origins(table),
         *check_live(table, objectives),
         *check_rewards(table, examples=examples),
         *check_samples(kept),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from hagpolicy._names import suggest
 from hagpolicy.errors import InvalidInput
 
 __all__ = [
+    "ARTEFACT_FIELDS",
     "BESIDE_UNSET",
     "FIELDS",
     "NEUTRAL",
@@ -28,7 +30,24 @@ __all__ = [
     "IdleWhen",
     "check_fields",
     "find_idle_fields",
+    "pin_name",
+    "split_pin",
 ]
+
+# A name, and behind it the digest of what bears it: 16 hex digits, so that no two versions are taken for one.
+_ARTEFACT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})(?:@([0-9a-f]{16}))?")
+PIN_DIGITS = 16
+
+
+def pin_name(name: str, digest: str) -> str:
+    """The name of an artefact with the digest of what it names, such as "sql@0123456789abcdef"."""
+    return f"{name}@{digest[:PIN_DIGITS]}"
+
+
+def split_pin(value: str) -> tuple[str, str]:
+    """Name and digest of a value that names an artefact; the digest is "" where it is not pinned."""
+    name, _, digest = value.partition("@")
+    return name, digest
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,7 @@ class FieldSpec:
         high: greatest number.
         open_low: whether `low` itself is out of range.
         idle_when: where the field does nothing, whatever its value; None: nowhere.
+        artefact: whether it names something that an engine is given beside the model, such as an adapter.
     """
 
     neutral: Any
@@ -65,6 +85,7 @@ class FieldSpec:
     high: float = math.inf
     open_low: bool = False
     idle_when: IdleWhen | None = None
+    artefact: bool = False
 
     @property
     def bounds(self) -> str:
@@ -75,6 +96,8 @@ class FieldSpec:
     @property
     def expected(self) -> str:
         """What a value has to be, for messages."""
+        if self.artefact:
+            return "a name of letters, digits, '.', '_' and '-' that an engine knows an artefact by, or ''"
         if self.kind in (str, bool):
             return "a string" if self.kind is str else "True or False"
         return f"a {'number' if self.kind is float else 'whole number'} in {self.bounds}"
@@ -90,7 +113,8 @@ class FieldSpec:
             InvalidInput: a value of the wrong type or out of range, naming expected and got.
         """
         if self.kind in (str, bool):
-            if not isinstance(value, self.kind):
+            named = not (self.artefact and value) or (isinstance(value, str) and _ARTEFACT.fullmatch(value))
+            if not isinstance(value, self.kind) or not named:
                 raise InvalidInput(name, self.expected, value)
             return value
         if value is None and self.neutral is None:
@@ -119,6 +143,10 @@ def _whole(neutral: int | None, about: str, low: int, **further: Any) -> Any:
 
 def _text(neutral: str, about: str, **further: Any) -> Any:
     return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, str, **further)})
+
+
+def _artefact(about: str, **further: Any) -> Any:
+    return _text("", about, artefact=True, **further)
 
 
 def _switch(about: str, **further: Any) -> Any:
@@ -172,6 +200,7 @@ class ConfigFields:
         "text added after a blank line at the end of the last user message. {keywords}, {entities} and {numbers} in it "
         "are filled from that message; where it has nothing for one of them, the hint is left out",
     )
+    adapter: str = _artefact("name of the adapter of parameter-efficient tuning that the model answers with")
     unset: bool = _switch(
         "no decoding setting is sent at all: the engine's or the model's own apply, whatever they are; only max_tokens "
         "and hint may stand beside it"
@@ -196,6 +225,9 @@ SPECS: Mapping[str, FieldSpec] = MappingProxyType(
 
 FIELDS: tuple[str, ...] = tuple(SPECS)
 """Names of all fields, in their order."""
+
+ARTEFACT_FIELDS: tuple[str, ...] = tuple(name for name, spec in SPECS.items() if spec.artefact)
+"""Names of the fields whose values name artefacts."""
 
 NEUTRAL: Mapping[str, Any] = MappingProxyType({name: spec.neutral for name, spec in SPECS.items()})
 """Every field of a decoding configuration, at the value at which it changes nothing."""

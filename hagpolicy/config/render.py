@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hagpolicy.config.dialects import DIALECTS, Dialect, Setting
-from hagpolicy.config.fields import NEUTRAL, find_idle_fields
+from hagpolicy.config.fields import ARTEFACT_FIELDS, NEUTRAL, find_idle_fields, split_pin
 from hagpolicy.config.slots import describe_slots, fill_slots
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 
@@ -276,6 +276,9 @@ def _translate(name: str, value: Any, setting: Setting, receipt: Receipt, *, idl
     """One field as the engine's key and value, entered in the receipt; nothing where it is not set."""
     if value is None:
         return {}
+    if name in ARTEFACT_FIELDS:
+        receipt.applied[name] = value
+        return {setting.key: split_pin(value)[0]} if value else {}
     sent = min(max(value, setting.low), setting.high)
     if 0 < sent < setting.least_positive:
         sent = setting.least_positive

@@ -21,6 +21,7 @@ from hagpolicy._files import check_path, check_replaceable, parse_json, read_reg
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.looks import Look
+from hagpolicy.data.origins import Origin
 from hagpolicy.data.parquet_digest import DamagedFile, add_digest, check_digest, limit_unpacked
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import MissingExtra, StoreError
@@ -41,6 +42,7 @@ _CELLS = {
     "answers": ("answer", "int32"),
 }
 _RECORDS = ("default", "fingerprint", "max_tokens", "scorers", "failures", "common", "stored")
+_ORIGINS = "origins"  # of a table whose configs name artefacts
 _HEAD = {"format_version", "space", "samples", "looks", *_RECORDS}
 
 
@@ -55,6 +57,7 @@ class SavedTable:
         cells: arrays (n_prompts, n_configs, n_samples) by name; one that is not known is not there.
         looks: see `SweepTable`.
         records: the rest, by name: plain values and mappings of them.
+        origins: see `SweepTable`.
     """
 
     prompts: tuple[Prompt, ...]
@@ -63,6 +66,7 @@ class SavedTable:
     cells: Mapping[str, np.ndarray]
     looks: tuple[Look, ...]
     records: Mapping[str, Any]
+    origins: tuple[Origin, ...] = ()
 
 
 def write_saved(path: str | Path, saved: SavedTable) -> Path:
@@ -124,6 +128,8 @@ def _encode(saved: SavedTable) -> bytes:
             )
     head = {"format_version": FORMAT, "space": saved.space.to_json(), "samples": saved.cells["rewards"].shape[2]}
     head |= {"looks": [look.to_json() for look in saved.looks], **saved.records}
+    if saved.origins:
+        head[_ORIGINS] = [origin.to_json() for origin in saved.origins]
     table = arrow.table(columns).replace_schema_metadata({_KEY: canonical_json(head).encode()})
     buffer = io.BytesIO()
     # Without dictionaries a file says itself how much it unpacks to.
@@ -154,6 +160,7 @@ def _decode(data: bytes) -> SavedTable:
         },
         looks=tuple(Look.from_json(look) for look in head["looks"]),
         records={name: head[name] for name in _RECORDS},
+        origins=tuple(Origin.from_json(origin) for origin in head.get(_ORIGINS, ())),
     )
 
 
@@ -165,8 +172,8 @@ def _read_head(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     if head["format_version"] != FORMAT:
         version = head["format_version"]
         raise DamagedFile(f"it is of format {version!r}, this version of hagpolicy reads {FORMAT}")
-    if head.keys() != _HEAD:
-        raise DamagedFile(f"of its keys {', '.join(sorted(head.keys() ^ _HEAD))} are not as they should be")
+    if odd := (head.keys() - {_ORIGINS}) ^ _HEAD:
+        raise DamagedFile(f"of its keys {', '.join(sorted(odd))} are not as they should be")
     if not all(isinstance(head[name], dict) for name in ("fingerprint", "scorers", "failures")):
         raise DamagedFile("of its values some are of another kind")
     return dict(head)

@@ -23,6 +23,7 @@ from hagpolicy.data.groups import check_group_numbers, number_groups
 from hagpolicy.data.join import Axis, agree, join_cells, join_groups_of, unite
 from hagpolicy.data.logs import read_logs
 from hagpolicy.data.looks import Look
+from hagpolicy.data.origins import Origin
 from hagpolicy.data.outcomes import ImportedOutcomes, read_outcomes, write_outcomes
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.rows import is_missing
@@ -62,6 +63,7 @@ class SweepTable:
             that the prompts declare (`groups.number_groups`). Given ones may join more prompts, not fewer: a table of
             some prompts keeps the numbers of the whole one. With other prompts give None, or theirs.
         looks: at the sweep while it ran, which a later proof pays for (`sweep(until=…)`).
+        origins: of the artefacts that its configs name: what they were made from, which no proof may use.
     """
 
     prompts: tuple[Prompt, ...]
@@ -80,6 +82,7 @@ class SweepTable:
     stored: int | None = None
     groups: np.ndarray = None  # type: ignore[assignment]  # an array from __post_init__ on
     looks: tuple[Look, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     def __post_init__(self) -> None:
         rewards = np.array(self.rewards, dtype=np.float64)
@@ -244,6 +247,7 @@ class SweepTable:
         saved = read_saved(path)
         try:
             parts: dict[str, Any] = {**saved.cells, "groups": saved.groups, "looks": saved.looks, **saved.records}
+            parts["origins"] = saved.origins
             return cls(saved.prompts, saved.space, **parts)
         except (InvalidInput, TypeError) as error:
             raise StoreError(f"the table {path} cannot be used: {error}") from error
@@ -380,6 +384,7 @@ class SweepTable:
             answers=self._join_answers(other, rows, columns, samples),
             groups=join_groups_of(rows.items, rows, self.groups, other.groups),
             looks=tuple(dict.fromkeys((*self.looks, *other.looks))),
+            origins=tuple(dict.fromkeys((*self.origins, *other.origins))),
         )
 
     def _join_answers(
@@ -409,20 +414,22 @@ class SweepTable:
         records = {name: getattr(self, name) for name in ("default", "max_tokens", "common", "stored")}
         records |= {name: dict(getattr(self, name)) for name in ("fingerprint", "scorers", "failures")}
         cells = {name: values for name, values in self._cells().items() if values is not None}
-        return write_saved(path, SavedTable(self.prompts, self.space, self.groups, cells, self.looks, records))
+        saved = SavedTable(self.prompts, self.space, self.groups, cells, self.looks, records, self.origins)
+        return write_saved(path, saved)
 
     def to_jsonl(self, path: str | Path) -> int:
         """Write the table as outcomes, one JSON object a line, as `from_jsonl` reads them; returns how many.
 
-        An answer is the number of its code. What lines have no keys for (engine, limit, scorers, looks, which samples
-        were added where the choice was uncertain, groups beyond those that the prompts declare, texts) is left out, and
-        named in the log where it changes what an analysis says; `save` keeps it. Written whole or not at all.
+        An answer is the number of its code. What lines have no keys for (engine, limit, scorers, looks, what artefacts
+        were made from, which samples were added where the choice was uncertain, groups beyond those that the prompts
+        declare, texts) is left out, and named in the log where it changes what an analysis says; `save` keeps it.
+        Written whole or not at all.
 
         Raises:
             InvalidInput: prompts that lines cannot tell apart, no prompt, or something else than outcomes at the path.
             OSError: the file cannot be written.
         """
-        left = {"looks": bool(self.looks), "common": self.common is not None}
+        left = {"looks": bool(self.looks), "common": self.common is not None, "origins": bool(self.origins)}
         left["groups"] = len(np.unique(self.groups)) < len(np.unique(number_groups(self.prompts)))
         if any(left.values()):
             names = ", ".join(name for name, lost in left.items() if lost)

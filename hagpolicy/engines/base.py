@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
+from hagpolicy.artefacts.folder import Artefact
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
 from hagpolicy.data.completion import Completion, Request
-from hagpolicy.errors import EngineError, InvalidInput
+from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
 
 __all__ = ["Engine", "EngineLost", "PartOutcome", "UnitOutcome"]
 
@@ -29,10 +32,12 @@ class Engine(ABC):
     Attributes:
         name: shown to people, such as "transformers:HuggingFaceTB/SmolLM2-135M-Instruct".
         unit_cells: how many cells the engine likes to generate together.
+        artefacts: what it was given beside the model, by field and name.
     """
 
     name: str
     unit_cells: int = 1
+    artefacts: Mapping[str, Mapping[str, Artefact]] = MappingProxyType({})
 
     @property
     def counts_tokens(self) -> bool:
@@ -69,9 +74,38 @@ class Engine(ABC):
         """Names of the fields of `config` that this engine cannot honour; empty when it can run it.
 
         Those that are neutral, or idle beside the others, ask nothing of an engine. Here: the others that it does
-        not handle. An engine that takes only a range of values adds what is beyond it.
+        not handle, or that name what it was not given. An engine that takes only a range of values adds what is
+        beyond it.
         """
-        return [name for name in config.canonical().to_dict() if name not in self.handles]
+        asked = config.canonical().to_dict()
+        return [name for name in asked if name not in self.handles or self.lacks_artefact(config, name)]
+
+    def lacks_artefact(self, config: DecodingConfig, name: str) -> bool:
+        """Whether a field names what the engine was not given, or another version of it."""
+        value = getattr(config, name)
+        if name not in ARTEFACT_FIELDS or not value:
+            return False
+        bare, pinned = split_pin(value)
+        artefact = self.artefacts.get(name, {}).get(bare)
+        return artefact is None or (pinned != "" and value != artefact.pin)
+
+    def pin(self, config: DecodingConfig) -> DecodingConfig:
+        """The config with the digest of each artefact that it names: what its cells are stored under.
+
+        Raises:
+            UnsupportedSetting: it names what the engine was not given, or another version of it.
+        """
+        changes = {}
+        for name in ARTEFACT_FIELDS:
+            value = getattr(config, name)
+            if self.lacks_artefact(config, name):
+                known = ", ".join(one.pin for one in self.artefacts.get(name, {}).values()) or "none"
+                do = f"Give the engine artifacts={{{name!r}: {{{split_pin(value)[0]!r}: folder}}}}."
+                raise UnsupportedSetting(f"{name} of {config}", f"one that {self.name} was given: {known}", value, do)
+            artefact = self.artefacts.get(name, {}).get(split_pin(value)[0])
+            if artefact is not None:
+                changes[name] = artefact.pin
+        return config.replace(**changes) if changes else config
 
     @abstractmethod
     def generate(self, unit: Sequence[Request]) -> list[Completion]:

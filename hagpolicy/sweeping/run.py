@@ -115,10 +115,10 @@ def sweep(
     check = None if until is None else check_looks(until, called)
     spec = SweepSpec.of(prompts, space, scorer, samples, max_tokens, seed, default, stop)
     spec = spec if check is None else spec.take(order_prompts(spec.prompts, seed))
-    scorers = spec.scorers
     reporter = progress if isinstance(progress, ProgressReporter) else ProgressReporter(progress)
     with open_engine(engine, on, workers, threads) as made, contextlib.closing(reporter):
-        view = spec.view(made)
+        spec = spec.for_engine(made)
+        scorers, view = spec.scorers, spec.view(made)
         with (
             SweepStore(out, fingerprint=made.fingerprint, engine=made.name, write=True) as store,
             open_scorers(scorers, store.folder),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
+import numpy as np
+
 from hagpolicy._checks import is_whole
+from hagpolicy._text import format_count
+from hagpolicy.analysis.checks import find_unseen
 from hagpolicy.config.config import DecodingConfig, as_default
 from hagpolicy.config.space import DEFAULT_PRESET, DecodingSpace
+from hagpolicy.data.groups import number_groups
+from hagpolicy.data.origins import Origin, select_origins
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.stopping import parse_stop
 from hagpolicy.data.store.cells import View
@@ -18,6 +25,8 @@ from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.registry import assign_scorers
 from hagpolicy.sweeping.plan import check_references, check_settings
+
+logger = logging.getLogger(__name__)
 
 SpaceLike: TypeAlias = DecodingSpace | Iterable[DecodingConfig] | str | None
 """What `sweep` takes as a space: configs, the name of a preset, or None for `DEFAULT_PRESET`."""
@@ -97,6 +106,29 @@ class SweepSpec:
             scorers=tuple(self.scorers[index] for index in order),
         )
 
+    def for_engine(self, engine: Engine) -> SweepSpec:
+        """The spec with its artefacts pinned to those of an engine, without the prompts that these were made from.
+
+        Raises:
+            UnsupportedSetting: a config that names what the engine was not given.
+            InvalidInput: too few groups of prompts that no artefact was made from.
+        """
+        default = None if self.default is None else engine.pin(self.default)
+        spec = replace(self, space=DecodingSpace(map(engine.pin, self.space)), default=default)
+        origins = spec.find_origins(engine)
+        unseen = find_unseen(self.prompts, number_groups(self.prompts), origins)
+        if unseen.all():
+            return spec
+        seen = format_count(int((~unseen).sum()), "prompt")
+        logger.warning("%s left out, for every config: an artefact was made from them or their groups", seen)
+        return spec.take(np.flatnonzero(unseen).tolist())
+
+    def find_origins(self, engine: Engine) -> tuple[Origin, ...]:
+        """What the artefacts were made from that the space or the default names, as far as it is known."""
+        given = [one for named in engine.artefacts.values() for one in named.values()]
+        origins = (one.origin for one in given if one.origin is not None)
+        return select_origins(origins, [*self.space, *([] if self.default is None else [self.default])])
+
     def view(self, engine: Engine) -> View:
         """The view of the cells, those of the default among them; of a preset, what the engine can run.
 
@@ -114,4 +146,6 @@ class SweepSpec:
             )
         space, default = space.with_config(self.default or engine.default_config())
         names = tuple(one.stored_name for one in self.scorers)
-        return View(self.prompts, space, self.samples, self.max_tokens, self.seed, default, names, stop=self.stop)
+        origins = self.find_origins(engine)
+        numbers = self.samples, self.max_tokens, self.seed
+        return View(self.prompts, space, *numbers, default, names, stop=self.stop, origins=origins)

@@ -215,7 +215,9 @@ def test_processors_are_new_at_every_access_and_name_the_missing_extra(monkeypat
 STANDARD = [
     *DecodingSpace.preset("standard"),
     *DecodingSpace.hag()[::7],
-    DecodingConfig(**{**BOLD, "num_beams": 1, "unset": False}),
+    DecodingConfig(
+        **{name: BOLD[name] for name in DIALECTS["transformers"].handles} | {"num_beams": 1, "unset": False}
+    ),
 ]
 
 

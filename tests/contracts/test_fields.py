@@ -15,13 +15,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
 from hagpolicy.config.dialects import DIALECTS, Dialect
-from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, find_idle_fields
+from hagpolicy.config.fields import ARTEFACT_FIELDS, FIELDS, NEUTRAL, SPECS, find_idle_fields
 from hagpolicy.config.render import Receipt, render_as
 from hagpolicy.config.servers import SERVERS, make_request_body
 from hagpolicy.config.slots import fill_slots
@@ -32,23 +33,26 @@ from hagpolicy.errors import UnsupportedSetting
 from tests.support.bold_fields import BESIDE, BOLD
 from tests.support.stub_server import StubProcess
 
+# Sent by no request yet; a model in this process has those that it was given.
+ARTEFACTS = set(ARTEFACT_FIELDS)
 OF_GENERATE = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
-BEYOND_OPENAI = {"top_k", "min_p", "typical_p", "repetition_penalty", *OF_GENERATE}
+BEYOND_ENGINES = {*OF_GENERATE, *ARTEFACTS}
+BEYOND_OPENAI = {"top_k", "min_p", "typical_p", "repetition_penalty", *BEYOND_ENGINES}
 DIALECTS_LACK: dict[str, set[str]] = {
-    "transformers": set(),
-    "vllm": {"typical_p", *OF_GENERATE},
-    "sglang": {"typical_p", *OF_GENERATE},
+    "transformers": ARTEFACTS,
+    "vllm": {"typical_p", *BEYOND_ENGINES},
+    "sglang": {"typical_p", *BEYOND_ENGINES},
     "openai": BEYOND_OPENAI,
-    "llama_cpp": OF_GENERATE,
-    "ollama": OF_GENERATE,
+    "llama_cpp": BEYOND_ENGINES,
+    "ollama": BEYOND_ENGINES,
 }
 SERVERS_LACK: dict[str, set[str]] = {
-    "vllm": {"typical_p", *OF_GENERATE},
-    "sglang": {"typical_p", *OF_GENERATE},
-    "llama_cpp": OF_GENERATE,
-    "llama_cpp_python": {"typical_p", *OF_GENERATE},
+    "vllm": {"typical_p", *BEYOND_ENGINES},
+    "sglang": {"typical_p", *BEYOND_ENGINES},
+    "llama_cpp": BEYOND_ENGINES,
+    "llama_cpp_python": {"typical_p", *BEYOND_ENGINES},
     "ollama": BEYOND_OPENAI,
-    "transformers_serve": {"presence_penalty", "frequency_penalty"},
+    "transformers_serve": {"presence_penalty", "frequency_penalty", *ARTEFACTS},
     "openai": BEYOND_OPENAI,
     "compatible": BEYOND_OPENAI,
 }
@@ -105,11 +109,14 @@ def pairs(name: str) -> Iterator[tuple[DecodingConfig, DecodingConfig]]:
             yield plain, plain.replace(**{name: BOLD[name]})
 
 
-def try_transformers() -> Tried:
+def try_transformers(folder: Path) -> Tried:
     from hagpolicy.engines.transformers.engine import TransformersEngine
+    from tests.support.tiny_adapter import save_adapter
     from tests.support.tiny_llama import tiny_model, tiny_tokenizer
 
-    engine = TransformersEngine(tiny_model(seed=1).double(), tiny_tokenizer(), name="tiny")
+    model = tiny_model(seed=1)
+    given = {"adapter": {BOLD["adapter"]: save_adapter(model, folder / "adapter", strength=1.0)}}
+    engine = TransformersEngine(model.double(), tiny_tokenizer(), name="tiny", artifacts=given)
 
     def observe(unit: list[Request], name: str) -> Any:
         completions = engine.generate(unit)
@@ -180,11 +187,15 @@ def stub() -> Iterator[StubProcess]:
 
 
 @pytest.fixture(scope="module", params=ENGINES_LACK)
-def tried(request: pytest.FixtureRequest, stub: StubProcess) -> tuple[str, Tried]:
+def tried(
+    request: pytest.FixtureRequest, stub: StubProcess, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Tried]:
     kind, _, server = request.param.partition(":")
     if kind in ("transformers", "vllm"):
         pytest.importorskip("torch")
-    makers = {"transformers": try_transformers, "vllm": try_vllm, "simulated": try_simulated, "ray": try_ray}
+    if kind == "transformers":
+        return kind, try_transformers(tmp_path_factory.mktemp("artefacts"))
+    makers = {"vllm": try_vllm, "simulated": try_simulated, "ray": try_ray}
     return request.param, try_openai(server, stub) if server else makers[kind]()
 
 

@@ -22,6 +22,7 @@ BOLD: dict[str, Any] = {
     "prompt_lookup_num_tokens": 5,
     "max_tokens": 3,
     "hint": "think step by step",
+    "adapter": "bold",
     "unset": True,
 }
 assert tuple(BOLD) == FIELDS

@@ -24,6 +24,8 @@ from benchmarks.tools.fresh import REPOSITORY, FreshEnvironment
 from benchmarks.tools.record import arguments, figure, record
 from tests.support.servers.model_folders import tiny_folder
 from tests.support.stub_server import StubProcess
+from tests.support.tiny_adapter import save_adapter
+from tests.support.tiny_llama import tiny_model as load_tiny_model
 
 CLAIM = Claim(
     name="extras",
@@ -70,6 +72,14 @@ def tiny_model(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def adapted_model(folder: Path) -> Iterator[str]:
+    """The folder of a model of random weights with an adapter."""
+    save_adapter(load_tiny_model(), folder / "adapter", strength=1.0)
+    tiny_folder(folder / "model")
+    yield str(folder)
+
+
+@contextmanager
 def stub_server(folder: Path) -> Iterator[str]:
     """A server of the OpenAI-compatible API."""
     with StubProcess(slots=4, service=0.01) as stub:
@@ -110,6 +120,18 @@ USES = {
         f"{TABLE}\nprint(hag.headroom(table).sentence)\nprint(hag.fit(table).save('policy'))",
     ),
     "sweep": Use("sweeps a model of transformers in this process", SWEEP, tiny_model, torch=True),
+    "tune": Use(
+        "sweeps a model with an adapter",
+        """import sys
+import hagpolicy as hag
+engine = hag.load_engine(sys.argv[1] + "/model", artifacts={"adapter": {"own": sys.argv[1] + "/adapter"}})
+space = [hag.DecodingConfig(temperature=0.0, adapter=name) for name in ("", "own")]
+prompts = [hag.Prompt(text, reference="three") for text in ("count to three", "name three colours")]
+table = hag.sweep(engine, prompts, space, "exact_match", samples=1, max_tokens=8, out="sweep", progress=False)
+assert table.complete.all(), table.failures""",
+        adapted_model,
+        torch=True,
+    ),
     "http": Use("sweeps a server over HTTP", SWEEP, stub_server),
     "serve": Use(
         "hands a request on to a server",

@@ -16,6 +16,7 @@ from hagpolicy._digest import DIGEST_BYTES, digest
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.looks import Look
+from hagpolicy.data.origins import Origin
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.stopping import parse_stop
 from hagpolicy.errors import StoreError
@@ -79,6 +80,7 @@ class View:
         common: see `SweepTable.common`.
         stop: strings before the first of which an answer ends, part of every cell's key.
         looks: by which the sweep ended early; no part of any key.
+        origins: of the artefacts that the configs name, whose digests are part of keys.
     """
 
     prompts: tuple[Prompt, ...]
@@ -91,6 +93,7 @@ class View:
     common: int | None = None
     stop: tuple[str, ...] = ()
     looks: tuple[Look, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     @cached_property
     def slots(self) -> tuple[tuple[int, int], ...]:
@@ -182,6 +185,7 @@ class Plan:
             **({} if view.common is None else {"common": view.common}),
             **({"looks": [look.to_json() for look in view.looks]} if view.looks else {}),
             **({"stop": list(view.stop)} if view.stop else {}),
+            **({"origins": [origin.to_json() for origin in view.origins]} if view.origins else {}),
             **({"notes": dict(self.notes)} if self.notes else {}),
         }
 
@@ -214,6 +218,7 @@ class Plan:
             common=_whole(values.get("common"), 1, or_none=True),
             looks=tuple(Look.from_json(look) for look in values.get("looks", ())),
             stop=parse_stop(values.get("stop")),
+            origins=tuple(Origin.from_json(origin) for origin in values.get("origins", ())),
         )
         if len(set(view.prompts)) != len(view.prompts) or len(view.scorers) != len(view.prompts):
             raise ValueError("a prompt that stands twice, or has no scorer")

@@ -17,6 +17,7 @@ from hagpolicy.config.config import DecodingConfig, as_default
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.answers import NO_ANSWER, renumber
 from hagpolicy.data.looks import Look
+from hagpolicy.data.origins import select_origins
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.saved import MAGIC
 from hagpolicy.data.store.cells import View, fill
@@ -213,6 +214,7 @@ def build_table(store: SweepStore, view: View) -> SweepTable:
         answers=renumber(answers),
         texts=StoredTexts.of(store.source, view, rewards.shape[2]),
         looks=_collect_looks(store, view),
+        origins=select_origins((one for plan in store.plans for one in plan.view.origins), view.space),
     )
 
 

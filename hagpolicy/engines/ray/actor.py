@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hagpolicy._extras import require
+from hagpolicy.artefacts.folder import Artefact
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine
@@ -107,6 +108,10 @@ class EngineActor:
     def handles(self) -> frozenset[str]:
         """See `Engine.handles`."""
         return self._load().handles
+
+    def artefacts(self) -> dict[str, dict[str, Artefact]]:
+        """What the engine was given beside the model."""
+        return {kind: dict(named) for kind, named in self._load().artefacts.items()}
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`."""

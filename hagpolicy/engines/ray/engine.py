@@ -12,6 +12,7 @@ from typing import Any
 
 from hagpolicy._checks import is_whole
 from hagpolicy._extras import require
+from hagpolicy.artefacts.folder import Artefact
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, UnitOutcome
@@ -121,6 +122,12 @@ class RayEngine(Engine):
         """A worker's; see `Engine.handles`."""
         names: frozenset[str] = self._call("handles")
         return names
+
+    @cached_property
+    def artefacts(self) -> Mapping[str, Mapping[str, Artefact]]:  # type: ignore[override]
+        """A worker's; see `Engine`."""
+        given: Mapping[str, Mapping[str, Artefact]] = self._call("artefacts")
+        return given
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """A worker's; see `Engine.unsupported`."""

@@ -55,6 +55,7 @@ class Batch:
         rows: how many rows there are room for.
         room: most new tokens of a row.
         reused: whether rows will be filled again.
+        adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
 
     Attributes:
         padding: int64 (rows,): columns on the left of each row's own tokens.
@@ -65,9 +66,18 @@ class Batch:
     """
 
     def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], longest: int, rows: int, room: int, *, reused: bool
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        longest: int,
+        rows: int,
+        room: int,
+        *,
+        reused: bool,
+        adapters: Sequence[str] | None = None,
     ) -> None:
         self._model, self._prompts, self._device = model, prompts, model.device
+        self._adapters, self._row_adapters = adapters, [""] * rows
         self._cache: Any = None
         self._plain = is_refillable(model)
         self._ready: dict[int, tuple[Prefilled, int]] = {}
@@ -107,6 +117,9 @@ class Batch:
             indices.append(index)
         for found, places, indices in parts.values():
             self._place(rows[places], found, torch.tensor(indices, device=self._device))
+        if self._adapters is not None:
+            for row, prompt in zip(rows.tolist(), owner, strict=True):
+                self._row_adapters[row] = self._adapters[prompt]
         for one in set(owner) - {owner[-1]}:  # only the last one may be asked for again
             del self._ready[one]
         self.open[rows] = True
@@ -118,6 +131,7 @@ class Batch:
         names = ("padding", "prompt_end", "logits", "open", "_tokens")
         for name in names:
             setattr(self, name, getattr(self, name)[rows])
+        self._row_adapters = [self._row_adapters[row] for row in rows.tolist()]
         self._narrow()
 
     def advance(self, token: Tensor) -> None:
@@ -132,7 +146,8 @@ class Batch:
         # A row that is done may be past the last position the model knows.
         places = ((columns - 1 - self.padding) * self.open)[:, None]
         self.passes.append(Pass(len(self), 1, columns, self._masked, False))
-        self.logits = forward(self._model, self._cache, token[:, None], places, mask)
+        adapters = None if self._adapters is None else self._row_adapters
+        self.logits = forward(self._model, self._cache, token[:, None], places, mask, adapters)
 
     def _prefill(self, owner: Sequence[int], later: Sequence[int]) -> None:
         """Compute the prompts that are not, those of similar length together."""
@@ -148,11 +163,12 @@ class Batch:
             # Caches of other kinds cannot be put together from parts: all of theirs go in one.
             alike = [one for one in wanted[:most] if len(self._prompts[one]) >= ALIKE * longest]
             some = alike if self._plain else wanted
-            found = self._compute([self._prompts[one] for one in some])
+            adapters = None if self._adapters is None else [self._adapters[one] for one in some]
+            found = self._compute([self._prompts[one] for one in some], adapters)
             self._ready |= {one: (found, index) for index, one in enumerate(some)}
             wanted = wanted[len(some) :]
 
-    def _compute(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
+    def _compute(self, prompts: Sequence[Sequence[int]], adapters: Sequence[str] | None) -> Prefilled:
         width = max(map(len, prompts))
         # Padding repeats the prompt's own first token: harmless to penalties over the tokens seen.
         padded = [[ids[0]] * (width - len(ids)) + list(ids) for ids in prompts]
@@ -163,7 +179,8 @@ class Batch:
         masked = any(len(ids) < width for ids in prompts)
         mask = columns >= padding[:, None] if masked else None
         self.passes.append(Pass(len(prompts), width, width, masked, True))
-        logits = forward(self._model, cache, tokens, (columns - padding[:, None]).clamp(min=0), mask)
+        places = (columns - padding[:, None]).clamp(min=0)
+        logits = forward(self._model, cache, tokens, places, mask, adapters)
         return Prefilled(cache, tokens, padding, logits)
 
     def _place(self, rows: Tensor, found: Prefilled, owner: Tensor) -> None:

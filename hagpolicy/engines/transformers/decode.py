@@ -89,9 +89,10 @@ def decode(
     end: Sequence[int],
     at_once: int | None = None,
     stop_watch: StopWatch | None = None,
+    adapters: Sequence[str] | None = None,
 ) -> Decoded:
     """Generate all cells; arguments and result as of `decode_in_parts`."""
-    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, at_once, stop_watch)
+    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, at_once, stop_watch, adapters)
     while True:
         try:
             next(parts)
@@ -111,6 +112,7 @@ def decode_in_parts(
     end: Sequence[int],
     at_once: int | None = None,
     stop_watch: StopWatch | None = None,
+    adapters: Sequence[str] | None = None,
 ) -> Generator[EndedCells, None, Decoded]:
     """Generate all cells, and give those that have ended, every `PART_SECONDS`.
 
@@ -124,6 +126,7 @@ def decode_in_parts(
         end: ids of the end tokens.
         at_once: most rows that are decoded together; None: all cells.
         stop_watch: ends cells whose text holds a string that stops them; None: none does.
+        adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
 
     Yields:
         Between two steps, cells that have ended since the last time; none of them where none has.
@@ -140,7 +143,7 @@ def decode_in_parts(
     for begin in range(0, len(queue), size):
         some = queue[begin : begin + size]
         longest, rows = len(prompts[owner[some[0]]]), min(width, len(some))
-        batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some))
+        batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some), adapters=adapters)
         yield from _run(batch, cells, some, owner)
         passes += batch.passes
     return cells.read(slice(None), tuple(passes))

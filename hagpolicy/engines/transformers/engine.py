@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,12 +16,15 @@ import torch
 import transformers
 
 from hagpolicy._digest import digest
+from hagpolicy.artefacts.folder import load_artefacts
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import ARTEFACT_FIELDS
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import count_to_stop, cut_at_stop
 from hagpolicy.engines.base import Engine, PartOutcome
 from hagpolicy.engines.chat import encode, encode_unit
-from hagpolicy.engines.transformers.decode import Decoded, decode_in_parts
+from hagpolicy.engines.transformers.adapters import Adapters, name_row
+from hagpolicy.engines.transformers.decode import Decoded, EndedCells, decode_in_parts
 from hagpolicy.engines.transformers.defaults import GENERATION_SETTINGS, read_generation_settings
 from hagpolicy.engines.transformers.generate import (
     GENERATE_FIELDS,
@@ -73,6 +77,7 @@ class TransformersEngine(Engine):
         default: what runs where nothing is sent, such as a pipeline's own settings; None: what `generate` does.
         threads: on a CPU; None: chosen by measuring, and anew when the rate falls (`ThreadChooser`). Texts may differ
             from one number to another in what hangs on the last bits of floats.
+        artifacts: folders by field and name, such as {"adapter": {"sql": "path"}}; None: none.
     """
 
     def __init__(
@@ -85,10 +90,13 @@ class TransformersEngine(Engine):
         unit_cells: int | None = None,
         default: DecodingConfig | None = None,
         threads: int | None = None,
+        artifacts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.model, self.tokenizer, self._model_name, self._default = model, tokenizer, name, default
         self.name = f"transformers:{name}"
         self._weights = weights if weights is not None else lambda: digest_state(model)
+        self.artefacts = load_artefacts(artifacts)
+        self._adapters = self._put_in_adapters()
         self.threads = ThreadChooser(model, threads)
         self.unit_cells = unit_cells or (CPU_UNIT if model.device.type == "cpu" else GPU_UNIT)
         ends = model.generation_config.eos_token_id
@@ -109,6 +117,7 @@ class TransformersEngine(Engine):
         cache: str | Path | None = None,
         unit_cells: int | None = None,
         threads: int | None = None,
+        artifacts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> TransformersEngine:
         """Load a model.
 
@@ -121,13 +130,14 @@ class TransformersEngine(Engine):
                 in float32) and found again, for faster loading; None: nothing is kept.
             unit_cells: how many cells make a unit; see the class.
             threads: see the class.
+            artifacts: see the class.
 
         Raises:
             InvalidInput: nothing at that path, or an option that does not fit.
             EngineError: transformers cannot load it.
         """
         found = load(source, device=pick_device(device), dtype=dtype, revision=revision, cache=cache)
-        options: dict[str, Any] = {"unit_cells": unit_cells, "threads": threads}
+        options: dict[str, Any] = {"unit_cells": unit_cells, "threads": threads, "artifacts": artifacts}
         return cls(found.model, found.tokenizer, name=found.name, weights=found.weights, **options)
 
     @cached_property
@@ -170,13 +180,24 @@ class TransformersEngine(Engine):
     def handles(self) -> frozenset[str]:
         """Fields that the rows of a batch are decoded by, and those that the model's own `generate` is sent. A
         model that cannot go back to an earlier token (a recurrent one) drafts nothing."""
-        fields = ROW_FIELDS | GENERATE_FIELDS
+        fields = ((ROW_FIELDS | GENERATE_FIELDS) - set(ARTEFACT_FIELDS)) | self.artefacts.keys()
         return fields - {"prompt_lookup_num_tokens"} if getattr(self.model, "_is_stateful", False) else fields
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`; of a config that needs the model's own `generate`, what that lacks, too."""
-        handled = self.handles & GENERATE_FIELDS if needs_generate(config) else self.handles
-        return [name for name in config.canonical().to_dict() if name not in handled]
+        missing = super().unsupported(config)
+        if not needs_generate(config):
+            return missing
+        handled = GENERATE_FIELDS | {"adapter"}
+        return [name for name in config.canonical().to_dict() if name in missing or name not in handled]
+
+    def _put_in_adapters(self) -> Adapters | None:
+        """The adapters that the engine was given, put into its model."""
+        if "adapter" not in self.artefacts:
+            return None
+        digest_of_weights = self._weights()  # PEFT's layers will be among the model's own
+        self._weights = lambda: digest_of_weights
+        return Adapters(self.model, self.artefacts["adapter"])
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate the cells of one unit together; see `Engine.generate`.
@@ -236,8 +257,15 @@ class TransformersEngine(Engine):
         for call in self._group_calls([unit[index] for index in apart], list(apart.values())):
             indices = [list(apart)[number] for number in call]
             yield from self._guard(self._run_generate, unit, {index: apart[index] for index in indices})
-        if rows:
-            yield from self._guard(self._decode_batch, unit, rows)
+        for some in self._split_batches(unit, list(rows)):
+            yield from self._guard(self._decode_batch, unit, {index: rows[index] for index in some})
+
+    def _split_batches(self, unit: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
+        """Which of some cells are decoded together."""
+        if not indices or self._adapters is None:
+            return [list(indices)] if indices else []
+        found = self._adapters.split([unit[index].config.adapter for index in indices])
+        return [[indices[number] for number in numbers] for numbers in found]
 
     def encode(self, content: Any) -> list[int]:
         """Token ids of a prompt: a string or chat messages, hint included, through the chat template."""
@@ -289,15 +317,15 @@ class TransformersEngine(Engine):
         """Cells without beams and drafts, in one batch. Each one's seconds are its share of the tokens until it is
         handed over."""
         begun = time.perf_counter()
-        index: dict[tuple[int, ...], int] = {}
-        owner = [index.setdefault(tuple(one), len(index)) for one in ids]
+        index: dict[tuple[str, tuple[int, ...]], int] = {}
+        pairs = zip(requests, ids, strict=True)
+        owner = [index.setdefault((one.config.adapter, tuple(prompt)), len(index)) for one, prompt in pairs]
         limits = [self._limit(request, one) for request, one in zip(requests, ids, strict=True)]
         configs, seeds = [request.config for request in requests], [request.seed for request in requests]
         stops = [request.stop for request in requests]
         watch = StopWatch(self.tokenizer, stops) if any(stops) else None
-        parts = decode_in_parts(
-            self.model, list(index), owner, configs, seeds, limits, self.end_tokens, self._rows, watch
-        )
+        batch = owner, configs, seeds, limits, self.end_tokens, self._rows, watch
+        parts = self._decode_parts([prompt for _, prompt in index], [adapter for adapter, _ in index], batch)
         left = dict.fromkeys(range(len(requests)))
 
         def complete(rows: Sequence[int], done: Decoded, tokens: int) -> dict[int, Completion]:
@@ -316,6 +344,18 @@ class TransformersEngine(Engine):
             yield complete(ended.cells, ended.decoded, ended.tokens)
         rows = list(left)
         yield complete(rows, whole.take(rows), int(whole.lengths.sum()))
+
+    def _decode_parts(
+        self, prompts: Sequence[tuple[int, ...]], adapters: Sequence[str], batch: tuple[Any, ...]
+    ) -> Generator[EndedCells, None, Decoded]:
+        """`decode_in_parts` of distinct prompts, each with its adapter."""
+        model, names = self.model, None
+        mixing = contextlib.nullcontext(False) if self._adapters is None else self._adapters.batch(adapters)
+        with mixing as mixed:
+            if self._adapters is not None and mixed:
+                model, names = self._adapters.model, [name_row(adapter) for adapter in adapters]
+            whole: Decoded = yield from decode_in_parts(model, prompts, *batch, names)
+        return whole
 
     def _read_rows(
         self, requests: Sequence[Request], ids: Sequence[list[int]], done: Decoded, per_token: float
@@ -347,7 +387,8 @@ class TransformersEngine(Engine):
         begun = time.perf_counter()
         first, limit = requests[0], self._limit(requests[0], prompts[0])
         stopping = [StopCriterion(self.tokenizer, first.stop, max(map(len, prompts)))] if first.stop else []
-        done = run_generate(self.model, prompts, first.config, first.seed, limit, self.end_tokens, stopping)
+        with contextlib.nullcontext() if self._adapters is None else self._adapters.use(first.config.adapter):
+            done = run_generate(self.model, prompts, first.config, first.seed, limit, self.end_tokens, stopping)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)
         receipt = {} if limit == first.max_tokens else {"max_tokens": limit}
         completions = []

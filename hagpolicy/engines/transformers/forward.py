@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -29,7 +30,9 @@ class Pass(NamedTuple):
     prefill: bool
 
 
-def forward(model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
+def forward(
+    model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | None, adapters: Sequence[str] | None = None
+) -> Tensor:
     """float32 (rows, vocabulary): logits after the last of `ids`.
 
     Args:
@@ -38,12 +41,15 @@ def forward(model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | 
         ids: int64 (rows, new tokens).
         places: int64 (rows, new tokens): positions, for models that take any.
         mask: bool (rows, columns), True for a row's own tokens; None: all are, and a model takes a faster way.
+        adapters: (rows,), what PEFT calls each one's adapter; None: the model says nothing of rows.
     """
-    taken = _parameters(type(model).forward)
+    taken = _parameters(type(model if adapters is None else model.get_base_model()).forward)
     known: dict[str, Any] = {"position_ids": places, "logits_to_keep": 1}
     known = {name: value for name, value in known.items() if name in taken}
     if mask is not None:
         known["attention_mask"] = mask.long()
+    if adapters is not None:
+        known["adapter_names"] = list(adapters)
     out = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **known)
     logits: Tensor = out.logits[:, -1].float()
     return logits

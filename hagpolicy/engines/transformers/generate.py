@@ -23,13 +23,22 @@ from hagpolicy.engines.transformers.sampling import STEPS
 __all__ = ["GENERATE_FIELDS", "ROW_FIELDS", "Generated", "group_calls", "needs_generate", "run_generate"]
 
 # The limit is in the request, whichever way its cell is generated.
-ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens"})
-"""Config fields that the rows of a batch are decoded by."""
+ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens", "adapter"})
+"""Config fields that the rows of a batch are decoded by, where the engine has what they name."""
 GENERATE_FIELDS = DIALECTS["transformers"].handles
 """Config fields that the model's own `generate` is sent, our own processors included."""
 # Fields that do not read the tokens of the prompt, nor what pads them.
 BLIND_TO_PROMPT = frozenset(
-    {"temperature", "num_beams", "length_penalty", "presence_penalty", "frequency_penalty", "max_tokens", "hint"}
+    {
+        "temperature",
+        "num_beams",
+        "length_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "max_tokens",
+        "hint",
+        "adapter",
+    }
 )
 
 
@@ -104,13 +113,13 @@ def run_generate(
     Args:
         model: a decoder of transformers, in evaluation mode.
         prompts: token ids, hint included.
-        config: the settings, drafting and beams among them; its hint and limit are not read.
+        config: the settings, drafting and beams among them; its hint, limit and adapter are not read.
         seed: names the random stream.
         limit: most new tokens, at least 1.
         ends: ids of the end tokens.
         stopping: further criteria of transformers' own kind that end a row.
     """
-    rendering = config.replace(hint="", max_tokens=limit).render("transformers")
+    rendering = config.replace(hint="", max_tokens=limit, adapter="").render("transformers")
     width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
     padded = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]

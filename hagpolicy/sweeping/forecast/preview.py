@@ -72,6 +72,7 @@ def preview(
     (called, rounds), limits = get_strategy(strategy), Budget.of(budget)
     spec = SweepSpec.of(prompts, space, scorer, samples, max_tokens, seed, default, stop)
     with open_engine(engine, on, workers) as made, tempfile.TemporaryDirectory() as nowhere:
+        spec = spec.for_engine(made)
         view = spec.view(made)
         place = out if open_files(out).has("sweep.json") else nowhere
         store = SweepStore(place, fingerprint=made.fingerprint, engine=made.name)

@@ -47,6 +47,7 @@ ROOMS = [
     "serving",
     "reporting",
     "cli",
+    "__main__",  # `python -m hagpolicy`
 ]
 # Rooms that know nothing of each other, whatever their order: each can be installed, read and changed by itself.
 APART = {

@@ -8,7 +8,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ from hagpolicy.cli.evidence import export_log, export_trial, print_experiment, p
 from hagpolicy.cli.exit_codes import DONE, INCONCLUSIVE, PARTLY, REJECT, UNPROVEN
 from hagpolicy.cli.options import (
     make_space,
+    parse_by_model,
     parse_contender,
     parse_default,
     parse_engine_options,
     parse_fixed,
-    parse_folders,
     parse_map,
     parse_plugins,
     parse_scorer,
@@ -35,6 +35,7 @@ from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
 
 if TYPE_CHECKING:
+    from hagpolicy.policy.session import Providers
     from hagpolicy.serving.handler import RequestHandler
 
 
@@ -218,6 +219,7 @@ def predict(arguments: Namespace) -> int:
 
 def serve(arguments: Namespace) -> int:
     """Put a proxy before a server, until a signal ends it."""
+    from hagpolicy.policy.session import parse_providers
     from hagpolicy.serving.limits import ProxyLimits
     from hagpolicy.serving.metrics import find_metrics
     from hagpolicy.serving.own_paths import ANSWERS
@@ -226,9 +228,10 @@ def serve(arguments: Namespace) -> int:
 
     if not 0.0 <= arguments.graceful_timeout < math.inf:
         raise hag.InvalidInput("--graceful-timeout", "seconds of at least 0", arguments.graceful_timeout)
-    folders, upstream_key = parse_folders(arguments.policy), read_key(arguments.upstream_key_env)
+    folders, upstream_key = parse_by_model("--policy", arguments.policy), read_key(arguments.upstream_key_env)
     seconds, seen = arguments.reload, stamp_folders(folders)
-    handler = _make_handler(arguments, folders, upstream_key)
+    providers = parse_providers(arguments.provider)
+    handler = _make_handler(arguments, folders, upstream_key, providers)
     app = make_proxy(
         handler,
         arguments.upstream,
@@ -238,13 +241,16 @@ def serve(arguments: Namespace) -> int:
         upstream_key=upstream_key,
         read_seconds=arguments.timeout,
     )
-    watching = nullcontext() if not seconds else BundleWatcher(handler, folders, seconds, find_metrics(), seen)
+    watching: AbstractContextManager[Any] = nullcontext()
+    if seconds:
+        watching = BundleWatcher(handler, folders, seconds, find_metrics(), seen, providers)
     listening = listen(arguments.host, arguments.port)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{listening.getsockname()[1]}"
     servers = sorted({one.server for one in handler.rules.values()})
     if arguments.json:
-        write(format_json({"url": url, "upstream": arguments.upstream, "servers": servers}))
+        digests = {model: policy.digest for model, policy in handler.policies.items()}
+        write(format_json({"url": url, "upstream": arguments.upstream, "servers": servers, "policies": digests}))
     else:
         write(f"{url}/v1 is {arguments.upstream} ({', '.join(servers)}) with a policy before it; Ctrl-C ends it")
     sys.stdout.flush()
@@ -256,17 +262,19 @@ def serve(arguments: Namespace) -> int:
     return DONE
 
 
-def _make_handler(arguments: Namespace, folders: dict[str, str], upstream_key: str) -> RequestHandler:
+def _make_handler(
+    arguments: Namespace, folders: dict[str, str], upstream_key: str, providers: Providers
+) -> RequestHandler:
     """What rewrites by the policies in folders, for the server that is there."""
-    from hagpolicy.serving.asgi import RULES, make_rules
     from hagpolicy.serving.handler import RequestHandler
     from hagpolicy.serving.live import make_live
     from hagpolicy.serving.proxy import parse_upstream
+    from hagpolicy.serving.settings import RULES, make_rules
 
-    policies = {model: hag.load(folder) for model, folder in folders.items()}
+    said = {name: parse_by_model(f"--{name.replace('_', '-')}", getattr(arguments, name)) for name in RULES}
+    policies = {model: hag.load(folder, providers=providers) for model, folder in folders.items()}
     server = arguments.server or _probe_upstream(parse_upstream(arguments.upstream), upstream_key)
-    given = {**{name: getattr(arguments, name) for name in RULES}, "server": server}
-    rules = {model: make_rules(policy, **given, hints=not arguments.no_hints) for model, policy in policies.items()}
+    rules = make_rules(policies, said, server=server, hints=not arguments.no_hints)
     shares = {"explore": arguments.explore, "experiment": arguments.experiment}
     live = make_live(arguments.log, text=arguments.log_text, **shares)
     return RequestHandler(policies, rules, price=arguments.price, task=arguments.task, live=live)

@@ -188,19 +188,19 @@ def parse_contender(given: str) -> Any:
         raise InvalidInput("configuration", "a JSON object of its fields", given, f"{error}.") from error
 
 
-def parse_folders(given: Sequence[str]) -> dict[str, str]:
-    """The folders of policies that `--policy` names, by model; "*" for all models.
+def parse_by_model(option: str, given: Sequence[str]) -> dict[str, str]:
+    """What an option that can be repeated says by model, [MODEL=]WORDS; "*" for all models.
 
     Raises:
         InvalidInput: a model named twice.
     """
     found: dict[str, str] = {}
     for part in given:
-        model, equals, folder = part.rpartition("=")
+        model, equals, words = part.rpartition("=")
         name = model if equals else "*"
         if name in found or (equals and not model):
-            raise InvalidInput("--policy", "[MODEL=]FOLDER once for each model", part)
-        found[name] = folder
+            raise InvalidInput(option, "a value, or MODEL=VALUE, once for each model", part)
+        found[name] = words
     return found
 
 

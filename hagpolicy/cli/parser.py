@@ -435,16 +435,21 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: this machine alone")
     parser.add_argument("--port", type=int, default=8080, help="default 8080; 0: a free one, which is told")
     parser.add_argument("--server", help=f"what the server is: {_list_names(SERVERS)}; default: what it says it is")
-    parser.add_argument(
-        "--overrule",
-        metavar="FIELDS",
-        help="fields, by commas, that the policy decides whatever is sent; all: every one",
-    )
-    parser.add_argument("--lacks", metavar="FIELDS", help="fields, by commas, that the model refuses")
-    parser.add_argument(
-        "--not-together", metavar="PAIRS", help="that it refuses together, by commas, such as temperature+top_p"
-    )
+    for name, form, about in (
+        ("--overrule", "FIELDS", "fields, by commas, that the policy decides whatever is sent; all: every one"),
+        ("--lacks", "FIELDS", "fields, by commas, that the model refuses"),
+        ("--not-together", "PAIRS", "that it refuses together, by commas, such as temperature+top_p"),
+    ):
+        of_model = "; repeatable, of one model in place of what is said of all" * (name == "--overrule")
+        parser.add_argument(name, action="append", default=[], metavar=f"[MODEL=]{form}", help=about + of_model)
     parser.add_argument("--no-hints", action="store_true", help="choose no configuration that adds to the prompt")
+    parser.add_argument(
+        "--provider",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of onnxruntime, such as CUDAExecutionProvider, repeatable; auto: the GPU's where there is one",
+    )
     parser.add_argument("--price", type=float, help="of a token or second, where a request does not say it")
     parser.add_argument("--task", metavar="NAME", help="the kind of the prompts, where a request does not say it")
     parser.add_argument("--log", metavar="FILE", help="a decision log, for the next three and for rewards")

@@ -35,6 +35,12 @@ Providers = Sequence[str | tuple[str, Mapping[str, Any]]] | Literal["auto"] | No
 else the CPU's; None: the CPU's."""
 
 
+def parse_providers(names: Sequence[str]) -> Providers:
+    """The providers of words, such as those of a command line: "auto" alone, names, or None where there are none."""
+    given = [name.strip() for name in names if name.strip()]
+    return "auto" if given == ["auto"] else given or None
+
+
 def open_session(
     model: bytes | Graph, outputs: Sequence[str] | None = None, providers: Providers = None
 ) -> onnxruntime.InferenceSession:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import HagError, InvalidInput, MissingExtra
+from hagpolicy.policy.session import parse_providers
 from hagpolicy.serving.answer_watch import AnswerWatch
 from hagpolicy.serving.handler import ANY_MODEL, RequestHandler
 from hagpolicy.serving.headers import PREFIX
@@ -24,13 +25,13 @@ from hagpolicy.serving.live import LiveSettings, make_live
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send
 from hagpolicy.serving.own_paths import OwnPaths
 from hagpolicy.serving.reload import SECONDS, BundleWatcher, stamp_folders
-from hagpolicy.serving.rewrite import RewriteRules, find_server
+from hagpolicy.serving.settings import RULES, make_rules
 from hagpolicy.serving.tracing import RequestTracer
 
 if TYPE_CHECKING:
-    from hagpolicy.policy.policy import Policy
+    from hagpolicy.policy.session import Providers
 
-__all__ = ["PolicyMiddleware", "make_rules", "read_environment"]
+__all__ = ["PolicyMiddleware", "read_environment"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,6 @@ MOST_BYTES = 32 << 20
 # A bundle that could not be loaded is tried again with the first request after so many seconds.
 RETRY_SECONDS = 5.0
 _PREFIX = PREFIX.encode()
-RULES = ("server", "overrule", "lacks", "not_together")
-"""What is said of rules in words, see `make_rules`."""
 
 
 class PolicyMiddleware:
@@ -114,7 +113,8 @@ class PolicyMiddleware:
             handler = await asyncio.to_thread(read_environment, environment)
             self.own.observe(handler)
             if seconds:
-                BundleWatcher(handler, folders, seconds, self.own.metrics, seen).start()
+                providers = read_providers(environment)
+                BundleWatcher(handler, folders, seconds, self.own.metrics, seen, providers).start()
             self.handler = handler
         except Exception as error:
             # Requests then go on without a policy: a server with a bad bundle is better than none.
@@ -213,7 +213,8 @@ class _Answer:
         own = [(name.encode(), value.encode("latin-1")) for name, value in self.watch.handled.headers.items()]
         # Those of another policy behind this one would be taken for ours.
         theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(_PREFIX)]
-        self.watch.start(message["status"])
+        encodings = [value.decode("latin-1") for name, value in theirs if name.lower() == b"content-encoding"]
+        self.watch.start(message["status"], ", ".join(encodings))
         self._streams = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in theirs
         )
@@ -232,7 +233,9 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
 
     `HAGPOLICY_POLICY`: the folder of a bundle, or a JSON object of folders by model. `HAGPOLICY_SERVER`: the server,
     as in `RewriteRules`; without it the one that was swept. `HAGPOLICY_OVERRULE`, `HAGPOLICY_LACKS`: fields, separated
-    by commas; `HAGPOLICY_NOT_TOGETHER`: pairs, such as "temperature+top_p". `HAGPOLICY_HINTS`: 0 forbids them.
+    by commas; `HAGPOLICY_NOT_TOGETHER`: pairs, such as "temperature+top_p"; each of the three for all models, or a JSON
+    object of them by model, see `make_rules`. `HAGPOLICY_HINTS`: 0 forbids them.
+    `HAGPOLICY_PROVIDER`: of onnxruntime, "auto" or names separated by commas, see `load`.
     `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
     `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,
     `HAGPOLICY_EXPERIMENT`: shares, see `LiveSettings`.
@@ -246,10 +249,11 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     """
     from hagpolicy.policy.policy import load
 
-    policies = {model: load(folder) for model, folder in read_folders(environment).items()}
-    said = {name: environment.get(f"HAGPOLICY_{name.upper()}") for name in RULES}
-    hints = environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
-    rules = {model: make_rules(policy, **said, hints=hints) for model, policy in policies.items()}
+    providers = read_providers(environment)
+    policies = {model: load(folder, providers=providers) for model, folder in read_folders(environment).items()}
+    said = {name: _read_by_model(environment, name.upper()) for name in RULES}
+    server, hints = environment.get("HAGPOLICY_SERVER"), environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
+    rules = make_rules(policies, said, server=server or None, hints=hints)
     price = _read_number(environment, "PRICE")
     task, live = environment.get("HAGPOLICY_TASK") or None, _read_live(environment)
     return RequestHandler(policies, rules, price=price, task=task, live=live)
@@ -267,18 +271,29 @@ def read_folders(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         InvalidInput: it is missing or cannot be read.
     """
-    given = environment.get("HAGPOLICY_POLICY", "").strip()
-    if not given:
+    folders = _read_by_model(environment, "POLICY")
+    if not folders:
         raise InvalidInput("HAGPOLICY_POLICY", "the folder of a policy, or a JSON object of them by model", None)
-    if not given.startswith("{"):
-        return {ANY_MODEL: given}
-    try:
-        folders = dict(json.loads(given))
-    except ValueError as error:
-        raise InvalidInput("HAGPOLICY_POLICY", "a JSON object of folders by model", given) from error
-    if not all(isinstance(folder, str) for folder in folders.values()):
-        raise InvalidInput("HAGPOLICY_POLICY", "a JSON object of folders by model", given)
     return folders
+
+
+def read_providers(environment: Mapping[str, str]) -> Providers:
+    """The providers of onnxruntime that `HAGPOLICY_PROVIDER` names; None where it names none."""
+    return parse_providers(environment.get("HAGPOLICY_PROVIDER", "").split(","))
+
+
+def _read_by_model(environment: Mapping[str, str], name: str) -> dict[str, str]:
+    """What a variable says by model; "*" for all where it is no JSON object, and nothing where it says nothing."""
+    given = environment.get(f"HAGPOLICY_{name}", "").strip()
+    if not given.startswith("{"):
+        return {ANY_MODEL: given} if given else {}
+    try:
+        said = dict(json.loads(given))
+    except ValueError:
+        said = {"": None}
+    if not all(isinstance(words, str) for words in said.values()):
+        raise InvalidInput(f"HAGPOLICY_{name}", "a JSON object of words by model", given)
+    return said
 
 
 def _read_number(environment: Mapping[str, str], name: str, default: float | None = None) -> float | None:
@@ -290,26 +305,3 @@ def _read_number(environment: Mapping[str, str], name: str, default: float | Non
     if number is not None and not 0.0 <= number < float("inf"):
         raise InvalidInput(f"HAGPOLICY_{name}", "a number of at least 0", given)
     return number
-
-
-def make_rules(
-    policy: Policy,
-    *,
-    server: str | None,
-    overrule: str | None,
-    lacks: str | None,
-    not_together: str | None,
-    hints: bool,
-) -> RewriteRules:
-    """Rules of what was said in words: names of fields separated by commas, pairs with a plus between; None or ""
-    where nothing was.
-
-    Raises:
-        InvalidInput: an unknown server or field, or what is no pair.
-    """
-    pairs: Any = tuple(tuple(name.strip() for name in pair.split("+")) for pair in _split(not_together))
-    return RewriteRules(server or find_server(policy), _split(overrule), _split(lacks), pairs, hints=hints)
-
-
-def _split(names: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (names or "").split(",") if name.strip())

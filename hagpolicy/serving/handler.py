@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hagpolicy._names import suggest
 from hagpolicy.config.servers import find_unlike
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.answers import AnswerFindings, find_applied, find_model, is_same_model
@@ -38,6 +39,8 @@ PRICE_HEADER, TASK_HEADER = f"{PREFIX}price", f"{PREFIX}task"
 # Bodies of so many bytes and more are read in a thread where a loop serves others meanwhile: reading, deciding and
 # writing them takes longer than the way into a thread and back.
 LARGE_BYTES = 8 << 10
+# Of a policy's digest, in what a response says of it.
+LABEL_DIGITS = 8
 # More threads would only take turns: most of the work holds the interpreter's lock.
 THREADS = 2
 
@@ -52,6 +55,7 @@ class HandledRequest:
         headers: for its response.
         endpoint: its name in `ENDPOINTS`; "" for other paths.
         policy: name of the policy that decided; "" where none did.
+        digest: of that policy, see `Policy.digest`; "" where none did.
         model: that the request names, where policies or rules are given under that name, else "other".
         seconds: that reading, deciding and writing took.
         ignored: names of its headers that were ignored.
@@ -63,10 +67,16 @@ class HandledRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str = ""
     policy: str = ""
+    digest: str = ""
     model: str = OTHER_MODEL
     seconds: float = 0.0
     ignored: tuple[str, ...] = ()
     call: LiveCall | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and short digest of the policy, NAME@1234abcd; "" where none decided."""
+        return f"{self.policy}@{self.digest[:LABEL_DIGITS]}" if self.policy else ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class RequestHandler:
             under "*" for prices below 1 alone, since other models' names may end in a version.
         rules: one for all models, or by their names; "*" for all others.
         price: reward that a token or second costs where a request does not say it, for policies fitted with prices.
-        task: the kind of the prompts where a request does not say it; None: not told.
+        task: the kind of the prompts where a request does not say it, for the policies that know it; None: not told.
         on_receipt: called with every receipt, in the thread of the request; what it raises is logged and ignored.
         live: the decision log, exploration and experiment; None: nothing is logged, drawn or assigned.
 
@@ -109,9 +119,11 @@ class RequestHandler:
         observers: called with every request that was handled, as `on_receipt` is.
         counts: requests by what became of them (`RequestReceipt.reason`).
         ignored: headers of requests that were ignored, since they were unknown, repeated or malformed.
+        unread: answers that could not be examined, since they came compressed in a way that is not read, or damaged.
 
     Raises:
-        InvalidInput: no policy, one that reads vectors and no text, or a price for policies without.
+        InvalidInput: no policy, one that reads vectors and no text, a price for policies without, or a task that is
+            none of theirs. Where they know no task at all, it is a warning in the log.
         StoreError: the log cannot be written or is none.
     """
 
@@ -132,6 +144,11 @@ class RequestHandler:
             raise InvalidInput("policies", "a policy, or some by model", "none")
         for model, policy in self.policies.items():
             self._check(model, policy)
+            policy.digest  # noqa: B018 - which takes a while, and is kept
+        known = sorted({name for policy in self.policies.values() for name in policy.manifest.tasks})
+        if known and task is not None and task not in known:
+            raise InvalidInput("task", f"one that a policy knows: {', '.join(known)}", task, suggest(task, known))
+        self._check_task()
         self.observers: list[Callable[[HandledRequest], object]] = []
         if on_receipt is not None:
             self.observers.append(lambda handled: on_receipt(handled.receipt))
@@ -140,7 +157,7 @@ class RequestHandler:
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hagpolicy")
         self._counts: Counter[str] = Counter()
-        self._ignored = 0
+        self._ignored = self._unread = 0
         self._failed = False
         self._warned: set[tuple[str, str]] = set()
 
@@ -154,6 +171,11 @@ class RequestHandler:
     def ignored(self) -> int:
         """Headers of requests that were ignored."""
         return self._ignored
+
+    @property
+    def unread(self) -> int:
+        """Answers that could not be examined, since they came compressed in a way that is not read, or damaged."""
+        return self._unread
 
     def replace_policy(self, model: str, policy: Policy) -> None:
         """Decide by another policy from now on; requests that are under way keep theirs.
@@ -171,6 +193,7 @@ class RequestHandler:
         # In this order: who sees the new rewriters sees the new policies.
         self.policies = {**self.policies, model: policy}
         self._rewriters = {}
+        self._check_task()
 
     def examine_answer(self, handled: HandledRequest, begin: bytes) -> AnswerFindings:
         """What the answer to a request tells; whatever is found for the first time is logged.
@@ -184,7 +207,16 @@ class RequestHandler:
         unlike = find_unlike(sent, find_applied(begin)) if sent else {}
         for key, value in unlike.items():
             self._warn_once(("", key), "the server says that it applied %s=%r, which is not what was sent", key, value)
-        return AnswerFindings(named is not None and self._is_other_model(handled, named), tuple(unlike))
+        fields = dict.fromkeys(handled.receipt.fields[key] for key in unlike if key in handled.receipt.fields)
+        return AnswerFindings(named is not None and self._is_other_model(handled, named), tuple(fields))
+
+    def miss_answer(self) -> AnswerFindings:
+        """What is told of an answer that cannot be read: that, counted and for the first time logged."""
+        with self._lock:
+            self._unread += 1
+        words = "an answer is compressed otherwise than by gzip or deflate, or damaged, and is handed on unexamined"
+        self._warn_once(("", ""), words)
+        return AnswerFindings(unread=True)
 
     def _is_other_model(self, handled: HandledRequest, answered: str) -> bool:
         policy = self.policies.get(handled.policy)
@@ -210,6 +242,11 @@ class RequestHandler:
             raise InvalidInput(f"policy for {model}", "one that reads texts", "one that takes vectors", do)
         if self.price is not None:
             policy.dial.rule_at(self.price)
+
+    def _check_task(self) -> None:
+        """Log where a task is to be told that no policy knows: whether one does depends on what was proven for it."""
+        if self.task is not None and not any(policy.knows_task(self.task) for policy in self.policies.values()):
+            logger.warning("no policy knows the task %r: they decide as if it were not told", self.task)
 
     def handles(self, path: str) -> bool:
         """Whether requests to a path are rewritten at all; others need not be read."""
@@ -238,7 +275,7 @@ class RequestHandler:
         if call is not None:
             made = self._record(made, call)
         seconds = time.perf_counter() - begun
-        told = describe_receipt(made.policy, made.receipt, made.ignored, seconds)
+        told = describe_receipt(made.label, made.receipt, made.ignored, seconds)
         return self._finish(replace(made, headers=told, seconds=seconds))
 
     def handle_unread(self, path: str) -> HandledRequest:
@@ -289,12 +326,12 @@ class RequestHandler:
                 target = self._find_target(endpoint, body)
                 if target is not None:
                     sent, receipt = self._ask(target, RequestOptions())
-                    made = replace(made, receipt=receipt, policy=target.name, model=self._label(target.model))
+                    made = self._name(replace(made, receipt=receipt), target)
             except Exception as error:
                 self._log_failure(error)
                 made = replace(made, receipt=RequestReceipt("failed"))
         seconds = time.perf_counter() - begun
-        told = describe_receipt(made.policy, made.receipt, (), seconds)
+        told = describe_receipt(made.label, made.receipt, (), seconds)
         return sent, self._finish(replace(made, headers=told, seconds=seconds))
 
     def _decide(
@@ -356,26 +393,23 @@ class RequestHandler:
             sent, receipt = target.body, RequestReceipt("experiment_default")
         else:
             sent, receipt = self._ask(target, options, None if call is None else call.explore)
-        return replace(
-            unchanged,
-            content=content if sent is body else write_body(content, body, sent),
-            receipt=receipt,
-            policy=target.name,
-            model=self._label(target.model),
-            ignored=options.ignored,
-        )
+        written = content if sent is body else write_body(content, body, sent)
+        made = replace(unchanged, content=written, receipt=receipt, ignored=options.ignored)
+        return self._name(made, target)
 
     def _ask(
         self, target: _Target, options: RequestOptions, explore: Exploration | None = None
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body to send and what became of it; as it is where the policy fails."""
         asked = [one for one in (options.price, target.price, self.price) if one is not None]
+        policy = target.rewriter.policy
+        own = self.task if self.task is not None and policy.knows_task(self.task) else None
         try:
             return target.rewriter.rewrite(
                 target.body,
                 options.fixed,
                 price=next(iter(asked), None),
-                task=options.task or self.task,
+                task=options.task or own,
                 explore=explore,
             )
         except Exception as error:  # the model's own name is sent all the same: no server knows NAME@PRICE
@@ -389,6 +423,11 @@ class RequestHandler:
             return None
         own = body if model == body.get("model") else {**body, "model": model}
         return _Target(name, model, price, self._find_rewriter(endpoint, name, model), own)
+
+    def _name(self, handled: HandledRequest, target: _Target) -> HandledRequest:
+        """The handled request with what is told of the policy that decided and of the model."""
+        digest, model = target.rewriter.policy.digest, self._label(target.model)
+        return replace(handled, policy=target.name, digest=digest, model=model)
 
     def _label(self, model: Any) -> str:
         """A model's name where it was configured."""

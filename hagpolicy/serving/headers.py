@@ -111,7 +111,7 @@ def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str],
     """The headers of a response that say what became of its request; printable ASCII, without text of the prompt.
 
     Args:
-        name: of the policy.
+        name: of the policy, with its short digest.
         receipt: of the request.
         ignored: names of its headers that were ignored.
         seconds: that reading, deciding and writing took.

@@ -204,6 +204,7 @@ class WrappedLLM(Wrapper):
             {**made.receipt.notes, **({"hint": told} if told else {})},
             fixed=held,
             chosen=None if decision.index is None else self.policy.space[decision.index],
+            fields={key: key for key in ours},
         )
         return _Prepared(_copy_with(params, kwargs) if kwargs else params, receipt, filled)
 

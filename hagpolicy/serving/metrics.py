@@ -53,6 +53,9 @@ class PolicyMetrics:
         self._other_model = client.Counter(
             "hag_other_model_answers", "Answers of another model than the policy's", ["policy"], **given
         )
+        self._unread = client.Counter(
+            "hag_unread_answers", "Answers whose encoding is not read, or that came damaged", ["policy"], **given
+        )
         self._reloads = client.Counter(
             "hag_reloads", "Bundles that were loaded again, by outcome", ["policy", "outcome"], **given
         )
@@ -77,11 +80,11 @@ class PolicyMetrics:
         config = "" if receipt.chosen is None else show_config(receipt.chosen)
         self._decisions.labels(policy, handled.model, config, receipt.reason).inc()
         self._overhead.labels(policy).observe(handled.seconds)
-        for outcome in ("applied", "dropped", "overruled"):
-            for name in getattr(receipt, outcome):
+        hint = ["hint"] * receipt.hinted
+        outcomes = {"applied": [*dict.fromkeys(receipt.fields.values()), *hint], "dropped": receipt.dropped}
+        for outcome, names in (outcomes | {"overruled": receipt.overruled, "kept": receipt.kept}).items():
+            for name in names:
                 self._fields.labels(policy, name, outcome).inc()
-        for name in receipt.kept:
-            self._fields.labels(policy, name, "kept").inc()
         if handled.ignored:
             self._ignored.inc(len(handled.ignored))
 
@@ -103,6 +106,8 @@ class PolicyMetrics:
             self._first.labels(*call).observe(first)
         for name in found.not_honoured:
             self._fields.labels(handled.policy, name, "not_honoured").inc()
+        if found.unread:
+            self._unread.labels(handled.policy).inc()
         if found.other_model:
             self._other_model.labels(handled.policy).inc()
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.policy.manifest import MANIFEST
 from hagpolicy.policy.policy import load
-from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.handler import LABEL_DIGITS, RequestHandler
 
 if TYPE_CHECKING:
     from hagpolicy.policy.policy import Policy
+    from hagpolicy.policy.session import Providers
     from hagpolicy.serving.metrics import PolicyMetrics
 
 __all__ = ["BundleWatcher", "stamp_folders"]
@@ -38,6 +39,7 @@ class BundleWatcher:
         metrics: count; None: nothing does.
         seen: what `stamp_folders` gave before the policies were loaded, so that what was written meanwhile is not
             missed; None: what is there now was loaded.
+        providers: of onnxruntime, that run what is loaded; see `load`.
 
     Raises:
         InvalidInput: seconds that are none.
@@ -50,11 +52,12 @@ class BundleWatcher:
         seconds: float = SECONDS,
         metrics: PolicyMetrics | None = None,
         seen: Mapping[str, Stamp | None] | None = None,
+        providers: Providers = None,
     ) -> None:
         if not seconds > 0.0:
             raise InvalidInput("seconds between looks", "above 0", seconds)
         self.handler, self.folders, self.seconds = handler, dict(folders), seconds
-        self._metrics = metrics
+        self._metrics, self._providers = metrics, providers
         self._seen = dict(stamp_folders(folders) if seen is None else seen)
         self._told: set[str] = set()
         self._end = threading.Event()
@@ -95,7 +98,7 @@ class BundleWatcher:
 
     def _reload(self, name: str, folder: str | os.PathLike[str]) -> bool:
         try:
-            policy: Policy = load(os.fspath(folder))
+            policy: Policy = load(os.fspath(folder), providers=self._providers)
             self.handler.replace_policy(name, policy)
         except Exception as error:
             if name not in self._told:
@@ -105,7 +108,7 @@ class BundleWatcher:
                 self._tell(name, failed=True)
             return False
         self._told.discard(name)
-        logger.warning("the policy for %s was loaded again", name)
+        logger.warning("the policy for %s was loaded again and is %s", name, policy.digest[:LABEL_DIGITS])
         self._tell(name, failed=False)
         return True
 

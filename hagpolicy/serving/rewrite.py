@@ -100,6 +100,8 @@ class RequestReceipt:
         by_request: the arm was drawn for this request alone, since it named no unit.
         chosen: the config of the policy's space that was chosen, as it stands there, without what the client fixed;
             None where none of them was.
+        fields: by the keys of `applied` the field of ours that each sets; one that only switches off what the server
+            would do besides sets none.
     """
 
     reason: str
@@ -117,6 +119,7 @@ class RequestReceipt:
     arm: str = ""
     by_request: bool = False
     chosen: DecodingConfig | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class Rewriter:
@@ -136,6 +139,7 @@ class Rewriter:
         names = set(self.dialect.settings) - set(rules.lacks)
         self._keys = {name: self._list_keys(name) for name in FIELDS if name in names}
         self._rendered: dict[int, tuple[dict[str, Any], Receipt]] = {}
+        self._fields = {setting.key: name for name, setting in (own if self._packs else self.dialect.settings).items()}
         self._unpacked = {own[name].key: keys[0] for name, keys in self._keys.items() if name in own}
 
     def rewrite(
@@ -220,7 +224,7 @@ class Rewriter:
         overruled; and all that it set, as it set it."""
         packed = _unpack(body.get(self._packed)) if self._packed else {}
         if packed is None:
-            return None, {}, {self._packed: body[self._packed]}
+            return None, {}, {}
         said = {self._unpacked.get(key, key): value for key, value in packed.items()} | dict(body)
         asked = {name: said[key] for name, keys in self._keys.items() for key in keys if key in said}
         if said.get("do_sample") is False and "do_sample" in packed:
@@ -280,6 +284,7 @@ class Rewriter:
             decision,
             changed=changed,
             applied=added,
+            fields={key: self._fields[key] for key in added if key in self._fields},
             dropped=receipt.dropped,
             overruled=overruled,
             kept=tuple(name for name in asked if name not in overruled),

@@ -142,8 +142,9 @@ def _add_receipt(response: Any, watch: AnswerWatch, kind: Any) -> Any:
     for name in [name for name in response.headers if name.lower().startswith(PREFIX)]:
         del response.headers[name]  # of another policy behind this one
     response.headers.update(watch.handled.headers)
-    watch.start(response.status_code)
-    if response.is_closed:  # it came whole, from a cache or in a test
+    whole = response.is_closed  # it came so, from a cache or in a test, and is decoded
+    watch.start(response.status_code, "" if whole else response.headers.get("content-encoding", ""))
+    if whole:
         watch.read(response.content, whole=True)
         watch.end()
     else:

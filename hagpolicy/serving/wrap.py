@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import warn_of_another_engine
-from hagpolicy.serving.handler import RequestHandler
+from hagpolicy.serving.handler import ANY_MODEL, RequestHandler
 from hagpolicy.serving.live import make_live
 from hagpolicy.serving.llm import WrappedLLM, is_llm, warn_of_another_llm
 from hagpolicy.serving.model import WrappedModel
@@ -29,7 +29,7 @@ def wrap(
     price: float | None = None,
     task: str | None = None,
     overrule: Collection[str] = (),
-    rules: RewriteRules | None = None,
+    rules: RewriteRules | Mapping[str, RewriteRules] | None = None,
     on_receipt: Callable[[RequestReceipt], object] | None = None,
     log: str | Path | None = None,
     log_text: bool = False,
@@ -57,7 +57,8 @@ def wrap(
         task: the kind of the prompts, where the application knows it; see `Policy.predict`.
         overrule: fields of a configuration, such as "temperature", that the policy decides even where the caller sets
             them; the receipt of a decision's rendering says so.
-        rules: for a client: the server behind it, and what its model refuses; None: the server that was swept.
+        rules: for a client: the server behind it, and what its model refuses, or these by model, "*" for all others;
+            None: the server that was swept.
         on_receipt: for a client or vLLM: called with the receipt of every request or prompt.
         log: for a client: the file of its decision log, which is made where there is none and which several processes
             may write; the next three need one.
@@ -78,8 +79,9 @@ def wrap(
     """
     live = make_live(log, text=log_text, explore=explore, experiment=experiment)
     if is_client(target):
-        given = rules or RewriteRules(find_server(policy))
-        given = replace(given, overrule=tuple(dict.fromkeys((*given.overrule, *overrule)))) if overrule else given
+        by_model = rules if isinstance(rules, Mapping) else {} if rules is None else {ANY_MODEL: rules}
+        given = {ANY_MODEL: RewriteRules(find_server(policy)), **by_model}
+        given = {model: replace(one, overrule=(*one.overrule, *overrule)) for model, one in given.items()}
         handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt, live=live)
         return target.copy(http_client=wrap_http_client(target._client, handler))
     given_of_clients = {"rules": rules, "on_receipt": None if is_llm(target) else on_receipt, "log": live}

@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("uvicorn")
 httpx2 = pytest.importorskip("httpx2")
 
+from hagpolicy import load  # noqa: E402
 from hagpolicy.cli import main  # noqa: E402
+from hagpolicy.config.fields import FIELDS  # noqa: E402
 from hagpolicy.data.traffic import read_traffic  # noqa: E402
 from tests.support.echo_server import EchoServer  # noqa: E402
 
@@ -24,7 +26,7 @@ def policy_folder(null, tmp_path_factory):
 
 def test_a_proxy_serves_until_a_signal_ends_it(policy_folder, tmp_path):
     upstream, log = EchoServer(), tmp_path / "live" / "log.db"
-    command = [sys.executable, "-m", "hagpolicy.cli", "serve", "--policy", str(policy_folder)]
+    command = [sys.executable, "-m", "hagpolicy", "serve", "--policy", str(policy_folder)]
     command += ["--upstream", upstream.url, "--port", "0", "--server", "vllm", "--overrule", "temperature"]
     command += ["--log", str(log), "--explore", "0.5"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -58,6 +60,8 @@ def test_a_proxy_serves_until_a_signal_ends_it(policy_folder, tmp_path):
         (["--upstream", "nowhere"], "upstream: expected an address"),
         (["--upstream", "http://127.0.0.1:1", "--server", "vlm"], "Did you mean 'vllm'"),
         (["--upstream", "http://127.0.0.1:1", "--overrule", "temprature"], "overrule: expected fields"),
+        (["--upstream", "http://127.0.0.1:1", "--lacks", "top_k", "--lacks", "min_p"], "--lacks: expected a value, or"),
+        (["--upstream", "http://127.0.0.1:1", "--provider", "NoProvider"], "providers: expected some of"),
         (["--upstream", "http://127.0.0.1:1", "--port", "70000"], "port: expected 0 to 65535"),
         (["--upstream", "http://127.0.0.1:1", "--host", "192.0.2.1"], "host and port: expected an address of this"),
         (["--upstream", "http://127.0.0.1:1", "--graceful-timeout", "-1"], "--graceful-timeout: expected seconds"),
@@ -79,11 +83,15 @@ def test_json_says_where_it_listens(policy_folder, capsys, monkeypatch):
     served = []
     monkeypatch.setattr("hagpolicy.serving.proxy.run_proxy", lambda *given: served.append(given))
     given = ["serve", "--policy", f"m={policy_folder}", "--upstream", "http://127.0.0.1:1", "--port", "0", "--json"]
-    assert main([*given, "--graceful-timeout", "5"]) == 0
-    _, listening, seconds = served[0]
+    own = ["--overrule", "top_p", "--overrule", "m=all", "--provider", "auto", "--server", "vllm"]
+    assert main([*given, *own, "--graceful-timeout", "5"]) == 0
+    app, listening, seconds = served[0]
+    assert {model: len(one.overrule) for model, one in app.app.handler.rules.items()} == {"m": len(FIELDS)}
     listening.close()
     assert seconds == 5.0
-    url = json.loads(capsys.readouterr().out)["url"]
+    told = json.loads(capsys.readouterr().out)
+    url = told["url"]
+    assert told["policies"] == {"m": load(policy_folder).digest}
     assert url.startswith("http://127.0.0.1:")
     assert not url.endswith(":0")
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.handler import LARGE_BYTES, RequestHandler, parse_body, write_body
 from hagpolicy.serving.rewrite import RewriteRules
 from tests.serving.wrapping import WordPolicy
@@ -108,3 +109,46 @@ def test_a_loop_of_another_library_is_served_without_a_thread():
     with pytest.raises(StopIteration) as ended:
         asked.send(None)
     assert ended.value.value.receipt.reason == "best_by_margin"
+
+
+def test_a_response_names_the_policy_and_its_bundle():
+    policy, other = WordPolicy(), WordPolicy()
+    other.digest = "1234abcd" * 4
+    handler = make_handler(policy)
+    assert handler.handle(PATH, [], b'{"prompt": "red"}').headers["x-hag-policy"] == "*@00000000"
+    handler.replace_policy("*", other)
+    assert handler.handle(PATH, [], b'{"prompt": "red"}').headers["x-hag-policy"] == "*@1234abcd"
+    assert handler.handle_body(PATH, {"prompt": "red"})[1].headers["x-hag-policy"] == "*@1234abcd"
+    assert "x-hag-policy" not in handler.handle(PATH, [("x-hag-skip", "1")], b'{"prompt": "red"}').headers
+
+
+class TaskPolicy(WordPolicy):
+    def __init__(self, *tasks):
+        super().__init__()
+        self.manifest.tasks = tasks
+
+    def knows_task(self, task):
+        return task in self.manifest.tasks
+
+
+def test_a_task_of_the_operators_is_told_to_the_policies_that_know_it(caplog):
+    policies = {"a": TaskPolicy("json", "sums"), "b": TaskPolicy()}
+    handler = RequestHandler(policies, task="json")
+    for model, told in (("a", "json"), ("b", None)):
+        handler.handle(PATH, [], json.dumps({"model": model, "prompt": "red"}).encode())
+        assert policies[model].turned[-1]["task"] == told
+    assert not caplog.records
+    handler.replace_policy("a", TaskPolicy("sums"))
+    handler.handle(PATH, [], b'{"model": "a", "prompt": "red"}')
+    assert handler.policies["a"].turned[-1]["task"] is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "no policy knows the task 'json': they decide as if it were not told"
+    ]
+
+
+def test_an_unknown_task_of_the_operators_is_told_at_the_start(caplog):
+    with pytest.raises(InvalidInput, match=r"expected one that a policy knows: json, sums, got jsno\. Did you mean"):
+        RequestHandler(TaskPolicy("sums", "json"), task="jsno")
+    assert not caplog.records
+    RequestHandler(TaskPolicy(), task="json")  # nothing was proven for tasks, which a later fit may change
+    assert "no policy knows the task 'json'" in caplog.text

@@ -1,11 +1,13 @@
 """What runs a proxy in production: metrics, spans, limits, keys, and bundles that change."""
 
 import asyncio
+import gzip
 import json
 import logging
 import shutil
 import socket
 import time
+import zlib
 from contextlib import ExitStack
 
 import pytest
@@ -20,17 +22,23 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import hagpolicy as hag
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import FIELDS
+from hagpolicy.config.space import DecodingSpace
 from hagpolicy.errors import InvalidInput
-from hagpolicy.serving.answers import find_applied, find_model, is_same_model
+from hagpolicy.serving.answers import MOST_DECODED, AnswerReader, find_applied, find_model, is_same_model
 from hagpolicy.serving.asgi import PolicyMiddleware
 from hagpolicy.serving.handler import RequestHandler
 from hagpolicy.serving.limits import LimitedApp, ProxyLimits
+from hagpolicy.serving.live import LiveSettings
 from hagpolicy.serving.messages import answer_json
 from hagpolicy.serving.metrics import find_metrics
 from hagpolicy.serving.proxy import ForwardingApp, make_proxy
 from hagpolicy.serving.reload import BundleWatcher, stamp_folders
 from hagpolicy.serving.rewrite import RewriteRules
+from hagpolicy.serving.transport import PolicyTransport
 from tests.serving.test_clients import SPACE
+from tests.serving.test_live import rows
 from tests.serving.wrapping import WordPolicy
 from tests.support.asgi_server import Serving
 from tests.support.echo_server import EchoServer
@@ -106,6 +114,23 @@ def test_metrics_count_decisions_fields_answers_and_their_times(upstream, handle
     assert 'hag_decisions_total{config="{\\"temperature\\": 0.0}"' in told.text
     assert "made/up" not in told.text
     assert find_metrics(registry) is find_metrics(registry)
+
+
+def test_fields_are_counted_by_our_names_whatever_the_server_calls_them(upstream, serve):
+    registry = prometheus_client.CollectorRegistry()
+    config = DecodingConfig(temperature=0.5, max_tokens=9, repetition_penalty=1.2, hint="Be brief.")
+    handler = RequestHandler(WordPolicy(DecodingSpace([config])), RewriteRules("openai"))
+    for server in ("openai", "llama_cpp", "transformers_serve"):
+        given = RewriteRules(server, lacks=("repetition_penalty",) * (server == "openai"))
+        handler = RequestHandler({server: WordPolicy(DecodingSpace([config]))}, given)
+        handler.observers.append(find_metrics(registry))
+        handler.handle_body("/v1/chat/completions", CHAT | {"model": server, "top_p": 0.5})
+    counted = read_samples(registry, "hag_fields_total")
+    assert {name for _, name, _ in counted} <= set(FIELDS)
+    for server in ("llama_cpp", "transformers_serve"):
+        applied = {name for policy, name, outcome in counted if (policy, outcome) == (server, "applied")}
+        assert {"temperature", "max_tokens", "repetition_penalty", "hint"} <= applied
+    assert counted["llama_cpp", "top_p", "kept"] == 1.0
 
 
 def test_what_clients_fix_makes_no_series_of_its_own(upstream, handler, serve):
@@ -347,6 +372,70 @@ def test_other_lives_of_an_application_pass_the_limits():
     seen = []
     asyncio.run(LimitedApp(inner, ProxyLimits(), key="k")({"type": "lifespan"}, None, None))
     assert seen == ["lifespan"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode", "examined"),
+    [
+        ("gzip", gzip.compress, True),
+        ("Deflate", zlib.compress, True),
+        ("identity", bytes, True),
+        ("br", bytes, False),
+        ("gzip", lambda said: gzip.compress(said)[:8] + said, False),
+    ],
+)
+def test_a_compressed_answer_comes_as_it_is_and_is_examined_or_counted(
+    serve, caplog, tmp_path, encoding, encode, examined
+):
+    said = {"model": "m", "choices": [f"{at}" for at in range(9_000)], "usage": {"completion_tokens": 7}}
+    sent, asked = encode(json.dumps(said).encode()), []
+
+    async def server(scope, receive, send):
+        asked.append(dict(scope["headers"])[b"accept-encoding"])
+        headers = [(b"content-type", b"application/json"), (b"content-encoding", encoding.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for at in range(0, len(sent), 1_000):
+            await send({"type": "http.response.body", "body": sent[at : at + 1_000], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    registry = prometheus_client.CollectorRegistry()
+    policy = WordPolicy(SPACE, {"greedy": 1}, {"model": "org/Fitted-7B"})
+    handler = RequestHandler(policy, RewriteRules("vllm"), live=LiveSettings(tmp_path / "log.db"))
+    client = serve(PolicyMiddleware(server, handler, registry=registry))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            with client.stream("POST", "/v1/chat/completions", json=CHAT) as answer:
+                assert b"".join(answer.iter_raw()) == sent
+    name = "hag_other_model_answers_total" if examined else "hag_unread_answers_total"
+    wait_for(lambda: read_samples(registry, name) == {("*",): 2.0})
+    assert client.get("/hag/counts").json()["unread_answers"] == (0 if examined else 2)
+    assert caplog.text.count("is handed on unexamined") == (0 if examined else 1)
+    assert all(b"gzip" in one for one in asked)  # what the client takes is the client's
+    assert [row["tokens"] for row in rows(handler)] == [7 if examined else None] * 2
+
+
+@pytest.mark.parametrize(("encoding", "unread"), [("gzip", 0), ("zstd", 1)])
+def test_a_wrapped_client_examines_what_comes_compressed(handler, encoding, unread, caplog):
+    def answer(request):
+        said = gzip.compress(b'{"model": "m"}')
+        return httpx2.Response(200, headers={"content-encoding": encoding}, stream=httpx2.ByteStream(said))
+
+    transport = PolicyTransport(handler, httpx2.MockTransport(answer))
+    with (
+        httpx2.Client(transport=transport) as client,
+        client.stream("POST", "http://x/v1/chat/completions", json=CHAT) as got,
+    ):
+        assert gzip.decompress(b"".join(got.iter_raw())) == b'{"model": "m"}'
+    assert handler.unread == unread
+    assert ("fitted on 'org/Fitted-7B' and 'm' answers" in caplog.text) == (not unread)
+
+
+def test_an_answer_without_end_is_not_decoded_to_its_end():
+    reader, compressor, decoded = AnswerReader("gzip"), zlib.compressobj(wbits=31), 0
+    while not reader.unread:
+        decoded += len(reader.read(compressor.compress(bytes(1 << 20)) + compressor.flush(zlib.Z_SYNC_FLUSH)))
+    assert decoded == MOST_DECODED
+    assert reader.read(b"more") == b""
 
 
 def test_settings_that_a_server_applied_otherwise_are_counted_and_told_once(serve, caplog):

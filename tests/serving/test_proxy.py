@@ -15,10 +15,11 @@ import httpx2  # noqa: E402
 
 from hagpolicy.config.fields import FIELDS  # noqa: E402
 from hagpolicy.errors import InvalidInput  # noqa: E402
-from hagpolicy.serving.asgi import PolicyMiddleware, make_rules, read_environment  # noqa: E402
+from hagpolicy.serving.asgi import PolicyMiddleware, read_environment  # noqa: E402
 from hagpolicy.serving.handler import RequestHandler  # noqa: E402
 from hagpolicy.serving.proxy import ForwardingApp  # noqa: E402
 from hagpolicy.serving.rewrite import RewriteRules  # noqa: E402
+from hagpolicy.serving.settings import make_rules  # noqa: E402
 from tests.serving.test_clients import SPACE, messages  # noqa: E402
 from tests.serving.wrapping import WordPolicy  # noqa: E402
 from tests.support.asgi_server import Serving  # noqa: E402
@@ -87,7 +88,7 @@ def test_everything_else_passes_as_it_is(proxy, upstream, handler):
         assert client.get(f"{proxy.url}/hag/ready").status_code == 200
         client.post(f"{proxy.url}/v1/completions", json={"model": "m", "prompt": "greedy"}, headers={"x-hag-odd": "1"})
         told = client.get(f"{proxy.url}/hag/counts").json()
-        assert told == {"requests": {"best_by_margin": 1}, "ignored_headers": 1}
+        assert told == {"requests": {"best_by_margin": 1}, "ignored_headers": 1, "unread_answers": 0}
         assert client.get(f"{proxy.url}/hag/other").status_code == 404
 
 
@@ -205,7 +206,7 @@ def test_a_middleware_is_configured_by_the_environment_and_ready_when_it_is_load
     try:
         with httpx2.Client() as client:
             answer = client.post(f"{made.url}/v1/completions", json={"model": "m", "prompt": "What is 17 * 23?"})
-            assert answer.headers["x-hag-policy"] == "*"
+            assert answer.headers["x-hag-policy"] == f"*@{null[1].digest[:8]}"
             assert client.get(f"{made.url}/hag/ready").status_code == 200
     finally:
         made.close()
@@ -233,6 +234,7 @@ def test_a_bundle_that_is_not_there_leaves_the_server_serving(upstream, monkeypa
         {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_OVERRULE": "temprature"},
         {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_NOT_TOGETHER": "temperature"},
         {"HAGPOLICY_POLICY": '{"m": 1}'},
+        {"HAGPOLICY_POLICY": str(FIXTURES / "bundle_v3"), "HAGPOLICY_LACKS": '{"m": ["top_k"]}'},
     ],
 )
 def test_an_environment_that_cannot_be_read_is_told(environment):
@@ -240,11 +242,45 @@ def test_an_environment_that_cannot_be_read_is_told(environment):
         read_environment(environment)
 
 
+def test_an_environment_says_rules_by_model_and_the_provider(null, tmp_path):
+    said = {"OVERRULE": '{"small": "temperature", "*": "top_p"}', "LACKS": "top_k", "PROVIDER": "CPUExecutionProvider"}
+    environment = {f"HAGPOLICY_{name}": words for name, words in said.items()}
+    handler = read_environment(environment | {"HAGPOLICY_POLICY": str(null[1].save(tmp_path / "policy"))})
+    rules = {model: (one.overrule, one.lacks) for model, one in handler.rules.items()}
+    assert rules == {"*": (("top_p",), ("top_k",)), "small": (("temperature",), ("top_k",))}
+    assert handler.policies["*"].providers == ("CPUExecutionProvider",)
+    with pytest.raises(InvalidInput, match=r"providers: expected some of .* got NoProvider"):
+        read_environment({"HAGPOLICY_POLICY": str(tmp_path / "policy"), "HAGPOLICY_PROVIDER": "NoProvider"})
+
+
 def test_rules_are_read_of_words():
-    words = {"server": "openai", "overrule": "all", "lacks": "top_k", "not_together": "temperature + top_p"}
-    rules = make_rules(WordPolicy(SPACE), **words, hints=True)
+    said = {"overrule": {"*": "all"}, "lacks": {"*": "top_k"}, "not_together": {"*": "temperature + top_p"}}
+    (rules,) = make_rules({"*": WordPolicy(SPACE)}, said, server="openai").values()
     assert rules.not_together == (("temperature", "top_p"),)
     assert (rules.server, rules.lacks, set(rules.overrule)) == ("openai", ("top_k",), set(FIELDS))
+
+
+def test_what_is_said_of_a_model_stands_in_place_of_what_is_said_of_all():
+    policies = {"*": WordPolicy(SPACE), "small": WordPolicy(SPACE, fingerprint={"kind": "vllm"})}
+    said = {"overrule": {"*": "temperature", "o:3": "top_p,top_k", "small": ""}, "lacks": {"o:3": "min_p"}}
+    rules = make_rules(policies, said)
+    assert {model: (one.overrule, one.lacks) for model, one in rules.items()} == {
+        "*": (("temperature",), ()),
+        "small": ((), ()),
+        "o:3": (("top_p", "top_k"), ("min_p",)),
+    }
+    assert [one.server for one in rules.values()] == ["compatible", "vllm", "compatible"]
+    handler = RequestHandler(policies, rules)
+    for model, overruled in (("other", "temperature"), ("small", None), ("o:3", None)):
+        body = json.dumps({"model": model, "prompt": "greedy", "temperature": 0.31}).encode()
+        assert handler.handle("/v1/completions", [], body).headers.get("x-hag-overruled") == overruled
+
+
+def test_a_model_without_a_policy_has_no_rules():
+    policies = {"small": WordPolicy(SPACE)}
+    assert list(make_rules(policies, {"lacks": {"*": "top_k"}})) == ["small"]
+    with pytest.raises(InvalidInput, match=r"model of lacks: expected one with a policy \(small\), got large"):
+        make_rules(policies, {"lacks": {"large": "top_k"}})
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://u:p@127.0.0.1", "http://"])

@@ -1,5 +1,7 @@
 """What the tests of `wrap` share: a space, a policy that a test can foretell, ways to call a model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from hagpolicy import DecodingConfig, DecodingSpace
@@ -32,6 +34,7 @@ class WordPolicy:
         self.dial = Dial(dial, "token", ("values",), [1.0], [self.training_means], tuple(points))
         self.asked, self.turned = [], []
         self.default_index, self.reads_text, self.digest = None, True, "0" * 32
+        self.manifest = SimpleNamespace(tasks=())
 
     def knows_task(self, task):
         return task != "unknown"

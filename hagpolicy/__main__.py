@@ -1,0 +1,9 @@
+"""`python -m hagpolicy`."""
+
+from __future__ import annotations
+
+import sys
+
+from hagpolicy.cli import main
+
+sys.exit(main())

@@ -117,7 +117,8 @@ def test_an_interrupt_ends_both_servers(out: Path, engine: Any, tmp_path: Path) 
     """SIGINT to the command alone, as from a service manager: its servers end with it."""
     save_model(engine.model, engine.tokenizer, tmp_path / "model")
     code = f"""
-import shutil, time
+import shutil, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
 from hagpolicy.cli import demo_serve
 from hagpolicy.cli.signals import stop_on_signals
 

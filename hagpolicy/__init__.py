@@ -92,6 +92,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.sweeping.run import sweep as sweep
     from hagpolicy.sweeping.strategies.base import Observation as Observation
     from hagpolicy.sweeping.strategies.base import StrategyResult as StrategyResult
+    from hagpolicy.tuning.adapters import tune_adapter as tune_adapter
 
 _HOMES = {
     "Agreement": "hagpolicy.scorers.judge.agreement",
@@ -172,6 +173,7 @@ _HOMES = {
     "rescore": "hagpolicy.sweeping.run",
     "reward_quantiles": "hagpolicy.scorers.reward_model",
     "sweep": "hagpolicy.sweeping.run",
+    "tune_adapter": "hagpolicy.tuning.adapters",
     "until_proven": "hagpolicy.fitting.until",
     "with_vectors": "hagpolicy.fitting.encoders.precomputed",
     "wrap": "hagpolicy.serving.wrap",

@@ -43,6 +43,7 @@ ROOMS = [
     "scorers",
     "simulated",
     "sweeping",
+    "tuning",  # builders of artefacts and hints: they hold engines, and sweep what they made
     "fitting",
     "serving",
     "reporting",

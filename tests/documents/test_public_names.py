@@ -27,7 +27,7 @@ PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Prog
 RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer ScorerError SimulatedEngine
 StoreError StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__
 compare effects evaluate fit get_scorer headroom judge_agreement load load_engine load_table portfolio preview
-read_prompts rescore reward_quantiles sweep until_proven with_vectors wrap write_report
+read_prompts rescore reward_quantiles sweep tune_adapter until_proven with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters, checks, labels.
 BY_MODULE = {"Check", "EngineSpec", "Head", "Labels", "ProgressReporter", "UntilProven"}

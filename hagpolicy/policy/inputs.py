@@ -14,6 +14,7 @@ from hagpolicy._text import replace_surrogates
 from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.policy.tokenizer import TOKENIZER_FILE, build_tokenizer, raise_library_error
+from hagpolicy.policy.words import KnownWords
 
 VECTOR_KEY = "vector"
 
@@ -85,7 +86,7 @@ class TokenInputs:
 
     def __init__(self, tokenizer: bytes) -> None:
         self._tokenizer = build_tokenizer(tokenizer)
-        self._encode = self._tokenizer.encode_batch_fast
+        self._encode, self._words = self._tokenizer.encode_batch_fast, KnownWords(self._tokenizer)
 
     def one(self, item: str) -> InputArrays:
         """Graph inputs of one text, which may be empty."""
@@ -134,7 +135,10 @@ class TokenInputs:
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         try:
-            rows = [encoded.ids for encoded in self._encode(texts, add_special_tokens=False)]
+            found = list(map(self._words.find_ids, texts))
+            rest = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+            others = iter(self._encode(rest, add_special_tokens=False) if rest else ())
+            rows = [next(others).ids if ids is None else ids for ids in found]
         except (UnicodeEncodeError, TypeError):
             # A lone surrogate (half an emoji, from a cut JSON string) is no UTF-8: it reads as "?".
             plain = [replace_surrogates(text) for text in texts]

@@ -326,7 +326,8 @@ class RequestHandler:
                 target = self._find_target(endpoint, body)
                 if target is not None:
                     sent, receipt = self._ask(target, RequestOptions())
-                    made = self._name(replace(made, receipt=receipt), target)
+                    digest, model = target.rewriter.policy.digest, self._label(target.model)
+                    made = replace(made, receipt=receipt, policy=target.name, digest=digest, model=model)
             except Exception as error:
                 self._log_failure(error)
                 made = replace(made, receipt=RequestReceipt("failed"))
@@ -393,9 +394,15 @@ class RequestHandler:
             sent, receipt = target.body, RequestReceipt("experiment_default")
         else:
             sent, receipt = self._ask(target, options, None if call is None else call.explore)
-        written = content if sent is body else write_body(content, body, sent)
-        made = replace(unchanged, content=written, receipt=receipt, ignored=options.ignored)
-        return self._name(made, target)
+        return replace(
+            unchanged,
+            content=content if sent is body else write_body(content, body, sent),
+            receipt=receipt,
+            policy=target.name,
+            digest=target.rewriter.policy.digest,
+            model=self._label(target.model),
+            ignored=options.ignored,
+        )
 
     def _ask(
         self, target: _Target, options: RequestOptions, explore: Exploration | None = None
@@ -423,11 +430,6 @@ class RequestHandler:
             return None
         own = body if model == body.get("model") else {**body, "model": model}
         return _Target(name, model, price, self._find_rewriter(endpoint, name, model), own)
-
-    def _name(self, handled: HandledRequest, target: _Target) -> HandledRequest:
-        """The handled request with what is told of the policy that decided and of the model."""
-        digest, model = target.rewriter.policy.digest, self._label(target.model)
-        return replace(handled, policy=target.name, digest=digest, model=model)
 
     def _label(self, model: Any) -> str:
         """A model's name where it was configured."""

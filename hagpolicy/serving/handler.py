@@ -203,8 +203,8 @@ class RequestHandler:
             begin: of its answer, whole or the first bytes of it.
         """
         named = find_model(begin)
-        sent = handled.receipt.applied
-        unlike = find_unlike(sent, find_applied(begin)) if sent else {}
+        applied = find_applied(begin) if handled.receipt.applied else {}
+        unlike = find_unlike(handled.receipt.applied, applied) if applied else {}
         for key, value in unlike.items():
             self._warn_once(("", key), "the server says that it applied %s=%r, which is not what was sent", key, value)
         fields = dict.fromkeys(handled.receipt.fields[key] for key in unlike if key in handled.receipt.fields)
@@ -516,8 +516,8 @@ def write_body(content: bytes, body: Mapping[str, Any], sent: Mapping[str, Any])
     grown = len(sent) == len(body) + len(added) and all(sent[key] is value for key, value in body.items())
     # Bytes of UTF-16 and UTF-32, which JSON may come in, do not begin and end like this.
     if not (body and added and grown and bare.startswith(b"{") and bare.endswith(b"}")):
-        return json.dumps(sent, separators=(",", ":")).encode()
-    return bare[:-1] + b"," + json.dumps(added, separators=(",", ":")).encode()[1:]
+        return _write(sent).encode()
+    return bare[:-1] + b"," + _write(added).encode()[1:]
 
 
 def _refuse(constant: str) -> Any:
@@ -538,5 +538,6 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# `json.loads` would make one for each body.
+# `json.loads` and `json.dumps` would make one for each body.
+_write = json.JSONEncoder(separators=(",", ":")).encode
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_parse_float, object_pairs_hook=_make_object)

@@ -2,7 +2,7 @@
 
 The file's text never reaches the tokenizers library: JSON is read here, every part is checked against the table
 below, and the objects are made with the library's own constructors. To take another type, add a line to the table
-of its kind, and a test of it to `tests/policy/test_tokenizer.py`.
+of its kind, a test of it to `tests/policy/test_tokenizer.py`, and see that `policy.words` holds for it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ FORMAT = 1
 _LARGEST_RECORD = 256 << 20
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"adapter": ("adapter_config.json", "adapter_model.safetensors")}
+    {
+        "adapter": ("adapter_config.json", "adapter_model.safetensors"),
+        "soft_prefix": ("soft_prefix.json", "soft_prefix.safetensors"),
+    }
 )
 """The files that an artefact consists of, by the field that names it: all of them must be there."""
 

@@ -157,6 +157,7 @@ def _switch(about: str, **further: Any) -> Any:
 _GREEDY = IdleWhen("temperature", lambda temperature: temperature == 0.0)
 _ONE_BEAM = IdleWhen("num_beams", lambda beams: beams == 1)
 _SEVERAL_BEAMS = IdleWhen("num_beams", lambda beams: beams > 1)
+_NO_PREFIX = IdleWhen("soft_prefix", lambda prefix: prefix == "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -201,6 +202,10 @@ class ConfigFields:
         "are filled from that message; where it has nothing for one of them, the hint is left out",
     )
     adapter: str = _artefact("name of the adapter of parameter-efficient tuning that the model answers with")
+    soft_prefix: str = _artefact("name of the trained embeddings that go before the text of the last user message")
+    soft_tokens: int | None = _whole(
+        None, "how many of the soft prefix's embeddings, the first ones; None: all", 1, idle_when=_NO_PREFIX
+    )
     unset: bool = _switch(
         "no decoding setting is sent at all: the engine's or the model's own apply, whatever they are; only max_tokens "
         "and hint may stand beside it"

@@ -25,6 +25,7 @@ __all__ = [
     "Unsupported",
     "apply_hint",
     "fill_hint",
+    "insert_before_request",
     "keywords",
     "render",
     "render_as",
@@ -138,6 +139,33 @@ def fill_hint(prompt: PromptLike, hint: str) -> str:
     return fill_slots(hint, _read_request(prompt)) if "{" in hint else hint
 
 
+def insert_before_request(prompt: PromptLike, text: str) -> PromptLike | None:
+    """The prompt with a text where the request begins: before the first word of the last user message, or of a string.
+
+    Of a message in parts it goes into the first part that is text. None where there is no such message or text.
+    """
+    if isinstance(prompt, str):
+        return _insert_at_word(prompt, text)
+    turn = _find_last_user(prompt)
+    content: Any = None if turn is None else prompt[turn].get("content")
+    if isinstance(content, list | tuple):
+        at = next((at for at, part in enumerate(content) if _is_text(part)), len(content))
+        inside = [_insert_at_word(part["text"], text) for part in content[at : at + 1]]
+        parts = [{**content[at], "text": words} for words in inside if words is not None]
+        content = [*content[:at], *parts, *content[at + 1 :]] if parts else None
+    else:
+        content = _insert_at_word(content, text) if isinstance(content, str) else None
+    if turn is None or content is None:
+        return None
+    return (*prompt[:turn], {**prompt[turn], "content": content}, *prompt[turn + 1 :])
+
+
+def _insert_at_word(whole: str, text: str) -> str | None:
+    """A text with another before its first word; None where it has none. Templates may strip what precedes a word."""
+    words = whole.lstrip()
+    return f"{whole[: len(whole) - len(words)]}{text}{words}" if words else None
+
+
 def takes_hint(prompt: PromptLike) -> bool:
     """Whether a hint can follow words of the user: in a text, or in a chat whose last user message holds text."""
     if isinstance(prompt, str):
@@ -168,8 +196,11 @@ def _find_last_user(turns: Sequence[Message]) -> int | None:
 
 def _find_last_text(parts: Sequence[Any]) -> int | None:
     """Index of the last part that is text."""
-    texts = (isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts)
-    return max((at for at, holds in enumerate(texts) if holds), default=None)
+    return max((at for at, part in enumerate(parts) if _is_text(part)), default=None)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("text"), str)
 
 
 def render(

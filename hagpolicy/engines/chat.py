@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from hagpolicy.config.render import apply_hint
+from hagpolicy.config.render import apply_hint, insert_before_request
 from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import prompt_text, to_messages
 
-__all__ = ["PROMPT_FIELDS", "encode", "encode_unit"]
+__all__ = ["PROMPT_FIELDS", "count_before_request", "encode", "encode_unit"]
+
+# Of the private use area: no text of people's, and nothing that a template takes for a space.
+_MARK = "\ue0b7\ue0b8"
 
 
 def encode(tokenizer: Any, content: Any) -> list[int]:
@@ -20,9 +23,41 @@ def encode(tokenizer: Any, content: Any) -> list[int]:
     """
     if not getattr(tokenizer, "chat_template", None):
         return list(tokenizer(prompt_text(content))["input_ids"])
-    text = tokenizer.apply_chat_template(to_messages(content), tokenize=False, add_generation_prompt=True)
+    text = _apply_template(tokenizer, content)
     # The template wrote the special tokens; the tokenizer would add its own a second time.
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def count_before_request(tokenizer: Any, content: Any, ids: Sequence[int]) -> int | None:
+    """How many of a prompt's tokens come before the text of its last user message; of a plain text, those that begin
+    any. None where there is no such text, or the chat template does not write it as it is.
+
+    Args:
+        tokenizer: of the model.
+        content: a string or chat messages, hint included.
+        ids: its token ids, as of `encode`.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return _count_common(ids, tokenizer("")["input_ids"])
+    text = _apply_template(tokenizer, content)
+    mark = _MARK
+    while mark in text:
+        mark += _MARK
+    marked = insert_before_request(content, mark)
+    before, found, after = ("", "", "") if marked is None else _apply_template(tokenizer, marked).partition(mark)
+    if not found or before + after != text:
+        return None
+    return _count_common(ids, tokenizer(before, add_special_tokens=False)["input_ids"])
+
+
+def _count_common(ids: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike: a token that spans the end of one belongs to neither."""
+    return next((at for at, pair in enumerate(zip(ids, others, strict=False)) if pair[0] != pair[1]), len(others))
+
+
+def _apply_template(tokenizer: Any, content: Any) -> str:
+    text: str = tokenizer.apply_chat_template(to_messages(content), tokenize=False, add_generation_prompt=True)
+    return text
 
 
 def encode_unit(tokenizer: Any, unit: Sequence[Request], context: float) -> list[list[int] | str]:

@@ -34,7 +34,7 @@ from tests.support.bold_fields import BESIDE, BOLD
 from tests.support.stub_server import StubProcess
 
 # Sent by no request yet; a model in this process has those that it was given.
-ARTEFACTS = set(ARTEFACT_FIELDS)
+ARTEFACTS = {*ARTEFACT_FIELDS, "soft_tokens"}
 OF_GENERATE = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 BEYOND_ENGINES = {*OF_GENERATE, *ARTEFACTS}
 BEYOND_OPENAI = {"top_k", "min_p", "typical_p", "repetition_penalty", *BEYOND_ENGINES}
@@ -113,9 +113,13 @@ def try_transformers(folder: Path) -> Tried:
     from hagpolicy.engines.transformers.engine import TransformersEngine
     from tests.support.tiny_adapter import save_adapter
     from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+    from tests.support.tiny_prefix import save_prefix
 
     model = tiny_model(seed=1)
-    given = {"adapter": {BOLD["adapter"]: save_adapter(model, folder / "adapter", strength=1.0)}}
+    given = {
+        "adapter": {BOLD["adapter"]: save_adapter(model, folder / "adapter", strength=1.0)},
+        "soft_prefix": {BOLD["soft_prefix"]: save_prefix(folder / "prefix")},
+    }
     engine = TransformersEngine(model.double(), tiny_tokenizer(), name="tiny", artifacts=given)
 
     def observe(unit: list[Request], name: str) -> Any:

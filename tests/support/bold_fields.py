@@ -23,6 +23,8 @@ BOLD: dict[str, Any] = {
     "max_tokens": 3,
     "hint": "think step by step",
     "adapter": "bold",
+    "soft_prefix": "bold",
+    "soft_tokens": 2,
     "unset": True,
 }
 assert tuple(BOLD) == FIELDS
@@ -34,5 +36,6 @@ BESIDE: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0},
     "beams": {"temperature": 0.0, "num_beams": 3},
     "sampled beams": {"temperature": 1.5, "num_beams": 3},
+    "prefixed": {"temperature": 0.0, "soft_prefix": "bold"},
     "drafted": {"temperature": 0.0, "prompt_lookup_num_tokens": 4},
 }

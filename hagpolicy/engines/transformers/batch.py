@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from hagpolicy.engines.transformers.cache import is_refillable, make_roomy_cache
 from hagpolicy.engines.transformers.forward import Pass, forward
+from hagpolicy.engines.transformers.prefixes import Splice, embed_spliced
 
 __all__ = ["Batch", "Prefilled"]
 
@@ -36,12 +37,14 @@ class Prefilled:
         cache: of transformers, a row a prompt.
         tokens: int64 (prompts, width), padded on the left.
         padding: int64 (prompts,).
+        spliced: int64 (prompts,): columns of the cache that are no tokens; in `tokens` so many more are padding.
         logits: float32 (prompts, vocabulary): of the first new token.
     """
 
     cache: Any
     tokens: Tensor
     padding: Tensor
+    spliced: Tensor
     logits: Tensor
 
 
@@ -51,14 +54,16 @@ class Batch:
     Args:
         model: a decoder of transformers, in evaluation mode.
         prompts: token ids of the distinct prompts.
-        longest: tokens of the longest prompt that will enter.
+        longest: columns of the longest prompt that will enter: its tokens, and what is spliced into them.
         rows: how many rows there are room for.
         room: most new tokens of a row.
         reused: whether rows will be filled again.
         adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
+        splices: embeddings among those of each distinct prompt's tokens; None: none.
 
     Attributes:
-        padding: int64 (rows,): columns on the left of each row's own tokens.
+        padding: int64 (rows,): columns on the left of each row's own.
+        spliced: int64 (rows,): columns of each row that are no tokens.
         prompt_end: int64 (rows,): the column after its prompt.
         logits: float32 (rows, vocabulary): of the next token.
         open: bool (rows,): still generating; for the caller to set.
@@ -75,8 +80,11 @@ class Batch:
         *,
         reused: bool,
         adapters: Sequence[str] | None = None,
+        splices: Sequence[Splice | None] | None = None,
     ) -> None:
         self._model, self._prompts, self._device = model, prompts, model.device
+        self._splices = [None] * len(prompts) if splices is None else list(splices)
+        self._sizes = [len(ids) + len(one or ()) for ids, one in zip(prompts, self._splices, strict=True)]
         self._adapters, self._row_adapters = adapters, [""] * rows
         self._cache: Any = None
         self._plain = is_refillable(model)
@@ -86,7 +94,7 @@ class Batch:
         self._columns = (longest + room) * 5 // 4 if reused else longest + room
         self._tokens = torch.zeros((rows, self._columns), dtype=torch.int64, device=self._device)
         self.padding = torch.zeros(rows, dtype=torch.int64, device=self._device)
-        self.prompt_end = self.padding.clone()
+        self.prompt_end, self.spliced = self.padding.clone(), self.padding.clone()
         self.open = torch.zeros(rows, dtype=torch.bool, device=self._device)
         self.logits: Tensor
         self.passes: list[Pass] = []
@@ -96,8 +104,14 @@ class Batch:
         return len(self._tokens)
 
     def history(self) -> Tensor:
-        """int64 (rows, columns): padding, prompt and answer so far."""
+        """int64 (rows, columns): padding, prompt and answer so far, tokens alone (`before_history`)."""
         return self._tokens[:, self._start : self._stop]
+
+    @property
+    def before_history(self) -> Tensor:
+        """int64 (rows,): columns of `history` on the left of each row's own tokens. What was spliced into a prompt has
+        its columns in the cache where it stands, and none in the history: they are on the left of it."""
+        return self.padding + self.spliced
 
     def enter(self, rows: Tensor, owner: Sequence[int], later: Sequence[int] = ()) -> None:
         """Give rows to prompts: from then on they are open.
@@ -128,7 +142,7 @@ class Batch:
     def keep(self, rows: Tensor) -> None:
         """Keep these rows (some,), in this order."""
         self._cache.batch_select_indices(rows)
-        names = ("padding", "prompt_end", "logits", "open", "_tokens")
+        names = ("padding", "prompt_end", "spliced", "logits", "open", "_tokens")
         for name in names:
             setattr(self, name, getattr(self, name)[rows])
         self._row_adapters = [self._row_adapters[row] for row in rows.tolist()]
@@ -154,34 +168,38 @@ class Batch:
         wanted = [one for one in dict.fromkeys(owner) if one not in self._ready]
         if wanted and self._plain:
             ahead = [one for one in dict.fromkeys(later) if one not in self._ready and one not in owner]
-            sizes = accumulate(len(self._prompts[one]) for one in wanted + ahead)
+            sizes = accumulate(self._sizes[one] for one in wanted + ahead)
             fitting = sum(size <= AHEAD_TOKENS for size in sizes)
             wanted += ahead[: max(fitting - len(wanted), 0)]
         while wanted:
-            longest = len(self._prompts[wanted[0]])
+            longest = self._sizes[wanted[0]]
             most = max(PREFILL_TOKENS // longest, 1)
             # Caches of other kinds cannot be put together from parts: all of theirs go in one.
-            alike = [one for one in wanted[:most] if len(self._prompts[one]) >= ALIKE * longest]
+            alike = [one for one in wanted[:most] if self._sizes[one] >= ALIKE * longest]
             some = alike if self._plain else wanted
-            adapters = None if self._adapters is None else [self._adapters[one] for one in some]
-            found = self._compute([self._prompts[one] for one in some], adapters)
+            found = self._compute(some)
             self._ready |= {one: (found, index) for index, one in enumerate(some)}
             wanted = wanted[len(some) :]
 
-    def _compute(self, prompts: Sequence[Sequence[int]], adapters: Sequence[str] | None) -> Prefilled:
-        width = max(map(len, prompts))
+    def _compute(self, some: Sequence[int]) -> Prefilled:
+        prompts, splices = [self._prompts[one] for one in some], [self._splices[one] for one in some]
+        sizes = [self._sizes[one] for one in some]
+        width = max(sizes)
         # Padding repeats the prompt's own first token: harmless to penalties over the tokens seen.
         padded = [[ids[0]] * (width - len(ids)) + list(ids) for ids in prompts]
         tokens = torch.tensor(padded, device=self._device)
-        padding = torch.tensor([width - len(ids) for ids in prompts], device=self._device)
+        padding = torch.tensor([width - size for size in sizes], device=self._device)
+        spliced = torch.tensor([len(one or ()) for one in splices], device=self._device)
         cache = DynamicCache(config=self._model.config)
         columns = torch.arange(width, device=self._device)
-        masked = any(len(ids) < width for ids in prompts)
+        masked = min(sizes) < width
         mask = columns >= padding[:, None] if masked else None
         self.passes.append(Pass(len(prompts), width, width, masked, True))
         places = (columns - padding[:, None]).clamp(min=0)
-        logits = forward(self._model, cache, tokens, places, mask, adapters)
-        return Prefilled(cache, tokens, padding, logits)
+        adapters = None if self._adapters is None else [self._adapters[one] for one in some]
+        embeddings = embed_spliced(self._model, tokens, padding.tolist(), splices) if any(splices) else None
+        logits = forward(self._model, cache, tokens, places, mask, adapters, embeddings)
+        return Prefilled(cache, tokens, padding, spliced, logits)
 
     def _place(self, rows: Tensor, found: Prefilled, owner: Tensor) -> None:
         """Write computed prompts, by their index, over rows."""
@@ -199,6 +217,7 @@ class Batch:
         self._tokens[rows] = found.tokens[owner, :1]
         self._tokens[rows, self._stop - width : self._stop] = found.tokens[owner]
         self.padding[rows] = columns - width + found.padding[owner]
+        self.spliced[rows] = found.spliced[owner]
         self.prompt_end[rows] = columns
         self.logits[rows] = found.logits[owner]
 

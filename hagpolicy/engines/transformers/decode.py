@@ -20,6 +20,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.engines.transformers.batch import Batch
 from hagpolicy.engines.transformers.cache import is_refillable
 from hagpolicy.engines.transformers.forward import Pass
+from hagpolicy.engines.transformers.prefixes import Splice
 from hagpolicy.engines.transformers.rows import RowSettings, draw_uniforms, find_positions
 from hagpolicy.engines.transformers.sampling import NONE_ALLOWED, choose, penalise
 from hagpolicy.engines.transformers.stopping import StopWatch
@@ -90,9 +91,10 @@ def decode(
     at_once: int | None = None,
     stop_watch: StopWatch | None = None,
     adapters: Sequence[str] | None = None,
+    splices: Sequence[Splice | None] | None = None,
 ) -> Decoded:
     """Generate all cells; arguments and result as of `decode_in_parts`."""
-    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, at_once, stop_watch, adapters)
+    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, at_once, stop_watch, adapters, splices)
     while True:
         try:
             next(parts)
@@ -113,6 +115,7 @@ def decode_in_parts(
     at_once: int | None = None,
     stop_watch: StopWatch | None = None,
     adapters: Sequence[str] | None = None,
+    splices: Sequence[Splice | None] | None = None,
 ) -> Generator[EndedCells, None, Decoded]:
     """Generate all cells, and give those that have ended, every `PART_SECONDS`.
 
@@ -127,6 +130,7 @@ def decode_in_parts(
         at_once: most rows that are decoded together; None: all cells.
         stop_watch: ends cells whose text holds a string that stops them; None: none does.
         adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
+        splices: embeddings among those of each distinct prompt's tokens; None: none.
 
     Yields:
         Between two steps, cells that have ended since the last time; none of them where none has.
@@ -136,14 +140,16 @@ def decode_in_parts(
     """
     cells = _Cells(model.device, configs, seeds, limits, end, stop_watch)
     width = min(at_once or len(owner), len(owner))
-    queue = sorted(range(len(owner)), key=lambda cell: (-len(prompts[owner[cell]]), owner[cell]))
+    sizes = [len(ids) + len(one or ()) for ids, one in zip(prompts, splices or [None] * len(prompts), strict=True)]
+    queue = sorted(range(len(owner)), key=lambda cell: (-sizes[owner[cell]], owner[cell]))
     # A cache that cannot be refilled is begun anew once all its rows are done.
     size = len(queue) if is_refillable(model) else width
     passes: list[Pass] = []
     for begin in range(0, len(queue), size):
         some = queue[begin : begin + size]
-        longest, rows = len(prompts[owner[some[0]]]), min(width, len(some))
-        batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some), adapters=adapters)
+        longest, rows = sizes[owner[some[0]]], min(width, len(some))
+        further: dict[str, Any] = {"reused": rows < len(some), "adapters": adapters, "splices": splices}
+        batch = Batch(model, prompts, longest, rows, max(limits), **further)
         yield from _run(batch, cells, some, owner)
         passes += batch.passes
     return cells.read(slice(None), tuple(passes))
@@ -236,7 +242,7 @@ def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tenso
     """
     at = slice(None) if rows is None else rows
     open_, step = batch.open[at], cells.lengths[cell]
-    logits = penalise(settings, batch.history()[at], batch.padding[at], batch.prompt_end[at], batch.logits[at])
+    logits = penalise(settings, batch.history()[at], batch.before_history[at], batch.prompt_end[at], batch.logits[at])
     token = choose(settings, logits, cells.stream[cell, step.clamp(max=cells.stream.shape[1] - 1)])
     ruled_out = open_ & (token == NONE_ALLOWED)
     token, chosen = token.clamp(min=0), open_ & ~ruled_out

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ from hagpolicy.engines.transformers.decode import Decoded, EndedCells, decode_in
 from hagpolicy.engines.transformers.defaults import GENERATION_SETTINGS, read_generation_settings
 from hagpolicy.engines.transformers.generate import (
     GENERATE_FIELDS,
+    GIVEN_FIELDS,
     ROW_FIELDS,
     group_calls,
     needs_generate,
     run_generate,
 )
 from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, load, pick_device
+from hagpolicy.engines.transformers.prefixes import SoftPrefixes, Splice
 from hagpolicy.engines.transformers.stopping import StopCriterion, StopWatch
 from hagpolicy.engines.transformers.threads import ThreadChooser
 from hagpolicy.errors import EngineError
@@ -42,7 +44,25 @@ __all__ = ["TransformersEngine"]
 
 logger = logging.getLogger(__name__)
 Parts = Iterator[dict[int, Completion]]
-Work = Callable[[Sequence[Request], Sequence[list[int]]], Parts]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt as the model reads it.
+
+    Attributes:
+        ids: of its tokens, hint included.
+        splice: embeddings among theirs; None: none.
+    """
+
+    ids: list[int]
+    splice: Splice | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.splice or ())
+
+
+Work = Callable[[Sequence[Request], Sequence[Asked]], Parts]
 
 # Of the model's generation_config: what says how to run rather than what to generate.
 HARMLESS = {
@@ -97,6 +117,7 @@ class TransformersEngine(Engine):
         self._weights = weights if weights is not None else lambda: digest_state(model)
         self.artefacts = load_artefacts(artifacts)
         self._adapters = self._put_in_adapters()
+        self._prefixes = SoftPrefixes(model, self.artefacts.get("soft_prefix", {}))
         self.threads = ThreadChooser(model, threads)
         self.unit_cells = unit_cells or (CPU_UNIT if model.device.type == "cpu" else GPU_UNIT)
         ends = model.generation_config.eos_token_id
@@ -181,14 +202,17 @@ class TransformersEngine(Engine):
         """Fields that the rows of a batch are decoded by, and those that the model's own `generate` is sent. A
         model that cannot go back to an earlier token (a recurrent one) drafts nothing."""
         fields = ((ROW_FIELDS | GENERATE_FIELDS) - set(ARTEFACT_FIELDS)) | self.artefacts.keys()
+        fields -= set() if "soft_prefix" in fields else {"soft_tokens"}
         return fields - {"prompt_lookup_num_tokens"} if getattr(self.model, "_is_stateful", False) else fields
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`; of a config that needs the model's own `generate`, what that lacks, too."""
         missing = super().unsupported(config)
+        if config.soft_prefix and not missing and not self._prefixes.has(config):
+            missing = ["soft_tokens"]
         if not needs_generate(config):
             return missing
-        handled = GENERATE_FIELDS | {"adapter"}
+        handled = GENERATE_FIELDS | GIVEN_FIELDS
         return [name for name in config.canonical().to_dict() if name in missing or name not in handled]
 
     def _put_in_adapters(self) -> Adapters | None:
@@ -240,8 +264,8 @@ class TransformersEngine(Engine):
     def _generate_cells(self, unit: Sequence[Request]) -> Parts:
         unit = [replace(request, config=self.resolve(request.config)) for request in unit]
         done: dict[int, Completion] = {}
-        rows: dict[int, list[int]] = {}
-        apart: dict[int, list[int]] = {}
+        rows: dict[int, Asked] = {}
+        apart: dict[int, Asked] = {}
         encoded = encode_unit(self.tokenizer, unit, self._context)
         for index, (request, ids) in enumerate(zip(unit, encoded, strict=True)):
             if isinstance(ids, str):
@@ -249,16 +273,24 @@ class TransformersEngine(Engine):
             elif missing := self.unsupported(request.config):
                 reason = f"{self.name} cannot honour {', '.join(missing)}"
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=reason)
+            elif isinstance(splice := self._make_splice(request, ids), str):
+                done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=splice)
             elif needs_generate(request.config):
-                apart[index] = ids
+                apart[index] = Asked(ids, splice)
             else:
-                rows[index] = ids
+                rows[index] = Asked(ids, splice)
         yield done
         for call in self._group_calls([unit[index] for index in apart], list(apart.values())):
             indices = [list(apart)[number] for number in call]
             yield from self._guard(self._run_generate, unit, {index: apart[index] for index in indices})
         for some in self._split_batches(unit, list(rows)):
             yield from self._guard(self._decode_batch, unit, {index: rows[index] for index in some})
+
+    def _make_splice(self, request: Request, ids: Sequence[int]) -> Splice | str | None:
+        """What is spliced into a prompt, or why it cannot be; None: nothing."""
+        if not request.config.soft_prefix:
+            return None
+        return self._prefixes.make_splice(self.tokenizer, request, ids, self._context)
 
     def _split_batches(self, unit: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
         """Which of some cells are decoded together."""
@@ -287,10 +319,10 @@ class TransformersEngine(Engine):
         """Most rows that are decoded at once."""
         return CPU_ROWS if self.model.device.type == "cpu" else GPU_ROWS
 
-    def _limit(self, request: Request, ids: list[int]) -> int:
-        return int(min(request.max_tokens, self._context - len(ids)))
+    def _limit(self, request: Request, prompt: Asked) -> int:
+        return int(min(request.max_tokens, self._context - len(prompt)))
 
-    def _guard(self, work: Work, unit: Sequence[Request], prompts: Mapping[int, list[int]]) -> Parts:
+    def _guard(self, work: Work, unit: Sequence[Request], prompts: Mapping[int, Asked]) -> Parts:
         """Run the cells of a unit that have these prompts; where memory runs out, those that have not ended are marked.
 
         They are not tried again in smaller parts: what a cell holds would then depend on this machine's memory.
@@ -313,24 +345,32 @@ class TransformersEngine(Engine):
         marks = [Completion("", prompt_tokens=count, finish="error", error=reason) for count in counts]
         yield {indices[row]: mark for row, mark in zip(lost, marks, strict=True)}
 
-    def _decode_batch(self, requests: Sequence[Request], ids: Sequence[list[int]]) -> Parts:
+    def _decode_batch(self, requests: Sequence[Request], prompts: Sequence[Asked]) -> Parts:
         """Cells without beams and drafts, in one batch. Each one's seconds are its share of the tokens until it is
         handed over."""
         begun = time.perf_counter()
-        index: dict[tuple[str, tuple[int, ...]], int] = {}
-        pairs = zip(requests, ids, strict=True)
-        owner = [index.setdefault((one.config.adapter, tuple(prompt)), len(index)) for one, prompt in pairs]
-        limits = [self._limit(request, one) for request, one in zip(requests, ids, strict=True)]
+        index: dict[tuple[tuple[Any, ...], tuple[int, ...]], int] = {}
+        distinct: list[tuple[str, Asked]] = []
+        owner = []
+        for request, prompt in zip(requests, prompts, strict=True):
+            given = (
+                *(getattr(request.config, name) for name in sorted(GIVEN_FIELDS)),
+                prompt.splice and prompt.splice.at,
+            )
+            owner.append(index.setdefault((given, tuple(prompt.ids)), len(index)))
+            if owner[-1] == len(distinct):
+                distinct.append((request.config.adapter, prompt))
+        limits = [self._limit(request, one) for request, one in zip(requests, prompts, strict=True)]
         configs, seeds = [request.config for request in requests], [request.seed for request in requests]
         stops = [request.stop for request in requests]
         watch = StopWatch(self.tokenizer, stops) if any(stops) else None
         batch = owner, configs, seeds, limits, self.end_tokens, self._rows, watch
-        parts = self._decode_parts([prompt for _, prompt in index], [adapter for adapter, _ in index], batch)
+        parts = self._decode_parts([prompt for _, prompt in distinct], [adapter for adapter, _ in distinct], batch)
         left = dict.fromkeys(range(len(requests)))
 
         def complete(rows: Sequence[int], done: Decoded, tokens: int) -> dict[int, Completion]:
             per_token = (time.perf_counter() - begun) / max(tokens, 1)
-            found = self._read_rows([requests[row] for row in rows], [ids[row] for row in rows], done, per_token)
+            found = self._read_rows([requests[row] for row in rows], [prompts[row] for row in rows], done, per_token)
             for row in rows:
                 del left[row]
             return dict(zip(rows, found, strict=True))
@@ -346,7 +386,7 @@ class TransformersEngine(Engine):
         yield complete(rows, whole.take(rows), int(whole.lengths.sum()))
 
     def _decode_parts(
-        self, prompts: Sequence[tuple[int, ...]], adapters: Sequence[str], batch: tuple[Any, ...]
+        self, prompts: Sequence[Asked], adapters: Sequence[str], batch: tuple[Any, ...]
     ) -> Generator[EndedCells, None, Decoded]:
         """`decode_in_parts` of distinct prompts, each with its adapter."""
         model, names = self.model, None
@@ -354,50 +394,53 @@ class TransformersEngine(Engine):
         with mixing as mixed:
             if self._adapters is not None and mixed:
                 model, names = self._adapters.model, [name_row(adapter) for adapter in adapters]
-            whole: Decoded = yield from decode_in_parts(model, prompts, *batch, names)
+            ids, splices = [one.ids for one in prompts], [one.splice for one in prompts]
+            whole: Decoded = yield from decode_in_parts(model, ids, *batch, names, splices if any(splices) else None)
         return whole
 
     def _read_rows(
-        self, requests: Sequence[Request], ids: Sequence[list[int]], done: Decoded, per_token: float
+        self, requests: Sequence[Request], prompts: Sequence[Asked], done: Decoded, per_token: float
     ) -> list[Completion]:
         """Completions of decoded rows, at so many seconds a token."""
         lengths = done.lengths.tolist()
         answers = [row[:length] for row, length in zip(done.tokens.tolist(), lengths, strict=True)]
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        limits = [self._limit(request, one) for request, one in zip(requests, ids, strict=True)]
+        limits = [self._limit(request, one) for request, one in zip(requests, prompts, strict=True)]
         completions = []
         for row, request in enumerate(requests):
             error = "the settings ruled out every token" if done.stuck[row] else None
             finish = "error" if error else "stop" if done.stopped[row] else "length"
             receipt = {} if limits[row] == request.max_tokens else {"max_tokens": limits[row]}
             share, passes = per_token * lengths[row], lengths[row] + int(done.stuck[row])
-            counts = lengths[row], len(ids[row])
+            counts = lengths[row], len(prompts[row])
             whole = Completion(texts[row], *counts, share, finish, error, receipt, passes)
             completions.append(cut_at_stop(whole, request.stop))
         return completions
 
-    def _group_calls(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[list[int]]:
+    def _group_calls(self, requests: Sequence[Request], prompts: Sequence[Asked]) -> list[list[int]]:
         """Numbers of the cells that share a call of the model's own `generate`."""
-        limits = [self._limit(request, ids) for request, ids in zip(requests, prompts, strict=True)]
+        limits = [self._limit(request, one) for request, one in zip(requests, prompts, strict=True)]
         configs, stops = [request.config for request in requests], [request.stop for request in requests]
-        return group_calls(configs, limits, [len(ids) for ids in prompts], self._rows, stops)
+        return group_calls(configs, limits, [len(one.ids) for one in prompts], self._rows, stops)
 
-    def _run_generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> Parts:
+    def _run_generate(self, requests: Sequence[Request], prompts: Sequence[Asked]) -> Parts:
         """Cells of beam search that share a call, or one of drafts. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
         first, limit = requests[0], self._limit(requests[0], prompts[0])
-        stopping = [StopCriterion(self.tokenizer, first.stop, max(map(len, prompts)))] if first.stop else []
+        ids, splices = [one.ids for one in prompts], [one.splice for one in prompts if one.splice is not None]
+        stopping = [StopCriterion(self.tokenizer, first.stop, max(map(len, ids)))] if first.stop else []
         with contextlib.nullcontext() if self._adapters is None else self._adapters.use(first.config.adapter):
-            done = run_generate(self.model, prompts, first.config, first.seed, limit, self.end_tokens, stopping)
+            further = self.end_tokens, stopping, splices or None
+            done = run_generate(self.model, ids, first.config, first.seed, limit, *further)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)
         receipt = {} if limit == first.max_tokens else {"max_tokens": limit}
         completions = []
-        for one, ids in zip(done, prompts, strict=True):
+        for one, prompt in zip(done, prompts, strict=True):
             decode_tokens = partial(self.tokenizer.decode, skip_special_tokens=True)
             # A draft may have brought more than the string that stops the answer.
             count = count_to_stop(decode_tokens, one.tokens, first.stop) if first.stop else len(one.tokens)
             finish, seconds = "stop" if one.stopped else "length", per_token * len(one.tokens)
             text = decode_tokens(one.tokens)
-            whole = Completion(text, count, len(ids), seconds, finish, None, receipt, one.passes)
+            whole = Completion(text, count, len(prompt), seconds, finish, None, receipt, one.passes)
             completions.append(cut_at_stop(whole, first.stop))
         yield dict(enumerate(completions))

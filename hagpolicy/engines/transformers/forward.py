@@ -31,7 +31,13 @@ class Pass(NamedTuple):
 
 
 def forward(
-    model: Any, cache: Any, ids: Tensor, places: Tensor, mask: Tensor | None, adapters: Sequence[str] | None = None
+    model: Any,
+    cache: Any,
+    ids: Tensor,
+    places: Tensor,
+    mask: Tensor | None,
+    adapters: Sequence[str] | None = None,
+    embeddings: Tensor | None = None,
 ) -> Tensor:
     """float32 (rows, vocabulary): logits after the last of `ids`.
 
@@ -42,6 +48,7 @@ def forward(
         places: int64 (rows, new tokens): positions, for models that take any.
         mask: bool (rows, columns), True for a row's own tokens; None: all are, and a model takes a faster way.
         adapters: (rows,), what PEFT calls each one's adapter; None: the model says nothing of rows.
+        embeddings: (rows, new tokens, width): read in place of `ids`; None: those of `ids`.
     """
     taken = _parameters(type(model if adapters is None else model.get_base_model()).forward)
     known: dict[str, Any] = {"position_ids": places, "logits_to_keep": 1}
@@ -50,7 +57,8 @@ def forward(
         known["attention_mask"] = mask.long()
     if adapters is not None:
         known["adapter_names"] = list(adapters)
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **known)
+    known |= {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
+    out = model(past_key_values=cache, use_cache=True, return_dict=True, **known)
     logits: Tensor = out.logits[:, -1].float()
     return logits
 

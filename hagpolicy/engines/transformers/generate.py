@@ -17,13 +17,25 @@ from transformers import StoppingCriteriaList
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.engines.chat import PROMPT_FIELDS
+from hagpolicy.engines.transformers.prefixes import Splice, splice_calls
 from hagpolicy.engines.transformers.sampling import STEPS
 
-__all__ = ["GENERATE_FIELDS", "ROW_FIELDS", "Generated", "group_calls", "needs_generate", "run_generate"]
+__all__ = [
+    "GENERATE_FIELDS",
+    "GIVEN_FIELDS",
+    "ROW_FIELDS",
+    "Generated",
+    "group_calls",
+    "needs_generate",
+    "run_generate",
+]
 
+GIVEN_FIELDS = frozenset({"adapter", "soft_prefix", "soft_tokens"})
+"""Config fields that say what the model is given, whichever way it decodes."""
 # The limit is in the request, whichever way its cell is generated.
-ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens", "adapter"})
+ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens", *GIVEN_FIELDS})
 """Config fields that the rows of a batch are decoded by, where the engine has what they name."""
 GENERATE_FIELDS = DIALECTS["transformers"].handles
 """Config fields that the model's own `generate` is sent, our own processors included."""
@@ -37,7 +49,7 @@ BLIND_TO_PROMPT = frozenset(
         "frequency_penalty",
         "max_tokens",
         "hint",
-        "adapter",
+        *GIVEN_FIELDS,
     }
 )
 
@@ -107,19 +119,22 @@ def run_generate(
     limit: int,
     ends: Sequence[int],
     stopping: Sequence[Any] = (),
+    splices: Sequence[Splice] | None = None,
 ) -> list[Generated]:
     """One answer for each prompt of a call, everything sent explicitly; no random state of the caller's is touched.
 
     Args:
         model: a decoder of transformers, in evaluation mode.
         prompts: token ids, hint included.
-        config: the settings, drafting and beams among them; its hint, limit and adapter are not read.
+        config: the settings, drafting and beams among them; its hint, its limit and what it names are not read.
         seed: names the random stream.
         limit: most new tokens, at least 1.
         ends: ids of the end tokens.
         stopping: further criteria of transformers' own kind that end a row.
+        splices: embeddings among those of each prompt's tokens, as many in each; None: none.
     """
-    rendering = config.replace(hint="", max_tokens=limit, adapter="").render("transformers")
+    bare = {name: NEUTRAL[name] for name in GIVEN_FIELDS}
+    rendering = config.replace(hint="", max_tokens=limit, **bare).render("transformers")
     width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
     padded = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
@@ -132,7 +147,7 @@ def run_generate(
 
     hook = model.register_forward_pre_hook(count)
     try:
-        with torch.random.fork_rng(devices=devices), torch.inference_mode():
+        with torch.random.fork_rng(devices=devices), torch.inference_mode(), splice_calls(model, prompts, splices):
             torch.manual_seed(seed)
             out = model.generate(
                 torch.tensor(padded, device=model.device),

@@ -136,6 +136,27 @@ def test_overruled_fields_are_told(server, policy):
     assert receipts[0].overruled == {"temperature": 0.31}
 
 
+def test_a_client_takes_rules_by_model(server, policy):
+    rules = {
+        "small": hag.RewriteRules("vllm", overrule=("temperature",)),
+        "picky": hag.RewriteRules("vllm", lacks=("top_k",)),
+    }
+    client = hag.wrap(openai.OpenAI(api_key="k", base_url=server.url), policy, rules=rules)
+    for model, text, reason in (
+        ("small", "greedy", "best_by_margin"),
+        ("other", "greedy", "no_config_agrees"),
+        ("picky", "topk", "no_config_agrees"),
+    ):
+        asked = {"model": model, "messages": messages(text), "temperature": 0.31}
+        answer = client.chat.completions.with_raw_response.create(**asked)
+        assert answer.headers["x-hag-reason"] == reason
+        assert answer.headers.get("x-hag-overruled") == ("temperature" if model == "small" else None)
+    client.chat.completions.create(model="other", messages=messages("topk"))
+    client.chat.completions.create(model="picky", messages=messages("topk"))
+    assert ["top_k" in body for body in server.asked[-2:]] == [True, False]
+    assert server.asked[-2]["top_k"] == 20  # of the server that was swept, where no rules are given for the model
+
+
 def test_a_policy_that_fails_never_fails_a_call(server, policy, caplog):
     def fail(*_, **__):
         raise RuntimeError("the words of a secret prompt")

@@ -149,7 +149,7 @@ class PolicyMiddleware:
 
     async def _pass(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
         """Hand a request to the application, in a span of its own where spans are collected."""
-        if self._tracer is None:
+        if self._tracer is None or not self._tracer.collects:
             await self.app(scope, receive, answer.send)
             return
         with self._tracer.open(answer.watch.handled, scope["headers"]) as headers:

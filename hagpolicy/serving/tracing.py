@@ -35,6 +35,11 @@ class RequestTracer:
         self._propagate = require("opentelemetry.propagate", "otel", "spans")
         self._tracer = self._trace.get_tracer("hagpolicy")
 
+    @property
+    def collects(self) -> bool:
+        """Whether spans go anywhere: some provider of them is configured by now."""
+        return not isinstance(self._trace.get_tracer_provider(), self._trace.ProxyTracerProvider)
+
     @contextmanager
     def open(self, handled: HandledRequest, headers: Headers) -> Iterator[Headers]:
         """The headers to send on, while the span of a request is open.

@@ -88,6 +88,7 @@ def tune_adapter(
         parameters = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
         for weight in parameters.values():
             weight.data = weight.data.float()  # steps of the optimizer are too small for bfloat16
+        folder.parent.mkdir(parents=True, exist_ok=True)
         place = folder.with_name(f".{folder.name}.tuning")
         loss = lambda some, _: compute_answer_loss(model, some)  # noqa: E731
         trained = train(parameters, loss, tuned_on, held_out, spec, place, progress=progress)

@@ -83,16 +83,14 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(training, "compute_answer_loss", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            tune(load_tiny(), prompts, tmp_path / "part")
-    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == [".part.tuning"]
+            tune(load_tiny(), prompts, tmp_path / "new" / "part")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [".part.tuning"]
     seen = itertools.count()
     monkeypatch.setattr(training, "compute_answer_loss", lambda *given: (next(seen), compute(*given))[1])
-    resumed = open_artefact("adapter", "a", tune(load_tiny(), prompts, tmp_path / "part"))
+    resumed = open_artefact("adapter", "a", tune(load_tiny(), prompts, tmp_path / "new" / "part"))
     assert resumed.digest == whole.digest
     assert next(seen) < 30  # of 36 steps and 7 looks at what is held out: what was done was not done again
-    assert not (tmp_path / ".part.tuning").exists()
-    # What was stored of other arguments is not taken up.
-    (tmp_path / ".other.tuning").write_bytes(b"")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["part"]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "adapter": ("adapter_config.json", "adapter_model.safetensors"),
         "soft_prefix": ("soft_prefix.json", "soft_prefix.safetensors"),
+        "reference": ("references.json", "references.safetensors"),
+        "draft_source": ("drafts.json", "drafts.safetensors"),
     }
 )
 """The files that an artefact consists of, by the field that names it: all of them must be there."""

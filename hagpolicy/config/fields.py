@@ -158,6 +158,9 @@ _GREEDY = IdleWhen("temperature", lambda temperature: temperature == 0.0)
 _ONE_BEAM = IdleWhen("num_beams", lambda beams: beams == 1)
 _SEVERAL_BEAMS = IdleWhen("num_beams", lambda beams: beams > 1)
 _NO_PREFIX = IdleWhen("soft_prefix", lambda prefix: prefix == "")
+_NO_DRAFTS = IdleWhen("prompt_lookup_num_tokens", lambda drafts: drafts == 0)
+_NO_WEIGHT = IdleWhen("reference_weight", lambda weight: weight == 0.0)
+_NO_REFERENCE = IdleWhen("reference", lambda reference: not reference)
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,6 +209,24 @@ class ConfigFields:
     soft_tokens: int | None = _whole(
         None, "how many of the soft prefix's embeddings, the first ones; None: all", 1, idle_when=_NO_PREFIX
     )
+    reference: str = _artefact(
+        "name of the store of reference answers whose tokens, where the model was in a similar state, have a share in "
+        "each next token",
+        idle_when=_NO_WEIGHT,
+    )
+    reference_weight: float = _number(
+        0.0,
+        "that share: each next token is of the store's distribution with this weight, else of the model's, before "
+        "penalties and truncation",
+        0.0,
+        1.0,
+        idle_when=_NO_REFERENCE,
+    )
+    draft_source: str = _artefact(
+        "name of the memory of earlier answers that proposes the tokens to be drafted; where it knows none, and at '', "
+        "they are those that followed earlier in prompt or answer. The same text in another number of passes",
+        idle_when=_NO_DRAFTS,
+    )
     unset: bool = _switch(
         "no decoding setting is sent at all: the engine's or the model's own apply, whatever they are; only max_tokens "
         "and hint may stand beside it"
@@ -246,11 +267,17 @@ def find_idle_fields(values: Mapping[str, Any]) -> frozenset[str]:
     """
     if values.get("unset"):
         return frozenset(SPECS) - frozenset(BESIDE_UNSET)
-    return frozenset(
-        name
-        for name, spec in SPECS.items()
-        if (when := spec.idle_when) is not None and when.field in values and when.holds(values[when.field])
-    )
+    idle: frozenset[str] = frozenset()
+    while True:  # what stands beside an idle field stands beside its neutral value
+        known = {name: NEUTRAL[name] if name in idle else value for name, value in values.items()}
+        found = frozenset(
+            name
+            for name, spec in SPECS.items()
+            if (when := spec.idle_when) is not None and when.field in known and when.holds(known[when.field])
+        )
+        if found == idle:
+            return idle
+        idle = found
 
 
 def check_fields(values: Mapping[str, Any]) -> None:

@@ -90,15 +90,16 @@ class Engine(ABC):
         return artefact is None or (pinned != "" and value != artefact.pin)
 
     def pin(self, config: DecodingConfig) -> DecodingConfig:
-        """The config with the digest of each artefact that it names: what its cells are stored under.
+        """The config with the digest of each artefact that it names: what its cells are stored under. A name that does
+        nothing beside the other fields stays bare.
 
         Raises:
             UnsupportedSetting: it names what the engine was not given, or another version of it.
         """
-        changes = {}
+        changes, asked = {}, config.canonical()
         for name in ARTEFACT_FIELDS:
-            value = getattr(config, name)
-            if self.lacks_artefact(config, name):
+            value = getattr(asked, name)
+            if self.lacks_artefact(asked, name):
                 known = ", ".join(one.pin for one in self.artefacts.get(name, {}).values()) or "none"
                 do = f"Give the engine artifacts={{{name!r}: {{{split_pin(value)[0]!r}: folder}}}}."
                 raise UnsupportedSetting(f"{name} of {config}", f"one that {self.name} was given: {known}", value, do)

@@ -34,7 +34,7 @@ from tests.support.bold_fields import BESIDE, BOLD
 from tests.support.stub_server import StubProcess
 
 # Sent by no request yet; a model in this process has those that it was given.
-ARTEFACTS = {*ARTEFACT_FIELDS, "soft_tokens"}
+ARTEFACTS = {*ARTEFACT_FIELDS, "soft_tokens", "reference_weight"}
 OF_GENERATE = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 BEYOND_ENGINES = {*OF_GENERATE, *ARTEFACTS}
 BEYOND_OPENAI = {"top_k", "min_p", "typical_p", "repetition_penalty", *BEYOND_ENGINES}
@@ -112,6 +112,7 @@ def pairs(name: str) -> Iterator[tuple[DecodingConfig, DecodingConfig]]:
 def try_transformers(folder: Path) -> Tried:
     from hagpolicy.engines.transformers.engine import TransformersEngine
     from tests.support.tiny_adapter import save_adapter
+    from tests.support.tiny_artefacts import save_memory, save_references
     from tests.support.tiny_llama import tiny_model, tiny_tokenizer
     from tests.support.tiny_prefix import save_prefix
 
@@ -119,13 +120,15 @@ def try_transformers(folder: Path) -> Tried:
     given = {
         "adapter": {BOLD["adapter"]: save_adapter(model, folder / "adapter", strength=1.0)},
         "soft_prefix": {BOLD["soft_prefix"]: save_prefix(folder / "prefix")},
+        "reference": {BOLD["reference"]: save_references(model, folder / "reference")},
+        "draft_source": {BOLD["draft_source"]: save_memory(folder / "memory")},
     }
     engine = TransformersEngine(model.double(), tiny_tokenizer(), name="tiny", artifacts=given)
 
     def observe(unit: list[Request], name: str) -> Any:
         completions = engine.generate(unit)
         assert not [completion.error for completion in completions if completion.error]
-        if name == "prompt_lookup_num_tokens":  # the same greedy text, in fewer passes
+        if name in ("prompt_lookup_num_tokens", "draft_source"):  # the same greedy text, in other passes
             return [completion.passes for completion in completions]
         return [(completion.text, completion.tokens) for completion in completions]
 

@@ -25,6 +25,9 @@ BOLD: dict[str, Any] = {
     "adapter": "bold",
     "soft_prefix": "bold",
     "soft_tokens": 2,
+    "reference": "bold",
+    "reference_weight": 0.6,
+    "draft_source": "bold",
     "unset": True,
 }
 assert tuple(BOLD) == FIELDS
@@ -38,4 +41,6 @@ BESIDE: dict[str, dict[str, Any]] = {
     "sampled beams": {"temperature": 1.5, "num_beams": 3},
     "prefixed": {"temperature": 0.0, "soft_prefix": "bold"},
     "drafted": {"temperature": 0.0, "prompt_lookup_num_tokens": 4},
+    "referred to": {"reference": "bold"},
+    "weighed": {"temperature": 0.0, "reference_weight": 0.6},
 }

@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from hagpolicy.engines.transformers.cache import is_refillable, make_roomy_cache
 from hagpolicy.engines.transformers.forward import Pass, forward
 from hagpolicy.engines.transformers.prefixes import Splice, embed_spliced
+from hagpolicy.engines.transformers.references import HeadInput
 
 __all__ = ["Batch", "Prefilled"]
 
@@ -39,6 +40,7 @@ class Prefilled:
         padding: int64 (prompts,).
         spliced: int64 (prompts,): columns of the cache that are no tokens; in `tokens` so many more are padding.
         logits: float32 (prompts, vocabulary): of the first new token.
+        hidden: float (prompts, width): what they were made of; None where no row needs it.
     """
 
     cache: Any
@@ -46,6 +48,7 @@ class Prefilled:
     padding: Tensor
     spliced: Tensor
     logits: Tensor
+    hidden: Tensor | None
 
 
 class Batch:
@@ -60,12 +63,14 @@ class Batch:
         reused: whether rows will be filled again.
         adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
         splices: embeddings among those of each distinct prompt's tokens; None: none.
+        head: holds what the logits of a call are made of; None: no row needs it.
 
     Attributes:
         padding: int64 (rows,): columns on the left of each row's own.
         spliced: int64 (rows,): columns of each row that are no tokens.
         prompt_end: int64 (rows,): the column after its prompt.
         logits: float32 (rows, vocabulary): of the next token.
+        hidden: float (rows, width): what they are made of; only with `head`.
         open: bool (rows,): still generating; for the caller to set.
         passes: the forward passes so far.
     """
@@ -81,7 +86,9 @@ class Batch:
         reused: bool,
         adapters: Sequence[str] | None = None,
         splices: Sequence[Splice | None] | None = None,
+        head: HeadInput | None = None,
     ) -> None:
+        self._head = head
         self._model, self._prompts, self._device = model, prompts, model.device
         self._splices = [None] * len(prompts) if splices is None else list(splices)
         self._sizes = [len(ids) + len(one or ()) for ids, one in zip(prompts, self._splices, strict=True)]
@@ -97,6 +104,7 @@ class Batch:
         self.prompt_end, self.spliced = self.padding.clone(), self.padding.clone()
         self.open = torch.zeros(rows, dtype=torch.bool, device=self._device)
         self.logits: Tensor
+        self.hidden: Tensor
         self.passes: list[Pass] = []
         self._masked = False
 
@@ -142,7 +150,8 @@ class Batch:
     def keep(self, rows: Tensor) -> None:
         """Keep these rows (some,), in this order."""
         self._cache.batch_select_indices(rows)
-        names = ("padding", "prompt_end", "spliced", "logits", "open", "_tokens")
+        names = ["padding", "prompt_end", "spliced", "logits", "open", "_tokens"]
+        names += ["hidden"] * (self._head is not None)
         for name in names:
             setattr(self, name, getattr(self, name)[rows])
         self._row_adapters = [self._row_adapters[row] for row in rows.tolist()]
@@ -162,6 +171,8 @@ class Batch:
         self.passes.append(Pass(len(self), 1, columns, self._masked, False))
         adapters = None if self._adapters is None else self._row_adapters
         self.logits = forward(self._model, self._cache, token[:, None], places, mask, adapters)
+        if self._head is not None:
+            self.hidden = self._head.states[:, -1]
 
     def _prefill(self, owner: Sequence[int], later: Sequence[int]) -> None:
         """Compute the prompts that are not, those of similar length together."""
@@ -199,12 +210,15 @@ class Batch:
         adapters = None if self._adapters is None else [self._adapters[one] for one in some]
         embeddings = embed_spliced(self._model, tokens, padding.tolist(), splices) if any(splices) else None
         logits = forward(self._model, cache, tokens, places, mask, adapters, embeddings)
-        return Prefilled(cache, tokens, padding, spliced, logits)
+        hidden = None if self._head is None else self._head.states[:, -1]
+        return Prefilled(cache, tokens, padding, spliced, logits, hidden)
 
     def _place(self, rows: Tensor, found: Prefilled, owner: Tensor) -> None:
         """Write computed prompts, by their index, over rows."""
         if self._cache is None:
             self.logits = found.logits.new_zeros((len(self), found.logits.shape[1]))
+            if found.hidden is not None:
+                self.hidden = found.hidden.new_zeros((len(self), found.hidden.shape[1]))
             self._cache = found.cache
             if self._plain:
                 self._cache = make_roomy_cache(self._model.config, found.cache, len(self), self._columns, self._stop)
@@ -220,6 +234,8 @@ class Batch:
         self.spliced[rows] = found.spliced[owner]
         self.prompt_end[rows] = columns
         self.logits[rows] = found.logits[owner]
+        if found.hidden is not None:
+            self.hidden[rows] = found.hidden[owner]
 
     def _narrow(self) -> None:
         """Let go of the columns on the left that no open row needs."""

@@ -8,6 +8,7 @@ throughout: no Python loop over rows.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hagpolicy.engines.transformers.batch import Batch
 from hagpolicy.engines.transformers.cache import is_refillable
 from hagpolicy.engines.transformers.forward import Pass
 from hagpolicy.engines.transformers.prefixes import Splice
+from hagpolicy.engines.transformers.references import CellReferences, HeadInput
 from hagpolicy.engines.transformers.rows import RowSettings, draw_uniforms, find_positions
 from hagpolicy.engines.transformers.sampling import NONE_ALLOWED, choose, penalise
 from hagpolicy.engines.transformers.stopping import StopWatch
@@ -92,9 +94,11 @@ def decode(
     stop_watch: StopWatch | None = None,
     adapters: Sequence[str] | None = None,
     splices: Sequence[Splice | None] | None = None,
+    references: CellReferences | None = None,
 ) -> Decoded:
     """Generate all cells; arguments and result as of `decode_in_parts`."""
-    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, at_once, stop_watch, adapters, splices)
+    more = at_once, stop_watch, adapters, splices, references
+    parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, *more)
     while True:
         try:
             next(parts)
@@ -116,6 +120,7 @@ def decode_in_parts(
     stop_watch: StopWatch | None = None,
     adapters: Sequence[str] | None = None,
     splices: Sequence[Splice | None] | None = None,
+    references: CellReferences | None = None,
 ) -> Generator[EndedCells, None, Decoded]:
     """Generate all cells, and give those that have ended, every `PART_SECONDS`.
 
@@ -131,6 +136,7 @@ def decode_in_parts(
         stop_watch: ends cells whose text holds a string that stops them; None: none does.
         adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
         splices: embeddings among those of each distinct prompt's tokens; None: none.
+        references: the stores that have a share in the cells' tokens; None: none have.
 
     Yields:
         Between two steps, cells that have ended since the last time; none of them where none has.
@@ -138,20 +144,21 @@ def decode_in_parts(
     Returns:
         The tokens of all cells, in their order.
     """
-    cells = _Cells(model.device, configs, seeds, limits, end, stop_watch)
+    cells = _Cells(model.device, configs, seeds, limits, end, stop_watch, references or None)
     width = min(at_once or len(owner), len(owner))
     sizes = [len(ids) + len(one or ()) for ids, one in zip(prompts, splices or [None] * len(prompts), strict=True)]
     queue = sorted(range(len(owner)), key=lambda cell: (-sizes[owner[cell]], owner[cell]))
     # A cache that cannot be refilled is begun anew once all its rows are done.
     size = len(queue) if is_refillable(model) else width
     passes: list[Pass] = []
-    for begin in range(0, len(queue), size):
-        some = queue[begin : begin + size]
-        longest, rows = sizes[owner[some[0]]], min(width, len(some))
-        further: dict[str, Any] = {"reused": rows < len(some), "adapters": adapters, "splices": splices}
-        batch = Batch(model, prompts, longest, rows, max(limits), **further)
-        yield from _run(batch, cells, some, owner)
-        passes += batch.passes
+    with HeadInput(model) if references else contextlib.nullcontext() as head:
+        for begin in range(0, len(queue), size):
+            some = queue[begin : begin + size]
+            longest, rows = sizes[owner[some[0]]], min(width, len(some))
+            further: dict[str, Any] = {"adapters": adapters, "splices": splices, "head": head}
+            batch = Batch(model, prompts, longest, rows, max(limits), reused=rows < len(some), **further)
+            yield from _run(batch, cells, some, owner)
+            passes += batch.passes
     return cells.read(slice(None), tuple(passes))
 
 
@@ -166,8 +173,9 @@ class _Cells:
         limits: Sequence[int],
         end: Sequence[int],
         stop_watch: StopWatch | None,
+        references: CellReferences | None,
     ) -> None:
-        self.stop_watch = stop_watch
+        self.stop_watch, self.references = stop_watch, references
         self.settings = RowSettings.of(configs, device)
         self.stream = torch.from_numpy(draw_uniforms(seeds, max(limits))).to(device)
         self.limits = torch.tensor(limits, device=device)
@@ -242,7 +250,10 @@ def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tenso
     """
     at = slice(None) if rows is None else rows
     open_, step = batch.open[at], cells.lengths[cell]
-    logits = penalise(settings, batch.history()[at], batch.before_history[at], batch.prompt_end[at], batch.logits[at])
+    logits = batch.logits[at]
+    if cells.references is not None:
+        logits = cells.references.mix(cell, open_, logits, batch.hidden[at])
+    logits = penalise(settings, batch.history()[at], batch.before_history[at], batch.prompt_end[at], logits)
     token = choose(settings, logits, cells.stream[cell, step.clamp(max=cells.stream.shape[1] - 1)])
     ruled_out = open_ & (token == NONE_ALLOWED)
     token, chosen = token.clamp(min=0), open_ & ~ruled_out

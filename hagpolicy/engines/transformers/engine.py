@@ -18,7 +18,7 @@ import transformers
 from hagpolicy._digest import digest
 from hagpolicy.artefacts.folder import load_artefacts
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import ARTEFACT_FIELDS
+from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import count_to_stop, cut_at_stop
 from hagpolicy.engines.base import Engine, PartOutcome
@@ -26,6 +26,7 @@ from hagpolicy.engines.chat import encode, encode_unit
 from hagpolicy.engines.transformers.adapters import Adapters, name_row
 from hagpolicy.engines.transformers.decode import Decoded, EndedCells, decode_in_parts
 from hagpolicy.engines.transformers.defaults import GENERATION_SETTINGS, read_generation_settings
+from hagpolicy.engines.transformers.drafts import drafting, load_memories
 from hagpolicy.engines.transformers.generate import (
     GENERATE_FIELDS,
     GIVEN_FIELDS,
@@ -36,6 +37,7 @@ from hagpolicy.engines.transformers.generate import (
 )
 from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, load, pick_device
 from hagpolicy.engines.transformers.prefixes import SoftPrefixes, Splice
+from hagpolicy.engines.transformers.references import CellReferences, load_stores, mixing
 from hagpolicy.engines.transformers.stopping import StopCriterion, StopWatch
 from hagpolicy.engines.transformers.threads import ThreadChooser
 from hagpolicy.errors import EngineError
@@ -118,6 +120,8 @@ class TransformersEngine(Engine):
         self.artefacts = load_artefacts(artifacts)
         self._adapters = self._put_in_adapters()
         self._prefixes = SoftPrefixes(model, self.artefacts.get("soft_prefix", {}))
+        self._stores = load_stores(model, self.artefacts.get("reference", {}))
+        self._memories = load_memories(self.artefacts.get("draft_source", {}))
         self.threads = ThreadChooser(model, threads)
         self.unit_cells = unit_cells or (CPU_UNIT if model.device.type == "cpu" else GPU_UNIT)
         ends = model.generation_config.eos_token_id
@@ -365,7 +369,9 @@ class TransformersEngine(Engine):
         stops = [request.stop for request in requests]
         watch = StopWatch(self.tokenizer, stops) if any(stops) else None
         batch = owner, configs, seeds, limits, self.end_tokens, self._rows, watch
-        parts = self._decode_parts([prompt for _, prompt in distinct], [adapter for adapter, _ in distinct], batch)
+        references = CellReferences(self._stores, configs, self.model.device)
+        adapters = [adapter for adapter, _ in distinct]
+        parts = self._decode_parts([prompt for _, prompt in distinct], adapters, batch, references)
         left = dict.fromkeys(range(len(requests)))
 
         def complete(rows: Sequence[int], done: Decoded, tokens: int) -> dict[int, Completion]:
@@ -386,7 +392,7 @@ class TransformersEngine(Engine):
         yield complete(rows, whole.take(rows), int(whole.lengths.sum()))
 
     def _decode_parts(
-        self, prompts: Sequence[Asked], adapters: Sequence[str], batch: tuple[Any, ...]
+        self, prompts: Sequence[Asked], adapters: Sequence[str], batch: tuple[Any, ...], references: CellReferences
     ) -> Generator[EndedCells, None, Decoded]:
         """`decode_in_parts` of distinct prompts, each with its adapter."""
         model, names = self.model, None
@@ -395,8 +401,19 @@ class TransformersEngine(Engine):
             if self._adapters is not None and mixed:
                 model, names = self._adapters.model, [name_row(adapter) for adapter in adapters]
             ids, splices = [one.ids for one in prompts], [one.splice for one in prompts]
-            whole: Decoded = yield from decode_in_parts(model, ids, *batch, names, splices if any(splices) else None)
+            further = names, splices if any(splices) else None, references
+            whole: Decoded = yield from decode_in_parts(model, ids, *batch, *further)
         return whole
+
+    @contextlib.contextmanager
+    def _lend(self, config: DecodingConfig) -> Iterator[None]:
+        """A context in which the model's own `generate` runs with the artefacts that a config names."""
+        asked = config.canonical()
+        adapted = contextlib.nullcontext() if self._adapters is None else self._adapters.use(asked.adapter)
+        store = self._stores.get(split_pin(asked.reference)[0])
+        memory = self._memories.get(split_pin(asked.draft_source)[0])
+        with adapted, mixing(self.model, store, asked.reference_weight), drafting(self.model, memory):
+            yield
 
     def _read_rows(
         self, requests: Sequence[Request], prompts: Sequence[Asked], done: Decoded, per_token: float
@@ -429,7 +446,7 @@ class TransformersEngine(Engine):
         first, limit = requests[0], self._limit(requests[0], prompts[0])
         ids, splices = [one.ids for one in prompts], [one.splice for one in prompts if one.splice is not None]
         stopping = [StopCriterion(self.tokenizer, first.stop, max(map(len, ids)))] if first.stop else []
-        with contextlib.nullcontext() if self._adapters is None else self._adapters.use(first.config.adapter):
+        with self._lend(first.config):
             further = self.end_tokens, stopping, splices or None
             done = run_generate(self.model, ids, first.config, first.seed, limit, *further)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)

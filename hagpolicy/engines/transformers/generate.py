@@ -32,13 +32,13 @@ __all__ = [
     "run_generate",
 ]
 
-GIVEN_FIELDS = frozenset({"adapter", "soft_prefix", "soft_tokens"})
+GIVEN_FIELDS = frozenset({"adapter", "soft_prefix", "soft_tokens", "reference", "reference_weight"})
 """Config fields that say what the model is given, whichever way it decodes."""
 # The limit is in the request, whichever way its cell is generated.
 ROW_FIELDS = frozenset({*STEPS, *PROMPT_FIELDS, "max_tokens", *GIVEN_FIELDS})
 """Config fields that the rows of a batch are decoded by, where the engine has what they name."""
-GENERATE_FIELDS = DIALECTS["transformers"].handles
-"""Config fields that the model's own `generate` is sent, our own processors included."""
+GENERATE_FIELDS = DIALECTS["transformers"].handles | {"draft_source"}
+"""Config fields that the model's own `generate` is sent, our own processors included, and whose drafts it checks."""
 # Fields that do not read the tokens of the prompt, nor what pads them.
 BLIND_TO_PROMPT = frozenset(
     {
@@ -133,7 +133,7 @@ def run_generate(
         stopping: further criteria of transformers' own kind that end a row.
         splices: embeddings among those of each prompt's tokens, as many in each; None: none.
     """
-    bare = {name: NEUTRAL[name] for name in GIVEN_FIELDS}
+    bare = {name: NEUTRAL[name] for name in (*GIVEN_FIELDS, "draft_source")}
     rendering = config.replace(hint="", max_tokens=limit, **bare).render("transformers")
     width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
     padded = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]

@@ -93,6 +93,11 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.sweeping.strategies.base import Observation as Observation
     from hagpolicy.sweeping.strategies.base import StrategyResult as StrategyResult
     from hagpolicy.tuning.adapters import tune_adapter as tune_adapter
+    from hagpolicy.tuning.hints import TunedHints as TunedHints
+    from hagpolicy.tuning.hints import tune_hints as tune_hints
+    from hagpolicy.tuning.space import SpaceSuggestion as SpaceSuggestion
+    from hagpolicy.tuning.space import SuggestedConfig as SuggestedConfig
+    from hagpolicy.tuning.space import suggest_space as suggest_space
 
 _HOMES = {
     "Agreement": "hagpolicy.scorers.judge.agreement",
@@ -149,10 +154,13 @@ _HOMES = {
     "Score": "hagpolicy.scorers.base",
     "Scorer": "hagpolicy.scorers.base",
     "SimulatedEngine": "hagpolicy.simulated",
+    "SpaceSuggestion": "hagpolicy.tuning.space",
     "StoreError": "hagpolicy.errors",
     "StrategyResult": "hagpolicy.sweeping.strategies.base",
+    "SuggestedConfig": "hagpolicy.tuning.space",
     "SweepLocked": "hagpolicy.errors",
     "SweepTable": "hagpolicy.data.table",
+    "TunedHints": "hagpolicy.tuning.hints",
     "UnsupportedSetting": "hagpolicy.errors",
     "WrappedLLM": "hagpolicy.serving.llm",
     "WrappedModel": "hagpolicy.serving.model",
@@ -172,8 +180,10 @@ _HOMES = {
     "read_prompts": "hagpolicy.data.prompts",
     "rescore": "hagpolicy.sweeping.run",
     "reward_quantiles": "hagpolicy.scorers.reward_model",
+    "suggest_space": "hagpolicy.tuning.space",
     "sweep": "hagpolicy.sweeping.run",
     "tune_adapter": "hagpolicy.tuning.adapters",
+    "tune_hints": "hagpolicy.tuning.hints",
     "until_proven": "hagpolicy.fitting.until",
     "with_vectors": "hagpolicy.fitting.encoders.precomputed",
     "wrap": "hagpolicy.serving.wrap",

@@ -43,7 +43,7 @@ ROOMS = [
     "scorers",
     "simulated",
     "sweeping",
-    "tuning",  # builders of artefacts and hints: they hold engines, and sweep what they made
+    "tuning",  # builders of artefacts, hints and spaces: they hold engines, and sweep what they made
     "fitting",
     "serving",
     "reporting",

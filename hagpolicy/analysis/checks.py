@@ -90,7 +90,7 @@ def check_origins(table: SweepTable) -> list[str]:
         return []
     return [
         f"{format_count(seen, 'prompt')} left out of every comparison, for every configuration: an artefact that one "
-        "of them names was made from these, or from others of their groups"
+        "of them names, or the hint of one, was made from these, or from others of their groups"
     ]
 
 

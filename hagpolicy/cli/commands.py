@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hagpolicy as hag
-from hagpolicy._files import format_json
+from hagpolicy._files import check_replaceable, format_json, write_text
 from hagpolicy.cli.evidence import export_log, export_trial, print_experiment, print_value
 from hagpolicy.cli.exit_codes import DONE, INCONCLUSIVE, PARTLY, REJECT, UNPROVEN
 from hagpolicy.cli.options import (
@@ -35,6 +35,7 @@ from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
 
 if TYPE_CHECKING:
+    from hagpolicy.engines.spec import EngineSpec
     from hagpolicy.policy.session import Providers
     from hagpolicy.serving.handler import RequestHandler
 
@@ -69,17 +70,10 @@ def _serve_demo(arguments: Namespace, show: Callable[[str], object]) -> int:
 def sweep(arguments: Namespace) -> int:
     """Fill the cells of a sweep folder, or print what that would cost."""
     from hagpolicy.engines.loading import open_engine
-    from hagpolicy.engines.spec import EngineSpec
     from hagpolicy.sweeping.forecast.preview import preview
     from hagpolicy.sweeping.forecast.progress import ProgressReporter
 
-    prompts = hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
-    spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
-    scorer = parse_scorer(arguments.scorer)
-    if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
-        from hagpolicy.simulated import SimulatedScorer
-
-        scorer = SimulatedScorer()
+    prompts, spec, scorer = _read_inputs(arguments)
     reporter = ProgressReporter(not arguments.quiet)
     with open_engine(spec, arguments.on, arguments.workers, arguments.threads) as engine:
         options: dict[str, Any] = {
@@ -95,6 +89,40 @@ def sweep(arguments: Namespace) -> int:
         table = hag.sweep(*inputs, **options, until=until, progress=reporter)
     following = f"hagpolicy headroom {shlex.quote(arguments.out)}"
     return _print_table(arguments, table, arguments.out, following, reporter.summary)
+
+
+def _read_inputs(arguments: Namespace) -> tuple[tuple[hag.Prompt, ...], EngineSpec, Any]:
+    """The prompts, what makes the engine, and the scorer, of verbs that generate."""
+    from hagpolicy.engines.spec import EngineSpec
+
+    prompts = hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
+    spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
+    scorer = parse_scorer(arguments.scorer)
+    if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
+        from hagpolicy.simulated import SimulatedScorer
+
+        scorer = SimulatedScorer()
+    return prompts, spec, scorer
+
+
+def space_suggest(arguments: Namespace) -> int:
+    """The few configs of a large space that complement each other."""
+    from hagpolicy.engines.loading import open_engine
+    from hagpolicy.tuning.space import LARGE_PRESET
+
+    if arguments.write is not None:  # before the work, not after it
+        check_replaceable(arguments.write, lambda head: head.lstrip().startswith(b"[") and b"{" in head, "a space")
+    prompts, spec, scorer = _read_inputs(arguments)
+    names = ("out", "most", "samples", "max_tokens", "seed", "stop")
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    options |= {"default": parse_default(arguments.default), "progress": not arguments.quiet}
+    with open_engine(spec, arguments.on, arguments.workers, arguments.threads) as engine:
+        # The preset's artefacts are those of the engine.
+        given = arguments.space if arguments.space == LARGE_PRESET else make_space(arguments.space, engine)
+        found = hag.suggest_space(engine, prompts, scorer, arguments.budget, space=given, **options)
+    if arguments.write is not None:
+        write_text(arguments.write, format_json(found.space.to_json()) + "\n")
+    return _print_result(arguments, found)
 
 
 def rescore(arguments: Namespace) -> int:
@@ -413,7 +441,7 @@ def report(arguments: Namespace) -> int:
 
 def _print_result(
     arguments: Namespace,
-    result: hag.Headroom | hag.Effects | hag.Portfolio | hag.Evaluation | hag.PairedComparison,
+    result: hag.Headroom | hag.Effects | hag.Portfolio | hag.Evaluation | hag.PairedComparison | hag.SpaceSuggestion,
 ) -> int:
     """Print a result, as JSON where that is asked for."""
     write(format_json(result.to_json()) if arguments.json else str(result))

@@ -147,18 +147,22 @@ def _parse_pairs(option: str, given: Sequence[str], form: str) -> dict[str, Any]
     return found
 
 
-def make_space(given: str, engine: Any) -> DecodingSpace:
-    """What `--space` means: one of `SPACES`, without what the engine cannot run, or a JSON file's.
+def make_space(given: str, engine: Any) -> DecodingSpace | hag.TunedHints:
+    """What `--space` means: one of `SPACES`, without what the engine cannot run, a JSON file's, or tuned hints.
 
     Raises:
         InvalidInput: an unknown name, or a file that holds no space.
+        StoreError: a folder without tuned hints.
     """
     if given == "hag":
         return DecodingSpace.hag()
+    if os.path.isdir(given):
+        return hag.TunedHints.load(given)
     if given.endswith(".json"):
         return DecodingSpace.from_json(given)
     if given not in PRESETS:
-        raise InvalidInput("--space", f"{', '.join(SPACES)}, or a .json file", given, suggest(given, SPACES))
+        expected = f"{', '.join(SPACES)}, a .json file or a folder of tuned hints"
+        raise InvalidInput("--space", expected, given, suggest(given, SPACES))
     return DecodingSpace.preset(given, engine)
 
 

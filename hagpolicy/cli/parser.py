@@ -187,6 +187,27 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    _add_generation(
+        parser,
+        DEFAULT_SPACE,
+        "which proves most for its tokens where one answer is given; diverse is for several answers, price for cheaper "
+        "ones",
+        samples=4,
+    )
+    _add_plan(parser)
+
+
+def _add_space_suggest(parser: argparse.ArgumentParser) -> None:
+    _add_generation(parser, "large", "everything that the engine can run", samples=1)
+    _add_budget(parser, "of the generations of all")
+    parser.add_argument("--most", type=int, default=6, metavar="N", help="configurations at most (default %(default)s)")
+    parser.add_argument(
+        "--write", metavar="FILE", help="the suggested space as JSON, which `hagpolicy sweep --space FILE` takes"
+    )
+
+
+def _add_generation(parser: argparse.ArgumentParser, space: str, why: str, *, samples: int) -> None:
+    """Which answers are generated, with what, and where to; `space` and `samples` are the defaults."""
     _add_engine(parser)
     parser.add_argument(
         "--prompts",
@@ -200,9 +221,9 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     _add_reading(parser)
     parser.add_argument(
         "--space",
-        default=DEFAULT_SPACE,
-        help=f"{', '.join(SPACES)}, or a JSON file with a list of configurations (default %(default)s, which proves "
-        "most for its tokens where one answer is given; diverse is for several answers, price for cheaper ones)",
+        default=space,
+        help=f"{', '.join(SPACES)}, a JSON file with a list of configurations, or a folder of tuned hints (default "
+        f"%(default)s, {why})",
     )
     parser.add_argument(
         "--default",
@@ -212,7 +233,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     )
     _add_scorer(parser)
     parser.add_argument(
-        "--samples", type=int, default=4, metavar="N", help="of each sampled configuration (default %(default)s)"
+        "--samples", type=int, default=samples, metavar="N", help="of each sampled configuration (default %(default)s)"
     )
     parser.add_argument(
         "--max-tokens", type=int, default=256, metavar="N", help="new tokens an answer (default %(default)s)"
@@ -231,7 +252,6 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="an existing sweep of the same engine goes on")
     parser.add_argument("--seed", type=int, default=0, help="of the random streams (default %(default)s)")
-    _add_plan(parser)
     parser.add_argument(
         "--quiet", action="store_true", help="no forecast and no bar on stderr, only warnings and errors"
     )
@@ -262,7 +282,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE, STRATEGIES
+    from hagpolicy.sweeping.strategies.base import STRATEGIES
 
     parser.add_argument(
         "--strategy",
@@ -270,13 +290,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         default="full",
         help="which cells are generated: all (full, the default), or those that a strategy asks for",
     )
-    parser.add_argument(
-        "--budget",
-        metavar="LIMIT",
-        help="most generations (5000), new tokens ('2e6 tokens'), those of prompts too ('3e6 total tokens'), money "
-        "('5 USD at 0.15/0.60': prices of a million prompt/new tokens) or minutes ('30 min'); left out: all of a full "
-        f"sweep, {DEFAULT_SHARE:.0%}% of its generations for another strategy",
-    )
+    _add_budget(parser, "of the generations of a full sweep for another strategy, all for that")
     parser.add_argument(
         "--until",
         choices=("proven",),
@@ -287,6 +301,18 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="say what it would cost, from what is stored or a probe of at most 16 cells, and write nothing",
+    )
+
+
+def _add_budget(parser: argparse.ArgumentParser, of: str) -> None:
+    from hagpolicy.sweeping.strategies.base import DEFAULT_SHARE
+
+    parser.add_argument(
+        "--budget",
+        metavar="LIMIT",
+        help="most generations (5000), new tokens ('2e6 tokens'), those of prompts too ('3e6 total tokens'), money "
+        "('5 USD at 0.15/0.60': prices of a million prompt/new tokens) or minutes ('30 min'); left out: "
+        f"{DEFAULT_SHARE:.0%}% {of}",
     )
 
 
@@ -558,7 +584,7 @@ def _add_log_experiment(parser: argparse.ArgumentParser) -> None:
     )
 
 
-GROUPS = {"log": "what the decisions of live traffic tell"}
+GROUPS = {"log": "what the decisions of live traffic tell", "space": "which configurations compete"}
 """First words of verbs of two, in one line each."""
 VERBS = {
     "demo": Verb("the whole loop on a small real LLM, in a few minutes", "hagpolicy demo", _add_demo),
@@ -566,6 +592,12 @@ VERBS = {
         "generate and score answers of prompts under every configuration; resumes",
         "hagpolicy sweep --engine ./my-model --prompts qa.jsonl --scorer exact_match --out sweeps/qa",
         _add_sweep,
+    ),
+    "space suggest": Verb(
+        "from a short race over many configurations the few that complement each other",
+        """hagpolicy space suggest --engine ./my-model --prompts pilot.jsonl --scorer exact_match --out races/qa \\
+      --budget '30 min' --write qa.json""",
+        _add_space_suggest,
     ),
     "headroom": Verb("what there is to win, before any training", "hagpolicy headroom sweeps/qa", _add_headroom),
     "show": Verb("answers to look at", "hagpolicy show sweeps/qa --worst 5 --task math", _add_show),

@@ -95,6 +95,8 @@ class DecodingSpace(Sequence[DecodingConfig]):
         - `"diverse"`: 8 that sample, for several answers a prompt (pass@k, best of n, a vote).
         - `"price"`: 8 of which most answer in fewer tokens: short hints, limits, ends to loops.
         - `"standard"`: 14 that differ in kind, deterministic or not.
+        - `"large"`: 33, hints with slots among them, for a race that finds the few that are worth it
+          (`hagpolicy.suggest_space`).
 
         Args:
             name: one of these.
@@ -281,11 +283,36 @@ _PRICE: list[dict[str, Any]] = [
     {"temperature": 0.0, "hint": _ONLY, "max_tokens": 32},
 ]
 
+# What each of these adds to, and what is added to each of the hints below: a race tells which of them are worth it.
+_ALONE: list[dict[str, Any]] = [
+    *_STANDARD[:12],
+    {"temperature": 0.0, "repetition_penalty": 1.2},
+    {"temperature": 0.0, "no_repeat_ngram_size": 2},
+    {"temperature": 0.0, "frequency_penalty": 0.5},
+    {"temperature": 0.0, "num_beams": 4, "no_repeat_ngram_size": 3},
+    {"temperature": 0.7, "presence_penalty": 0.5},
+]
+_HINTS = (
+    _STEP_BY_STEP,
+    _BRIEFLY,
+    _ONLY,
+    "Answer in one sentence.",
+    "Answer with a comma-separated list.",
+    "Cover: {keywords}",
+    "Mention: {entities}",
+    "Use these numbers: {numbers}",
+)
+_LARGE: list[dict[str, Any]] = [
+    *_ALONE,
+    *({"temperature": 0.0, "hint": hint} for hint in _HINTS),
+    *({"temperature": 0.0, "no_repeat_ngram_size": 3, "hint": hint} for hint in _HINTS),
+]
+
 DEFAULT_PRESET = "deterministic"
 """The space of a sweep that is given none."""
 
 PRESETS: Registry[list[dict[str, Any]]] = Registry(
     "preset",
-    {DEFAULT_PRESET: _DETERMINISTIC, "diverse": _DIVERSE, "price": _PRICE, "standard": _STANDARD},
+    {DEFAULT_PRESET: _DETERMINISTIC, "diverse": _DIVERSE, "price": _PRICE, "standard": _STANDARD, "large": _LARGE},
 )
 """The ready-made spaces by name: the fields of each config that are not neutral."""

@@ -21,6 +21,9 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import ARTEFACT_FIELDS
 from hagpolicy.data.prompts import Prompt
 
+# Those whose value names an artefact, or may itself be made from prompts.
+_FIELDS = (*ARTEFACT_FIELDS, "hint")
+
 __all__ = ["Origin", "find_seen", "select_origins"]
 
 
@@ -29,8 +32,8 @@ class Origin:
     """The prompts and groups that an artefact was made from, as salted digests.
 
     Attributes:
-        field: of a config that names the artefact, such as "adapter".
-        pin: its name with its digest, the value of that field.
+        field: of a config that names the artefact, such as "adapter"; or "hint", of one that was made from prompts.
+        pin: its name with its digest, the value of that field; the hint itself.
         salt: 32 hex digits.
         digests: of normalised texts and of declared groups, 32 hex digits each.
     """
@@ -62,14 +65,14 @@ class Origin:
             KeyError, TypeError, ValueError: not an origin.
         """
         field, pin, salt, digests = (values[name] for name in ("field", "pin", "salt", "digests"))
-        if field not in ARTEFACT_FIELDS or not all(isinstance(one, str) for one in (pin, salt, *digests)):
+        if field not in _FIELDS or not all(isinstance(one, str) for one in (pin, salt, *digests)):
             raise ValueError(f"no origin of an artefact: {field!r}")
         return cls(field, pin, salt, frozenset(digests))
 
 
 def select_origins(origins: Iterable[Origin], configs: Iterable[DecodingConfig]) -> tuple[Origin, ...]:
     """The origins of the artefacts that some configs name, each once."""
-    named = {(field, getattr(config, field)) for config in configs for field in ARTEFACT_FIELDS}
+    named = {(field, getattr(config, field)) for config in configs for field in _FIELDS}
     return tuple(dict.fromkeys(one for one in origins if (one.field, one.pin) in named))
 
 

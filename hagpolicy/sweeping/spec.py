@@ -29,7 +29,8 @@ from hagpolicy.sweeping.plan import check_references, check_settings
 logger = logging.getLogger(__name__)
 
 SpaceLike: TypeAlias = DecodingSpace | Iterable[DecodingConfig] | str | None
-"""What `sweep` takes as a space: configs, the name of a preset, or None for `DEFAULT_PRESET`."""
+"""What `sweep` takes as a space: configs, the name of a preset, or None for `DEFAULT_PRESET`. Its attribute `origins`,
+where it has one, says what its configs were made from, as that of `tuning.hints.TunedHints` does."""
 MOST_TOKENS = 2**31 - 1  # that a segment can hold of an answer
 MOST_SAMPLES = 10_000
 MOST_CELLS = 50_000_000
@@ -48,6 +49,7 @@ class SweepSpec:
         default: what the user runs today; None: the engine's own.
         stop: strings before the first of which an answer ends.
         preset: the name of the ready-made space that it is; "": a space that was given.
+        origins: what the space's own configs were made from, such as tuned hints.
     """
 
     prompts: tuple[Prompt, ...]
@@ -59,6 +61,7 @@ class SweepSpec:
     default: DecodingConfig | None = None
     stop: tuple[str, ...] = ()
     preset: str = ""
+    origins: tuple[Origin, ...] = ()
 
     @classmethod
     def of(
@@ -85,6 +88,7 @@ class SweepSpec:
         chosen = drop_repeated(as_prompts(prompts))
         scorers = tuple(assign_scorers(scorer, chosen))
         check_references(chosen, scorers)
+        origins = tuple(getattr(space, "origins", ()))
         preset = DEFAULT_PRESET if space is None else space if isinstance(space, str) else ""
         if preset:
             space = DecodingSpace.preset(preset)
@@ -96,7 +100,8 @@ class SweepSpec:
         if (cells := len(chosen) * len(space) * samples) > MOST_CELLS:
             do = "Sweep fewer at a time, into one folder."
             raise InvalidInput("prompts × configs × samples", f"at most {MOST_CELLS:,}", f"{cells:,}", do)
-        return cls(chosen, scorers, space, samples, max_tokens, seed, as_default(default), parse_stop(stop), preset)
+        numbers = samples, max_tokens, seed
+        return cls(chosen, scorers, space, *numbers, as_default(default), parse_stop(stop), preset, origins)
 
     def take(self, order: Sequence[int]) -> SweepSpec:
         """The spec of some prompts, in their order."""
@@ -126,7 +131,7 @@ class SweepSpec:
     def find_origins(self, engine: Engine) -> tuple[Origin, ...]:
         """What the artefacts were made from that the space or the default names, as far as it is known."""
         given = [one for named in engine.artefacts.values() for one in named.values()]
-        origins = (one.origin for one in given if one.origin is not None)
+        origins = [*self.origins, *(one.origin for one in given if one.origin is not None)]
         return select_origins(origins, [*self.space, *([] if self.default is None else [self.default])])
 
     def view(self, engine: Engine) -> View:

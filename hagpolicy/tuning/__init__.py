@@ -1,1 +1,1 @@
-"""What makes artefacts and hints: from prompts with references, before the sweep that proves or refuses them."""
+"""What is made from prompts before a policy is fitted: artefacts, hints, spaces."""

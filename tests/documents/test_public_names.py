@@ -21,13 +21,14 @@ from tests.support.paths import ROOT
 # A name that leaves this list, or joins it, is a change of the public interface: say so in CHANGELOG.md.
 PUBLIC = """
 Agreement Baseline BaselineChoices BestOf Budget BundleError Candidate Completion Decision DecodingConfig
-DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner ForeignSweep
-FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra Objective Observation
-PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt PromptValues Quantile
-RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer ScorerError SimulatedEngine
-StoreError StrategyResult SweepLocked SweepTable UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__
-compare effects evaluate fit get_scorer headroom judge_agreement load load_engine load_table portfolio preview
-read_prompts rescore reward_quantiles sweep tune_adapter until_proven with_vectors wrap write_report
+DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner
+ForeignSweep FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra
+Objective Observation PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt
+PromptValues Quantile RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer
+ScorerError SimulatedEngine SpaceSuggestion StoreError StrategyResult SuggestedConfig SweepLocked SweepTable
+TunedHints UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__ compare effects evaluate fit
+get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts rescore
+reward_quantiles suggest_space sweep tune_adapter tune_hints until_proven with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters, checks, labels.
 BY_MODULE = {"Check", "EngineSpec", "Head", "Labels", "ProgressReporter", "UntilProven"}

@@ -48,7 +48,7 @@ LEVEL = 0.05
 SPENDING_ROUNDS = 3
 # The race itself gets no more than this share of the budget.
 RACE_SHARE = 0.5
-_LEAST_KEPT = 3
+LEAST_KEPT = 3
 
 
 class _Race:
@@ -119,7 +119,7 @@ def rounds(view: View, budget: int, seed: int) -> Rounds:
         InvalidInput: a budget below one sample of three configs for every prompt.
     """
     race = _Race(view, budget, seed)
-    least = race.n * min(_LEAST_KEPT, race.k)
+    least = race.n * min(LEAST_KEPT, race.k)
     if budget < least:
         do = "Give a larger budget or fewer prompts."
         raise InvalidInput("budget", f"at least {least} generations: three configs for every prompt", budget, do)

@@ -151,7 +151,9 @@ def tune_hints(
         keep: hints at most, [1, 15].
         base: the config to which hints are added; None: greedy decoding.
         budget: of the race, see `suggest_space`.
-        samples, max_tokens, seed: see `sweep`; of the race.
+        samples: of each prompt and sampled config in the race.
+        max_tokens: limit on new tokens in the race.
+        seed: of both sweeps, and of the choice of examples.
         progress: see `sweep`; of both sweeps.
 
     Raises:

@@ -189,7 +189,13 @@ def suggest_space(
         space: the configs to choose from; the preset "large" is everything the engine can run, hints with slots and the
             artefacts that it was given included.
         most: configs that are suggested at most, [1, 16].
-        samples, max_tokens, seed, default, stop, threads, progress: see `sweep`.
+        samples: of each prompt and sampled config.
+        max_tokens: limit on new tokens where a config has none of its own.
+        seed: of the sweep, the foldings and the draws, at least 0.
+        default: what you run today, see `sweep`.
+        stop: strings that end an answer, see `sweep`.
+        threads: with which a model on a CPU computes, see `sweep`.
+        progress: see `sweep`.
 
     Raises:
         InvalidInput: bad arguments, too small a budget, or fewer than two prompts that can be compared.

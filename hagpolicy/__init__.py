@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.analysis.portfolio import Portfolio as Portfolio
     from hagpolicy.analysis.portfolio import portfolio as portfolio
     from hagpolicy.config.config import DecodingConfig as DecodingConfig
+    from hagpolicy.config.constraints import Constraint as Constraint
     from hagpolicy.config.render import Receipt as Receipt
     from hagpolicy.config.render import Rendering as Rendering
     from hagpolicy.config.space import DecodingSpace as DecodingSpace
@@ -109,6 +110,7 @@ _HOMES = {
     "Candidate": "hagpolicy.results",
     "Completion": "hagpolicy.data.completion",
     "Decision": "hagpolicy.policy.decision",
+    "Constraint": "hagpolicy.config.constraints",
     "DecodingConfig": "hagpolicy.config.config",
     "DecodingSpace": "hagpolicy.config.space",
     "Effect": "hagpolicy.analysis.effects",

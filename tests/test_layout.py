@@ -58,7 +58,7 @@ APART = {
 }
 # Inside these rooms the order of files is held too.
 INSIDE = {
-    "config": ["fields", "slots", "dialects", "render", "servers", "config", "space"],
+    "config": ["fields", "slots", "constraints", "masks", "dialects", "render", "servers", "config", "space"],
     "data.store": [
         "cells",
         "place",

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hagpolicy._digest import digest
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS, ConfigFields, check_fields, find_idle_fields
 from hagpolicy.config.render import PromptLike, Rendering, Unsupported, keywords
 from hagpolicy.config.render import render as render_fields
@@ -61,9 +62,10 @@ class DecodingConfig(ConfigFields):
 
     @property
     def deterministic(self) -> bool:
-        """True when every generation gives the same text: temperature 0, beams included. What an engine does
-        when nothing is sent is not known, so False for `unset`."""
-        return self.temperature == 0.0
+        """True when every generation gives the same text: temperature 0, beams included; not where answers are
+        tried again, since later ones are sampled. What an engine does when nothing is sent is not known, so False for
+        `unset`."""
+        return self.temperature == 0.0 and self.constrain != "retry"
 
     def canonical(self) -> DecodingConfig:
         """The config with every field that does nothing beside the others (`fields.find_idle_fields`) at
@@ -71,7 +73,14 @@ class DecodingConfig(ConfigFields):
         idle = [name for name in find_idle_fields(self.fields()) if getattr(self, name) != NEUTRAL[name]]
         return self.replace(**{name: NEUTRAL[name] for name in idle}) if idle else self
 
-    def render(self, engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error") -> Rendering:
+    def render(
+        self,
+        engine: str,
+        prompt: PromptLike = "",
+        *,
+        unsupported: Unsupported = "error",
+        constraint: Constraint | None = None,
+    ) -> Rendering:
         """Settings under an engine's own names, prompt and receipt; see `render.render`.
 
         "openai:SERVER", such as "openai:vllm", gives the keyword arguments of the official client's
@@ -79,8 +88,8 @@ class DecodingConfig(ConfigFields):
         """
         name, colon, server = engine.partition(":")
         if colon and name == "openai":
-            return render_request(server, self.fields(), prompt, unsupported=unsupported)
-        return render_fields(self.fields(), engine, prompt, unsupported=unsupported)
+            return render_request(server, self.fields(), prompt, unsupported=unsupported, constraint=constraint)
+        return render_fields(self.fields(), engine, prompt, unsupported=unsupported, constraint=constraint)
 
     def to_transformers(self) -> dict[str, Any]:
         """Keyword arguments for transformers' `generate`; see `render.keywords`."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hagpolicy._names import Registry
+from hagpolicy.config import masks
+from hagpolicy.config.masks import MaskWriter
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Dialect:
         sampling: sent at a temperature above 0.
         processors: fields that a logits processor of ours adds to the engine.
         optional: fields whose neutral value is not sent: models of the engine refuse it, and do the same without.
+        masks: how it is told a constraint for which it masks tokens itself, by the constraint's kind.
     """
 
     settings: Mapping[str, Setting]
@@ -59,12 +62,13 @@ class Dialect:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     processors: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    masks: Mapping[str, MaskWriter] = field(default_factory=dict)
 
     @property
     def handles(self) -> frozenset[str]:
-        """Names of the fields that the engine can be sent; a hint is sent to any, in the prompt, and nothing at all
-        is what any engine can be sent."""
-        return frozenset(self.settings) | self.processors | {"hint", "unset"}
+        """Names of the fields that the engine can be sent; a hint, and a constraint in words, is sent to any, in the
+        prompt, and nothing at all is what any engine can be sent."""
+        return frozenset(self.settings) | self.processors | {"hint", "constrain", "unset"}
 
 
 TRANSFORMERS = Dialect(
@@ -106,6 +110,7 @@ VLLM = Dialect(
         "frequency_penalty": Setting("frequency_penalty"),
         "max_tokens": Setting("max_tokens"),
     },
+    masks=masks.VLLM,
 )
 
 SGLANG = Dialect(
@@ -119,6 +124,7 @@ SGLANG = Dialect(
         "frequency_penalty": Setting("frequency_penalty"),
         "max_tokens": Setting("max_new_tokens"),
     },
+    masks=masks.SGLANG,
 )
 
 OPENAI = Dialect(
@@ -129,6 +135,7 @@ OPENAI = Dialect(
         "frequency_penalty": Setting("frequency_penalty"),
         "max_tokens": Setting("max_completion_tokens"),
     },
+    masks=masks.RESPONSE_FORMAT,
 )
 
 # The window is a buffer of this many token ids for each request. The server once took -1 for the whole
@@ -161,6 +168,7 @@ LLAMA_CPP = Dialect(
         "mirostat": 0,
         "min_keep": 0,
     },
+    masks=masks.LLAMA_CPP,
 )
 
 _ONE_RUNNER = "ignored by Ollama's Go runner (ollama#15783); honoured by its llama.cpp runner"

@@ -76,6 +76,7 @@ class FieldSpec:
         open_low: whether `low` itself is out of range.
         idle_when: where the field does nothing, whatever its value; None: nowhere.
         artefact: whether it names something that an engine is given beside the model, such as an adapter.
+        choices: the values that a text may have; none named: any.
     """
 
     neutral: Any
@@ -86,6 +87,7 @@ class FieldSpec:
     open_low: bool = False
     idle_when: IdleWhen | None = None
     artefact: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def bounds(self) -> str:
@@ -98,6 +100,8 @@ class FieldSpec:
         """What a value has to be, for messages."""
         if self.artefact:
             return "a name of letters, digits, '.', '_' and '-' that an engine knows an artefact by, or ''"
+        if self.choices:
+            return f"{', '.join(map(repr, self.choices[:-1]))} or {self.choices[-1]!r}"
         if self.kind in (str, bool):
             return "a string" if self.kind is str else "True or False"
         return f"a {'number' if self.kind is float else 'whole number'} in {self.bounds}"
@@ -114,7 +118,7 @@ class FieldSpec:
         """
         if self.kind in (str, bool):
             named = not (self.artefact and value) or (isinstance(value, str) and _ARTEFACT.fullmatch(value))
-            if not isinstance(value, self.kind) or not named:
+            if not isinstance(value, self.kind) or not named or (self.choices and value not in self.choices):
                 raise InvalidInput(name, self.expected, value)
             return value
         if value is None and self.neutral is None:
@@ -226,6 +230,12 @@ class ConfigFields:
         "name of the memory of earlier answers that proposes the tokens to be drafted; where it knows none, and at '', "
         "they are those that followed earlier in prompt or answer. The same text in another number of passes",
         idle_when=_NO_DRAFTS,
+    )
+    constrain: str = _text(
+        "",
+        "how the prompt's constraint is met, where it has one: 'ask' for it in words after the hint, 'mask' the tokens "
+        "that leave no way to it, 'retry' with up to three more answers where one does not meet it; '': not at all",
+        choices=("", "ask", "mask", "retry"),
     )
     unset: bool = _switch(
         "no decoding setting is sent at all: the engine's or the model's own apply, whatever they are; only max_tokens "

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hagpolicy.config.constraints import ASK, MASK, RETRY, Constraint
 from hagpolicy.config.dialects import DIALECTS, Dialect, Setting
 from hagpolicy.config.fields import ARTEFACT_FIELDS, NEUTRAL, find_idle_fields, split_pin
 from hagpolicy.config.slots import describe_slots, fill_slots
@@ -23,7 +24,9 @@ __all__ = [
     "Receipt",
     "Rendering",
     "Unsupported",
+    "append_text",
     "apply_hint",
+    "ask_for",
     "fill_hint",
     "insert_before_request",
     "keywords",
@@ -110,25 +113,42 @@ def apply_hint(prompt: PromptLike, hint: str) -> PromptLike:
     hint is left out. Of a message in parts it ends the last part that is text. Chat messages without a user turn get it
     as a new user message, one without text as a part of its own.
     """
-    hint = fill_hint(prompt, hint)
-    if not hint:
+    return append_text(prompt, fill_hint(prompt, hint))
+
+
+def ask_for(prompt: PromptLike, hint: str, constraint: Constraint | None, constrain: str) -> PromptLike:
+    """The prompt with the hint (`apply_hint`) and, where the config asks for it, the prompt's constraint in words.
+
+    Args:
+        prompt: a string or chat messages.
+        hint: of the config; "": none.
+        constraint: of the prompt; None: none.
+        constrain: of the config.
+    """
+    prompt = apply_hint(prompt, hint)
+    return prompt if constraint is None or constrain != ASK else append_text(prompt, constraint.describe())
+
+
+def append_text(prompt: PromptLike, text: str) -> PromptLike:
+    """The prompt with a text after a blank line, at the place that `apply_hint` names; unchanged for an empty one."""
+    if not text:
         return prompt
     if isinstance(prompt, str):
-        return f"{prompt}\n\n{hint}" if prompt else hint
+        return f"{prompt}\n\n{text}" if prompt else text
     turn = _find_last_user(prompt)
     if turn is None:
-        return (*prompt, {"role": "user", "content": hint})
+        return (*prompt, {"role": "user", "content": text})
     content: Any = prompt[turn].get("content")
     if isinstance(content, list | tuple) and content:
         at = _find_last_text(content)
         if at is None:
-            content = [*content, {"type": "text", "text": hint}]
+            content = [*content, {"type": "text", "text": text}]
         else:
             # A chat template joins parts with nothing between them, so the blank line is ours.
-            part = {**content[at], "text": f"{content[at]['text']}\n\n{hint}"}
+            part = {**content[at], "text": f"{content[at]['text']}\n\n{text}"}
             content = [*content[:at], part, *content[at + 1 :]]
     else:
-        content = f"{content}\n\n{hint}" if isinstance(content, str) and content else hint
+        content = f"{content}\n\n{text}" if isinstance(content, str) and content else text
     return (*prompt[:turn], {**prompt[turn], "content": content}, *prompt[turn + 1 :])
 
 
@@ -204,7 +224,12 @@ def _is_text(part: Any) -> bool:
 
 
 def render(
-    fields: Mapping[str, Any], engine: str, prompt: PromptLike = "", *, unsupported: Unsupported = "error"
+    fields: Mapping[str, Any],
+    engine: str,
+    prompt: PromptLike = "",
+    *,
+    unsupported: Unsupported = "error",
+    constraint: Constraint | None = None,
 ) -> Rendering:
     """A configuration under an engine's own names, with a receipt.
 
@@ -214,12 +239,13 @@ def render(
         prompt: a string or chat messages; the hint goes into it.
         unsupported: what to do about a field that the engine lacks or a value beyond its range:
             "error" raises, "warn" warns and drops or clamps, "drop" does so with the receipt only.
+        constraint: of the prompt; it goes into the prompt in words, or to an engine that masks tokens itself.
 
     Raises:
         UnsupportedSetting: with "error", naming field and engine.
         InvalidInput: an unknown engine, field or choice for `unsupported`.
     """
-    return render_as(DIALECTS[engine], fields, engine, prompt, unsupported=unsupported)
+    return render_as(DIALECTS[engine], fields, engine, prompt, unsupported=unsupported, constraint=constraint)
 
 
 def render_as(
@@ -230,6 +256,7 @@ def render_as(
     *,
     unsupported: Unsupported = "error",
     leave_out: Collection[str] = (),
+    constraint: Constraint | None = None,
 ) -> Rendering:
     """`render`, errors and all, for a dialect that is no engine's own, such as a server's; `engine` is its
     name in messages, and `leave_out` names further fields whose neutral value is not sent."""
@@ -240,7 +267,7 @@ def render_as(
     asked = {**NEUTRAL, **fields}
     if asked["unset"]:
         return _render_unset(dialect, asked, engine, prompt)
-    _refuse_lacking(dialect, asked, engine, unsupported)
+    _refuse_lacking(dialect, asked, engine, unsupported, constraint)
     idle = find_idle_fields(asked)
     receipt = Receipt(idle={name: asked[name] for name in NEUTRAL if name in idle and asked[name] != NEUTRAL[name]})
     kwargs: dict[str, Any] = dict(dialect.always)
@@ -252,6 +279,8 @@ def render_as(
             receipt.notes[name] = "not sent, being neutral"
         elif name in dialect.settings:
             kwargs |= _translate(name, value, dialect.settings[name], receipt, idle=name in receipt.idle)
+        elif name == "constrain":
+            kwargs |= _enter_constraint(dialect, value, constraint, receipt)
         elif name in dialect.processors or name == "hint":
             if name not in receipt.idle:
                 receipt.applied[name] = value
@@ -260,7 +289,28 @@ def render_as(
     kwargs |= dialect.greedy if asked["temperature"] == 0.0 else dialect.sampling
     settings = {name: asked[name] for name in sorted(dialect.processors) if asked[name] != NEUTRAL[name]}
     hint = _fill_and_enter(receipt, prompt, asked["hint"])
-    return Rendering(engine, apply_hint(prompt, hint), kwargs, receipt, settings)
+    prompt = ask_for(prompt, hint, constraint, asked["constrain"])
+    return Rendering(engine, prompt, kwargs, receipt, settings)
+
+
+def _can_mask(dialect: Dialect, constraint: Constraint | None) -> bool:
+    """Whether the engine masks tokens for a constraint, or for some where none is given."""
+    return constraint.kind in dialect.masks if constraint is not None else bool(dialect.masks)
+
+
+def _enter_constraint(
+    dialect: Dialect, constrain: str, constraint: Constraint | None, receipt: Receipt
+) -> dict[str, Any]:
+    """What the engine is sent for a way to meet the constraint, entered in the receipt."""
+    if constrain == MASK and not _can_mask(dialect, constraint):
+        receipt.dropped["constrain"] = constrain
+        return {}
+    receipt.applied["constrain"] = constrain
+    if constrain and constraint is None:
+        receipt.notes["constrain"] = "nothing to be met: no constraint was given"
+    elif constrain == RETRY:
+        receipt.notes["constrain"] = "for whoever reads the answer: checked, and asked for again, by engines of a sweep"
+    return dialect.masks[constraint.kind](constraint) if constrain == MASK and constraint is not None else {}
 
 
 def _fill_and_enter(receipt: Receipt, prompt: PromptLike, hint: str) -> str:
@@ -322,7 +372,13 @@ def _translate(name: str, value: Any, setting: Setting, receipt: Receipt, *, idl
     return {setting.key: setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent}
 
 
-def _refuse_lacking(dialect: Dialect, asked: Mapping[str, Any], engine: str, unsupported: Unsupported) -> None:
+def _refuse_lacking(
+    dialect: Dialect,
+    asked: Mapping[str, Any],
+    engine: str,
+    unsupported: Unsupported,
+    constraint: Constraint | None,
+) -> None:
     """Raise or warn, once, about all fields that the engine lacks or does not take at these values."""
     if unsupported == "drop":
         return
@@ -332,7 +388,8 @@ def _refuse_lacking(dialect: Dialect, asked: Mapping[str, Any], engine: str, uns
     for name, value in asked.items():
         if name in idle or value == NEUTRAL[name] or value is None:
             continue
-        if name not in dialect.handles:
+        masked = name != "constrain" or value != MASK or _can_mask(dialect, constraint)
+        if name not in dialect.handles or not masked:
             lacking.append(name)
         elif name in dialect.settings and not dialect.settings[name].takes(value):
             beyond.append(name)

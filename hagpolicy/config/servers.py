@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 from hagpolicy._checks import is_number
 from hagpolicy._names import Registry
+from hagpolicy.config import masks
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
 from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.render import PromptLike, Receipt, Rendering, Unsupported, render_as
@@ -105,6 +107,7 @@ _LLAMA_CPP_PYTHON = Dialect(
         "max_tokens": _LIMIT,
     },
     always={"mirostat_mode": 0},
+    masks=masks.LLAMA_CPP_PYTHON,
 )
 
 # The fields of its request have no top_k, min_p, typical_p or repeat_penalty; unknown ones are skipped in silence.
@@ -115,7 +118,8 @@ _OLLAMA = Dialect(
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),
         "max_tokens": _LIMIT,
-    }
+    },
+    masks=masks.RESPONSE_FORMAT,
 )
 _MODELFILE = "the model's own (its Modelfile), else Ollama's; a /v1 request cannot say it"
 
@@ -130,7 +134,7 @@ SERVERS: Registry[Server] = Registry(
         "vllm": Server("vLLM", _adapt_to_http(VLLM), n=True),
         # A seed counts only in a server started with --enable-deterministic-inference, where the answers
         # of one request with n > 1 share it and are copies; without a seed all requests there share one.
-        "sglang": Server("SGLang", _adapt_to_http(SGLANG), any_model=True),
+        "sglang": Server("SGLang", replace(_adapt_to_http(SGLANG), masks=masks.SGLANG_SERVER), any_model=True),
         # It draws at most as many answers to one request as it was started with slots, and refuses more.
         "llama_cpp": Server("llama.cpp's llama-server", _adapt_to_http(LLAMA_CPP), any_model=True),
         "llama_cpp_python": Server("llama-cpp-python's server", _LLAMA_CPP_PYTHON, any_model=True, one_at_a_time=True),
@@ -146,15 +150,18 @@ SERVERS: Registry[Server] = Registry(
         "openai": Server("the OpenAI API", OPENAI, seeds=None, n=True, neutral_unsent=True, most_stops=4),
         # Any other: the names that all of them know.
         "compatible": Server(
-            "a plain OpenAI-compatible server", _adapt_to_http(OPENAI), neutral_unsent=True, most_stops=4
+            "a plain OpenAI-compatible server",
+            replace(_adapt_to_http(OPENAI), masks={}),
+            neutral_unsent=True,
+            most_stops=4,
         ),
     },
 )
 """The servers by name."""
 
-# Keywords of the official client's `create`, of those that a dialect uses; chat and plain differ in one.
+# Keywords of the official client's `create`, of those that a dialect uses; chat and plain differ in two.
 _KEYWORDS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens", "seed"})
-_CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens"}
+_CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens", "response_format"}
 
 # Every server takes 31 bits: some keep a seed as a signed, some as an unsigned number of 32 bits, of
 # which the last (all ones) means "any seed" to llama.cpp.
@@ -171,6 +178,7 @@ def make_request_body(
     chat: bool,
     unsupported: Unsupported = "error",
     refused: Collection[str] = (),
+    constraint: Constraint | None = None,
 ) -> RequestBody:
     """The arguments of a request to /v1/chat/completions or /v1/completions.
 
@@ -186,6 +194,7 @@ def make_request_body(
         unsupported: as in `render.render`.
         refused: fields that are not sent at their neutral value; "seed": none is sent; "max_tokens": the limit is
             sent under its other name, max_completion_tokens for max_tokens and the reverse.
+        constraint: of the prompt, for a server that masks tokens itself.
 
     Raises:
         UnsupportedSetting: with "error", naming field and server.
@@ -196,7 +205,9 @@ def make_request_body(
     entry = SERVERS[server]
     fields = {**fields, "max_tokens": max_tokens}
     dialect = entry.get_dialect(chat=chat)
-    rendering = render_as(dialect, fields, entry.title, unsupported=unsupported, leave_out=refused)
+    rendering = render_as(
+        dialect, fields, entry.title, unsupported=unsupported, leave_out=refused, constraint=constraint
+    )
     sent = _pack(entry, fields, rendering.kwargs)
     if "max_tokens" in refused:
         sent = {_OTHER_LIMIT.get(key, key): value for key, value in sent.items()}
@@ -209,7 +220,12 @@ def make_request_body(
 
 
 def render_request(
-    server: str, fields: Mapping[str, Any], prompt: PromptLike = "", *, unsupported: Unsupported = "error"
+    server: str,
+    fields: Mapping[str, Any],
+    prompt: PromptLike = "",
+    *,
+    unsupported: Unsupported = "error",
+    constraint: Constraint | None = None,
 ) -> Rendering:
     """A configuration as keyword arguments of the official client's `chat.completions.create`, with a receipt.
 
@@ -221,6 +237,7 @@ def render_request(
         fields: values of decoding fields; those left out are neutral.
         prompt: a string or chat messages; the hint goes into it.
         unsupported: as in `render.render`.
+        constraint: of the prompt, as there.
 
     Raises:
         UnsupportedSetting: with "error", naming field and server.
@@ -228,7 +245,9 @@ def render_request(
     """
     entry = SERVERS[server]
     unsent = FIELDS if entry.neutral_unsent else ()
-    made = render_as(entry.dialect, fields, entry.title, prompt, unsupported=unsupported, leave_out=unsent)
+    made = render_as(
+        entry.dialect, fields, entry.title, prompt, unsupported=unsupported, leave_out=unsent, constraint=constraint
+    )
     body, extra = _split(_pack(entry, fields, made.kwargs), chat=True)
     made.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
     return replace(made, kwargs=body | ({"extra_body": extra} if extra else {}))

@@ -14,6 +14,7 @@ from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import canonical_json, digest_bytes
 from hagpolicy._names import suggest
 from hagpolicy._text import replace_surrogates
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.render import PromptLike
 from hagpolicy.data.formats import PROMPT_FILES, read_rows, to_own_keys
 from hagpolicy.data.rows import FIELDS, is_missing, keep_json_columns, list_rows, to_json_value
@@ -121,6 +122,8 @@ class Prompt:
         group: prompts of one group are not independent and stay together in folds and in the
             bootstrap; None: the prompt stands alone (exact duplicates are joined all the same).
         id: the caller's own name for it; None: none. A whole number, here or as group, is its digits.
+        constraint: what the answer has to be (a `Constraint`, its mapping, or the JSON text of one); None: anything. It
+            is met as a config's `constrain` says.
         metadata: further JSON values, stored and otherwise unused.
         digest: identity, of all of these, 32 hex digits.
 
@@ -136,6 +139,7 @@ class Prompt:
     group: str | None = None
     id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    constraint: Constraint | None = None
     digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -146,6 +150,7 @@ class Prompt:
         object.__setattr__(self, "task", str.__str__(self.task))
         for label in ("group", "id"):
             object.__setattr__(self, label, _check_label(getattr(self, label), f"{name}.{label}"))
+        object.__setattr__(self, "constraint", Constraint.parse(self.constraint))
         try:
             object.__setattr__(self, "metadata", dict(self.metadata))
             if (data := _encode(self.to_dict())) is None:
@@ -172,12 +177,13 @@ class Prompt:
         rest = {"reference": self.reference, "group": self.group, "id": self.id}
         rest = {name: value for name, value in rest.items() if value is not None}
         rest |= {name: value for name, value in {"task": self.task, "metadata": self.metadata}.items() if value}
-        return {"prompt": content, **rest}
+        said = {} if self.constraint is None else {"constraint": self.constraint.to_dict()}
+        return {"prompt": content, **rest, **said}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prompt:
         """Build from a mapping: `prompt` (or `messages`), and optional reference, task, group, id,
-        metadata; other keys are kept in metadata, as far as JSON can hold them.
+        constraint, metadata; other keys are kept in metadata, as far as JSON can hold them.
 
         Raises:
             InvalidInput: no prompt, or a field of the wrong type.
@@ -190,6 +196,8 @@ class Prompt:
         known = {name: values.pop(name) for name in FIELDS if name in values}
         if is_missing(known.get("task")):
             known.pop("task", None)
+        if is_missing(known.get("constraint")):
+            known.pop("constraint", None)
         metadata = known.pop("metadata", None)
         metadata = {} if is_missing(metadata) else metadata
         if not isinstance(metadata, Mapping):

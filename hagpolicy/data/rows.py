@@ -23,7 +23,7 @@ from hagpolicy.errors import InvalidInput
 
 __all__ = ["FIELDS", "check_columns", "is_missing", "keep_json_columns", "list_rows", "to_json_value"]
 
-FIELDS = ("reference", "task", "group", "id", "metadata")
+FIELDS = ("reference", "task", "group", "id", "constraint", "metadata")
 """What is read of a row beside its `prompt` or `messages`."""
 
 _EXPECTED = "a list of prompts, or a data frame or data set with a row a prompt"

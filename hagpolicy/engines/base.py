@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from hagpolicy.artefacts.folder import Artefact
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
@@ -107,6 +108,15 @@ class Engine(ABC):
             if artefact is not None:
                 changes[name] = artefact.pin
         return config.replace(**changes) if changes else config
+
+    def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
+        """Why this engine cannot meet a prompt's constraint in a way that it handles; "" where it can.
+
+        Args:
+            constraint: of a prompt.
+            constrain: of a config, also "".
+        """
+        return ""
 
     @abstractmethod
     def generate(self, unit: Sequence[Request]) -> list[Completion]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from hagpolicy.config.render import apply_hint, insert_before_request
+from hagpolicy.config.constraints import ASK
+from hagpolicy.config.render import ask_for, insert_before_request
 from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import prompt_text, to_messages
 
@@ -61,24 +62,26 @@ def _apply_template(tokenizer: Any, content: Any) -> str:
 
 
 def encode_unit(tokenizer: Any, unit: Sequence[Request], context: float) -> list[list[int] | str]:
-    """Token ids of each request's prompt with its hint, or why there are none; each distinct one is made once.
+    """Token ids of each request's prompt with its hint, and its constraint in words where that is asked for; or why
+    there are none. Each distinct one is made once.
 
     Args:
         tokenizer: of the model.
         unit: the requests.
         context: most tokens of prompt and answer together.
     """
-    known: dict[tuple[str, str], list[int] | str] = {}
-    for request in unit:
-        key = (request.prompt.digest, request.config.hint)
+    keys = [(one.prompt.digest, one.config.hint, one.config.constrain == ASK) for one in unit]
+    known: dict[tuple[str, str, bool], list[int] | str] = {}
+    for request, key in zip(unit, keys, strict=True):
         if key not in known:
             known[key] = _encode_request(tokenizer, request, context)
-    return [known[request.prompt.digest, request.config.hint] for request in unit]
+    return [known[key] for key in keys]
 
 
 def _encode_request(tokenizer: Any, request: Request, context: float) -> list[int] | str:
+    prompt, config = request.prompt, request.config
     try:
-        ids = encode(tokenizer, apply_hint(request.prompt.content, request.config.hint))
+        ids = encode(tokenizer, ask_for(prompt.content, config.hint, prompt.constraint, config.constrain))
     except Exception as error:  # templates are programs and raise what they like
         return f"the chat template refused the prompt: {type(error).__name__}: {error}"
     if not ids:
@@ -88,5 +91,5 @@ def _encode_request(tokenizer: Any, request: Request, context: float) -> list[in
     return ids
 
 
-PROMPT_FIELDS: Mapping[str, Callable[..., object]] = MappingProxyType({"hint": encode_unit})
+PROMPT_FIELDS: Mapping[str, Callable[..., object]] = MappingProxyType({"hint": encode_unit, "constrain": encode_unit})
 """Each config field that reaches the model in the prompt's own tokens, with the function that puts it there."""

@@ -18,11 +18,13 @@ from typing import Any
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import MASK, Constraint
 from hagpolicy.config.dialects import VLLM
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import cut_at_stop
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import PROMPT_FIELDS, encode_unit
+from hagpolicy.engines.constraints.attempts import answer_again
 from hagpolicy.errors import EngineError, InvalidInput
 
 __all__ = ["VLLMEngine"]
@@ -144,8 +146,18 @@ class VLLMEngine(Engine):
         beyond = [name for name, (asked, _) in receipt.clamped.items() if not VLLM.settings[name].takes(asked)]
         return [*super().unsupported(config), *beyond]
 
+    def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
+        """See `Engine.refuse_constraint`."""
+        if constrain != MASK or constraint.kind in VLLM.masks:
+            return ""
+        return f"{self.name} masks no tokens for a constraint of {constraint.kind}"
+
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
-        """Generate the cells of one unit in one call of vLLM; see `Engine.generate`."""
+        """Generate the cells of one unit in one call of vLLM, and those again that do not meet their constraint; see
+        `Engine.generate`."""
+        return answer_again(unit, self._generate_once(unit), self._generate_once)
+
+    def _generate_once(self, unit: Sequence[Request]) -> list[Completion]:
         done: dict[int, Completion] = {}
         rows: dict[int, tuple[list[int], Any, dict[str, Any]]] = {}
         encoded = encode_unit(self.tokenizer, unit, self.llm.model_config.max_model_len)
@@ -164,12 +176,17 @@ class VLLMEngine(Engine):
     def _make_params(self, request: Request, prompt_tokens: int) -> tuple[Any, dict[str, Any]]:
         """One row's `SamplingParams`, and what vLLM does otherwise than asked."""
         limit = min(request.max_tokens, self.llm.model_config.max_model_len - prompt_tokens)
-        rendering = self.resolve(request.config).replace(max_tokens=limit).render("vllm")
+        config = self.resolve(request.config).replace(max_tokens=limit)
+        rendering = config.render("vllm", constraint=request.prompt.constraint)
         receipt: dict[str, Any] = {name: sent for name, (_, sent) in rendering.receipt.clamped.items()}
         if limit < request.max_tokens:
             receipt["max_tokens"] = limit
         stop = {"stop": list(request.stop)} if request.stop else {}
-        return self._row(n=1, seed=request.seed, skip_special_tokens=True, **stop, **rendering.kwargs), receipt
+        sent = dict(rendering.kwargs)
+        if structured := sent.get("structured_outputs"):
+            kind = import_module(type(self.llm).__module__.partition(".")[0] + ".sampling_params")
+            sent["structured_outputs"] = kind.StructuredOutputsParams(**structured)
+        return self._row(n=1, seed=request.seed, skip_special_tokens=True, **stop, **sent), receipt
 
     def _run(self, rows: Sequence[tuple[list[int], Any, dict[str, Any]]]) -> list[Completion]:
         """One call of `LLM.generate`. Each row's seconds are its share of the new tokens."""

@@ -31,6 +31,7 @@ SCORERS: Registry[type[Scorer]] = Registry(
         "json_valid": "hagpolicy.scorers.text.shape:JsonValid",
         "json_match": "hagpolicy.scorers.text.json_match:JsonMatch",
         "brevity": "hagpolicy.scorers.text.shape:Brevity",
+        "constraint": "hagpolicy.scorers.text.constraint:ConstraintMet",
         "judge": "hagpolicy.scorers.judge.judge:Judge",
         "reward_model": "hagpolicy.scorers.reward_model:RewardModel",
         "python_tests": "hagpolicy.scorers.code.python_tests:PythonTests",

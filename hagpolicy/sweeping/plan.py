@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.store.cells import Plan, View
@@ -191,6 +192,28 @@ def check_settings(engine: Engine, space: DecodingSpace) -> None:
                 f"{config!r}, of which it has no {', '.join(missing)}",
                 "Leave the config out; DecodingSpace.preset(name, engine) does so by itself.",
             )
+
+
+def check_constraints(engine: Engine, space: DecodingSpace, prompts: Sequence[Prompt]) -> None:
+    """Refuse, before a token is spent, a prompt whose constraint the engine cannot meet as a config asks for.
+
+    That a constraint needs more tokens than there are is known once the prompt is encoded: its cell is marked then.
+
+    Raises:
+        UnsupportedSetting: naming the prompt and the reason.
+    """
+    ways = list(dict.fromkeys(config.constrain for config in space))
+    first: dict[Constraint, int] = {}
+    for index, prompt in enumerate(prompts):
+        if prompt.constraint is not None:
+            first.setdefault(prompt.constraint, index)
+    for constraint, index in first.items():
+        for constrain in ways:
+            if reason := engine.refuse_constraint(constraint, constrain):
+                named = f"prompt {index}{'' if prompts[index].id is None else f' ({prompts[index].id!r})'}"
+                expected = f"a constraint that {engine.name} can meet by constrain={constrain!r}"
+                do = "Leave these configs out, or the constraint."
+                raise UnsupportedSetting(f"{named}.constraint", expected, reason, do)
 
 
 def check_references(prompts: Sequence[Prompt], scorers: Sequence[Scorer]) -> None:

@@ -24,7 +24,7 @@ from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 from hagpolicy.scorers.base import Scorer
 from hagpolicy.scorers.registry import assign_scorers
-from hagpolicy.sweeping.plan import check_references, check_settings
+from hagpolicy.sweeping.plan import check_constraints, check_references, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,7 @@ class SweepSpec:
                 "Name what it does run today, or 'unset' for a request without settings.",
             )
         space, default = space.with_config(self.default or engine.default_config())
+        check_constraints(engine, space, self.prompts)
         names = tuple(one.stored_name for one in self.scorers)
         origins = self.find_origins(engine)
         numbers = self.samples, self.max_tokens, self.seed

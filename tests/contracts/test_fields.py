@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.dialects import DIALECTS, Dialect
 from hagpolicy.config.fields import ARTEFACT_FIELDS, FIELDS, NEUTRAL, SPECS, find_idle_fields
 from hagpolicy.config.render import Receipt, render_as
@@ -63,7 +64,11 @@ ENGINES_LACK: dict[str, set[str]] = {
     "ray": {"top_k", "hint"},  # as the engine of its workers
     **{f"openai:{server}": lacks for server, lacks in SERVERS_LACK.items()},
 }
-PROMPTS = (Prompt("name three red colours . think step by step ."), Prompt("why is the sky blue ? say hello again"))
+CONSTRAINT = Constraint(choices=("red", "blue sky"))
+PROMPTS = (
+    Prompt("name three red colours . think step by step .", constraint=CONSTRAINT),
+    Prompt("why is the sky blue ? say hello again", constraint=CONSTRAINT),
+)
 LIMIT = 12
 # Of the simulated world, in which a config that differs moves a chance: it takes many draws to be seen.
 WORLD = {"gap": 0.3, "config_effect": 0.2}
@@ -264,7 +269,9 @@ def refuse(lacking: set[str], title: str) -> contextlib.AbstractContextManager[A
 def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> None:
     dialect = DIALECTS[engine]
     for plain, changed in pairs(name):
-        before, after = (config.render(engine, "Hello", unsupported="drop") for config in (plain, changed))
+        before, after = (
+            config.render(engine, "Hello", unsupported="drop", constraint=CONSTRAINT) for config in (plain, changed)
+        )
         check_account(after.receipt, changed, DIALECTS_LACK[engine])
         with refuse(ask_for(changed) & DIALECTS_LACK[engine], engine):
             changed.render(engine)
@@ -290,7 +297,7 @@ def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: 
         check_account(after.receipt, changed, SERVERS_LACK[server])
         with refuse(ask_for(changed) & SERVERS_LACK[server], SERVERS[server].title):
             make_request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=chat)
-        if name != "hint":  # in the messages, which the engine writes
+        if name not in ("hint", "constrain"):  # in the messages, which the engine writes
             same = (before.body, before.extra_body) == (after.body, after.extra_body)
             assert same == (name not in ask_for(changed) & SERVERS[server].dialect.handles)
 
@@ -337,6 +344,7 @@ module = sys.modules["hagpolicy.config.fields"] = types.ModuleType("hagpolicy.co
 exec(compile(source, str(path), "exec"), module.__dict__)
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.engines.transformers.engine import TransformersEngine

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.data.answers import compute_answer_key
 from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
@@ -31,10 +32,12 @@ REFERENCES: dict[str, Any] = {
     "json_valid": ["name", "age"],
     "json_match": {"name": "Ada", "age": 36},
     "brevity": None,
+    "constraint": None,
     "judge": None,
     "reward_model": None,
     "python_tests": "assert add(2, 3) == 5\n",
 }
+FORM = Constraint(choices=("12", "Paris."))
 # Those whose `Score.answer` is a remark, of which no majority can be taken.
 REMARKS = {"distinct_items", "judge", "reward_model", "python_tests"}
 TEXTS = [
@@ -70,7 +73,7 @@ def make(request, tmp_path):
 
 
 def score_texts(scorer: Scorer, reference: Any, texts: list[str]) -> list[Score]:
-    items = [(Prompt("A question?", reference), Completion(text, tokens=len(text))) for text in texts]
+    items = [(Prompt("A question?", reference, constraint=FORM), Completion(text, tokens=len(text))) for text in texts]
     return score_checked(scorer, items)
 
 
@@ -86,7 +89,7 @@ def test_every_scorer_has_a_name_a_version_and_its_reference(name, make):
     assert scorer.version
     assert scorer.stored_name == f"{name}@{scorer.version}"
     assert "@" not in scorer.name
-    assert scorer.check(Prompt("A question?", REFERENCES[name])) is None
+    assert scorer.check(Prompt("A question?", REFERENCES[name], constraint=FORM)) is None
     if name in list_prompt_scorers():
         assert scorer.version in ("1", "2")
     if scorer.needs_reference:
@@ -110,7 +113,7 @@ def test_every_text_has_a_reward_in_range_or_a_reason(name, make):
 @pytest.mark.parametrize("name", SCORERS)
 def test_a_failed_completion_is_unscored_and_an_empty_one_is_not(name, make):
     scorer = make(name)
-    prompt = Prompt("A question?", REFERENCES[name])
+    prompt = Prompt("A question?", REFERENCES[name], constraint=FORM)
     failed = Completion("", finish="error", error="out of memory")
     scores = score_checked(scorer, [(prompt, failed), (prompt, Completion("", tokens=5))])
     assert math.isnan(scores[0].value)
@@ -180,7 +183,7 @@ json_values = st.recursive(
 @given(reference=json_values)
 def test_any_reference_is_checked_before_it_is_used(name, reference):
     scorer = get_scorer(name)
-    prompt = Prompt("A question?", reference)
+    prompt = Prompt("A question?", reference, constraint=FORM)
     (result,) = scorer.score([(prompt, Completion("The answer is 12.", tokens=6))])
     assert (scorer.check(prompt) is None) == (not math.isnan(result.value))
     assert result.reason == scorer.check(prompt)

@@ -28,6 +28,7 @@ BOLD: dict[str, Any] = {
     "reference": "bold",
     "reference_weight": 0.6,
     "draft_source": "bold",
+    "constrain": "ask",
     "unset": True,
 }
 assert tuple(BOLD) == FIELDS

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import MASK, Constraint
 from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, PartOutcome, UnitOutcome
@@ -42,6 +43,8 @@ UNIT_CELLS, TOGETHER_CELLS = 8, 32
 MOST_IN_FLIGHT = 256
 SHOWN_MODELS = 20
 KEY_ENV = "OPENAI_API_KEY"
+# Fields of a request by which a caller says the form of an answer.
+_FORMS = frozenset({"response_format", "structured_outputs", "regex", "ebnf", "grammar", "json_schema"})
 _FORM = "openai:http://host:port/v1#MODEL"
 
 
@@ -243,6 +246,14 @@ class OpenAIEngine(Engine):
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """Fields that the server lacks, or lacks at these values."""
         return list_lacking(self.server, config.fields())
+
+    def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
+        """See `Engine.refuse_constraint`. A form of the answer that is sent with every request would be met instead."""
+        if fixed := sorted(self._extras.keys() & _FORMS):
+            return f"every request has {', '.join(fixed)} of its own, which the constraint would be beside"
+        if constrain != MASK or constraint.kind in SERVERS[self.server].dialect.masks:
+            return ""
+        return f"{SERVERS[self.server].title} masks no tokens for a constraint of {constraint.kind}"
 
     def check(self) -> None:
         """See `Engine.check` and `engines.check.check_contract`."""

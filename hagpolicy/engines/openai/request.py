@@ -8,12 +8,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-from hagpolicy.config.render import apply_hint
+from hagpolicy.config.render import ask_for
 from hagpolicy.config.servers import SERVERS, RequestBody, find_unlike, make_request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text, to_messages
 from hagpolicy.data.stopping import cut_at_stop
 from hagpolicy.engines.base import EngineLost
+from hagpolicy.engines.constraints.attempts import ATTEMPTS, is_wanting, join_attempts, make_attempt
 from hagpolicy.engines.openai.client import Client
 from hagpolicy.engines.openai.concurrency import ConcurrencyLimiter
 from hagpolicy.engines.openai.counting import TokenCounter
@@ -79,6 +80,20 @@ class CellRequester:
         self._gone = ""
 
     async def fill(self, requests: Sequence[Request], begun: Callable[[int], None]) -> list[Completion]:
+        """Completions of one cell, or of several that differ by their sample only, by one request to the server; those
+        that do not meet their constraint are asked for again one by one.
+
+        Args, Raises: see `_fill_once`.
+        """
+        done = []
+        for request, first in zip(requests, await self._fill_once(requests, begun), strict=True):
+            attempts = [first]
+            while len(attempts) < ATTEMPTS and is_wanting(request, attempts[-1]):
+                attempts += await self._fill_once([make_attempt(request, len(attempts))], lambda _: None)
+            done.append(join_attempts(request, attempts))
+        return done
+
+    async def _fill_once(self, requests: Sequence[Request], begun: Callable[[int], None]) -> list[Completion]:
         """Completions of one cell, or of several that differ by their sample only, by one request to the server.
 
         Args:
@@ -124,16 +139,23 @@ class CellRequester:
         fields, limit = request.config.fields(), request.max_tokens
         refused = self._refusals.names | left_out
         return make_request_body(
-            self.server, fields, seed=request.seed, max_tokens=limit, chat=self.chat, refused=refused
+            self.server,
+            fields,
+            seed=request.seed,
+            max_tokens=limit,
+            chat=self.chat,
+            refused=refused,
+            constraint=request.prompt.constraint,
         )
 
     def _build_arguments(self, request: Request, sent: RequestBody, count: int) -> dict[str, Any]:
-        prompt = apply_hint(request.prompt.content, request.config.hint)
+        prompt, config = request.prompt, request.config
+        content = ask_for(prompt.content, config.hint, prompt.constraint, config.constrain)
         arguments: dict[str, Any] = {"model": self.model, **sent.body}
         if not self.chat:
-            arguments["prompt"] = prompt_text(prompt)
+            arguments["prompt"] = prompt_text(content)
         else:
-            arguments["messages"] = to_messages(prompt)
+            arguments["messages"] = to_messages(content)
         if count > 1:
             arguments["n"] = count
         if request.stop:

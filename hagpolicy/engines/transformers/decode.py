@@ -21,6 +21,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.engines.transformers.batch import Batch
 from hagpolicy.engines.transformers.cache import is_refillable
 from hagpolicy.engines.transformers.forward import Pass
+from hagpolicy.engines.transformers.masks import RowMasks
 from hagpolicy.engines.transformers.prefixes import Splice
 from hagpolicy.engines.transformers.references import CellReferences, HeadInput
 from hagpolicy.engines.transformers.rows import RowSettings, draw_uniforms, find_positions
@@ -45,7 +46,7 @@ class Decoded:
     Attributes:
         tokens: int64 (cells, steps), on the CPU; beyond a cell's length without meaning.
         lengths: int64 (cells,): new tokens, the end token included.
-        stopped: bool (cells,): ended by an end token, or by a string that stops it.
+        stopped: bool (cells,): ended by an end token, by a string that stops it, or with a constraint that is met.
         stuck: bool (cells,): ended because the settings ruled out every token.
         passes: the forward passes it took, in their order.
     """
@@ -95,9 +96,10 @@ def decode(
     adapters: Sequence[str] | None = None,
     splices: Sequence[Splice | None] | None = None,
     references: CellReferences | None = None,
+    masks: RowMasks | None = None,
 ) -> Decoded:
     """Generate all cells; arguments and result as of `decode_in_parts`."""
-    more = at_once, stop_watch, adapters, splices, references
+    more = at_once, stop_watch, adapters, splices, references, masks
     parts = decode_in_parts(model, prompts, owner, configs, seeds, limits, end, *more)
     while True:
         try:
@@ -121,6 +123,7 @@ def decode_in_parts(
     adapters: Sequence[str] | None = None,
     splices: Sequence[Splice | None] | None = None,
     references: CellReferences | None = None,
+    masks: RowMasks | None = None,
 ) -> Generator[EndedCells, None, Decoded]:
     """Generate all cells, and give those that have ended, every `PART_SECONDS`.
 
@@ -137,6 +140,7 @@ def decode_in_parts(
         adapters: what PEFT calls the adapter of each distinct prompt; None: the model answers all rows alike.
         splices: embeddings among those of each distinct prompt's tokens; None: none.
         references: the stores that have a share in the cells' tokens; None: none have.
+        masks: rules out tokens of cells that have a constraint, and ends those that have met it; None: none has.
 
     Yields:
         Between two steps, cells that have ended since the last time; none of them where none has.
@@ -144,7 +148,7 @@ def decode_in_parts(
     Returns:
         The tokens of all cells, in their order.
     """
-    cells = _Cells(model.device, configs, seeds, limits, end, stop_watch, references or None)
+    cells = _Cells(model.device, configs, seeds, limits, end, stop_watch, references or None, masks)
     width = min(at_once or len(owner), len(owner))
     sizes = [len(ids) + len(one or ()) for ids, one in zip(prompts, splices or [None] * len(prompts), strict=True)]
     queue = sorted(range(len(owner)), key=lambda cell: (-sizes[owner[cell]], owner[cell]))
@@ -174,8 +178,9 @@ class _Cells:
         end: Sequence[int],
         stop_watch: StopWatch | None,
         references: CellReferences | None,
+        masks: RowMasks | None,
     ) -> None:
-        self.stop_watch, self.references = stop_watch, references
+        self.stop_watch, self.references, self.masks = stop_watch, references, masks
         self.settings = RowSettings.of(configs, device)
         self.stream = torch.from_numpy(draw_uniforms(seeds, max(limits))).to(device)
         self.limits = torch.tensor(limits, device=device)
@@ -250,10 +255,14 @@ def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tenso
     """
     at = slice(None) if rows is None else rows
     open_, step = batch.open[at], cells.lengths[cell]
-    logits = batch.logits[at]
+    logits, masks = batch.logits[at], cells.masks
     if cells.references is not None:
         logits = cells.references.mix(cell, open_, logits, batch.hidden[at])
+    masked = [] if masks is None else masks.find(cell, open_)
+    kept = {} if masks is None else masks.keep(masked, settings, logits)
     logits = penalise(settings, batch.history()[at], batch.before_history[at], batch.prompt_end[at], logits)
+    if masks is not None and masked:
+        masks.apply(masked, step.tolist(), logits, kept)
     token = choose(settings, logits, cells.stream[cell, step.clamp(max=cells.stream.shape[1] - 1)])
     ruled_out = open_ & (token == NONE_ALLOWED)
     token, chosen = token.clamp(min=0), open_ & ~ruled_out
@@ -262,6 +271,8 @@ def _choose_next(batch: Batch, cells: _Cells, settings: RowSettings, cell: Tenso
     ended = chosen & torch.isin(token, cells.ends)
     if cells.stop_watch is not None:
         ended |= cells.stop_watch.check(cell, cells.tokens, cells.lengths, chosen & ~ended)
+    if masks is not None and masked:
+        ended |= masks.advance(masked, token, chosen & ~ended)
     cells.stopped[cell] |= ended
     cells.stuck[cell] |= ruled_out
     batch.open[at] = chosen & ~ended & (cells.limits[cell] > step + 1)

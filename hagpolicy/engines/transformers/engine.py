@@ -18,11 +18,15 @@ import transformers
 from hagpolicy._digest import digest
 from hagpolicy.artefacts.folder import load_artefacts
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import MASK, Constraint
 from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import count_to_stop, cut_at_stop
 from hagpolicy.engines.base import Engine, PartOutcome
 from hagpolicy.engines.chat import encode, encode_unit
+from hagpolicy.engines.constraints.attempts import ATTEMPTS, is_wanting, join_attempts, make_attempt
+from hagpolicy.engines.constraints.guide import Guide, Guides, find_infeasible
+from hagpolicy.engines.constraints.vocabulary import load_vocabulary
 from hagpolicy.engines.transformers.adapters import Adapters, name_row
 from hagpolicy.engines.transformers.decode import Decoded, EndedCells, decode_in_parts
 from hagpolicy.engines.transformers.defaults import GENERATION_SETTINGS, read_generation_settings
@@ -36,11 +40,12 @@ from hagpolicy.engines.transformers.generate import (
     run_generate,
 )
 from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, load, pick_device
+from hagpolicy.engines.transformers.masks import GuideProcessor, RowMasks, describe_guide
 from hagpolicy.engines.transformers.prefixes import SoftPrefixes, Splice
 from hagpolicy.engines.transformers.references import CellReferences, load_stores, mixing
 from hagpolicy.engines.transformers.stopping import StopCriterion, StopWatch
 from hagpolicy.engines.transformers.threads import ThreadChooser
-from hagpolicy.errors import EngineError
+from hagpolicy.errors import EngineError, MissingExtra
 
 __all__ = ["TransformersEngine"]
 
@@ -210,10 +215,17 @@ class TransformersEngine(Engine):
         return fields - {"prompt_lookup_num_tokens"} if getattr(self.model, "_is_stateful", False) else fields
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """See `Engine.unsupported`; of a config that needs the model's own `generate`, what that lacks, too."""
+        """See `Engine.unsupported`; of a config that needs the model's own `generate`, what that lacks, too.
+
+        Masks need llguidance and a tokenizer whose tokens have bytes of their own; sampled beams, of which as many are
+        drawn as there are, may have fewer tokens to draw from than that.
+        """
         missing = super().unsupported(config)
         if config.soft_prefix and not missing and not self._prefixes.has(config):
             missing = ["soft_tokens"]
+        sampled_beams = config.num_beams > 1 and config.temperature > 0.0
+        if config.constrain == MASK and (sampled_beams or isinstance(self._guides, str)):
+            missing.append("constrain")
         if not needs_generate(config):
             return missing
         handled = GENERATE_FIELDS | GIVEN_FIELDS
@@ -226,6 +238,41 @@ class TransformersEngine(Engine):
         digest_of_weights = self._weights()  # PEFT's layers will be among the model's own
         self._weights = lambda: digest_of_weights
         return Adapters(self.model, self.artefacts["adapter"])
+
+    def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
+        """See `Engine.refuse_constraint`."""
+        guide = self._find_guide(constraint) if constrain == MASK else None
+        return guide if isinstance(guide, str) else ""
+
+    @cached_property
+    def _guides(self) -> Guides | str:
+        """What is known of constraints, or why none can be met by masks."""
+        size = self.model.get_output_embeddings().weight.shape[0]
+        try:
+            return Guides(load_vocabulary(self.tokenizer, self.end_tokens, size))
+        except (EngineError, MissingExtra) as error:
+            return str(error)
+
+    def _find_guide(self, constraint: Constraint) -> Guide | str:
+        return self._guides if isinstance(self._guides, str) else self._guides.get(constraint)
+
+    def _find_guides(self, requests: Sequence[Request]) -> list[Guide | None]:
+        """The guides of cells that are masked, all of which have one; None for the others."""
+        found = []
+        for request in requests:
+            constraint = _read_masked(request)
+            guide = None if constraint is None else self._find_guide(constraint)
+            assert not isinstance(guide, str)
+            found.append(guide)
+        return found
+
+    def _find_obstacle(self, request: Request, limit: int) -> str:
+        """Why a cell's constraint cannot be met within its limit, before the first token; "" where it can."""
+        constraint = _read_masked(request)
+        if constraint is None:
+            return ""
+        guide = self._find_guide(constraint)
+        return guide if isinstance(guide, str) else find_infeasible(guide, limit)
 
     def generate(self, unit: Sequence[Request]) -> list[Completion]:
         """Generate the cells of one unit together; see `Engine.generate`.
@@ -266,7 +313,25 @@ class TransformersEngine(Engine):
                 self.threads.review()
 
     def _generate_cells(self, unit: Sequence[Request]) -> Parts:
+        """Cells that are to be tried again, where they do not meet their constraint, are handed over with their last
+        attempt; those of one attempt are generated together."""
         unit = [replace(request, config=self.resolve(request.config)) for request in unit]
+        attempts: list[list[Completion]] = [[] for _ in unit]
+        wanting = list(range(len(unit)))
+        for number in range(ATTEMPTS):
+            for part in self._generate_once([make_attempt(unit[index], number) for index in wanting]):
+                done = {}
+                for row, completion in part.items():
+                    index = wanting[row]
+                    attempts[index].append(completion)
+                    if number == ATTEMPTS - 1 or not is_wanting(unit[index], completion):
+                        done[index] = join_attempts(unit[index], attempts[index])
+                yield done
+            wanting = [index for index in wanting if is_wanting(unit[index], attempts[index][-1])]
+            if not wanting:
+                return
+
+    def _generate_once(self, unit: Sequence[Request]) -> Parts:
         done: dict[int, Completion] = {}
         rows: dict[int, Asked] = {}
         apart: dict[int, Asked] = {}
@@ -279,6 +344,8 @@ class TransformersEngine(Engine):
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=reason)
             elif isinstance(splice := self._make_splice(request, ids), str):
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=splice)
+            elif obstacle := self._find_obstacle(request, self._limit(request, Asked(ids, splice))):
+                done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=obstacle)
             elif needs_generate(request.config):
                 apart[index] = Asked(ids, splice)
             else:
@@ -368,15 +435,20 @@ class TransformersEngine(Engine):
         configs, seeds = [request.config for request in requests], [request.seed for request in requests]
         stops = [request.stop for request in requests]
         watch = StopWatch(self.tokenizer, stops) if any(stops) else None
+        guides = self._find_guides(requests)
+        masks = RowMasks(guides, limits) if any(guide is not None for guide in guides) else None
         batch = owner, configs, seeds, limits, self.end_tokens, self._rows, watch
-        references = CellReferences(self._stores, configs, self.model.device)
+        given = CellReferences(self._stores, configs, self.model.device), masks
         adapters = [adapter for adapter, _ in distinct]
-        parts = self._decode_parts([prompt for _, prompt in distinct], adapters, batch, references)
+        parts = self._decode_parts([prompt for _, prompt in distinct], adapters, batch, given)
         left = dict.fromkeys(range(len(requests)))
 
         def complete(rows: Sequence[int], done: Decoded, tokens: int) -> dict[int, Completion]:
             per_token = (time.perf_counter() - begun) / max(tokens, 1)
             found = self._read_rows([requests[row] for row in rows], [prompts[row] for row in rows], done, per_token)
+            if masks is not None:
+                notes = [masks.describe(row) for row in rows]
+                found = [replace(one, receipt={**one.receipt, **note}) for one, note in zip(found, notes, strict=True)]
             for row in rows:
                 del left[row]
             return dict(zip(rows, found, strict=True))
@@ -392,7 +464,11 @@ class TransformersEngine(Engine):
         yield complete(rows, whole.take(rows), int(whole.lengths.sum()))
 
     def _decode_parts(
-        self, prompts: Sequence[Asked], adapters: Sequence[str], batch: tuple[Any, ...], references: CellReferences
+        self,
+        prompts: Sequence[Asked],
+        adapters: Sequence[str],
+        batch: tuple[Any, ...],
+        given: tuple[CellReferences, RowMasks | None],
     ) -> Generator[EndedCells, None, Decoded]:
         """`decode_in_parts` of distinct prompts, each with its adapter."""
         model, names = self.model, None
@@ -401,7 +477,7 @@ class TransformersEngine(Engine):
             if self._adapters is not None and mixed:
                 model, names = self._adapters.model, [name_row(adapter) for adapter in adapters]
             ids, splices = [one.ids for one in prompts], [one.splice for one in prompts]
-            further = names, splices if any(splices) else None, references
+            further = names, splices if any(splices) else None, *given
             whole: Decoded = yield from decode_in_parts(model, ids, *batch, *further)
         return whole
 
@@ -438,19 +514,24 @@ class TransformersEngine(Engine):
         """Numbers of the cells that share a call of the model's own `generate`."""
         limits = [self._limit(request, one) for request, one in zip(requests, prompts, strict=True)]
         configs, stops = [request.config for request in requests], [request.stop for request in requests]
-        return group_calls(configs, limits, [len(one.ids) for one in prompts], self._rows, stops)
+        masked = [_read_masked(request) for request in requests]
+        return group_calls(configs, limits, [len(one.ids) for one in prompts], self._rows, stops, masked)
 
     def _run_generate(self, requests: Sequence[Request], prompts: Sequence[Asked]) -> Parts:
         """Cells of beam search that share a call, or one of drafts. Each one's seconds are its share of the tokens."""
         begun = time.perf_counter()
         first, limit = requests[0], self._limit(requests[0], prompts[0])
         ids, splices = [one.ids for one in prompts], [one.splice for one in prompts if one.splice is not None]
-        stopping = [StopCriterion(self.tokenizer, first.stop, max(map(len, ids)))] if first.stop else []
+        width = max(map(len, ids))
+        stopping = [StopCriterion(self.tokenizer, first.stop, width)] if first.stop else []
+        (guide,) = self._find_guides([first])
+        masks = [] if guide is None else [GuideProcessor(guide, width, limit)]
         with self._lend(first.config):
-            further = self.end_tokens, stopping, splices or None
+            further = self.end_tokens, stopping, splices or None, masks
             done = run_generate(self.model, ids, first.config, first.seed, limit, *further)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)
-        receipt = {} if limit == first.max_tokens else {"max_tokens": limit}
+        receipt: dict[str, Any] = {} if limit == first.max_tokens else {"max_tokens": limit}
+        receipt |= {} if guide is None else describe_guide(guide)
         completions = []
         for one, prompt in zip(done, prompts, strict=True):
             decode_tokens = partial(self.tokenizer.decode, skip_special_tokens=True)
@@ -461,3 +542,8 @@ class TransformersEngine(Engine):
             whole = Completion(text, count, len(prompt), seconds, finish, None, receipt, one.passes)
             completions.append(cut_at_stop(whole, first.stop))
         yield dict(enumerate(completions))
+
+
+def _read_masked(request: Request) -> Constraint | None:
+    """The constraint of a cell that is met by masks."""
+    return request.prompt.constraint if request.config.constrain == MASK else None

@@ -16,6 +16,7 @@ import torch
 from transformers import StoppingCriteriaList
 
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.engines.chat import PROMPT_FIELDS
@@ -50,6 +51,7 @@ BLIND_TO_PROMPT = frozenset(
         "max_tokens",
         "hint",
         *GIVEN_FIELDS,
+        "constrain",
     }
 )
 
@@ -80,6 +82,7 @@ def group_calls(
     lengths: Sequence[int],
     rows: int,
     stops: Sequence[tuple[str, ...]],
+    masked: Sequence[Constraint | None],
 ) -> list[list[int]]:
     """Which cells share a call, as their numbers: a list a call.
 
@@ -89,8 +92,9 @@ def group_calls(
         lengths: (cells,): tokens of the prompt.
         rows: beams of all prompts in one call, at most.
         stops: (cells,): the strings that stop each.
+        masked: (cells,): the constraint of each that is met by masks.
     """
-    together: dict[tuple[DecodingConfig, int, int, tuple[str, ...]], list[int]] = {}
+    together: dict[tuple[DecodingConfig, int, int, tuple[str, ...], Constraint | None], list[int]] = {}
     calls = []
     for number, config in sorted(enumerate(configs), key=lambda item: -lengths[item[0]]):
         if config.prompt_lookup_num_tokens or not config.deterministic:
@@ -99,10 +103,11 @@ def group_calls(
         # Other settings count the prompt's tokens, and would count what pads it: lengths must be equal.
         reads_prompt = not config.canonical().to_dict().keys() <= BLIND_TO_PROMPT
         key = (
-            config.replace(hint="", max_tokens=None),
+            config.replace(hint="", max_tokens=None, constrain=""),
             limits[number],
             lengths[number] if reads_prompt else 0,
             stops[number],
+            masked[number],
         )
         together.setdefault(key, []).append(number)
     for (config, *_), numbers in together.items():
@@ -120,20 +125,22 @@ def run_generate(
     ends: Sequence[int],
     stopping: Sequence[Any] = (),
     splices: Sequence[Splice] | None = None,
+    processors: Sequence[Any] = (),
 ) -> list[Generated]:
     """One answer for each prompt of a call, everything sent explicitly; no random state of the caller's is touched.
 
     Args:
         model: a decoder of transformers, in evaluation mode.
         prompts: token ids, hint included.
-        config: the settings, drafting and beams among them; its hint, its limit and what it names are not read.
+        config: the settings, drafting and beams among them; its hint, limit, `constrain` and names are not read.
         seed: names the random stream.
         limit: most new tokens, at least 1.
         ends: ids of the end tokens.
         stopping: further criteria of transformers' own kind that end a row.
         splices: embeddings among those of each prompt's tokens, as many in each; None: none.
+        processors: further logits processors of transformers' own kind.
     """
-    bare = {name: NEUTRAL[name] for name in (*GIVEN_FIELDS, "draft_source")}
+    bare = {name: NEUTRAL[name] for name in (*GIVEN_FIELDS, "draft_source", "constrain")}
     rendering = config.replace(hint="", max_tokens=limit, **bare).render("transformers")
     width, pad = max(map(len, prompts)), (list(ends) or [0])[0]
     padded = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
@@ -152,7 +159,7 @@ def run_generate(
             out = model.generate(
                 torch.tensor(padded, device=model.device),
                 attention_mask=torch.tensor(mask, device=model.device),
-                logits_processor=rendering.processors,
+                logits_processor=[*rendering.processors, *processors],
                 eos_token_id=list(ends) or None,
                 pad_token_id=pad,
                 stopping_criteria=StoppingCriteriaList(stopping),

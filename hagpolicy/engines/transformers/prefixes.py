@@ -18,7 +18,7 @@ from hagpolicy.artefacts.folder import Artefact
 from hagpolicy.artefacts.soft_prefix import read_soft_prefix
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import split_pin
-from hagpolicy.config.render import apply_hint
+from hagpolicy.config.render import ask_for
 from hagpolicy.data.completion import Request
 from hagpolicy.engines.chat import count_before_request
 from hagpolicy.errors import EngineError
@@ -80,7 +80,9 @@ class SoftPrefixes:
             ids: token ids of its prompt, hint included.
             context: most tokens of prompt and answer together.
         """
-        at = count_before_request(tokenizer, apply_hint(request.prompt.content, request.config.hint), ids)
+        prompt, config = request.prompt, request.config
+        content = ask_for(prompt.content, config.hint, prompt.constraint, config.constrain)
+        at = count_before_request(tokenizer, content, ids)
         if at is None:
             return "no text of a user that the chat template writes as it is, before which a soft prefix could go"
         rows = self.take(request.config)

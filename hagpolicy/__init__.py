@@ -94,8 +94,10 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.sweeping.strategies.base import Observation as Observation
     from hagpolicy.sweeping.strategies.base import StrategyResult as StrategyResult
     from hagpolicy.tuning.adapters import tune_adapter as tune_adapter
+    from hagpolicy.tuning.drafts import build_draft_memory as build_draft_memory
     from hagpolicy.tuning.hints import TunedHints as TunedHints
     from hagpolicy.tuning.hints import tune_hints as tune_hints
+    from hagpolicy.tuning.references import build_references as build_references
     from hagpolicy.tuning.space import SpaceSuggestion as SpaceSuggestion
     from hagpolicy.tuning.space import SuggestedConfig as SuggestedConfig
     from hagpolicy.tuning.space import suggest_space as suggest_space
@@ -167,6 +169,8 @@ _HOMES = {
     "WrappedLLM": "hagpolicy.serving.llm",
     "WrappedModel": "hagpolicy.serving.model",
     "WrappedPipeline": "hagpolicy.serving.pipeline",
+    "build_draft_memory": "hagpolicy.tuning.drafts",
+    "build_references": "hagpolicy.tuning.references",
     "compare": "hagpolicy.analysis.paired",
     "effects": "hagpolicy.analysis.effects",
     "evaluate": "hagpolicy.analysis.evaluation",

@@ -13,7 +13,7 @@ from hagpolicy._folders import new_folder
 from hagpolicy.artefacts.folder import RECORD, write_record
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
-from hagpolicy.tuning.examples import AnswerOf, read_examples, split_groups
+from hagpolicy.tuning.examples import AnswerOf, check_folder, read_examples, split_groups
 
 __all__ = ["tune_adapter"]
 
@@ -129,6 +129,4 @@ def check_numbers(numbers: dict[str, int], rate: float, folder: str | Path) -> P
             raise InvalidInput(name, "a whole number of at least 1", value)
     if not is_number(rate) or not rate > 0.0:
         raise InvalidInput("rate", "a number above 0", rate)
-    if not isinstance(folder, str | Path) or Path(folder).exists():
-        raise InvalidInput("folder", "the path of a folder that is not there yet", folder)
-    return Path(folder)
+    return check_folder(folder)

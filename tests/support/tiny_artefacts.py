@@ -26,7 +26,7 @@ def save_references(model: Any, folder: Path, *, seed: int = 0, shuffled: bool =
     tokens = torch.randint(7, model.config.vocab_size, (40,), generator=draw)
     tokens = tokens[torch.randperm(40, generator=draw)] if shuffled else tokens
     folder.mkdir()
-    ReferenceStore(states, tokens, 4, 10.0, {}).save(folder)
+    ReferenceStore(states, tokens, 4, 10.0).save(folder)
     return folder
 
 
@@ -37,6 +37,6 @@ def save_memory(folder: Path, answers: Any = None) -> Path:
 
     folder.mkdir()
     known = [[token] * 4 for token in range(3, 36)] if answers is None else answers
-    DraftMemory.of(known, {}).save(folder)
+    DraftMemory.of(known).save(folder)
     assert len(np.unique(DraftMemory.load(folder).trigrams, axis=0))
     return folder

@@ -40,20 +40,18 @@ class DraftMemory:
     Attributes:
         trigrams: int32 (n, 3): distinct, in order.
         counts: int64 (n,): how often each occurred.
-        about: further JSON values of its head, such as the tokenizer's digest.
     """
 
     trigrams: np.ndarray
     counts: np.ndarray
-    about: Mapping[str, Any]
 
     @classmethod
-    def of(cls, answers: Iterable[Sequence[int]], about: Mapping[str, Any]) -> DraftMemory:
+    def of(cls, answers: Iterable[Sequence[int]]) -> DraftMemory:
         """The memory of some answers, each as token ids with those before it that are to lead to its first."""
         counted = Counter(triple for ids in answers for triple in zip(ids, ids[1:], ids[2:], strict=False))
         ordered = sorted(counted)
         trigrams = np.array(ordered, dtype=np.int32).reshape(-1, 3)
-        return cls(trigrams, np.array([counted[one] for one in ordered], dtype=np.int64), about)
+        return cls(trigrams, np.array([counted[one] for one in ordered], dtype=np.int64))
 
     @cached_property
     def _likeliest(self) -> dict[tuple[int, int], int]:
@@ -79,7 +77,7 @@ class DraftMemory:
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
         write_bytes(folder / COUNTS, save({"trigrams": self.trigrams, "counts": self.counts}))
-        write_text(folder / HEAD, format_json({"format_version": FORMAT, **self.about}))
+        write_text(folder / HEAD, format_json({"format_version": FORMAT}))
 
     @classmethod
     def load(cls, folder: Path) -> DraftMemory:
@@ -91,9 +89,9 @@ class DraftMemory:
         head = parse_json(read_regular(folder / HEAD, _LARGEST_HEAD))
         arrays = load_file(folder / COUNTS)
         trigrams, counts = arrays["trigrams"], arrays["counts"]
-        if head.pop("format_version") != FORMAT or trigrams.ndim != 2 or trigrams.shape != (len(counts), 3):
+        if head["format_version"] != FORMAT or trigrams.ndim != 2 or trigrams.shape != (len(counts), 3):
             raise ValueError("another format, or arrays of other shapes")
-        return cls(trigrams, counts, head)
+        return cls(trigrams, counts)
 
 
 def load_memories(artefacts: Mapping[str, Artefact]) -> dict[str, DraftMemory]:

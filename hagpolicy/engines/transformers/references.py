@@ -45,14 +45,12 @@ class ReferenceStore:
         tokens: int64 (entries,).
         neighbours: how many of the nearest entries count.
         temperature: of their distances, above 0.
-        about: further JSON values of its head, such as the model that made the states.
     """
 
     states: Tensor
     tokens: Tensor
     neighbours: int
     temperature: float
-    about: Mapping[str, Any]
 
     def find(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest entries of some states: squared distances less |state|², and tokens, (rows, neighbours) each.
@@ -93,8 +91,8 @@ class ReferenceStore:
         """Write it into a folder."""
         tensors = {"states": self.states.float(), "tokens": self.tokens.to(torch.int32)}
         write_bytes(folder / ENTRIES, save({name: value.cpu().contiguous() for name, value in tensors.items()}))
-        head = {"neighbours": self.neighbours, "temperature": self.temperature, **self.about}
-        write_text(folder / HEAD, format_json({"format_version": FORMAT, **head}))
+        head = {"format_version": FORMAT, "neighbours": self.neighbours, "temperature": self.temperature}
+        write_text(folder / HEAD, format_json(head))
 
     @classmethod
     def load(cls, folder: Path, device: Any = "cpu") -> ReferenceStore:
@@ -106,12 +104,12 @@ class ReferenceStore:
         head = parse_json(read_regular(folder / HEAD, _LARGEST_HEAD))
         tensors = load_file(folder / ENTRIES, device=str(device))
         states, tokens = tensors["states"].float(), tensors["tokens"].long()
-        neighbours, temperature = int(head.pop("neighbours")), float(head.pop("temperature"))
-        if head.pop("format_version") != FORMAT or states.dim() != 2 or tokens.shape != states.shape[:1]:
+        neighbours, temperature = int(head["neighbours"]), float(head["temperature"])
+        if head["format_version"] != FORMAT or states.dim() != 2 or tokens.shape != states.shape[:1]:
             raise ValueError("another format, or arrays of other shapes")
         if not len(tokens) or neighbours < 1 or not temperature > 0.0 or int(tokens.min()) < 0:
             raise ValueError("no entries, no neighbours, no positive temperature, or a token below 0")
-        return cls(states, tokens, neighbours, temperature, head)
+        return cls(states, tokens, neighbours, temperature)
 
 
 def load_stores(model: Any, artefacts: Mapping[str, Artefact]) -> dict[str, ReferenceStore]:

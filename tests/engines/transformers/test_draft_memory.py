@@ -66,7 +66,7 @@ def test_a_memory_of_nothing_drafts_as_the_prompt_does(tmp_path):
     """The control: passes and texts are those of prompt lookup, to the last one."""
     folder = tmp_path / "empty"
     folder.mkdir()
-    DraftMemory.of([], {}).save(folder)
+    DraftMemory.of([]).save(folder)
     engine, prompts = load({"empty": folder}), make_prompts(2)
     for fields in (DRAFTED, {**DRAFTED, "temperature": 0.8}):
         lookup = generate(load(), prompts, **fields)
@@ -100,7 +100,7 @@ def test_sampled_texts_have_the_distribution_of_plain_ones(memory):
 
 
 def test_a_draft_is_the_line_of_likeliest_tokens():
-    memory = DraftMemory.of([[1, 2, 3, 4, 5], [1, 2, 3, 4, 6], [9, 3, 4, 6], [1, 2, 8]], {})
+    memory = DraftMemory.of([[1, 2, 3, 4, 5], [1, 2, 3, 4, 6], [9, 3, 4, 6], [1, 2, 8]])
     assert memory.propose([7, 1, 2], 10) == [3, 4, 6]
     assert memory.propose([1, 2], 2) == [3, 4]
     assert memory.propose([2, 1], 5) == memory.propose([2], 5) == memory.propose([1, 2], 0) == []

@@ -105,7 +105,7 @@ def test_the_whole_weight_says_what_the_references_say_and_shuffled_ones_do_not(
     told = {}
     for name, tokens in (("said", wanted), ("shuffled", [wanted[at] for at in (1, 2, 3, 0)])):
         (tmp_path / name).mkdir()
-        ReferenceStore(states, torch.tensor(tokens), 1, 1.0, {}).save(tmp_path / name)
+        ReferenceStore(states, torch.tensor(tokens), 1, 1.0).save(tmp_path / name)
         told[name] = tmp_path / name
     fields = [{"reference": name, "reference_weight": 1.0} for name in told]
     cells = [Request(cell.prompt, DecodingConfig(temperature=0.0, **one), 0, 0, 10) for one in fields]
@@ -149,9 +149,9 @@ def test_a_search_in_parts_finds_the_same_entries(folders, monkeypatch):
 def test_what_is_no_store_of_this_model_is_told_when_the_engine_is_made(folders, tmp_path):
     store = ReferenceStore.load(folders["one"])
     bad = {
-        "narrow": ReferenceStore(store.states[:, :8], store.tokens, 4, 1.0, {}),
-        "foreign": ReferenceStore(store.states, store.tokens + 1000, 4, 1.0, {}),
-        "still": ReferenceStore(store.states, store.tokens, 4, 0.0, {}),
+        "narrow": ReferenceStore(store.states[:, :8], store.tokens, 4, 1.0),
+        "foreign": ReferenceStore(store.states, store.tokens + 1000, 4, 1.0),
+        "still": ReferenceStore(store.states, store.tokens, 4, 0.0),
     }
     for name, one in bad.items():
         (tmp_path / name).mkdir()

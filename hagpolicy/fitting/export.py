@@ -13,6 +13,7 @@ from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.data.ties import choose_best
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.scaling import ScaledEncoder
 from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
@@ -92,7 +93,13 @@ class _Refitted:
         stands = zip(gated.candidates, references, ships, strict=True)
         decided = tuple(Decided(c.margin, "per_prompt" if s else c.over, r) for c, r, s in stands)
         points = build_points(targets, evaluations, decided)
-        table, encoder, features = data.prepared.table, self.training.encoder, self.training.features
+        table, encoder, scaling = (
+            data.prepared.table,
+            self.training.encoder,
+            self.training.fit_scaling(self._everything),
+        )
+        features = self.training.scale_features(self._everything)
+        encoder = encoder if scaling is None else ScaledEncoder(encoder, scaling)
         tasks = None
         if told is not None:
             tasks = self._tabulate(table, told, any(ships))

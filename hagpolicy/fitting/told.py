@@ -56,6 +56,11 @@ class ToldTraining(Training):
         """See `Training.refold`."""
         return replace(self, folds=folds, base=None if self.base is None else self.base.refold(folds))
 
+    def scale_features(self, rows: np.ndarray) -> np.ndarray:
+        """See `Training.scale_features`; the number of the task is as it is."""
+        scaled = self.features[:, :-1] if self.base is None else self.base.scale_features(rows)
+        return np.column_stack([scaled, self.features[:, -1]])
+
     @cached_property
     def out_of_distribution(self) -> np.ndarray:
         """See `Training.out_of_distribution`."""

@@ -13,6 +13,7 @@ import numpy as np
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.scaling import FeatureScaling
 from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 
@@ -25,7 +26,7 @@ class Training:
 
     Attributes:
         encoder: of the prompts.
-        features: float32 (n_prompts, n_features), from the encoder's graph.
+        features: float32 (n_prompts, n_features), from the encoder's graph, as they come.
         unknown: float32 (n_prompts,), share of unknown tokens.
         targets: what candidates are compared by and what learners learn from, which are the common samples and
             those that were added where the choice was uncertain.
@@ -55,20 +56,30 @@ class Training:
         for fold in np.unique(self.folds):
             yield self.folds != fold, self.folds == fold
 
+    def fit_scaling(self, rows: np.ndarray) -> FeatureScaling | None:
+        """What brings the features to one scale, fitted on the prompts in `rows`, bool (n_prompts,); None: nothing."""
+        return FeatureScaling.of(self.features[rows]) if self.encoder.any_scale else None
+
+    def scale_features(self, rows: np.ndarray) -> np.ndarray:
+        """float32 (n_prompts, n_features): all prompts' features, scaled as those in `rows`, bool (n_prompts,), ask."""
+        scaling = self.fit_scaling(rows)
+        return self.features if scaling is None else scaling.apply(self.features)
+
     def fit_ood(self, rows: np.ndarray) -> OutOfDistribution:
-        """The out-of-distribution score fitted on the prompts in `rows`, bool (n_prompts,)."""
-        return fit_ood(self.features[rows], self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
+        """The out-of-distribution score fitted on the prompts in `rows`, bool (n_prompts,), on features so scaled."""
+        features = self.scale_features(rows)[rows]
+        return fit_ood(features, self.unknown[rows], self.groups[rows], self.seed, self.encoder.length)
 
     def fit_heads(self, learner: Learner, rows: np.ndarray) -> dict[str, FittedLearner]:
-        """The learner fitted on the prompts in `rows`, bool (n_prompts,), once for each head."""
-        heads = {}
+        """The learner fitted on the prompts in `rows`, bool (n_prompts,), once for each head, on features so scaled."""
+        heads, features = {}, self.scale_features(rows)[rows]
         for name, common, full in zip(self.targets.names, self.targets.common, self.targets.full, strict=True):
             shifted, Y = full[rows], common[rows]
             if not np.array_equal(shifted, Y):
                 # Added samples went where the choice was uncertain, so what they say of a config's mean is
                 # skewed: they teach how prompts differ, the common samples say how good a config is.
                 shifted = shifted - shifted.mean(axis=0) + Y.mean(axis=0)
-            heads[name] = learner.fit(self.features[rows], shifted, self.groups[rows], self.seed)
+            heads[name] = learner.fit(features, shifted, self.groups[rows], self.seed)
         return heads
 
     def predict_out_of_fold(self, learner: Learner, folding: int = 0, foldings: int = 1) -> np.ndarray:
@@ -87,9 +98,10 @@ class Training:
         for done, (train, test) in enumerate(self.split_folds()):
             at, of = folding * count + done + 1, foldings * count
             logger.info("fit: %s on %s, %d of %d fits", learner.name, self.encoder.name, at, of)
+            features = self.scale_features(train)[test]
             for number, head in enumerate(self.fit_heads(learner, train).values()):
                 _check_export(learner, head)
-                found[number, test] = _check(learner, head.predict(self.features[test]), found[number, test].shape)
+                found[number, test] = _check(learner, head.predict(features), found[number, test].shape)
         return found
 
     @cached_property
@@ -97,7 +109,7 @@ class Training:
         """bool (n_prompts,): unlike the prompts of the other folds, or not read; such a prompt falls back."""
         found = np.zeros(len(self.features), dtype=bool)
         for train, test in self.split_folds():
-            found[test] = self.fit_ood(train).score(self.features[test], self.unknown[test]) > 1.0
+            found[test] = self.fit_ood(train).score(self.scale_features(train)[test], self.unknown[test]) > 1.0
         return found if self.refused is None else found | self.refused
 
 

@@ -18,6 +18,8 @@ class Encoder(ABC):
 
     Attributes:
         name: such as "static".
+        any_scale: its features come in whatever units: they are brought to one scale by robust statistics of the
+            training prompts (`scaling.FeatureScaling`), unless they are of one already.
         length: (column, factor) of the feature that is factor × ln(token count), where there is one:
             a short prompt's mean scatters more, and the out-of-distribution score allows for it.
         embed: of an encoder whose inputs are vectors, what makes them of texts where a policy predicts; None: whoever
@@ -25,6 +27,7 @@ class Encoder(ABC):
     """
 
     name: str
+    any_scale: bool = False
     length: tuple[int, float] | None = None
     embed: Embed | None = None
 

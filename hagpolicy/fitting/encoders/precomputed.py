@@ -20,8 +20,8 @@ _TOLERANCE = 0.1
 
 
 class PrecomputedEncoder(Encoder):
-    """Features are vectors: those given for the table's prompts, those that prompts carry in `metadata["vector"]`
-    (see `with_vectors`), or those that a function makes of texts.
+    """Features are vectors, of any scale: those given for the table's prompts, those that prompts carry in
+    `metadata["vector"]` (see `with_vectors`), or those that a function makes of texts.
 
     Args:
         dim: length of the vectors; None: learned from the first prompts encoded.
@@ -36,6 +36,7 @@ class PrecomputedEncoder(Encoder):
     """
 
     name = "precomputed"
+    any_scale = True
 
     def __init__(
         self,

@@ -61,6 +61,13 @@ def split_advantages(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return targets - level[:, None], level
 
 
+def find_spread(targets: np.ndarray) -> np.ndarray:
+    """float64 (n_targets,): standard deviations of targets (n, n_targets), none far below the usual one, never 0."""
+    spread = targets.std(axis=0)
+    usual = float(np.median(spread))
+    return np.maximum(spread, 0.1 * usual) if usual > 0.0 else np.ones_like(spread)
+
+
 @dataclass(frozen=True)
 class Scaling:
     """Centres the features and brings them to unit mean square, all columns by one factor.

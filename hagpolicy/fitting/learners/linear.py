@@ -6,7 +6,7 @@ import numpy as np
 
 from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.fitting.graphs.builder import DOUBLE, GraphBuilder
-from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, find_spread, split_advantages
 
 INNER_FOLDS = 5
 # Penalty per training prompt, on features of unit mean square: from "predict the mean" to almost none.
@@ -74,7 +74,7 @@ class Ridge(Learner):
 
 def _reduced_rank_ridge(X: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """float64 (n_features, n_targets): weights on centred features, at the best penalty and rank."""
-    spread = _spread(targets)
+    spread = find_spread(targets)
     T = targets / spread
     folds = assign_folds(groups, min(INNER_FOLDS, len(np.unique(groups))), seed)
     explained = np.zeros((len(PENALTIES), T.shape[1]))
@@ -104,18 +104,11 @@ def find_shared_directions(X: np.ndarray, targets: np.ndarray, rank: int) -> tup
         targets: float64 (n, n_targets), centred by column.
         rank: k at most.
     """
-    spread = _spread(targets)
+    spread = find_spread(targets)
     directions = _Path(X, targets / spread).at(PILOT_PENALTY)[1][:, :rank]
     size = np.abs((targets / spread) @ directions).max(axis=0)
     size = np.where(size > 0.0, size, 1.0)
     return directions / spread[:, None] / size, (directions * size).T * spread
-
-
-def _spread(targets: np.ndarray) -> np.ndarray:
-    """float64 (n_targets,): standard deviations, none far below the usual one, never 0."""
-    spread = targets.std(axis=0)
-    usual = float(np.median(spread))
-    return np.maximum(spread, 0.1 * usual) if usual > 0.0 else np.ones_like(spread)
 
 
 class _Path:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.config.fields import FIELDS
 from hagpolicy.errors import InvalidInput
-from tests.serving.wrapping import SPACE, WordPolicy
+from tests.serving.wrapping import SPACE, WordPolicy, chat
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -115,3 +115,13 @@ def test_whatever_the_caller_sets_arrives(kwargs, standing, number):
         assert idle or arrived[name] == value
     if "max_length" in explicit and "max_new_tokens" not in explicit:
         assert "max_new_tokens" not in arrived
+
+
+def test_slots_of_a_hint_are_filled_for_each_prompt_or_the_prompt_stays_as_it_is():
+    policy = WordPolicy(DecodingSpace([DecodingConfig(temperature=0, hint="Use {numbers}.")]), {})
+    prompts = ["sum of 7 and 8", "sum of ten", chat("sum of 7")]
+    call = GenerateCall({})
+    made = [call.prepare(prompt, policy.decide(prompt)) for prompt in prompts]
+    assert [item.prompt for item in made[:2]] == ["sum of 7 and 8\n\nUse 7, 8.", "sum of ten"]
+    assert made[2].prompt[-1]["content"] == "sum of 7\n\nUse 7."
+    assert [item.hinted for item in made] == [True, False, True]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import FIELDS, NEUTRAL
+from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS
 from hagpolicy.config.space import DecodingSpace
 
 __all__ = ["Contrast", "describe_value", "find_contrasts"]
@@ -85,8 +85,8 @@ def describe_value(field: str, value: Any) -> str:
     """A field's value for people."""
     if field == "hint":
         return f"“{value}”" if value else "none"
-    if value is None:
-        return "no limit"
+    if SPECS[field].unsaid and value == NEUTRAL[field]:
+        return "no limit" if SPECS[field].kind is int else "unsaid"
     return f"{value}" if isinstance(value, bool | str) else f"{value:g}"
 
 

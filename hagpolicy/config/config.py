@@ -119,8 +119,8 @@ class DecodingConfig(ConfigFields):
         values = self.to_dict().items()
         if self.unset:
             return " ".join(["unset", *(f"{name}={value!r}" for name, value in values if name != "unset")])
-        parts = [f"{name}={value!r}" if isinstance(value, str) else f"{name}={value:g}" for name, value in values]
-        return " ".join(parts) or "temperature=1"
+        texts = ((name, repr(value) if isinstance(value, str | bool) else f"{value:g}") for name, value in values)
+        return " ".join(f"{name}={text}" for name, text in texts) or "temperature=1"
 
     def __repr__(self) -> str:
         return f"DecodingConfig({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"

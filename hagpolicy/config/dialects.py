@@ -8,8 +8,8 @@ each engine, and vLLM and SGLang fill it from the model's generation_config.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hagpolicy._names import Registry
@@ -28,6 +28,12 @@ class Setting:
         high: greatest value the engine accepts.
         least_positive: the engine itself raises positive values below this one to it.
         note: how the engine's meaning differs from ours; "" where it does not.
+        under: name of the object within a request in which the key stands; "": it stands at the top.
+        aliases: further names that are sent the same value, since models read one or the other.
+        beside: the engine takes it beside its keywords, in another argument or another place of the request: see
+            `Rendering.beside`.
+        words: what the engine calls some values; the others as we do.
+        choices: the texts that the engine accepts; empty: all.
     """
 
     key: str
@@ -36,10 +42,27 @@ class Setting:
     high: float = math.inf
     least_positive: float = 0.0
     note: str = ""
+    under: str = ""
+    aliases: tuple[str, ...] = ()
+    beside: bool = False
+    words: Mapping[Any, Any] = field(default_factory=dict, hash=False)
+    choices: tuple[str, ...] = ()
 
-    def takes(self, value: float) -> bool:
+    @property
+    def paths(self) -> tuple[tuple[str, ...], ...]:
+        """Where in a request it stands: one path of names a key."""
+        return tuple((self.under, key) if self.under else (key,) for key in (self.key, *self.aliases))
+
+    def takes(self, value: Any) -> bool:
         """Whether the engine accepts a value, raised to `least_positive` or as it is."""
-        return self.low <= value <= self.high
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        return bool(self.low <= value <= self.high)
+
+    def write(self, value: Any) -> dict[str, Any]:
+        """Keys and a value of the engine's own, in the object in which they stand."""
+        named = dict.fromkeys((self.key, *self.aliases), self.words.get(value, value))
+        return {self.under: named} if self.under else named
 
 
 @dataclass(frozen=True)
@@ -64,12 +87,33 @@ class Dialect:
     optional: frozenset[str] = frozenset()
     masks: Mapping[str, MaskWriter] = field(default_factory=dict)
 
+    def without(self, fields: Collection[str]) -> Dialect:
+        """The dialect of an engine that lacks these fields too."""
+        kept = {name: setting for name, setting in self.settings.items() if name not in fields}
+        return replace(self, settings=kept, processors=self.processors - frozenset(fields))
+
     @property
     def handles(self) -> frozenset[str]:
         """Names of the fields that the engine can be sent; a hint, and a constraint in words, is sent to any, in the
         prompt, and nothing at all is what any engine can be sent."""
         return frozenset(self.settings) | self.processors | {"hint", "constrain", "unset"}
 
+
+TEMPLATE = "chat_template_kwargs"
+"""The name that servers and engines have for the keywords of a model's chat template."""
+
+OF_CHATS = frozenset({"thinking", "reasoning_effort", "thinking_budget"})
+"""Fields that say how a chat is answered: a text that goes to the model as it is has no place for them."""
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""What the OpenAI API calls an effort; a model takes some of them."""
+
+# Models read the switch under one of two names: `enable_thinking` (Qwen3, GLM, SmolLM3, Gemma 4, Nemotron 3, …) or
+# `thinking` (DeepSeek, Granite, Kimi); a template does nothing with a name that it does not know.
+_THINKING = Setting("enable_thinking", under=TEMPLATE, aliases=("thinking",))
+_THINKING_BESIDE = replace(_THINKING, beside=True)
+# gpt-oss and most others; Kimi K3.
+_EFFORT_BESIDE = Setting("reasoning_effort", under=TEMPLATE, aliases=("thinking_effort",), beside=True)
 
 TRANSFORMERS = Dialect(
     settings={
@@ -84,6 +128,10 @@ TRANSFORMERS = Dialect(
         "length_penalty": Setting("length_penalty"),
         # Greedy and sampled alike, one prompt at a time; 0 would be an error, and beams are searched without it.
         "prompt_lookup_num_tokens": Setting("prompt_lookup_num_tokens", off=None),
+        "thinking": _THINKING_BESIDE,
+        "reasoning_effort": _EFFORT_BESIDE,
+        # Of Seed-OSS, which is told it in words.
+        "thinking_budget": Setting("thinking_budget", under=TEMPLATE, beside=True),
         "max_tokens": Setting("max_new_tokens"),
     },
     always={
@@ -108,6 +156,10 @@ VLLM = Dialect(
         "repetition_penalty": Setting("repetition_penalty"),
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),
+        "thinking": _THINKING_BESIDE,
+        "reasoning_effort": _EFFORT_BESIDE,
+        # Refused by an engine that was started without a reasoning parser.
+        "thinking_budget": Setting("thinking_token_budget"),
         "max_tokens": Setting("max_tokens"),
     },
     masks=masks.VLLM,
@@ -122,6 +174,9 @@ SGLANG = Dialect(
         "repetition_penalty": Setting("repetition_penalty", low=0.0, high=2.0, note="counts tokens of the answer only"),
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),
+        # No budget: it takes one by a logits processor of the caller's alone, where it was started to allow these.
+        "thinking": _THINKING_BESIDE,
+        "reasoning_effort": _EFFORT_BESIDE,
         "max_tokens": Setting("max_new_tokens"),
     },
     masks=masks.SGLANG,
@@ -133,6 +188,7 @@ OPENAI = Dialect(
         "top_p": Setting("top_p"),
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),
+        "reasoning_effort": Setting("reasoning_effort", choices=EFFORTS),
         "max_tokens": Setting("max_completion_tokens"),
     },
     masks=masks.RESPONSE_FORMAT,
@@ -155,6 +211,10 @@ LLAMA_CPP = Dialect(
         "repetition_penalty": Setting("repeat_penalty", note=f"counts the last {_WINDOW} tokens"),
         "presence_penalty": Setting("presence_penalty", note=_PROMPT_TOO),
         "frequency_penalty": Setting("frequency_penalty", note=_PROMPT_TOO),
+        "thinking": _THINKING_BESIDE,
+        "reasoning_effort": _EFFORT_BESIDE,
+        # Of chats: the tags between which it counts are those of the template.
+        "thinking_budget": Setting("reasoning_budget_tokens", beside=True),
         "max_tokens": Setting("n_predict"),
     },
     always={
@@ -183,6 +243,9 @@ OLLAMA = Dialect(
         "repetition_penalty": Setting("repeat_penalty", note=_ONE_RUNNER),
         "presence_penalty": Setting("presence_penalty", note=_ONE_RUNNER),
         "frequency_penalty": Setting("frequency_penalty", note=_ONE_RUNNER),
+        # Beside `options`, one key for both: an effort says more than the switch.
+        "thinking": Setting("think", beside=True),
+        "reasoning_effort": Setting("think", beside=True, choices=("low", "medium", "high", "max")),
         "max_tokens": Setting("num_predict"),
     },
     always={"repeat_last_n": -1},

@@ -90,6 +90,11 @@ class FieldSpec:
     choices: tuple[str, ...] = ()
 
     @property
+    def unsaid(self) -> bool:
+        """Whether nothing at all is said of the field at its neutral value: there is no number that means as much."""
+        return self.neutral is None or self.kind is str
+
+    @property
     def bounds(self) -> str:
         """The range as an interval, such as "(0, 1]"."""
         opening = "(" if self.open_low or math.isinf(self.low) else "["
@@ -103,7 +108,8 @@ class FieldSpec:
         if self.choices:
             return f"{', '.join(map(repr, self.choices[:-1]))} or {self.choices[-1]!r}"
         if self.kind in (str, bool):
-            return "a string" if self.kind is str else "True or False"
+            words = "True, False or None" if self.neutral is None else "True or False"
+            return "a string" if self.kind is str else words
         return f"a {'number' if self.kind is float else 'whole number'} in {self.bounds}"
 
     def check(self, name: str, value: Any) -> Any:
@@ -116,13 +122,13 @@ class FieldSpec:
         Raises:
             InvalidInput: a value of the wrong type or out of range, naming expected and got.
         """
+        if value is None and self.neutral is None:
+            return None
         if self.kind in (str, bool):
             named = not (self.artefact and value) or (isinstance(value, str) and _ARTEFACT.fullmatch(value))
             if not isinstance(value, self.kind) or not named or (self.choices and value not in self.choices):
                 raise InvalidInput(name, self.expected, value)
             return value
-        if value is None and self.neutral is None:
-            return None
         accepts = is_number if self.kind is float else is_integral
         if not accepts(value):
             raise InvalidInput(name, self.expected, value)
@@ -153,8 +159,8 @@ def _artefact(about: str, **further: Any) -> Any:
     return _text("", about, artefact=True, **further)
 
 
-def _switch(about: str, **further: Any) -> Any:
-    return dataclasses.field(default=False, metadata={"spec": FieldSpec(False, about, bool, **further)})
+def _switch(about: str, neutral: bool | None = False, **further: Any) -> Any:
+    return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, bool, **further)})
 
 
 # Greedy decoding always keeps the likeliest token; the length penalty ranks beams; nothing is drafted for beams.
@@ -165,6 +171,7 @@ _NO_PREFIX = IdleWhen("soft_prefix", lambda prefix: prefix == "")
 _NO_DRAFTS = IdleWhen("prompt_lookup_num_tokens", lambda drafts: drafts == 0)
 _NO_WEIGHT = IdleWhen("reference_weight", lambda weight: weight == 0.0)
 _NO_REFERENCE = IdleWhen("reference", lambda reference: not reference)
+_NO_THOUGHT = IdleWhen("thinking", lambda thinking: thinking is False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -201,6 +208,17 @@ class ConfigFields:
         "sampled ones, in fewer passes. Answers that repeat their prompt are done sooner, others later",
         0,
         idle_when=_SEVERAL_BEAMS,
+    )
+    thinking: bool | None = _switch(
+        "whether the model thinks before it answers, where it can do either; None: nothing is said of it", None
+    )
+    reasoning_effort: str = _text(
+        "",
+        "how much it thinks, in a word that the model knows, such as low, medium or high; empty: nothing is said of it",
+        idle_when=_NO_THOUGHT,
+    )
+    thinking_budget: int | None = _whole(
+        None, "limit on the tokens of its thoughts, after which it answers; None: none", 0, idle_when=_NO_THOUGHT
     )
     max_tokens: int | None = _whole(None, "limit on new tokens; None: the caller's or the engine's limit", 1)
     hint: str = _text(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hagpolicy.config.constraints import ASK, MASK, RETRY, Constraint
 from hagpolicy.config.dialects import DIALECTS, Dialect, Setting
-from hagpolicy.config.fields import ARTEFACT_FIELDS, NEUTRAL, find_idle_fields, split_pin
+from hagpolicy.config.fields import ARTEFACT_FIELDS, NEUTRAL, SPECS, find_idle_fields, split_pin
 from hagpolicy.config.slots import describe_slots, fill_slots
 from hagpolicy.errors import InvalidInput, UnsupportedSetting
 
@@ -30,6 +30,7 @@ __all__ = [
     "fill_hint",
     "insert_before_request",
     "keywords",
+    "merge_objects",
     "render",
     "render_as",
     "takes_hint",
@@ -78,6 +79,8 @@ class Rendering:
         kwargs: the engine's own names and values.
         receipt: what became of every field.
         processor_settings: fields that only a logits processor can honour, for `processors`.
+        beside: what the engine takes beside the keywords, under its own names: "chat_template_kwargs" for
+            transformers' `apply_chat_template`, vLLM's `LLM.chat` and llama.cpp's chats; Ollama's "think".
     """
 
     engine: str
@@ -85,6 +88,7 @@ class Rendering:
     kwargs: dict[str, Any]
     receipt: Receipt
     processor_settings: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, Any] = field(default_factory=dict)
 
     @property
     def processors(self) -> list[Any]:
@@ -271,14 +275,21 @@ def render_as(
     idle = find_idle_fields(asked)
     receipt = Receipt(idle={name: asked[name] for name in NEUTRAL if name in idle and asked[name] != NEUTRAL[name]})
     kwargs: dict[str, Any] = dict(dialect.always)
+    beside: dict[str, Any] = {}
     for name, value in asked.items():
         if name in idle:
             value = NEUTRAL[name]
+        if name in dialect.settings and SPECS[name].unsaid and value == NEUTRAL[name]:
+            continue
         if name in dialect.settings and value == NEUTRAL[name] and (name in dialect.optional or name in leave_out):
             receipt.applied[name] = value
             receipt.notes[name] = "not sent, being neutral"
         elif name in dialect.settings:
-            kwargs |= _translate(name, value, dialect.settings[name], receipt, idle=name in receipt.idle)
+            made = _translate(name, value, dialect.settings[name], receipt, idle=name in receipt.idle)
+            if dialect.settings[name].beside:
+                beside = merge_objects(beside, made)
+            else:
+                kwargs = merge_objects(kwargs, made)
         elif name == "constrain":
             kwargs |= _enter_constraint(dialect, value, constraint, receipt)
         elif name in dialect.processors or name == "hint":
@@ -290,7 +301,16 @@ def render_as(
     settings = {name: asked[name] for name in sorted(dialect.processors) if asked[name] != NEUTRAL[name]}
     hint = _fill_and_enter(receipt, prompt, asked["hint"])
     prompt = ask_for(prompt, hint, constraint, asked["constrain"])
-    return Rendering(engine, prompt, kwargs, receipt, settings)
+    return Rendering(engine, prompt, kwargs, receipt, settings, beside)
+
+
+def merge_objects(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two JSON objects in one: what stands in both is the other's, but objects in both are merged themselves."""
+    merged = {**one, **other}
+    for key in one.keys() & other.keys():
+        if isinstance(one[key], Mapping) and isinstance(other[key], Mapping):
+            merged[key] = merge_objects(one[key], other[key])
+    return merged
 
 
 def _can_mask(dialect: Dialect, constraint: Constraint | None) -> bool:
@@ -339,16 +359,19 @@ def keywords(fields: Mapping[str, Any], engine: str) -> dict[str, Any]:
 
     Raises:
         UnsupportedSetting: the engine lacks a field, or keywords cannot express it: a hint belongs to
-            the prompt, and some penalties are processors in transformers; `render` gives these.
+            the prompt, thinking to the chat template, and some penalties are processors in transformers; `render`
+            gives these.
     """
     rendering = render(fields, engine)
+    settings, said = DIALECTS[engine].settings, rendering.receipt.applied
     beyond = {"hint": fields["hint"]} if fields.get("hint") else {}
+    beyond |= {name: value for name, value in said.items() if name in settings and settings[name].beside}
     for name, value in {**beyond, **rendering.processor_settings}.items():
         raise UnsupportedSetting(
             f"{name} on {engine}",
             "a setting that keyword arguments can say",
             repr(value),
-            f"Use render({engine!r}, prompt), which gives prompt, kwargs and processors.",
+            f"Use render({engine!r}, prompt), which gives prompt, kwargs, processors and what stands beside these.",
         )
     return rendering.kwargs
 
@@ -359,9 +382,12 @@ def _translate(name: str, value: Any, setting: Setting, receipt: Receipt, *, idl
         return {}
     if name in ARTEFACT_FIELDS:
         receipt.applied[name] = value
-        return {setting.key: split_pin(value)[0]} if value else {}
-    sent = min(max(value, setting.low), setting.high)
-    if 0 < sent < setting.least_positive:
+        return setting.write(split_pin(value)[0]) if value else {}
+    if isinstance(value, str) and not setting.takes(value):  # there is no nearest word to send in its place
+        receipt.dropped[name] = value
+        return {}
+    sent = value if isinstance(value, str | bool) else min(max(value, setting.low), setting.high)
+    if not isinstance(sent, str) and 0 < sent < setting.least_positive:
         sent = setting.least_positive
     if sent != value:
         receipt.clamped[name] = (value, sent)
@@ -369,7 +395,7 @@ def _translate(name: str, value: Any, setting: Setting, receipt: Receipt, *, idl
         receipt.applied[name] = value
     if setting.note and value != NEUTRAL[name]:
         receipt.notes[name] = setting.note
-    return {setting.key: setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent}
+    return setting.write(setting.off if setting.off is not ... and sent == NEUTRAL[name] else sent)
 
 
 def _refuse_lacking(
@@ -416,10 +442,15 @@ def _describe_losses(
         parts.append("left out, since it has no such setting: " + ", ".join(f"{n}={asked[n]!r}" for n in lacking))
     for name in beyond:
         setting = dialect.settings[name]
+        if setting.choices:
+            parts.append(f"{name}={asked[name]!r} left out, since it takes {_describe_range(setting)}")
+            continue
         sent = min(max(asked[name], setting.low), setting.high)
         parts.append(f"{name}={asked[name]!r} sent as {sent:g}, since it takes {_describe_range(setting)}")
     return f"{engine}: {'; '.join(parts)}"
 
 
 def _describe_range(setting: Setting) -> str:
+    if setting.choices:
+        return f"{', '.join(setting.choices[:-1])} or {setting.choices[-1]}"
     return f"[{setting.low:g}, {setting.high:g}]"

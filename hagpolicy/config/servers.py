@@ -18,7 +18,17 @@ from hagpolicy._checks import is_number
 from hagpolicy._names import Registry
 from hagpolicy.config import masks
 from hagpolicy.config.constraints import Constraint
-from hagpolicy.config.dialects import LLAMA_CPP, OPENAI, SGLANG, TRANSFORMERS, VLLM, Dialect, Setting
+from hagpolicy.config.dialects import (
+    EFFORTS,
+    LLAMA_CPP,
+    OF_CHATS,
+    OPENAI,
+    SGLANG,
+    TRANSFORMERS,
+    VLLM,
+    Dialect,
+    Setting,
+)
 from hagpolicy.config.fields import FIELDS
 from hagpolicy.config.render import PromptLike, Receipt, Rendering, Unsupported, render_as
 from hagpolicy.errors import InvalidInput
@@ -41,7 +51,8 @@ class Server:
             random stream for all requests, so it is never sent; None: none is sent.
         n: several samples of one request are drawn by the server; asked for only where no seed is sent, since
             they would share it, and never at temperature 0.
-        packed: name of the field that takes the whole configuration as a JSON string; "": none.
+        packed: name of the field that takes the whole configuration as a JSON string, but for what stands in an
+            object of its own; "": none.
         keeps: settings with a default of the server's own which no request can change, and what it is.
         any_model: a request that names another model than it has is answered all the same.
         one_at_a_time: requests are worked off one after the other, so concurrency gains nothing.
@@ -64,10 +75,12 @@ class Server:
 
     def get_dialect(self, *, chat: bool) -> Dialect:
         """What it takes in a request to /v1/chat/completions, or else to /v1/completions."""
-        limit = self.dialect.settings["max_tokens"]
-        if chat or limit.key != "max_completion_tokens":
+        if chat:
             return self.dialect
-        return replace(self.dialect, settings={**self.dialect.settings, "max_tokens": Setting(self.plain_limit)})
+        plain = self.dialect.without(OF_CHATS)
+        if plain.settings["max_tokens"].key != "max_completion_tokens":
+            return plain
+        return replace(plain, settings={**plain.settings, "max_tokens": Setting(self.plain_limit)})
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,16 @@ _OWN_64 = "counts the tokens of the answer only, the last 64 of them unless the 
 _TRUNCATES_FIRST = "truncates before the temperature is applied"
 
 
+# At the top of a request, where the servers put it into their templates themselves.
+_EFFORT = Setting("reasoning_effort")
+# What else is sent to vLLM is refused; SGLang has a further word, which no other has.
+_EFFORTS = replace(_EFFORT, choices=EFFORTS)
+
+
 def _adapt_to_http(dialect: Dialect, **changed: Setting) -> Dialect:
-    return replace(dialect, settings={**dialect.settings, "max_tokens": _LIMIT, **changed})
+    """The dialect of an engine, in requests: what stands beside the engine's keywords stands among those of a body."""
+    settings = {name: replace(setting, beside=False) for name, setting in dialect.settings.items()}
+    return replace(dialect, settings={**settings, "max_tokens": _LIMIT, **changed})
 
 
 _LLAMA_CPP_PYTHON = Dialect(
@@ -117,6 +138,8 @@ _OLLAMA = Dialect(
         "top_p": Setting("top_p"),
         "presence_penalty": Setting("presence_penalty"),
         "frequency_penalty": Setting("frequency_penalty"),
+        # "none" switches thinking off, any other on; models that know no levels take all of these for the same.
+        "reasoning_effort": Setting("reasoning_effort", choices=("none", "low", "medium", "high", "max")),
         "max_tokens": _LIMIT,
     },
     masks=masks.RESPONSE_FORMAT,
@@ -126,17 +149,27 @@ _MODELFILE = "the model's own (its Modelfile), else Ollama's; a /v1 request cann
 # No `processors`: our own logits processors are not on the other side. As fields of the request,
 # presence_penalty is skipped with a line in the server's log, and frequency_penalty f would become
 # repetition_penalty 1 + f.
-_TRANSFORMERS = replace(TRANSFORMERS, processors=frozenset())
+_TRANSFORMERS = replace(
+    TRANSFORMERS,
+    settings={name: replace(setting, beside=False) for name, setting in TRANSFORMERS.settings.items()},
+    processors=frozenset(),
+)
 
 SERVERS: Registry[Server] = Registry(
     "server",
     {
-        "vllm": Server("vLLM", _adapt_to_http(VLLM), n=True),
+        "vllm": Server("vLLM", _adapt_to_http(VLLM, reasoning_effort=_EFFORTS), n=True),
         # A seed counts only in a server started with --enable-deterministic-inference, where the answers
         # of one request with n > 1 share it and are copies; without a seed all requests there share one.
-        "sglang": Server("SGLang", replace(_adapt_to_http(SGLANG), masks=masks.SGLANG_SERVER), any_model=True),
+        "sglang": Server(
+            "SGLang",
+            replace(_adapt_to_http(SGLANG, reasoning_effort=_EFFORTS), masks=masks.SGLANG_SERVER),
+            any_model=True,
+        ),
         # It draws at most as many answers to one request as it was started with slots, and refuses more.
-        "llama_cpp": Server("llama.cpp's llama-server", _adapt_to_http(LLAMA_CPP), any_model=True),
+        "llama_cpp": Server(
+            "llama.cpp's llama-server", _adapt_to_http(LLAMA_CPP, reasoning_effort=_EFFORT), any_model=True
+        ),
         "llama_cpp_python": Server("llama-cpp-python's server", _LLAMA_CPP_PYTHON, any_model=True, one_at_a_time=True),
         "ollama": Server(
             "Ollama",
@@ -151,7 +184,7 @@ SERVERS: Registry[Server] = Registry(
         # Any other: the names that all of them know.
         "compatible": Server(
             "a plain OpenAI-compatible server",
-            replace(_adapt_to_http(OPENAI), masks={}),
+            replace(_adapt_to_http(OPENAI).without(OF_CHATS), masks={}),
             neutral_unsent=True,
             most_stops=4,
         ),
@@ -161,7 +194,7 @@ SERVERS: Registry[Server] = Registry(
 
 # Keywords of the official client's `create`, of those that a dialect uses; chat and plain differ in two.
 _KEYWORDS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens", "seed"})
-_CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens", "response_format"}
+_CHAT_KEYWORDS = _KEYWORDS | {"max_completion_tokens", "response_format", "reasoning_effort"}
 
 # Every server takes 31 bits: some keep a seed as a signed, some as an unsigned number of 32 bits, of
 # which the last (all ones) means "any seed" to llama.cpp.
@@ -208,7 +241,7 @@ def make_request_body(
     rendering = render_as(
         dialect, fields, entry.title, unsupported=unsupported, leave_out=refused, constraint=constraint
     )
-    sent = _pack(entry, fields, rendering.kwargs)
+    sent = _pack(entry, dialect, fields, rendering.kwargs)
     if "max_tokens" in refused:
         sent = {_OTHER_LIMIT.get(key, key): value for key, value in sent.items()}
     if seed is not None and entry.seeds == "per_request" and "seed" not in refused:
@@ -248,19 +281,22 @@ def render_request(
     made = render_as(
         entry.dialect, fields, entry.title, prompt, unsupported=unsupported, leave_out=unsent, constraint=constraint
     )
-    body, extra = _split(_pack(entry, fields, made.kwargs), chat=True)
+    body, extra = _split(_pack(entry, entry.dialect, fields, made.kwargs), chat=True)
     made.receipt.notes.update({name: f"not sent: {what}" for name, what in entry.keeps.items()})
     return replace(made, kwargs=body | ({"extra_body": extra} if extra else {}))
 
 
-def _pack(entry: Server, fields: Mapping[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+def _pack(entry: Server, dialect: Dialect, fields: Mapping[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
     """The settings in the one field that takes them all, where the server has one."""
     if not entry.packed:
         return sent
     if fields.get("unset"):
         # The whole configuration would take the place of the server's own, with what is left out in it neutral.
         return {"max_tokens": fields["max_tokens"]} if fields.get("max_tokens") else {}
-    return {entry.packed: json.dumps(sent, sort_keys=True)}
+    apart = {setting.under for setting in dialect.settings.values() if setting.under}
+    packed = {key: value for key, value in sent.items() if key not in apart}
+    objects = {key: value for key, value in sent.items() if key in apart}
+    return {entry.packed: json.dumps(packed, sort_keys=True), **objects}
 
 
 def _split(sent: Mapping[str, Any], *, chat: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -291,14 +327,20 @@ def _is_close(sent: float, applied: float) -> bool:
         return False
 
 
-def list_lacking(server: str, fields: Mapping[str, Any]) -> list[str]:
+def list_lacking(server: str, fields: Mapping[str, Any], *, chat: bool = True) -> list[str]:
     """Names of the fields that a server cannot honour at these values; empty when it can.
+
+    Args:
+        server: a name in `SERVERS`.
+        fields: values of decoding fields; those left out are neutral.
+        chat: whether in chat completions, else in plain ones.
 
     Raises:
         InvalidInput: an unknown server or field.
     """
     entry = SERVERS[server]
-    receipt = render_as(entry.dialect, fields, entry.title, unsupported="drop").receipt
+    dialect = entry.get_dialect(chat=chat)
+    receipt = render_as(dialect, fields, entry.title, unsupported="drop").receipt
     # A tiny temperature that the engine itself raises is taken, with a receipt.
-    beyond = {name for name, (asked, _) in receipt.clamped.items() if not entry.dialect.settings[name].takes(asked)}
+    beyond = {name for name, (asked, _) in receipt.clamped.items() if not dialect.settings[name].takes(asked)}
     return [name for name in FIELDS if name in receipt.dropped or name in beyond]

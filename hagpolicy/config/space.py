@@ -15,7 +15,7 @@ from hagpolicy._digest import digest
 from hagpolicy._files import parse_json, read_regular
 from hagpolicy._names import Registry
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import BESIDE_UNSET, FIELDS, check_fields, find_idle_fields
+from hagpolicy.config.fields import BESIDE_UNSET, FIELDS, NEUTRAL, SPECS, check_fields, find_idle_fields
 from hagpolicy.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,8 @@ class DecodingSpace(Sequence[DecodingConfig]):
 
         A field that is equal in all configs is not asked for agreement: the caller simply
         replaces it. Nor is one that what is fixed makes idle, such as top_p at temperature 0. A config that
-        leaves the settings unset agrees with none that is fixed, but for its hint and limit: its own are unknown.
+        leaves the settings unset agrees with none that is fixed, but for its hint and limit and what says nothing:
+        its own are unknown.
 
         Raises:
             InvalidInput: an unknown field, or a value out of range.
@@ -177,7 +178,8 @@ class DecodingSpace(Sequence[DecodingConfig]):
         wanted = DecodingConfig.from_dict(fixed)
         idle = find_idle_fields({name: getattr(wanted, name) for name in fixed})
         asked = [name for name in fixed if name in self.varying and name not in idle]
-        settings = any(name not in BESIDE_UNSET for name in fixed)
+        unsaid = {name for name in fixed if SPECS[name].unsaid and getattr(wanted, name) == NEUTRAL[name]}
+        settings = any(name not in BESIDE_UNSET for name in fixed if name not in unsaid)
         return np.array(
             [
                 not (settings and c.unset) and all(getattr(c, name) == getattr(wanted, name) for name in asked)

@@ -71,6 +71,17 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return reasoning, _read_marked(_end_turn(answer))
 
 
+def opens_reasoning(text: str) -> bool:
+    """Whether a text ends within reasoning that has just begun, as a prompt does whose template begins it."""
+    text = text.rstrip()
+    return any(tag.lastgroup == "open" and tag.end() == len(text) for tag in _REASONING_TAG.finditer(text))
+
+
+def ends_reasoning(text: str) -> bool:
+    """Whether reasoning that was begun before the text ends within it, by a closing tag that is not quoted."""
+    return any(tag.lastgroup == "close" for tag in _find_tags(text))
+
+
 def _split_channels(text: str) -> tuple[str, str] | None:
     """Reasoning and answer of a text in channels or under Granite's headings; None for any other."""
     if "<|message|>" in text and (found := list(_CHANNEL.finditer(text))):

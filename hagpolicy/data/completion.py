@@ -56,6 +56,9 @@ class Completion:
         passes: forward passes that this cell took part in, its prompt's included: without drafting one a
             token. None where the engine does not tell. Not stored in a sweep's folder.
         threads: with which it was computed; None where their number changed in its midst, or the engine does not tell.
+        reasoning: what the model thought, where it came apart from the text: as a field of a server's answer, or as a
+            thought that the prompt's template began and that did not end. What stands in tags stays in the text. Its
+            tokens are among `tokens`.
     """
 
     text: str
@@ -67,9 +70,10 @@ class Completion:
     receipt: Mapping[str, Any] = field(default_factory=dict)
     passes: int | None = None
     threads: int | None = None
+    reasoning: str = ""
 
     def __post_init__(self) -> None:
-        if self.text and self.tokens == 0:
+        if (self.text or self.reasoning) and self.tokens == 0:
             object.__setattr__(self, "tokens", UNKNOWN)
 
 

@@ -19,16 +19,18 @@ class CellAnswer:
     """The answer of one cell.
 
     Attributes:
-        text: as it was generated, reasoning and all.
+        text: as it was generated, reasoning in tags and all.
         finish: "stop", "length" (cut at the limit) or "error".
         tokens: new tokens; NaN where they were not counted.
         reason: why it has no reward; "" where it has one.
+        reasoning: what was thought, where it came apart from the text.
     """
 
     text: str
     finish: str = "stop"
     tokens: float = UNKNOWN
     reason: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)

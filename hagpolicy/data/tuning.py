@@ -17,7 +17,7 @@ import numpy as np
 
 from hagpolicy._files import check_replaceable, format_jsonl, parse_json, write_text
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import FIELDS, NEUTRAL
+from hagpolicy.config.fields import FIELDS, NEUTRAL, SPECS
 from hagpolicy.config.space import DecodingSpace
 from hagpolicy.data.additive import fit_additive
 from hagpolicy.data.prompts import Prompt
@@ -181,7 +181,7 @@ def _value(text: str) -> Any:
 def _spread(configs: Sequence[DecodingConfig], name: str) -> float:
     """Largest minus smallest value of a setting; 0 for one that is no number."""
     values = [getattr(config, name) for config in configs if getattr(config, name) is not None]
-    return float(max(values) - min(values)) if values and name != "hint" else 0.0
+    return float(max(values) - min(values)) if values and SPECS[name].kind is not str else 0.0
 
 
 def _plain(value: Any) -> Any:

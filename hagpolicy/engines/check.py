@@ -3,7 +3,8 @@
 Servers lose settings in silence: a field that is skipped, a default that wins, a sampler that stays
 greedy. Such a sweep looks fine and means nothing, so four promises are tried before it: samples at
 a high temperature differ, greedy ones agree, samples cut to one token (`top_k`, `top_p`, `min_p`) agree
-as well, and a penalty changes the text. One draw could keep or break a promise by luck, so each is judged
+as well, and a penalty changes the text; and what the space says of thinking changes prompt or answer, which the chat
+template of a model may not know of. One draw could keep or break a promise by luck, so each is judged
 over several draws and prompts.
 
 Only what the space uses is tried, since models refuse what they do not take: a temperature that is not
@@ -12,9 +13,10 @@ their only one, or two settings together. What the server refuses is not tried, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 from hagpolicy._text import format_number
 from hagpolicy.config.config import DecodingConfig
@@ -37,7 +39,13 @@ REPEATING = (
 # At these values one token alone is left, so samples agree as greedy ones do.
 CUTS = {"top_k": (1,), "top_p": (1e-6, 1e-3), "min_p": (1.0,)}
 DRAWS = 3
-SAMPLED_TOKENS, GREEDY_TOKENS, PENALTY_TOKENS = 6, 8, 20
+SAMPLED_TOKENS, GREEDY_TOKENS, PENALTY_TOKENS, THINKING_TOKENS = 6, 8, 20, 48
+# Values that ask for other answers; of efforts those of the space come first.
+THOUGHTS: Mapping[str, tuple[Any, ...]] = {
+    "thinking": (True, False),
+    "reasoning_effort": ("low", "high"),
+    "thinking_budget": (0, None),
+}
 # The greatest that every server with a range takes; the lower one is for those that take no more.
 HOT = (2.0, 1.0)
 # The strongest that every server takes. A presence penalty is too weak to change every text, so it is
@@ -53,7 +61,8 @@ class Finding:
     """What became of one promise.
 
     Attributes:
-        promise: "samples differ", "greedy agrees", "NAME cuts the samples", or "NAME changes the text".
+        promise: "samples differ", "greedy agrees", "NAME cuts the samples", "NAME changes the text", or "NAME changes
+            the answer".
         held: True or False; None: it could not be tried.
         seen: what was seen, or why it was not tried.
     """
@@ -113,6 +122,7 @@ def check_contract(engine: Engine, space: Sequence[DecodingConfig] = ()) -> Cont
     findings += [trial.check_penalty(name, values) for name, values in penalties]
     if not penalties:
         findings.append(Finding("a penalty changes the text", None, "none can be tried beside greedy decoding"))
+    findings += [trial.check_thinking(name, values) for name, values in THOUGHTS.items() if space and trial.uses(name)]
     report = ContractReport(engine.name, tuple(findings), trial.tokens)
     if not trial.answered and trial.refused:
         raise EngineError(f"the check of the engine's settings got no answer: {trial.refused}")
@@ -256,24 +266,61 @@ class _Trial:
             return Finding(promise, None, f"no text within {PENALTY_TOKENS} tokens")
         return Finding(promise, False, f"at {values[0]:g} greedy texts stay as they are, such as {texts[0]!r}")
 
+    def check_thinking(self, name: str, values: Sequence[Any]) -> Finding:
+        promise = f"{name} changes the answer"
+        if name == "reasoning_effort":
+            own = dict.fromkeys(config.reasoning_effort for config in self.space if config.reasoning_effort)
+            values = list(dict.fromkeys((*own, *values)))[:2]
+        beside = {"thinking": True} if name == "thinking_budget" and self.uses("thinking") else {}
+        configs = [DecodingConfig.from_dict({"temperature": 0.0, **beside, name: value}) for value in values]
+        if not all(map(self.supports, configs)):
+            return Finding(promise, None, f"this engine does not take {' or '.join(map(str, configs))}")
+        try:
+            return self.compare_thinking(promise, configs)
+        except _RefusedError:
+            return Finding(promise, None, self.refused)
+
+    def compare_thinking(self, promise: str, configs: Sequence[DecodingConfig]) -> Finding:
+        """Another number of tokens in the prompt settles it; where answers alone tell, as for a penalty."""
+        changed = 0
+        for prompt in REPEATING:
+            one, other = (self.complete([prompt], config, THINKING_TOKENS)[0] for config in configs)
+            before, after = one.prompt_tokens, other.prompt_tokens
+            if before < after or before > after:
+                return Finding(promise, True, f"prompts of {before:.0f} and {after:.0f} tokens")
+            longer = one.tokens < other.tokens or one.tokens > other.tokens
+            changed += longer or (one.text, one.reasoning) != (other.text, other.reasoning)
+            if changed > (0 if self.steady else 1):
+                return Finding(promise, True, f"greedy answers at {configs[0]} and {configs[1]} differ")
+        same = f"greedy answers at {configs[0]} and {configs[1]} are the same, such as {one.text or one.reasoning!r}"
+        return Finding(promise, False, same)
+
     def draw(self, prompts: Sequence[Prompt], config: DecodingConfig, limit: int, start: int = 0) -> list[str]:
         """One text a prompt, of samples numbered from `start`; generated together."""
-        numbered = list(enumerate(prompts, start))
-        unit = [Request(p, config, at, (at + 1) * _SEED_STEP % 2**63, limit) for at, p in numbered]
-        done = self.engine.generate(unit)
-        self.tokens += sum_tokens(done)
-        return [self.read_text(completion) for completion in done]
+        return [completion.text for completion in self.complete(prompts, config, limit, start)]
 
-    def read_text(self, completion: Completion) -> str:
-        """The text of an answer.
+    def complete(
+        self, prompts: Sequence[Prompt], config: DecodingConfig, limit: int, start: int = 0
+    ) -> list[Completion]:
+        """One answer a prompt; see `draw`.
 
         Raises:
             _RefusedError: the server refuses such a request.
             EngineError: it gave no answer.
         """
+        numbered = list(enumerate(prompts, start))
+        unit = [Request(p, config, at, (at + 1) * _SEED_STEP % 2**63, limit) for at, p in numbered]
+        done = self.engine.generate(unit)
+        self.tokens += sum_tokens(done)
+        for completion in done:
+            self.check_answered(completion)
+        return done
+
+    def check_answered(self, completion: Completion) -> None:
+        """Note an answer; raises as `complete`."""
         if completion.finish != "error":
             self.answered = True
-            return completion.text
+            return
         if is_refusal(completion.error):
             self.refused = str(completion.error)
             raise _RefusedError
@@ -291,6 +338,10 @@ def _make_penalised(name: str, value: float) -> DecodingConfig:
 _CAUSES = {
     "samples differ": "the temperature is lost on the way, or the server decodes greedily",
     "greedy agrees": "temperature 0 is lost on the way, and the server samples",
+    **{
+        f"{name} changes the answer": f"{name} is lost on the way, or the model's chat template does not know it"
+        for name in THOUGHTS
+    },
 }
 
 

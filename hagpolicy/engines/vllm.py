@@ -19,15 +19,15 @@ from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import MASK, Constraint
-from hagpolicy.config.dialects import VLLM
+from hagpolicy.config.dialects import OF_CHATS, VLLM
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import cut_at_stop
 from hagpolicy.engines.base import Engine
-from hagpolicy.engines.chat import PROMPT_FIELDS, encode_unit
+from hagpolicy.engines.chat import PROMPT_FIELDS, encode_unit, list_template_fields, take_unfinished_thought
 from hagpolicy.engines.constraints.attempts import answer_again
 from hagpolicy.errors import EngineError, InvalidInput
 
-__all__ = ["VLLMEngine"]
+__all__ = ["VLLMEngine", "marks_thoughts"]
 
 UNIT_CELLS = 1024
 # What vLLM itself takes over from a model's generation_config (`ModelConfig.get_diff_sampling_param`),
@@ -137,8 +137,11 @@ class VLLMEngine(Engine):
 
     @property
     def handles(self) -> frozenset[str]:
-        """Fields of a row's `SamplingParams`, the limit among them, and of its prompt."""
-        return frozenset({*VLLM.settings, *PROMPT_FIELDS, "unset"})
+        """Fields of a row's `SamplingParams`, the limit among them, and of its prompt, as far as the chat template
+        knows them; the budget of thoughts where vLLM was told how the model marks these."""
+        thinking = list_template_fields(self.tokenizer) - {"thinking_budget"}
+        budget = {"thinking_budget"} if marks_thoughts(self.llm) else set()
+        return frozenset({*VLLM.settings, *PROMPT_FIELDS, "unset"}) - (OF_CHATS - thinking - budget)
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`; and fields whose value vLLM refuses. It raises a tiny temperature, and takes it."""
@@ -171,6 +174,8 @@ class VLLMEngine(Engine):
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=str(error))
         if rows:
             done |= zip(rows, self._run(list(rows.values())), strict=True)
+        for index, (ids, _, _) in rows.items():
+            done[index] = take_unfinished_thought(self.tokenizer, ids, done[index])
         return [cut_at_stop(done[index], request.stop) for index, request in enumerate(unit)]
 
     def _make_params(self, request: Request, prompt_tokens: int) -> tuple[Any, dict[str, Any]]:
@@ -214,3 +219,9 @@ class VLLMEngine(Engine):
         if self.llm is not None:
             self.llm.llm_engine.engine_core.shutdown()
             self.llm = None
+
+
+def marks_thoughts(llm: Any) -> bool:
+    """Whether vLLM was told how the model marks its thoughts, so that it can count and end them."""
+    reasoning = getattr(getattr(llm.llm_engine, "vllm_config", None), "reasoning_config", None)
+    return bool(reasoning is not None and reasoning.enabled)

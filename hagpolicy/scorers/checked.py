@@ -65,7 +65,16 @@ def score_checked(scorer: Scorer, items: Sequence[tuple[Prompt, Completion]]) ->
 def keep_answer(prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion]:
     """A prompt and its completion with the text of the answer alone; tokens and all else are of the whole text."""
     answer = split_reasoning(completion.text)[1]
-    return prompt, completion if answer == completion.text else dataclasses.replace(completion, text=answer)
+    if answer == completion.text and not completion.reasoning:
+        return prompt, completion
+    return prompt, dataclasses.replace(completion, text=answer, reasoning="")
+
+
+def join_reasoning(prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion]:
+    """A prompt and its completion with all of its reasoning in the text, in tags where it came apart from it."""
+    if not completion.reasoning:
+        return prompt, completion
+    return prompt, dataclasses.replace(completion, text=f"<think>{completion.reasoning}</think>{completion.text}")
 
 
 def _ask(scorer: Scorer, items: list[tuple[Prompt, Completion]]) -> list[Score]:

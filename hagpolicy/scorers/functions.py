@@ -16,7 +16,7 @@ from hagpolicy.data.completion import Completion
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 from hagpolicy.scorers.base import Score, Scorer
-from hagpolicy.scorers.checked import describe_error, validate_score
+from hagpolicy.scorers.checked import describe_error, join_reasoning, validate_score
 
 _CONVENTION = (
     "f(text), f(text, reference), f with the names text, reference, prompt, completion, or batch=True f(items)"
@@ -39,7 +39,7 @@ class FunctionScorer(Scorer):
         f(items), with batch=True: the rewards of a list of (Prompt, Completion), in its order.
 
     The text is the answer alone, without the reasoning that some models write before it in tags such as <think>;
-    with reasoning=True it is the whole text as stored.
+    with reasoning=True it is the whole text as stored, with reasoning that came apart from it in such tags before it.
 
     A reward is a number in [0, 1], or in `range`, or a `Score`. What else comes back (None, NaN, 2.0, text), and an
     item on which the function raises, is unscored with the reason. Async functions run `concurrency`
@@ -93,6 +93,8 @@ class FunctionScorer(Scorer):
 
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
         """Rewards in order. A batch function that raises, or returns another number of rewards, raises here."""
+        if self.needs_reasoning:
+            items = [join_reasoning(*item) for item in items]
         if self.batch:
             given = self.function(list(items))
             if inspect.isawaitable(given):

@@ -8,14 +8,15 @@ whatever of it is no field of a decoding configuration is passed on untouched.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy._digest import canonical_json
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.dialects import DIALECTS, OF_CHATS, TEMPLATE
+from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.config.render import PromptLike
 from hagpolicy.errors import InvalidInput
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
-FIELD_OF_KEYWORD = {setting.key: name for name, setting in DIALECTS["transformers"].settings.items()}
+FIELD_OF_KEYWORD = {
+    setting.key: name for name, setting in DIALECTS["transformers"].settings.items() if not setting.beside
+}
 """Field of a decoding configuration by keyword of `generate`."""
 
 _DECIDED = frozenset(FIELD_OF_KEYWORD) | {"do_sample"}
@@ -41,6 +44,7 @@ class PreparedPrompt:
         decision: the policy's; None where it could not read the prompt or the caller's settings.
         key: equal where prompts can be sent together; "" where the call goes unchanged.
         hinted: True when the prompt holds a hint that the caller did not write.
+        template: keywords of the model's chat template.
         penalised: True when logits processors of ours are in `kwargs`.
         drafted: True when `generate` will draft, which it does for one prompt a call.
     """
@@ -53,6 +57,7 @@ class PreparedPrompt:
     hinted: bool = False
     penalised: bool = False
     drafted: bool = False
+    template: Mapping[str, Any] = field(default_factory=dict)
 
 
 class GenerateCall:
@@ -128,7 +133,8 @@ class GenerateCall:
             ours["num_return_sequences"], copies = 1, wanted
         elif wanted > 1 and "prompt_lookup_num_tokens" not in self.explicit:
             ours["prompt_lookup_num_tokens"] = None  # drafts are for one sequence; the others would be refused
-        key = canonical_json([ours, rendering.processor_settings])
+        template = rendering.beside.get(TEMPLATE, {})
+        key = canonical_json([ours, rendering.processor_settings, template])
         # Keywords that are no field of ours stay; for the fields, ours holds what the caller set.
         sent = {name: value for name, value in self.kwargs.items() if value is not None} | ours
         if rendering.processor_settings:
@@ -140,7 +146,31 @@ class GenerateCall:
             sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
         penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
         hinted = rendering.prompt is not prompt
-        return PreparedPrompt(rendering.prompt, sent, copies, decision, key, hinted, penalised, drafted)
+        return PreparedPrompt(rendering.prompt, sent, copies, decision, key, hinted, penalised, drafted, template)
+
+
+def hold_unsaid(
+    policy: Policy, fixed: Mapping[str, Any] | None, list_sayable: Callable[[], Collection[str]]
+) -> dict[str, Any] | None:
+    """What the policy may not decide, with the fields about thinking among it that nobody can be told here.
+
+    Args:
+        policy: that decides.
+        fixed: the caller's settings by field; None: no configuration has them.
+        list_sayable: the fields about thinking that the model can be told; asked where a config has some.
+    """
+    if fixed is None:
+        return None
+    used = {name for config in policy.space for name in config.to_dict() if name in OF_CHATS}
+    unsayable = used - set(list_sayable()) if used else used
+    return {**{name: NEUTRAL[name] for name in sorted(unsayable)}, **fixed}
+
+
+def read_template_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields about thinking that a caller's keywords of the chat template say."""
+    settings = DIALECTS["transformers"].settings
+    found = {name: given[key] for name in OF_CHATS for _, key in settings[name].paths if given.get(key) is not None}
+    return {name: found[name] for name in sorted(found)}
 
 
 def group_into_batches(prepared: Sequence[PreparedPrompt], batch_size: int | None = None) -> list[list[int]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hagpolicy._names import Registry
-from hagpolicy.config.dialects import LLAMA_CPP, OLLAMA, OPENAI, TRANSFORMERS, VLLM, Dialect, Setting
+from hagpolicy.config.dialects import LLAMA_CPP, OF_CHATS, OLLAMA, OPENAI, TRANSFORMERS, VLLM, Dialect, Setting
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.errors import InvalidInput
@@ -96,7 +96,18 @@ def server_dialect(server: str) -> Dialect:
     return replace(entry.dialect, optional=frozenset(NEUTRAL)) if entry.neutral_unsent else entry.dialect
 
 
-_FLAGS = {"temperature": "--temp", "typical_p": "--typical", "n_predict": "--predict", "top_n_sigma": "--top-nsigma"}
+_FLAGS = {
+    "temperature": "--temp",
+    "typical_p": "--typical",
+    "n_predict": "--predict",
+    "top_n_sigma": "--top-nsigma",
+    "reasoning_budget_tokens": "--reasoning-budget",
+}
+# Those that stand in an object of a request.
+_OWN_FLAGS = {
+    "thinking": Setting("--reasoning", words={True: "on", False: "off"}),
+    "reasoning_effort": Setting("--reasoning-effort"),
+}
 
 
 def _flag(key: str) -> str:
@@ -105,7 +116,10 @@ def _flag(key: str) -> str:
 
 _LLAMA_SERVER = replace(
     LLAMA_CPP,
-    settings={name: replace(setting, key=_flag(setting.key)) for name, setting in LLAMA_CPP.settings.items()},
+    settings={
+        name: _OWN_FLAGS.get(name) or replace(setting, key=_flag(setting.key), beside=False)
+        for name, setting in LLAMA_CPP.settings.items()
+    },
     # It has no flag for min_keep, which is 0 there.
     always={_flag(key): value for key, value in LLAMA_CPP.always.items() if key != "min_keep"},
 )
@@ -119,8 +133,8 @@ _VLLM = Dialect(
     }
 )
 
-# A file holds no logits processor.
-_GENERATION_CONFIG = replace(TRANSFORMERS, processors=frozenset())
+# A file holds no logits processor, and says nothing to the chat template.
+_GENERATION_CONFIG = replace(TRANSFORMERS.without(OF_CHATS), processors=frozenset())
 
 DEFAULT_FORMATS: Registry[DefaultFormat] = Registry(
     "format",
@@ -135,7 +149,7 @@ DEFAULT_FORMATS: Registry[DefaultFormat] = Registry(
         ),
         "modelfile": DefaultFormat(
             "an Ollama Modelfile",
-            OLLAMA,
+            OLLAMA.without(OF_CHATS),
             _write_modelfile,
             "a model of Ollama, or a GGUF file",
             "ollama create NAME -f {path}",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hagpolicy._names import Registry
-from hagpolicy.config.dialects import Dialect, Setting
+from hagpolicy.config.dialects import EFFORTS, OF_CHATS, Dialect, Setting
 from hagpolicy.config.render import apply_hint
 from hagpolicy.config.servers import SERVERS
 
@@ -27,7 +27,8 @@ class Endpoint:
     Attributes:
         name: its own in `ENDPOINTS`.
         path: by which the path of a request ends.
-        settings: the settings that every server takes there under these names; None: the server's own.
+        settings: the settings that servers take there under these names, every one, but for those of `OF_CHATS`, which
+            only those have that have them in chats too; None: the server's own.
         limit: other names of the limit on new tokens than the server's own.
         read: the prompt in a body, as policies take it: a string or chat messages; None where it holds none, several,
             or one in token ids.
@@ -48,7 +49,7 @@ class Endpoint:
             InvalidInput: an unknown server.
         """
         own = SERVERS[server].get_dialect(chat=self.path != "/completions")
-        return own if self.settings is None else Dialect(settings=self.settings)
+        return own if self.settings is None else Dialect(settings=self.settings).without(OF_CHATS - own.handles)
 
 
 def _read_chat(body: Body) -> Any:
@@ -109,6 +110,7 @@ def _hint_plain(body: Body, text: str) -> dict[str, Any]:
 _RESPONSES = {
     "temperature": Setting("temperature", low=0.0, high=2.0),
     "top_p": Setting("top_p"),
+    "reasoning_effort": Setting("effort", under="reasoning", choices=EFFORTS),
     "max_tokens": Setting("max_output_tokens"),
 }
 _MESSAGES = {

@@ -9,19 +9,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hagpolicy._digest import digest
+from hagpolicy._digest import canonical_json, digest
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.dialects import VLLM
+from hagpolicy.config.dialects import TEMPLATE, VLLM
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.config.render import apply_hint, fill_hint, render, takes_hint
 from hagpolicy.config.slots import describe_slots
+from hagpolicy.engines.chat import list_template_fields
+from hagpolicy.engines.vllm import marks_thoughts
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper, describe_differences
+from hagpolicy.serving.call import hold_unsaid, read_template_keywords
 from hagpolicy.serving.rewrite import RequestReceipt
 
 if TYPE_CHECKING:
@@ -32,11 +36,13 @@ __all__ = ["WrappedLLM", "is_llm"]
 
 
 class _Prepared(NamedTuple):
-    """What a prompt is generated with: its `SamplingParams`, its receipt, and the hint as this prompt gets it."""
+    """What a prompt is generated with: its `SamplingParams`, its receipt, the hint as this prompt gets it, and keywords
+    of the chat template."""
 
     params: Any
     receipt: RequestReceipt
     hint: str = ""
+    template: Mapping[str, Any] = MappingProxyType({})
 
 
 class WrappedLLM(Wrapper):
@@ -106,7 +112,8 @@ class WrappedLLM(Wrapper):
             raise InvalidInput("texts", f"one a prompt, {len(several)}", f"{len(read)}")
         plain = not getattr(self._tokenizer(), "chat_template", None)
         hinted = [plain and isinstance(_text_of(prompt), str) for prompt in several]
-        made, kwargs = self._prepare(read, hinted, sampling_params, fixed, kwargs)
+        held = hold_unsaid(self.policy, fixed or {}, self._list_sayable)
+        made, kwargs = self._prepare(read, hinted, sampling_params, held, kwargs)
         sent = [_add_hint(prompt, one.hint) for prompt, one in zip(several, made, strict=True)]
         return self._record(self.target.generate(sent, [one.params for one in made], *args, **kwargs), made)
 
@@ -131,9 +138,24 @@ class WrappedLLM(Wrapper):
             InvalidInput: not one of `sampling_params` a conversation.
         """
         several = [messages] if len(messages) > 0 and isinstance(messages[0], Mapping) else list(messages)
-        made, kwargs = self._prepare(several, [True] * len(several), sampling_params, fixed, kwargs)
+        own = kwargs.pop(TEMPLATE, None) or {}
+        said = {name: value for name, value in read_template_keywords(own).items() if name not in self.overrule}
+        held = hold_unsaid(self.policy, {**said, **(fixed or {})}, partial(self._list_sayable, chat=True))
+        made, kwargs = self._prepare(several, [True] * len(several), sampling_params, held, kwargs)
         sent = [list(apply_hint(chat, one.hint)) if one.hint else chat for chat, one in zip(several, made, strict=True)]
-        return self._record(self.target.chat(sent, [one.params for one in made], *args, **kwargs), made)
+        outputs: dict[int, Any] = {}
+        for rows in _group_by_template(made):
+            keywords = {**own, **made[rows[0]].template}
+            told = {**kwargs, TEMPLATE: keywords} if keywords else kwargs
+            chats, params = [sent[row] for row in rows], [made[row].params for row in rows]
+            outputs |= zip(rows, self.target.chat(chats, params, *args, **told), strict=True)
+        return self._record([outputs[row] for row in range(len(several))], made)
+
+    def _list_sayable(self, *, chat: bool = False) -> frozenset[str]:
+        """The fields about thinking that the LLM can be told: in a chat those of its template, and the budget where it
+        was told how the model marks its thoughts."""
+        of_template = list_template_fields(self._tokenizer()) if chat else frozenset[str]()
+        return (of_template - {"thinking_budget"}) | ({"thinking_budget"} if marks_thoughts(self.target) else set())
 
     def _prepare(
         self,
@@ -188,7 +210,8 @@ class WrappedLLM(Wrapper):
         limit = getattr(self.policy, "max_tokens", None)
         if limit is not None and "max_tokens" not in held and params.max_tokens == type(params)().max_tokens:
             kwargs.setdefault("max_tokens", limit)  # vLLM's own of 16 cuts most answers; the sweep had this one
-        ours = {key: value for key, value in kwargs.items() if key not in held}  # vLLM's names are ours
+        names = {setting.key: name for name, setting in VLLM.settings.items() if not setting.beside}
+        ours = {key: value for key, value in kwargs.items() if names.get(key, key) not in held}
         hint = "" if content is None else decision.config.hint
         filled = fill_hint(content, hint)
         told = describe_slots(hint, filled)
@@ -204,9 +227,10 @@ class WrappedLLM(Wrapper):
             {**made.receipt.notes, **({"hint": told} if told else {})},
             fixed=held,
             chosen=None if decision.index is None else self.policy.space[decision.index],
-            fields={key: key for key in ours},
+            fields={key: names.get(key, key) for key in ours},
         )
-        return _Prepared(_copy_with(params, kwargs) if kwargs else params, receipt, filled)
+        template = made.beside.get(TEMPLATE, {})
+        return _Prepared(_copy_with(params, kwargs) if kwargs else params, receipt, filled, template)
 
     def _record(self, outputs: Any, made: Sequence[_Prepared]) -> Any:
         """The outputs, after the receipts of their call were counted and kept."""
@@ -270,6 +294,14 @@ def warn_of_another_llm(policy: Policy, llm: Any) -> None:
         )
 
 
+def _group_by_template(made: Sequence[_Prepared]) -> list[list[int]]:
+    """Numbers of the conversations that can share a call, which has one set of keywords for the chat template."""
+    found: dict[str, list[int]] = {}
+    for row, one in enumerate(made):
+        found.setdefault(canonical_json(dict(one.template)), []).append(row)
+    return list(found.values())
+
+
 def _is_single_prompt(prompts: Any) -> bool:
     """Whether `generate` was given one prompt: a text, a mapping, or token ids."""
     return isinstance(prompts, str | Mapping) or (len(prompts) > 0 and isinstance(prompts[0], int))
@@ -296,6 +328,8 @@ def _read_settings(params: Any, own: Any) -> dict[str, Any]:
     plain = type(params)()
     said = {}
     for name, setting in VLLM.settings.items():
+        if setting.beside:
+            continue
         value = getattr(params, setting.key)
         if value not in (getattr(plain, setting.key), getattr(own, setting.key)):
             said[name] = NEUTRAL[name] if name == "top_k" and value == -1 else value

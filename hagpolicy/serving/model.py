@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hagpolicy.engines.chat import encode
+from hagpolicy.engines.chat import encode, list_template_fields
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.base import Wrapper
-from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batches
+from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batches, hold_unsaid
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,7 @@ class WrappedModel(Wrapper):
         call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule)
         texts = self._decode(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
         fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
+        fixed = hold_unsaid(self.policy, fixed, tuple)  # the prompt is written already
         decisions = self._decide(texts, call, fixed, turned)
         prepared = [call.prepare(text, decision) for text, decision in zip(texts, decisions, strict=True)]
         together = group_into_batches(prepared)
@@ -112,11 +114,13 @@ class WrappedModel(Wrapper):
         call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule)
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
-        decisions = self._decide(several, call, call.fixed, turned)
+        fixed = hold_unsaid(self.policy, call.fixed, partial(list_template_fields, self.tokenizer))
+        decisions = self._decide(several, call, fixed, turned)
         prepared = [call.prepare(prompt, decision) for prompt, decision in zip(several, decisions, strict=True)]
         answers = [""] * len(several)
         for rows in group_into_batches(prepared):
-            ids, mask = self._pad([encode(self.tokenizer, prepared[row].prompt) for row in rows])
+            items = [prepared[row] for row in rows]
+            ids, mask = self._pad([encode(self.tokenizer, item.prompt, item.template) for item in items])
             out = self.target.generate(input_ids=ids, attention_mask=mask, **self._add_limit(prepared[rows[0]].kwargs))
             out = getattr(out, "sequences", out)  # with return_dict_in_generate they are a part of it
             texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)

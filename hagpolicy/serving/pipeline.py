@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+from hagpolicy.engines.chat import list_template_fields
 from hagpolicy.serving.base import Wrapper
-from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batches
+from hagpolicy.serving.call import (
+    GenerateCall,
+    PreparedPrompt,
+    group_into_batches,
+    hold_unsaid,
+    read_template_keywords,
+)
+
+# transformers' name for the keywords of a chat template in a call of a pipeline.
+_TEMPLATE = "tokenizer_encode_kwargs"
 
 
 class WrappedPipeline(Wrapper):
@@ -42,14 +53,18 @@ class WrappedPipeline(Wrapper):
     def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
         kwargs, turned = self._take(kwargs)
         call = GenerateCall(kwargs, self._defaults(), self._default_temperature(), self.overrule)
-        decisions = self._decide(prompts, call, call.fixed, turned)
+        own = self._template_keywords(kwargs)
+        decisions = self._decide(prompts, call, self._fix(prompts, call, own), turned)
         prepared = [call.prepare(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
         answers: list[Any] = [None] * len(prompts)
         batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
         for rows in group_into_batches(prepared, batch_size):
             batch = [_convert_for_pipeline(prepared[row].prompt) for row in rows]
             # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
-            got = self.target(batch[0] if len(batch) == 1 else batch, **prepared[rows[0]].kwargs)
+            sent = prepared[rows[0]].kwargs
+            if template := prepared[rows[0]].template:
+                sent = {**sent, _TEMPLATE: {**own, **template}}
+            got = self.target(batch[0] if len(batch) == 1 else batch, **sent)
             for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
                 restored = self._restore_prompt(records, prompts[row], prepared[row], kwargs)
                 answers[row] = [dict(record) for record in restored * prepared[row].copies]
@@ -81,6 +96,19 @@ class WrappedPipeline(Wrapper):
             return bool(given)
         standing = getattr(self.target, "_postprocess_params", {}).get("return_type")
         return getattr(standing, "name", "FULL_TEXT") == "FULL_TEXT"
+
+    def _fix(self, prompts: list[Any], call: GenerateCall, own: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What the policy may not decide; a text goes to the model without the chat template, and cannot be told of
+        thinking."""
+        chats = not any(isinstance(prompt, str) for prompt in prompts)
+        said = {name: value for name, value in read_template_keywords(own).items() if name not in self.overrule}
+        fixed = None if call.fixed is None else {**(said if chats else {}), **call.fixed}
+        return hold_unsaid(self.policy, fixed, partial(list_template_fields, self.target.tokenizer) if chats else tuple)
+
+    def _template_keywords(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The caller's own keywords for the chat template: of this call, or when the pipeline was built."""
+        standing = getattr(self.target, "_preprocess_params", {}).get(_TEMPLATE)
+        return kwargs.get(_TEMPLATE) or standing or {}
 
     def _defaults(self) -> dict[str, Any]:
         """Generation settings that the pipeline was built with; transformers keeps them under private names."""

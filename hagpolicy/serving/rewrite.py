@@ -2,13 +2,14 @@
 
 A key that stands in the body, null included, is the caller's; an absent one is the policy's, which chooses among the
 configs that agree with the caller's and that the server can be sent. Where none does, the body goes out as it came.
+So it is with the keys of an object in the body, such as `chat_template_kwargs`: what the caller has in it stays.
 Nothing here reads or writes anything: the transport, the middleware and the proxy are ends of this one function.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
-from hagpolicy.config.render import Receipt, fill_hint, render_as, takes_hint
+from hagpolicy.config.render import Receipt, fill_hint, merge_objects, render_as, takes_hint
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.config.slots import describe_slots
 from hagpolicy.errors import InvalidInput
@@ -35,6 +36,9 @@ __all__ = ["RequestReceipt", "RewriteRules", "Rewriter", "find_server", "rewrite
 
 # What a value of the caller's is that no configuration can have: null, a word, out of range.
 _UNKNOWN = object()
+# What stands at a path where there is nothing.
+_ABSENT = object()
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,8 @@ class RequestReceipt:
         by_request: the arm was drawn for this request alone, since it named no unit.
         chosen: the config of the policy's space that was chosen, as it stands there, without what the client fixed;
             None where none of them was.
-        fields: by the keys of `applied` the field of ours that each sets; one that only switches off what the server
-            would do besides sets none.
+        fields: by the keys of `applied` (OBJECT.KEY within one) the field of ours that each sets; one that only
+            switches off what the server would do besides sets none.
     """
 
     reason: str
@@ -139,8 +143,10 @@ class Rewriter:
         names = set(self.dialect.settings) - set(rules.lacks)
         self._keys = {name: self._list_keys(name) for name in FIELDS if name in names}
         self._rendered: dict[int, tuple[dict[str, Any], Receipt]] = {}
-        self._fields = {setting.key: name for name, setting in (own if self._packs else self.dialect.settings).items()}
-        self._unpacked = {own[name].key: keys[0] for name, keys in self._keys.items() if name in own}
+        settings = own if self._packs else self.dialect.settings
+        self._fields = {path: name for name, setting in settings.items() for path in setting.paths}
+        self._unpacked = {own[name].key: keys[0][-1] for name, keys in self._keys.items() if name in own}
+        self._objects = {setting.under for setting in self.dialect.settings.values() if setting.under}
 
     def rewrite(
         self,
@@ -213,11 +219,11 @@ class Rewriter:
             self._rendered[at] = self._render(decision.config)
         return self._rendered[at]
 
-    def _list_keys(self, name: str) -> tuple[str, ...]:
-        """The keys of a body that set a field, the one that is sent first."""
-        own = self.dialect.settings[name].key
-        further = self.endpoint.limit if name == "max_tokens" else ()
-        return tuple(dict.fromkeys((own, *further)))
+    def _list_keys(self, name: str) -> tuple[Path, ...]:
+        """Where in a body a field is set, each a path of keys, the one that is sent first."""
+        own = self.dialect.settings[name].paths
+        further = ((key,) for key in self.endpoint.limit) if name == "max_tokens" else ()
+        return tuple(dict.fromkeys((*own, *further)))
 
     def _read_settings(self, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any]]:
         """What the client fixed, by field, or None where no configuration can agree with it; what of its settings is
@@ -226,7 +232,8 @@ class Rewriter:
         if packed is None:
             return None, {}, {}
         said = {self._unpacked.get(key, key): value for key, value in packed.items()} | dict(body)
-        asked = {name: said[key] for name, keys in self._keys.items() for key in keys if key in said}
+        found = {name: [_find(said, path) for path in paths] for name, paths in self._keys.items()}
+        asked = {name: value for name, values in found.items() for value in values if value is not _ABSENT}
         if said.get("do_sample") is False and "do_sample" in packed:
             asked["temperature"] = 0.0
         overruled = {name: value for name, value in asked.items() if name in self.rules.overrule}
@@ -262,16 +269,15 @@ class Rewriter:
         wanted, receipt = self._render_decision(decision)
         overruled = self._find_overruled(decision, wanted)
         decision = replace(decision, overruled=overruled) if overruled != decision.overruled else decision
-        gone = {key for name in overruled for key in self._keys[name]}
-        sent = {key: value for key, value in body.items() if key not in gone}
-        if self._packs and not decision.config.unset:
+        sent = _remove(body, [path for name in overruled for path in self._keys[name]])
+        packs = self._packs and not decision.config.unset
+        added = self._choose_added(sent, {key: wanted[key] for key in wanted if not packs or key in self._objects})
+        sent = merge_objects(sent, added)
+        if packs:
             kept = _unpack(sent.get(self._packed)) or {}
-            added = {key: value for key, value in wanted.items() if key not in kept}
-            sent[self._packed] = json.dumps({**added, **kept}, sort_keys=True)
-        else:
-            taken = {key for keys in self._keys.values() for key in keys if key in sent for key in keys}
-            added = {key: value for key, value in wanted.items() if key not in sent and key not in taken}
-            sent |= added
+            within = {key: value for key, value in wanted.items() if key not in self._objects | kept.keys()}
+            sent[self._packed] = json.dumps({**within, **kept}, sort_keys=True)
+            added |= within
         content = self.endpoint.read(body) if hints and decision.config.hint else None
         hint = "" if content is None else fill_hint(content, decision.config.hint)
         told = "" if content is None else describe_slots(decision.config.hint, hint)
@@ -284,7 +290,7 @@ class Rewriter:
             decision,
             changed=changed,
             applied=added,
-            fields={key: self._fields[key] for key in added if key in self._fields},
+            fields={".".join(at): name for at, name in self._fields.items() if _find(added, at) is not _ABSENT},
             dropped=receipt.dropped,
             overruled=overruled,
             kept=tuple(name for name in asked if name not in overruled),
@@ -292,12 +298,26 @@ class Rewriter:
             notes={**receipt.notes, **({"hint": told} if told else {})},
         )
 
+    def _choose_added(self, sent: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the wanted keys and values a body does not say itself, under this name or another of the field."""
+        said = [paths for paths in self._keys.values() if any(_find(sent, path) is not _ABSENT for path in paths)]
+        taken = {path for paths in said for path in paths}
+        added: dict[str, Any] = {}
+        for key, value in wanted.items():
+            if key in self._objects:
+                inner = {name: one for name, one in value.items() if (key, name) not in taken}
+                inner = {name: one for name, one in inner.items() if _find(sent, (key, name)) is _ABSENT}
+                added |= {key: inner} if inner else {}
+            elif key not in sent and (key,) not in taken:
+                added[key] = value
+        return added
+
     def _find_overruled(self, decision: Decision, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of the client's that give way. A limit stays where the policy has none to put in its place."""
         return {
             name: value
             for name, value in decision.overruled.items()
-            if name != "max_tokens" or not wanted.keys().isdisjoint(self._keys[name])
+            if name != "max_tokens" or any(_find(wanted, path) is not _ABSENT for path in self._keys[name])
         }
 
 
@@ -360,6 +380,30 @@ def _follow(decision: Decision, draw: Draw, space: DecodingSpace, fixed: Mapping
         cost=None,
         reason="explored",
     )
+
+
+def _find(body: Mapping[str, Any], path: Path) -> Any:
+    """What stands in a body at a path; where something else stands in place of an object on the way, that."""
+    at: Any = body
+    for key in path:
+        if not isinstance(at, Mapping):
+            return at
+        at = at.get(key, _ABSENT)
+        if at is _ABSENT:
+            return _ABSENT
+    return at
+
+
+def _remove(body: Mapping[str, Any], paths: Iterable[Path]) -> dict[str, Any]:
+    """The body without what stands at some paths; an object that is left empty goes too."""
+    left = dict(body)
+    for first, *rest in paths:
+        within = left.get(first)
+        if rest and isinstance(within, Mapping):
+            left[first] = {key: value for key, value in within.items() if key != rest[0]}
+        if not rest or not left.get(first):
+            left.pop(first, None)
+    return left
 
 
 def _unpack(packed: Any) -> dict[str, Any] | None:

@@ -306,11 +306,14 @@ def _check_completions(
 def _make_storable(completion: Completion) -> Completion:
     """The completion as its cell will hold it, so that what is scored now is what is stored."""
     text, finish = replace_surrogates(completion.text), completion.finish
-    if text == completion.text and finish in ("stop", "length") and type(completion.seconds) is float:
+    thought = replace_surrogates(completion.reasoning)
+    unchanged = text == completion.text and thought == completion.reasoning
+    if unchanged and finish in ("stop", "length") and type(completion.seconds) is float:
         return completion  # nearly all: a sweep has millions of them
     finish = finish if finish in FINISHES else "stop"
     error = replace_surrogates(str(completion.error or "unknown")) if finish == "error" else None
-    return replace(completion, text=text, finish=finish, error=error, seconds=float(completion.seconds))
+    seconds = float(completion.seconds)
+    return replace(completion, text=text, reasoning=thought, finish=finish, error=error, seconds=seconds)
 
 
 def _find_misfit(engine: Engine, requests: Sequence[Request], outcome: Any) -> Exception | None:
@@ -330,7 +333,8 @@ def _is_well_formed(one: Any) -> bool:
     return (
         isinstance(one, Completion)
         and isinstance(one.text, str)
-        and len(one.text) <= MOST_CHARACTERS
+        and isinstance(one.reasoning, str)
+        and len(one.text) + len(one.reasoning) <= MOST_CHARACTERS
         and _is_count(one.tokens)
         and _is_count(one.prompt_tokens)
         and isinstance(one.seconds, Real)
@@ -390,4 +394,5 @@ def _record(key: str, request: Request, completion: Completion, scorer: Scorer, 
         answers_agree=None if stored is None else stored.answers_agree,
         receipt=json.dumps(_note_slots(request) | dict(completion.receipt), default=str),
         threads=completion.threads,
+        reasoning=completion.reasoning or None,
     )

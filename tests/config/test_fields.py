@@ -18,7 +18,8 @@ def test_a_row_says_all_there_is_to_a_field(name):
     assert f"        {name}: {spec.about}; {spec.expected}" in (DecodingConfig.__doc__ or "")
     if spec.idle_when is not None:
         assert spec.idle_when.field in set(FIELDS) - {name}
-        assert {spec.idle_when.holds(value) for value in (0, 1, 2)} == {True, False}
+        values = ("", "one") if SPECS[spec.idle_when.field].kind is str else (0, 1, 2, False)
+        assert {spec.idle_when.holds(value) for value in values} == {True, False}
 
 
 def test_idle_fields():
@@ -28,3 +29,5 @@ def test_idle_fields():
     assert find_idle_fields({"temperature": 0.1}) == set()
     assert find_idle_fields({"temperature": 0.0}) == truncations
     assert find_idle_fields({}) == set()
+    thoughts = {"reasoning_effort", "thinking_budget"}
+    assert [find_idle_fields({"thinking": value}) for value in (False, True, None)] == [thoughts, set(), set()]

@@ -10,6 +10,7 @@ import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace
 from hagpolicy.config.dialects import DIALECTS
+from hagpolicy.config.fields import SPECS
 from hagpolicy.config.render import apply_hint, keywords, render, render_as
 from hagpolicy.errors import InvalidInput, MissingExtra, UnsupportedSetting
 from tests.support.bold_fields import BOLD
@@ -21,8 +22,10 @@ ENGINES = ["transformers", "vllm", "sglang", "openai", "llama_cpp", "ollama"]
 def test_every_field_is_sent_explicitly_but_a_limit_that_is_not_set(engine):
     settings = DIALECTS[engine].settings
     neutral = render({}, engine)
-    assert {settings[name].key for name in settings if name != "max_tokens"} <= set(neutral.kwargs)
-    assert settings["max_tokens"].key not in neutral.kwargs
+    unsaid = {name for name in settings if SPECS[name].unsaid}
+    assert {settings[name].key for name in settings if name not in unsaid} <= set(neutral.kwargs)
+    assert set(neutral.kwargs).isdisjoint(setting.under or setting.key for setting in map(settings.get, unsaid))
+    assert not neutral.beside
     assert render({"max_tokens": 9}, engine).kwargs[settings["max_tokens"].key] == 9
     assert neutral.receipt.exact
     assert not neutral.receipt.notes

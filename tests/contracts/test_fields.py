@@ -22,7 +22,7 @@ import pytest
 
 from hagpolicy import DecodingConfig, DecodingSpace, Prompt, Request, SimulatedEngine
 from hagpolicy.config.constraints import Constraint
-from hagpolicy.config.dialects import DIALECTS, Dialect
+from hagpolicy.config.dialects import DIALECTS, OF_CHATS, Dialect
 from hagpolicy.config.fields import ARTEFACT_FIELDS, FIELDS, NEUTRAL, SPECS, find_idle_fields
 from hagpolicy.config.render import Receipt, render_as
 from hagpolicy.config.servers import SERVERS, make_request_body
@@ -39,23 +39,25 @@ ARTEFACTS = {*ARTEFACT_FIELDS, "soft_tokens", "reference_weight"}
 OF_GENERATE = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 BEYOND_ENGINES = {*OF_GENERATE, *ARTEFACTS}
 BEYOND_OPENAI = {"top_k", "min_p", "typical_p", "repetition_penalty", *BEYOND_ENGINES}
+THINKING = set(OF_CHATS)
+SWITCH_AND_BUDGET = THINKING - {"reasoning_effort"}
 DIALECTS_LACK: dict[str, set[str]] = {
     "transformers": ARTEFACTS,
     "vllm": {"typical_p", *BEYOND_ENGINES},
-    "sglang": {"typical_p", *BEYOND_ENGINES},
-    "openai": BEYOND_OPENAI,
+    "sglang": {"typical_p", "thinking_budget", *BEYOND_ENGINES},
+    "openai": BEYOND_OPENAI | SWITCH_AND_BUDGET,
     "llama_cpp": BEYOND_ENGINES,
-    "ollama": BEYOND_ENGINES,
+    "ollama": BEYOND_ENGINES | {"thinking_budget"},
 }
 SERVERS_LACK: dict[str, set[str]] = {
     "vllm": {"typical_p", *BEYOND_ENGINES},
-    "sglang": {"typical_p", *BEYOND_ENGINES},
+    "sglang": {"typical_p", "thinking_budget", *BEYOND_ENGINES},
     "llama_cpp": BEYOND_ENGINES,
-    "llama_cpp_python": {"typical_p", *BEYOND_ENGINES},
-    "ollama": BEYOND_OPENAI,
+    "llama_cpp_python": {"typical_p", *BEYOND_ENGINES, *THINKING},
+    "ollama": BEYOND_OPENAI | SWITCH_AND_BUDGET,
     "transformers_serve": {"presence_penalty", "frequency_penalty", *ARTEFACTS},
-    "openai": BEYOND_OPENAI,
-    "compatible": BEYOND_OPENAI,
+    "openai": BEYOND_OPENAI | SWITCH_AND_BUDGET,
+    "compatible": BEYOND_OPENAI | THINKING,
 }
 ENGINES_LACK: dict[str, set[str]] = {
     "transformers": set(),
@@ -118,24 +120,24 @@ def try_transformers(folder: Path) -> Tried:
     from hagpolicy.engines.transformers.engine import TransformersEngine
     from tests.support.tiny_adapter import save_adapter
     from tests.support.tiny_artefacts import save_memory, save_references
-    from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+    from tests.support.tiny_llama import thinking_tokenizer, tiny_model
     from tests.support.tiny_prefix import save_prefix
 
-    model = tiny_model(seed=1)
+    model = tiny_model(seed=1, words=4)
     given = {
         "adapter": {BOLD["adapter"]: save_adapter(model, folder / "adapter", strength=1.0)},
         "soft_prefix": {BOLD["soft_prefix"]: save_prefix(folder / "prefix")},
         "reference": {BOLD["reference"]: save_references(model, folder / "reference")},
         "draft_source": {BOLD["draft_source"]: save_memory(folder / "memory")},
     }
-    engine = TransformersEngine(model.double(), tiny_tokenizer(), name="tiny", artifacts=given)
+    engine = TransformersEngine(model.double(), thinking_tokenizer(), name="tiny", artifacts=given)
 
     def observe(unit: list[Request], name: str) -> Any:
         completions = engine.generate(unit)
         assert not [completion.error for completion in completions if completion.error]
         if name in ("prompt_lookup_num_tokens", "draft_source"):  # the same greedy text, in other passes
             return [completion.passes for completion in completions]
-        return [(completion.text, completion.tokens) for completion in completions]
+        return [(completion.text, completion.reasoning, completion.tokens) for completion in completions]
 
     return Tried(engine.handles, engine.unsupported, observe)
 
@@ -144,7 +146,7 @@ def try_vllm() -> Tried:
     from hagpolicy.engines.vllm import VLLMEngine
     from tests.support.vllm_stand_in import StandIn
 
-    llm = StandIn(said={"top_p": 0.9})
+    llm = StandIn(said={"top_p": 0.9}, thinking=True)
     engine = VLLMEngine(llm)
 
     def observe(unit: list[Request], name: str) -> Any:
@@ -275,12 +277,17 @@ def test_a_dialect_says_a_field_or_what_became_of_it(engine: str, name: str) -> 
         check_account(after.receipt, changed, DIALECTS_LACK[engine])
         with refuse(ask_for(changed) & DIALECTS_LACK[engine], engine):
             changed.render(engine)
-        same = (before.kwargs, before.prompt, before.processor_settings) == (
-            after.kwargs, after.prompt, after.processor_settings,
+        same = (before.kwargs, before.prompt, before.processor_settings, before.beside) == (
+            after.kwargs, after.prompt, after.processor_settings, after.beside,
         )  # fmt: skip
         assert same == (name not in ask_for(changed) & dialect.handles)
         if not same and name in dialect.settings and name != "temperature":
-            assert after.kwargs[dialect.settings[name].key] == BOLD[name]
+            setting = dialect.settings[name]
+            for path in setting.paths:
+                found: Any = after.beside if setting.beside else after.kwargs
+                for key in path:
+                    found = found[key]
+                assert found == BOLD[name]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -294,12 +301,13 @@ def test_a_servers_request_says_a_field_or_what_became_of_it(server: str, name: 
             )
             for config in (plain, changed)
         )
-        check_account(after.receipt, changed, SERVERS_LACK[server])
-        with refuse(ask_for(changed) & SERVERS_LACK[server], SERVERS[server].title):
+        lacks = SERVERS_LACK[server] | (set() if chat else THINKING)
+        check_account(after.receipt, changed, lacks)
+        with refuse(ask_for(changed) & lacks, SERVERS[server].title):
             make_request_body(server, changed.fields(), seed=1, max_tokens=LIMIT, chat=chat)
         if name not in ("hint", "constrain"):  # in the messages, which the engine writes
             same = (before.body, before.extra_body) == (after.body, after.extra_body)
-            assert same == (name not in ask_for(changed) & SERVERS[server].dialect.handles)
+            assert same == (name not in ask_for(changed) & SERVERS[server].get_dialect(chat=chat).handles)
 
 
 def test_rows_carry_what_they_are_decoded_by_and_nothing_else() -> None:

@@ -188,9 +188,9 @@ def other_line(path: Path) -> Path:
         (lambda at: [write(at / "a.json", inspect_log({}, [["C"]], version=1))], "version 2"),
         (
             lambda at: [
-                write(at / f"{n}.json", inspect_log({"reasoning_effort": n}, [["C"]])) for n in ("low", "high")
+                write(at / f"{n}.json", inspect_log({"reasoning_summary": n}, [["C"]])) for n in ("low", "high")
             ],
-            "reasoning_effort",
+            "reasoning_summary",
         ),
         (lambda at: [broken(at / "a.eval")], r"a\.eval"),
         (lambda at: [other_line(at / "a.jsonl")], r"a\.jsonl, line 1: expected samples that lm-eval logged"),

@@ -5,7 +5,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hagpolicy import DecodingConfig, DecodingSpace
-from hagpolicy.config.fields import FIELDS
+from hagpolicy.config.dialects import OF_CHATS
+from hagpolicy.config.fields import ARTEFACT_FIELDS, FIELDS
 from hagpolicy.errors import InvalidInput
 from tests.serving.wrapping import SPACE, WordPolicy, chat
 
@@ -16,7 +17,9 @@ from hagpolicy.serving.call import FIELD_OF_KEYWORD, GenerateCall  # noqa: E402
 
 
 def test_every_keyword_that_we_have_a_word_for_is_a_field():
-    assert set(FIELD_OF_KEYWORD.values()) == set(FIELDS) - {"presence_penalty", "frequency_penalty", "hint", "unset"}
+    elsewhere = {"presence_penalty", "frequency_penalty", "hint", "unset", *OF_CHATS, *ARTEFACT_FIELDS}
+    elsewhere |= {"constrain", "soft_tokens", "reference_weight"}
+    assert set(FIELD_OF_KEYWORD.values()) == set(FIELDS) - elsewhere
     assert set(FIELD_OF_KEYWORD) <= set(vars(transformers.GenerationConfig()))
 
 

@@ -20,6 +20,9 @@ BOLD: dict[str, Any] = {
     "num_beams": 4,
     "length_penalty": -2.5,
     "prompt_lookup_num_tokens": 5,
+    "thinking": True,
+    "reasoning_effort": "low",
+    "thinking_budget": 4,
     "max_tokens": 3,
     "hint": "think step by step",
     "adapter": "bold",
@@ -44,4 +47,5 @@ BESIDE: dict[str, dict[str, Any]] = {
     "drafted": {"temperature": 0.0, "prompt_lookup_num_tokens": 4},
     "referred to": {"reference": "bold"},
     "weighed": {"temperature": 0.0, "reference_weight": 0.6},
+    "not thinking": {"thinking": False},
 }

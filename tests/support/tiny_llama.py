@@ -14,16 +14,37 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )
 
+# In the manner of public ones: a thought that is begun or closed at once (Qwen3.5, MiniCPM5), an effort (gpt-oss) and a
+# budget (Seed-OSS) in words.
+THINKING_TEMPLATE = (
+    "{% if reasoning_effort is defined %}<|system|> be {{ reasoning_effort }} <|end|> {% endif %}"
+    "{% if thinking_budget is defined %}<|system|> count to {{ thinking_budget }} <|end|> {% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <|end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> "
+    "{% if enable_thinking is defined %}<think> {{ '' if enable_thinking else '</think> ' }}{% endif %}{% endif %}"
+)
+
+
+def thinking_tokenizer() -> Any:
+    """`tiny_tokenizer` with a chat template that knows of thinking, and words for its tags."""
+    return _make_tokenizer([*WORDS, "<think>", "</think>", "low", "high"], THINKING_TEMPLATE)
+
 
 def tiny_tokenizer(*, chat: bool = True) -> Any:
     """A word-level tokenizer: 3 special tokens, 3 role markers, then `WORDS`; pads on the right by default."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    return _make_tokenizer(WORDS, TEMPLATE if chat else None)
+
+
+def _make_tokenizer(words: list[str], template: str | None) -> Any:
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<unk>"]
-    vocabulary = {word: index for index, word in enumerate([*special, *WORDS])}
+    vocabulary = {word: index for index, word in enumerate([*special, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    # As the tags of public models are: tokens of their own that stay in a text.
+    tokenizer.add_tokens([AddedToken(word, special=False) for word in words if word.startswith("<")])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -32,20 +53,20 @@ def tiny_tokenizer(*, chat: bool = True) -> Any:
         unk_token="<unk>",
         additional_special_tokens=special[3:6],
     )
-    if chat:
-        wrapped.chat_template = TEMPLATE
+    if template is not None:
+        wrapped.chat_template = template
     return wrapped
 
 
-def tiny_model(seed: int = 0, **generation: Any) -> Any:
-    """A Llama over the tokenizer's words; `generation` goes into its own generation_config."""
+def tiny_model(seed: int = 0, words: int = 0, **generation: Any) -> Any:
+    """A Llama over the tokenizer's words and so many more; `generation` goes into its own generation_config."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=7 + len(WORDS),
+        vocab_size=7 + len(WORDS) + words,
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=2,

@@ -6,7 +6,7 @@ import json
 import sys
 from types import ModuleType, SimpleNamespace
 
-from tests.support.tiny_llama import tiny_tokenizer
+from tests.support.tiny_llama import thinking_tokenizer, tiny_tokenizer
 from tests.support.vllm_facts import PATH
 
 FACTS = json.loads(PATH.read_text("utf-8"))
@@ -34,14 +34,18 @@ class StandIn:
     def __init_subclass__(cls):
         cls.__module__ = PACKAGE.__name__
 
-    def __init__(self, context=64, *, chat=True, said=None, finish="stop"):
+    def __init__(self, context=64, *, chat=True, said=None, finish="stop", thinking=False):
         assert all(all(names.values()) for names in FACTS["relied_on"].values())
-        self.tokenizer, self.finish, self.calls, self.emptied, self.closed = tiny_tokenizer(chat=chat), finish, [], 0, 0
+        self.tokenizer = thinking_tokenizer() if thinking else tiny_tokenizer(chat=chat)
+        self.finish, self.calls, self.emptied, self.closed = finish, [], 0, 0
         self.model_config = SimpleNamespace(
             model="tiny/words", revision=None, dtype="torch.bfloat16", quantization="fp8", max_model_len=context,
             hf_config=SimpleNamespace(_commit_hash="abc123"), try_get_generation_config=lambda: dict(said or {}),
         )  # fmt: skip
-        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self._shut))
+        reasoning = SimpleNamespace(enabled=True) if thinking else None
+        self.llm_engine = SimpleNamespace(
+            engine_core=SimpleNamespace(shutdown=self._shut), vllm_config=SimpleNamespace(reasoning_config=reasoning)
+        )
 
     def _shut(self):
         self.closed += 1

@@ -328,4 +328,4 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     receipt = receipt if isinstance(receipt, dict) else {}
     if fields["tokens"] == 0 and receipt.get("tokens") == NOT_COUNTED:  # as it was stored before
         fields["tokens"] = UNKNOWN
-    return Completion(**fields, receipt=receipt)
+    return Completion(**fields, receipt=receipt, reasoning=row.get("reasoning") or "")

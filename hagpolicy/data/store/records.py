@@ -16,6 +16,11 @@ def _column(kind: str, *, optional: bool = False) -> Any:
     return field(metadata={"arrow": kind, "optional": optional})
 
 
+def _sparse_column(kind: str) -> Any:
+    """An optional column that a segment has only where one of its records has a value."""
+    return field(default=None, metadata={"arrow": kind, "optional": True, "sparse": True})
+
+
 # Not frozen: a sweep makes millions of them, and a frozen one takes three times as long to make.
 @dataclass(slots=True)
 class CellRecord:
@@ -43,6 +48,7 @@ class CellRecord:
         answers_agree: whether equal answers of the scorer mean the same answer; None where it is scored later.
         receipt: settings that were not honoured as sent, as a JSON object.
         threads: with which it was computed; None where their number changed in its midst, or is not known.
+        reasoning: what was thought, where it came apart from the text; None where nothing did.
     """
 
     cell: str = _column("string")
@@ -66,6 +72,7 @@ class CellRecord:
     answers_agree: bool | None = _column("bool_", optional=True)
     receipt: str = _column("string")
     threads: int | None = field(default=None, metadata={"arrow": "int32", "optional": True})
+    reasoning: str | None = _sparse_column("string")
 
 
 @dataclass(slots=True)

@@ -54,11 +54,19 @@ def list_required_columns(kind: type[CellRecord] | type[ScoreRecord]) -> set[str
     return {field.name for field in fields(kind) if not field.metadata["optional"]}
 
 
+def _list_sparse_columns(kind: type[CellRecord] | type[ScoreRecord]) -> list[str]:
+    """Names of the columns that a segment has only where one of its records has a value."""
+    return [field.name for field in fields(kind) if field.metadata.get("sparse")]
+
+
 def to_table(records: Sequence[CellRecord] | Sequence[ScoreRecord]) -> Any:
     """An Arrow table of at least one record, all of one kind."""
     arrow = require("pyarrow", "sweep", "a sweep folder")
     types = list_columns(type(records[0]))
     columns = dict(zip(types, zip(*map(attrgetter(*types), records), strict=True), strict=True))
+    for name in _list_sparse_columns(type(records[0])):
+        if all(value is None for value in columns[name]):
+            del types[name]
     return arrow.table({name: arrow.array(columns[name], type=getattr(arrow, kind)()) for name, kind in types.items()})
 
 

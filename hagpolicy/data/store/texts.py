@@ -82,6 +82,6 @@ class StoredTexts(Texts):
             return [
                 None
                 if (done := found.get(key)) is None
-                else CellAnswer(done.text, done.finish, done.tokens, store.find_reason(key, scorer))
+                else CellAnswer(done.text, done.finish, done.tokens, store.find_reason(key, scorer), done.reasoning)
                 for key, scorer in keys
             ]

@@ -200,8 +200,8 @@ class Client:
             name: self._redactor.clean(value, private) if isinstance(value, str) else value
             for name, value in completion.receipt.items()
         }
-        text = self._redactor.remove_whole(completion.text)
-        return dataclasses.replace(completion, text=text, error=error, receipt=receipt)
+        text, thought = (self._redactor.remove_whole(said) for said in (completion.text, completion.reasoning))
+        return dataclasses.replace(completion, text=text, reasoning=thought, error=error, receipt=receipt)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -25,7 +25,7 @@ from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, PartOutcome, UnitOutcome
 from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official, join_headers
 from hagpolicy.engines.openai.counting import TokenCounter
-from hagpolicy.engines.openai.extras import check_extras, make_extras, read_headers
+from hagpolicy.engines.openai.extras import check_extras, find_fixed, make_extras, read_headers
 from hagpolicy.engines.openai.probe import probe
 from hagpolicy.engines.openai.request import CellRequester
 from hagpolicy.engines.openai.retry import RetryPolicy
@@ -96,6 +96,7 @@ class OpenAIEngine(Engine):
         entry = SERVERS[server]
         self._extras, self._models = dict(extras or {}), tuple(models)
         check_extras(self._extras, server)
+        self._fixed = find_fixed(self._extras, server)
         if api not in ("chat", "completions"):
             raise InvalidInput("api", "'chat' or 'completions'", api)
         _check_bound(max_concurrency)
@@ -240,12 +241,14 @@ class OpenAIEngine(Engine):
 
     @property
     def handles(self) -> frozenset[str]:
-        """Fields that a request to the server can say; the hint is in its prompt."""
-        return SERVERS[self.server].dialect.handles
+        """Fields that a request to the server can say, and that the extras do not say already; the hint is in its
+        prompt."""
+        return SERVERS[self.server].get_dialect(chat=self.api == "chat").handles - self._fixed
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Fields that the server lacks, or lacks at these values."""
-        return list_lacking(self.server, config.fields())
+        """Fields that the server lacks, or lacks at these values, or that the extras fix."""
+        lacking = list_lacking(self.server, config.fields(), chat=self.api == "chat")
+        return [*lacking, *(name for name in config.canonical().to_dict() if name in self._fixed - set(lacking))]
 
     def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
         """See `Engine.refuse_constraint`. A form of the answer that is sent with every request would be met instead."""

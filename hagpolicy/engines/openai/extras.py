@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hagpolicy.config.dialects import OF_CHATS
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["check_extras", "make_extras", "read_headers"]
+__all__ = ["check_extras", "find_fixed", "make_extras", "read_headers"]
 
 # What hagpolicy itself says in a request.
 OURS = frozenset(
@@ -56,13 +57,26 @@ def make_extras(
 def check_extras(extras: Mapping[str, Any], server: str) -> None:
     """Refuse a field of the body that hagpolicy sets itself: the sweep decides about it.
 
+    Those about thinking are taken, and then no config can have them (`find_fixed`).
+
     Raises:
         InvalidInput: naming the fields.
     """
-    settings = {setting.key for setting in SERVERS[server].dialect.settings.values()}
+    settings = {one.key for name, one in SERVERS[server].dialect.settings.items() if name not in OF_CHATS}
     if ours := sorted(extras.keys() & (OURS | settings)):
         do = "Settings belong into the space; max_tokens, stop and seed are arguments of the sweep."
         raise InvalidInput("extra_body", "no field that the sweep itself sets", ", ".join(ours), do)
+
+
+def find_fixed(extras: Mapping[str, Any], server: str) -> frozenset[str]:
+    """Names of the fields about thinking that further fields of the body decide for every request: no config can."""
+    settings = SERVERS[server].dialect.settings.items()
+    within = {path for key, value in extras.items() for path in ((key,), *((key, one) for one in _list_keys(value)))}
+    return frozenset(name for name, setting in settings if name in OF_CHATS and not within.isdisjoint(setting.paths))
+
+
+def _list_keys(value: Any) -> list[str]:
+    return list(value) if isinstance(value, Mapping) else []
 
 
 def read_headers(headers_env: Any) -> dict[str, str]:

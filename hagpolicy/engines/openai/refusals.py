@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import NEUTRAL
+from hagpolicy.config.fields import NEUTRAL, SPECS
 from hagpolicy.config.servers import SERVERS, RequestBody
 from hagpolicy.engines.openai.retry import RequestFailed
 
@@ -66,7 +66,8 @@ class Refusals:
         if self._entry.neutral_unsent:
             settings = self._entry.dialect.settings.items()
             values = config.fields()
-            found |= {name for name, setting in settings if setting.key in named and values[name] == NEUTRAL[name]}
+            neutral = {name for name, value in values.items() if value == NEUTRAL[name] and not SPECS[name].unsaid}
+            found |= {name for name, setting in settings if setting.key in named and name in neutral}
             found.discard("max_tokens")
             if _OTHER_LIMIT in named and _OTHER_LIMIT not in keys:
                 found.add("max_tokens")

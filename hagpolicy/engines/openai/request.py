@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-from hagpolicy.config.render import ask_for
+from hagpolicy.config.render import ask_for, merge_objects
 from hagpolicy.config.servers import SERVERS, RequestBody, find_unlike, make_request_body
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.prompts import prompt_text, to_messages
@@ -161,7 +161,7 @@ class CellRequester:
         if request.stop:
             # Where a server takes fewer, the answer is only longer on the way: it is cut here.
             arguments["stop"] = list(request.stop[: SERVERS[self.server].most_stops])
-        return {**arguments, **sent.extra_body, **self._extras}
+        return merge_objects({**arguments, **sent.extra_body}, self._extras)
 
     async def _request_with_retries(
         self, arguments: dict[str, Any], wanted: int, request: Request, since: float
@@ -266,4 +266,4 @@ class CellRequester:
             notes["tokens"] = f"counted by the tokenizer {self._count_tokens.name}"
         self.uncounted += tokens != tokens
         fields = choice.text, tokens, choice.prompt_tokens, seconds, choice.finish, choice.error
-        return Completion(*fields, notes)
+        return Completion(*fields, notes, reasoning=choice.reasoning)

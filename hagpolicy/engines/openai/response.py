@@ -336,8 +336,8 @@ def _read_choice(
         raise RequestFailed("faulty", f"the answer holds {why}")
     finish = "error" if error else "length" if cut else "stop"
     # Half of a character, which JSON can escape, would be "?" when stored: scorers are to see the same.
-    text = replace_surrogates(message.text)
-    return Choice(text, tokens, prompt_tokens, finish, error, found, message.reasoning)
+    text, reasoning = replace_surrogates(message.text), replace_surrogates(message.reasoning)
+    return Choice(text, tokens, prompt_tokens, finish, error, found, reasoning)
 
 
 def _read_finish(choice: Mapping[str, Any]) -> tuple[str, str]:

@@ -10,7 +10,8 @@ from hagpolicy.config.dialects import TRANSFORMERS
 
 __all__ = ["GENERATION_SETTINGS", "read_generation_settings", "read_pipeline_default"]
 
-GENERATION_SETTINGS = {name for name, setting in TRANSFORMERS.settings.items() if setting.key == name} | {"do_sample"}
+_OWN_NAMES = {name for name, setting in TRANSFORMERS.settings.items() if setting.key == name and not setting.beside}
+GENERATION_SETTINGS = _OWN_NAMES | {"do_sample"}
 """Names of a generation_config that are fields of ours, and the one that says whether to sample."""
 # What a pipeline's own default says of sampling applies only where the caller or the model lets it sample.
 _OF_SAMPLING = frozenset({"temperature", "top_k", "top_p", "min_p", "typical_p"})

@@ -19,11 +19,12 @@ from hagpolicy._digest import digest
 from hagpolicy.artefacts.folder import load_artefacts
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import MASK, Constraint
+from hagpolicy.config.dialects import OF_CHATS
 from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import count_to_stop, cut_at_stop
 from hagpolicy.engines.base import Engine, PartOutcome
-from hagpolicy.engines.chat import encode, encode_unit
+from hagpolicy.engines.chat import encode, encode_unit, list_template_fields, take_unfinished_thought
 from hagpolicy.engines.constraints.attempts import ATTEMPTS, is_wanting, join_attempts, make_attempt
 from hagpolicy.engines.constraints.guide import Guide, Guides, find_infeasible
 from hagpolicy.engines.constraints.vocabulary import load_vocabulary
@@ -121,6 +122,7 @@ class TransformersEngine(Engine):
     ) -> None:
         self.model, self.tokenizer, self._model_name, self._default = model, tokenizer, name, default
         self.name = f"transformers:{name}"
+        self._tried: tuple[Any, frozenset[str]] | None = None
         self._weights = weights if weights is not None else lambda: digest_state(model)
         self.artefacts = load_artefacts(artifacts)
         self._adapters = self._put_in_adapters()
@@ -209,10 +211,20 @@ class TransformersEngine(Engine):
     @property
     def handles(self) -> frozenset[str]:
         """Fields that the rows of a batch are decoded by, and those that the model's own `generate` is sent. A
-        model that cannot go back to an earlier token (a recurrent one) drafts nothing."""
-        fields = ((ROW_FIELDS | GENERATE_FIELDS) - set(ARTEFACT_FIELDS)) | self.artefacts.keys()
+        model that cannot go back to an earlier token (a recurrent one) drafts nothing, and one whose chat template
+        says nothing of thinking has no such fields."""
+        lacking = set(ARTEFACT_FIELDS) | (OF_CHATS - self._template_fields)
+        fields = ((ROW_FIELDS | GENERATE_FIELDS) - lacking) | self.artefacts.keys()
         fields -= set() if "soft_prefix" in fields else {"soft_tokens"}
         return fields - {"prompt_lookup_num_tokens"} if getattr(self.model, "_is_stateful", False) else fields
+
+    @property
+    def _template_fields(self) -> frozenset[str]:
+        """See `list_template_fields`; found out anew for another template."""
+        template = getattr(self.tokenizer, "chat_template", None)
+        if self._tried is None or self._tried[0] != template:
+            self._tried = template, list_template_fields(self.tokenizer)
+        return self._tried[1]
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """See `Engine.unsupported`; of a config that needs the model's own `generate`, what that lacks, too.
@@ -507,6 +519,7 @@ class TransformersEngine(Engine):
             share, passes = per_token * lengths[row], lengths[row] + int(done.stuck[row])
             counts = lengths[row], len(prompts[row])
             whole = Completion(texts[row], *counts, share, finish, error, receipt, passes)
+            whole = take_unfinished_thought(self.tokenizer, prompts[row].ids, whole)
             completions.append(cut_at_stop(whole, request.stop))
         return completions
 
@@ -540,7 +553,7 @@ class TransformersEngine(Engine):
             finish, seconds = "stop" if one.stopped else "length", per_token * len(one.tokens)
             text = decode_tokens(one.tokens)
             whole = Completion(text, count, len(prompt), seconds, finish, None, receipt, one.passes)
-            completions.append(cut_at_stop(whole, first.stop))
+            completions.append(cut_at_stop(take_unfinished_thought(self.tokenizer, prompt.ids, whole), first.stop))
         yield dict(enumerate(completions))
 
 

@@ -49,9 +49,8 @@ BLIND_TO_PROMPT = frozenset(
         "presence_penalty",
         "frequency_penalty",
         "max_tokens",
-        "hint",
+        *PROMPT_FIELDS,
         *GIVEN_FIELDS,
-        "constrain",
     }
 )
 

@@ -20,7 +20,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import split_pin
 from hagpolicy.config.render import ask_for
 from hagpolicy.data.completion import Request
-from hagpolicy.engines.chat import count_before_request
+from hagpolicy.engines.chat import count_before_request, make_template_keywords
 from hagpolicy.errors import EngineError
 
 __all__ = ["SoftPrefixes", "Splice", "embed", "embed_spliced", "splice_calls"]
@@ -82,7 +82,7 @@ class SoftPrefixes:
         """
         prompt, config = request.prompt, request.config
         content = ask_for(prompt.content, config.hint, prompt.constraint, config.constrain)
-        at = count_before_request(tokenizer, content, ids)
+        at = count_before_request(tokenizer, content, ids, make_template_keywords(config))
         if at is None:
             return "no text of a user that the chat template writes as it is, before which a soft prefix could go"
         rows = self.take(request.config)

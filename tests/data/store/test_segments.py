@@ -17,6 +17,7 @@ CELL = CellRecord(
     scorer="numeric_match@1", answers_agree=True, receipt="{}",
 )  # fmt: skip
 LATER = dataclasses.replace(CELL, cell="l", reward=None, reason=None, answer=None, scorer=None, answers_agree=None)
+THOUGHT = dataclasses.replace(CELL, cell="m", text="", reasoning="9 + 9 is", finish="length")
 SCORE = ScoreRecord(cell="k", reward=0.0, reason=None, answer="17", scorer="numeric_match@1", answers_agree=True)
 
 CELL_FORMAT = {
@@ -29,7 +30,13 @@ CELL_FORMAT = {
 SCORE_FORMAT = {name: CELL_FORMAT[name] for name in ("cell", "reward", "reason", "answer", "scorer", "answers_agree")}
 
 
-@pytest.mark.parametrize(("records", "format"), [([CELL, LATER], CELL_FORMAT), ([SCORE], SCORE_FORMAT)])
+WITH_THOUGHTS = {**CELL_FORMAT, "reasoning": "string"}
+
+
+@pytest.mark.parametrize(
+    ("records", "format"),
+    [([CELL, LATER], CELL_FORMAT), ([CELL, THOUGHT], WITH_THOUGHTS), ([SCORE], SCORE_FORMAT)],
+)
 def test_records_come_back_by_name(records, format):
     table = decode_segment(encode_segment(to_table(records), "an engine's digest"))
     assert {field.name: str(field.type) for field in table.schema} == format
@@ -41,7 +48,9 @@ def test_records_come_back_by_name(records, format):
 def test_the_page_on_formats_names_every_column():
     page = (FIXTURES.parents[1] / "docs" / "formats.md").read_text("utf-8")
     columns, rewards = page.partition("| column of `cells`")[2].split("\n\n")[:2]
-    assert re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in columns.split("\n")[2:])) == list(CELL_FORMAT)
+    assert re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in columns.split("\n")[2:])) == list(
+        WITH_THOUGHTS
+    )
     assert set(re.findall(r"`(\w+)`", rewards)) == set(SCORE_FORMAT) | {"rewards"}
 
 

@@ -32,6 +32,15 @@ def tiny_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="session")
+def thinking_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same of a model whose chat template knows of thinking."""
+    _need("fastapi", "uvicorn", "openai")
+    folder = tiny_folder(tmp_path_factory.mktemp("thinking"), thinking=True)
+    with transformers_serve(folder, tmp_path_factory.mktemp("serve_thinking")) as served:
+        yield served
+
+
 def _need(*modules: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:

@@ -11,6 +11,7 @@ from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.check import check_contract
 from hagpolicy.engines.openai.probe import probe
+from hagpolicy.engines.transformers.engine import TransformersEngine
 from hagpolicy.errors import EngineError
 
 QUESTION = Prompt("Name three colours of the rainbow.")
@@ -106,5 +107,42 @@ def test_plain_completions_take_the_configuration_too(smollm_served):
         cold = [Request(Prompt("The sea is"), DecodingConfig(temperature=0.0), at, at, 8) for at in range(3)]
         assert len({c.text for c in engine.generate(hot)}) == 3
         assert len({c.text for c in engine.generate(cold)}) == 1
+    finally:
+        engine.close()
+
+
+THINKING = [
+    DecodingConfig(temperature=0.0),
+    *(DecodingConfig(temperature=0.0, thinking=said) for said in (True, False)),
+]
+
+
+@pytest.mark.servers
+def test_it_is_told_of_thinking_and_the_check_sees_that_the_template_honours_it(thinking_served):
+    from tests.support.tiny_llama import thinking_tokenizer, tiny_model
+
+    space = [*THINKING, DecodingConfig(temperature=0.0, reasoning_effort="low")]
+    space.append(DecodingConfig(temperature=0.0, thinking_budget=4))
+    engine = engine_of(thinking_served)
+    try:
+        report = check_contract(engine, space)
+        served = engine.generate([Request(QUESTION, config, 0, 7, 6) for config in space])
+    finally:
+        engine.close()
+    told = {finding.promise: finding.held for finding in report.findings if finding.promise.endswith("the answer")}
+    assert told == {f"{name} changes the answer": True for name in ("thinking", "reasoning_effort", "thinking_budget")}
+    here = TransformersEngine(tiny_model(words=4), thinking_tokenizer())
+    mine = here.generate([Request(QUESTION, config, 0, 7, 6) for config in space])
+    assert [one.prompt_tokens for one in served] == [one.prompt_tokens for one in mine]
+    # Of a thought that its template began the server says only the text.
+    assert [one.text for one in served] == [one.text or one.reasoning for one in mine]
+
+
+@pytest.mark.servers
+def test_the_check_sees_that_a_template_knows_nothing_of_thinking(tiny_served):
+    engine = engine_of(tiny_served)
+    try:
+        with pytest.raises(EngineError, match="thinking is lost on the way, or the model's chat template does not"):
+            check_contract(engine, THINKING)
     finally:
         engine.close()

@@ -26,10 +26,10 @@ def saved(engine: TransformersEngine, folder: Path) -> Path:
     return folder
 
 
-def tiny_folder(folder: Path) -> Path:
-    """A Llama of random weights over a few words."""
-    from tests.support.tiny_llama import tiny_model, tiny_tokenizer
+def tiny_folder(folder: Path, *, thinking: bool = False) -> Path:
+    """A Llama of random weights over a few words; its chat template knows of thinking, or nothing of it."""
+    from tests.support.tiny_llama import thinking_tokenizer, tiny_model, tiny_tokenizer
 
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tiny_model(words=4 if thinking else 0).save_pretrained(folder)
+    (thinking_tokenizer() if thinking else tiny_tokenizer()).save_pretrained(folder)
     return folder

@@ -300,10 +300,10 @@ def _score_hint(text: str) -> float:
 
 
 def parse_hint(text: str) -> str:
-    """The hint that an LLM's answer proposes: its first line that says something, without marks and quotes around it;
-    "" where that is no sentence of 2 to 30 words."""
+    """The hint that an LLM's answer proposes: its first line that announces nothing, without marks and quotes around
+    it; "" where that is no sentence of 2 to 30 words."""
     lines = (_clean(line) for line in text.splitlines())
-    hint = next((line for line in lines if line), "")
+    hint = next((line for line in lines if line and not line.endswith(":")), "")
     usable = _LEAST_WORDS <= len(hint.split()) <= _MOST_WORDS and len(hint) <= _MOST_CHARACTERS
     return hint if usable and hint.isprintable() else ""
 

@@ -13,7 +13,9 @@ from hagpolicy._text import TextTable, format_count
 from hagpolicy.analysis.objectives.families import Reward
 from hagpolicy.analysis.prepare import prepare
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.fields import SPECS
 from hagpolicy.config.space import DEFAULT_PRESET, DecodingSpace
+from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.loading import build_table, choose_view
 from hagpolicy.data.store.place import Place
@@ -37,6 +39,9 @@ __all__ = ["SpaceSuggestion", "SuggestedConfig", "suggest_space"]
 Part = Literal["suggested", "next", "needless"]
 LARGE_PRESET = "large"
 MOST_CONFIGS = 16
+# Fields beside which an artefact does something, and artefacts that change the time of an answer alone.
+_BESIDE: dict[str, dict[str, Any]] = {"reference": {"reference_weight": 0.3}}
+_SAME = ("draft_source",)
 SHOWN_NEXT = 5
 """Of the configs that could be added as many are printed; all are in `SpaceSuggestion.configs`."""
 
@@ -186,8 +191,8 @@ def suggest_space(
         budget: of the race, see `sweep`; None: 35 % of the generations of a full sweep, all of them for up to eight
             configs.
         out: the folder of the race, see `sweep`.
-        space: the configs to choose from; the preset "large" is everything the engine can run, hints with slots and the
-            artefacts that it was given included.
+        space: the configs to choose from; the preset "large" is everything the engine can run: hints with slots, the
+            artefacts that it was given, and ways to meet constraints, where a prompt has one, included.
         most: configs that are suggested at most, [1, 16].
         samples: of each prompt and sampled config.
         max_tokens: limit on new tokens where a config has none of its own.
@@ -203,10 +208,11 @@ def suggest_space(
     """
     if not is_whole(most, 1, MOST_CONFIGS):
         raise InvalidInput("most", f"a whole number in [1, {MOST_CONFIGS}]", most)
+    known = as_prompts(prompts)
     options = {"samples": samples, "max_tokens": max_tokens, "seed": seed, "default": default, "stop": stop}
     with open_engine(engine, None, None, threads) as made:
-        full = _resolve_space(space, made)
-        raced, seen = race(made, prompts, full, scorer, out, budget=budget, progress=progress, **options)
+        full = _resolve_space(space, made, known)
+        raced, seen = race(made, known, full, scorer, out, budget=budget, progress=progress, **options)
     return suggest_from_tables(raced, seen, most=most, seed=seed)
 
 
@@ -229,10 +235,10 @@ def race(
         return raced, build_table(store, choose_view(store, raced.prompts, space, options["samples"], raced.max_tokens))
 
 
-def _resolve_space(space: SpaceLike, engine: Engine) -> DecodingSpace:
+def _resolve_space(space: SpaceLike, engine: Engine, prompts: Sequence[Prompt]) -> DecodingSpace:
     """The configs of a space as they are stored; of a preset those that the engine can run."""
     if space == LARGE_PRESET:
-        found = make_large_space(engine)
+        found = make_large_space(engine, prompts)
     elif space is None or isinstance(space, str):
         found = DecodingSpace.preset(space or DEFAULT_PRESET, engine)
     else:
@@ -240,13 +246,16 @@ def _resolve_space(space: SpaceLike, engine: Engine) -> DecodingSpace:
     return DecodingSpace(map(engine.pin, found))
 
 
-def make_large_space(engine: Engine) -> DecodingSpace:
-    """Everything worth a look that an engine can run: the preset "large", and greedy decoding with each artefact that
-    it was given."""
-    preset = [config for config in DecodingSpace.preset(LARGE_PRESET) if not engine.unsupported(config)]
+def make_large_space(engine: Engine, prompts: Sequence[Prompt] = ()) -> DecodingSpace:
+    """Everything worth a look that an engine can run: the preset "large", greedy decoding with each artefact that it
+    was given and that may change an answer, and, where a prompt has a constraint, with each way to meet it."""
+    preset = DecodingSpace.preset(LARGE_PRESET)
     greedy = DecodingConfig(temperature=0.0)
-    given = [greedy.replace(**{field: name}) for field, named in engine.artefacts.items() for name in named]
-    return DecodingSpace([*preset, *(config for config in given if not engine.unsupported(config))])
+    named = [(field, name) for field, known in engine.artefacts.items() for name in known]
+    given = [greedy.replace(**{field: name, **_BESIDE.get(field, {})}) for field, name in named if field not in _SAME]
+    ways = SPECS["constrain"].choices if any(prompt.constraint is not None for prompt in prompts) else ()
+    met = [greedy.replace(constrain=way) for way in ways if way]
+    return DecodingSpace(config for config in (*preset, *given, *met) if not engine.unsupported(config))
 
 
 def suggest_from_tables(raced: SweepTable, seen: SweepTable, *, most: int, seed: int) -> SpaceSuggestion:

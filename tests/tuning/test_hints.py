@@ -76,6 +76,7 @@ def tune(engine: hag.Engine, out: Path, **options: object) -> hag.TunedHints:
         ('\n  **Instruction:** "Answer  with one word."\nBecause …', "Answer with one word."),
         ("- Use `these` words", "Use `these` words"),
         ("2) Hint: List them.", "List them."),
+        ("Here is a simple instruction:\n\n1. List them.", "List them."),
         ("Yes", ""),
         ("", ""),
         ("word " * 31, ""),

@@ -116,6 +116,9 @@ def test_the_large_space_is_what_the_engine_can_run_and_was_given(tmp_path: Path
     make_adapter_folder(tmp_path / "sql")
     given = make_large_space(SimulatedEngine(0, artifacts={"adapter": {"sql": tmp_path / "sql"}}))
     assert [config.adapter for config in given if config.adapter] == ["sql"]
+    bound = hag.Prompt("Yes or no?", constraint={"choices": ["yes", "no"]})
+    met = set(make_large_space(SimulatedEngine(0), [hag.Prompt("a"), bound])) - set(whole)
+    assert {config.constrain for config in met} == {"ask", "mask", "retry"}
 
 
 @pytest.mark.parametrize("most", [0, 17, 2.5])

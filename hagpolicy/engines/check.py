@@ -281,19 +281,26 @@ class _Trial:
             return Finding(promise, None, self.refused)
 
     def compare_thinking(self, promise: str, configs: Sequence[DecodingConfig]) -> Finding:
-        """Another number of tokens in the prompt settles it; where answers alone tell, as for a penalty."""
+        """Another number of tokens in the prompt settles it; where answers alone tell, as for a penalty.
+
+        Answers are long enough to part by floating point, as where a prompt is read anew first and from a cache
+        then: so each is drawn twice, and those of one config have to be others than those of the other.
+        """
         changed = 0
         for prompt in REPEATING:
-            one, other = (self.complete([prompt], config, THINKING_TOKENS)[0] for config in configs)
-            before, after = one.prompt_tokens, other.prompt_tokens
+            drawn = [self.complete([prompt], config, THINKING_TOKENS)[0] for config in configs]
+            before, after = drawn[0].prompt_tokens, drawn[1].prompt_tokens
             if before < after or before > after:
                 return Finding(promise, True, f"prompts of {before:.0f} and {after:.0f} tokens")
-            longer = one.tokens < other.tokens or one.tokens > other.tokens
-            changed += longer or (one.text, one.reasoning) != (other.text, other.reasoning)
+            drawn += [self.complete([prompt], config, THINKING_TOKENS)[0] for config in configs]
+            said = [(one.text, one.reasoning, one.tokens if one.tokens == one.tokens else None) for one in drawn]
+            changed += set(said[::2]).isdisjoint(said[1::2])
             if changed > (0 if self.steady else 1):
                 return Finding(promise, True, f"greedy answers at {configs[0]} and {configs[1]} differ")
-        same = f"greedy answers at {configs[0]} and {configs[1]} are the same, such as {one.text or one.reasoning!r}"
-        return Finding(promise, False, same)
+        text = drawn[0].text or drawn[0].reasoning
+        return Finding(
+            promise, False, f"greedy answers at {configs[0]} and {configs[1]} are the same, such as {text!r}"
+        )
 
     def draw(self, prompts: Sequence[Prompt], config: DecodingConfig, limit: int, start: int = 0) -> list[str]:
         """One text a prompt, of samples numbered from `start`; generated together."""

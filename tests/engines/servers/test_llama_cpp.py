@@ -7,6 +7,7 @@ from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.check import check_contract
 from hagpolicy.engines.openai.probe import probe
+from hagpolicy.errors import EngineError
 
 
 @pytest.fixture
@@ -52,3 +53,16 @@ def test_every_setting_reaches_the_model(engine):
     for name, value in {"top_k": 1, "min_p": 1.0, "top_p": 1e-6}.items():
         assert text(temperature=1.9, **{name: value}) == greedy, name
     assert engine.unsupported(DecodingConfig(typical_p=0.5)) == ["typical_p"]
+
+
+@pytest.mark.servers
+def test_it_has_no_switch_for_thinking_and_taken_for_a_server_that_has_one_it_is_found_out(llama_served, engine):
+    space = [DecodingConfig(temperature=0.0), DecodingConfig(temperature=0.0, thinking=False)]
+    assert engine.unsupported(space[1]) == ["thinking"]
+    taken_for_another = load_engine(f"openai:{llama_served.url}#{llama_served.model}", server="llama_cpp")
+    try:
+        with pytest.raises(EngineError, match="thinking is lost on the way") as caught:
+            check_contract(taken_for_another, space)
+    finally:
+        taken_for_another.close()
+    assert "greedy agrees: held" in str(caught.value)

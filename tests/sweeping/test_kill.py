@@ -5,12 +5,14 @@ promised to be equal for units that were not cut, at a fixed number of threads.
 """
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +174,15 @@ PREEMPTED_WORKER = """
 PREEMPTED_SECONDS, PREEMPTED_CELLS, PREEMPTIONS = 10.0, 144, 6
 
 
+def read_computed(worker):
+    """Seconds of processors that a process has taken; those of the clock where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.soak
 @pytest.mark.llm
 def test_a_sweep_that_is_killed_every_ten_seconds_advances(tmp_path):
@@ -182,12 +193,17 @@ def test_a_sweep_that_is_killed_every_ten_seconds_advances(tmp_path):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert worker.stdout is not None
         worker.stdout.readline()
-        try:
-            assert worker.wait(PREEMPTED_SECONDS) == 0
+        begun, computed = time.monotonic(), read_computed(worker)
+        # On a busy machine ten seconds may hold no work at all: as many are computed too.
+        while min(time.monotonic() - begun, read_computed(worker) - computed) < PREEMPTED_SECONDS:
+            if worker.poll() is not None:
+                break
+            time.sleep(0.05)
+        if worker.poll() is not None:
+            assert worker.returncode == 0
             break
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+        worker.kill()
+        worker.wait()
         kept.append(len(stored(out, killed=True)))
         # The first run finds out that none of a unit ends in time; from then on units begin small.
         assert len(kept) < 3 or kept[-1] > kept[-2], kept

@@ -96,7 +96,7 @@ def test_an_automaton_matches_what_pythons_engine_matches(pattern: str) -> None:
 def test_json_that_a_schema_takes_or_refuses() -> None:
     automaton = build_automaton(compile_schema(SCHEMA))
     taken = ['{"age": 3}', '{"name":"Ann","age":120}', '{\n  "age": 0,\n  "tags": ["a", null],\n  "x": -0.5e3\n}']
-    taken += ['{"name":"\\u00e9\\"","age":1,"x":false}', '{"age":1,"tags":["\\u00e9"]}']
+    taken += ['{"name":"é\\"","age":1,"x":false}', '{"age":1,"tags":["\\u00e9"]}']
     refused = ['{"name": "Ann"}', '{"age": 121}', '{"age": 3,}', '{"age":1,"tags":[]}', '{"age":1,"x":"no"}', "{}"]
     refused += ['{"name":"","age":1}', '{"name":"123456789","age":1}', '{"name":"\\ud800","age":1}', '{"age":01}']
     validator = jsonschema.Draft202012Validator(SCHEMA)

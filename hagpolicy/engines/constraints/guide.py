@@ -1,9 +1,7 @@
 """Which tokens a constraint allows next, so that it can still be met with those that remain.
 
 For every state of the automaton the fewest tokens to where it may end are found backwards from there, over all tokens
-(breadth first); a token is allowed where they fit in what remains behind it. That count takes long, so tokens of a
-single byte are counted first: no end is farther than by these, and as long as all that a token can lead to fits by
-them, the others need not be counted.
+(breadth first); a token is allowed where they fit in what remains behind it.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,14 +21,14 @@ from hagpolicy.engines.constraints.automaton import DEAD, NEVER, Automaton, Edge
 from hagpolicy.engines.constraints.expressions import TooLarge, either, literal
 from hagpolicy.engines.constraints.regex import compile_regex
 from hagpolicy.engines.constraints.schema import Beyond, compile_schema
-from hagpolicy.engines.constraints.vocabulary import Steps, Vocabulary
+from hagpolicy.engines.constraints.vocabulary import Vocabulary
 from hagpolicy.engines.constraints.words import build_words
 from hagpolicy.errors import InvalidInput
 
 __all__ = ["Guide", "Guides", "compile_constraint", "find_infeasible"]
 
-# What is kept for all constraints of a model: 0.6 MB a walk and 0.05 MB a way at 49,152 tokens; few a guide.
-MOST_WALKS, MOST_WAYS, MOST_GUIDES = 64, 2048, 1024
+# What is kept for all constraints of a model: some 0.05 MB a way, and 0.3 MB or more a guide, at 49,152 tokens.
+MOST_WAYS, MOST_GUIDES = 2048, 256
 
 
 def compile_constraint(constraint: Constraint) -> Automaton:
@@ -86,11 +83,13 @@ class _Way:
     """What the tokens do from a full state.
 
     Attributes:
-        allowed: bool (size,): tokens with any way to the end, and the end tokens where it may end.
-        most: fewest tokens to the end, as far as counted, from where the one of them leads that is farthest from it.
+        needed: int32 (kinds,): fewest tokens to an end behind a token of each kind.
+        allowed: bool (size,): tokens with any way to an end, and the end tokens where it may end.
+        most: the greatest of `needed` that is a way to an end.
         last: whether no token leads on.
     """
 
+    needed: np.ndarray
     allowed: np.ndarray
     most: int
     last: bool
@@ -119,51 +118,26 @@ class AutomatonGuide(Guide):
     Args:
         automaton: of the constraint.
         vocabulary: of the model.
-        walks: keeps what tokens do from states.
-        ways: keeps what they may do.
+        ways: keeps what tokens do from states.
     """
 
     exact = True
 
-    def __init__(self, automaton: Automaton, vocabulary: Vocabulary, walks: _Kept, ways: _Kept) -> None:
-        self._automaton, self._vocabulary, self._walks, self._ways = automaton, vocabulary, walks, ways
+    def __init__(self, automaton: Automaton, vocabulary: Vocabulary, ways: _Kept) -> None:
+        self._automaton, self._vocabulary, self._ways = automaton, vocabulary, ways
+        self._effects = vocabulary.find_effects(automaton)
+        self._needed = count_steps(automaton, self._list_edges)
 
-    @cached_property
-    def _alive(self) -> np.ndarray:
-        """bool (full states,): whether any bytes lead to an end."""
-        everything = np.arange(256)
-        return count_steps(self._automaton, lambda state: self._list_edges(self._step(state, everything))) < NEVER
-
-    @cached_property
-    def _bytes_needed(self) -> np.ndarray:
-        """int32 (full states,): fewest tokens of one byte each to an end: no fewer than tokens of any kind."""
-        single = self._vocabulary.single
-        return count_steps(self._automaton, lambda state: self._list_edges(self._step(state, single)))
-
-    @cached_property
-    def _tokens_needed(self) -> np.ndarray:
-        """int32 (full states,): fewest tokens to an end."""
-        # Not through what is kept: every state is walked once.
-        walk = partial(self._vocabulary.walk, self._automaton)
-        return count_steps(self._automaton, lambda state: self._list_edges(walk(state)))
-
-    def _step(self, state: int, bytes_: np.ndarray) -> Steps:
-        """Where bytes lead from a state of the table."""
-        automaton, none = self._automaton, np.zeros(len(bytes_), dtype=np.int32)
-        marks = none if automaton.marks is None else automaton.marks[state, bytes_]
-        adds = none if automaton.adds is None else automaton.adds[state, bytes_]
-        return Steps(automaton.table[state, bytes_], marks, adds)
-
-    def _list_edges(self, steps: Steps) -> Edges:
-        """The distinct ones of some steps that lead on."""
-        automaton = self._automaton
-        sets, numbers = automaton.widths
-        seen = np.zeros(automaton.states * sets * numbers, dtype=bool)
-        seen[automaton.join(steps.reached, steps.marks, steps.adds)] = True
-        rest, adds = np.divmod(np.flatnonzero(seen), numbers)
-        reached, marks = np.divmod(rest, sets)
-        leads = reached != DEAD
-        return reached[leads], marks[leads], adds[leads]
+    def _list_edges(self, state: int) -> Edges:
+        """The distinct steps of tokens from a state of the table that lead on."""
+        effects, (sets, numbers) = self._effects, self._automaton.widths
+        reached = effects.reached[state].astype(np.int64)
+        marks = 0 if effects.marks is None else effects.marks[state]
+        adds = 0 if effects.adds is None else np.minimum(effects.adds[state], numbers - 1)
+        rest, added = np.divmod(np.unique((reached * sets + marks) * numbers + adds), numbers)
+        to, set_ = np.divmod(rest, sets)
+        leads = to != DEAD
+        return to[leads], set_[leads], added[leads]
 
     def start(self) -> int:
         """See `Guide.start`."""
@@ -179,11 +153,8 @@ class AutomatonGuide(Guide):
         way = self._find_way(state)
         if way.most < remaining:
             return way.allowed
-        way = self._find_way(state, exact=True)
-        if way.most < remaining:
-            return way.allowed
         allowed = way.allowed.copy()
-        allowed[self._vocabulary.ids[self._tokens_needed[self._list_reached(state)] >= remaining]] = False
+        allowed[self._vocabulary.ids] = (way.needed < remaining)[self._effects.kinds]
         return allowed
 
     def is_complete(self, state: int) -> bool:
@@ -192,32 +163,24 @@ class AutomatonGuide(Guide):
 
     def count_needed(self, state: int) -> int:
         """See `Guide.count_needed`; 2**30: it cannot be met at all."""
-        return int(self._tokens_needed[state])
+        return int(self._needed[state])
 
-    def fits(self, limit: int) -> bool:
-        """Whether the constraint can be met within so many tokens."""
-        return bool(self._bytes_needed[self.start()] <= limit) or self.count_needed(self.start()) <= limit
-
-    def _find_way(self, state: int, *, exact: bool = False) -> _Way:
-        made: _Way = self._ways.get((self, state, exact), lambda: self._make_way(state, exact))
+    def _find_way(self, state: int) -> _Way:
+        made: _Way = self._ways.get((self, state), lambda: self._make_way(state))
         return made
 
-    def _make_way(self, state: int, exact: bool) -> _Way:
-        vocabulary = self._vocabulary
-        reached = self._list_reached(state)
-        steps = (self._tokens_needed if exact else self._bytes_needed)[reached]
-        # A byte that is no token by itself may be brought by a longer one.
-        leads = steps < NEVER if exact else self._alive[reached]
-        allowed = np.zeros(vocabulary.size, dtype=bool)
-        allowed[vocabulary.ids[leads]] = True
-        allowed[vocabulary.ends] = self._automaton.may_end[state]
-        return _Way(allowed, int(steps[leads].max()) if leads.any() else 0, not leads.any())
-
-    def _list_reached(self, state: int) -> np.ndarray:
-        """int32 (tokens,): full states that the tokens lead to from a full state."""
+    def _make_way(self, state: int) -> _Way:
+        effects, vocabulary = self._effects, self._vocabulary
         base, marks, number = self._automaton.split(state)
-        steps: Steps = self._walks.get((self, base), lambda: self._vocabulary.walk(self._automaton, base))
-        return self._automaton.join(steps.reached, steps.marks | marks, steps.adds + number)
+        more = 0 if effects.marks is None else effects.marks[base]
+        adds = 0 if effects.adds is None else effects.adds[base]
+        reached = effects.reached[base].astype(np.int64)
+        needed = self._needed[self._automaton.join(reached, np.asarray(marks | more), np.asarray(number + adds))]
+        leads = needed < NEVER
+        allowed = np.zeros(vocabulary.size, dtype=bool)
+        allowed[vocabulary.ids] = leads[effects.kinds]
+        allowed[vocabulary.ends] = self._automaton.may_end[state]
+        return _Way(needed, allowed, int(needed[leads].max()) if leads.any() else 0, not leads.any())
 
 
 class GrammarGuide(Guide):
@@ -277,7 +240,7 @@ class Guides:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._made, self._walks, self._ways = _Kept(MOST_GUIDES), _Kept(MOST_WALKS), _Kept(MOST_WAYS)
+        self._made, self._ways = _Kept(MOST_GUIDES), _Kept(MOST_WAYS)
 
     def get(self, constraint: Constraint) -> Guide | str:
         """The guide of a constraint, or why there is none."""
@@ -287,8 +250,7 @@ class Guides:
     def _make(self, constraint: Constraint) -> Guide | str:
         try:
             try:
-                automaton = compile_constraint(constraint)
-                return AutomatonGuide(automaton, self._vocabulary, self._walks, self._ways)
+                return AutomatonGuide(compile_constraint(constraint), self._vocabulary, self._ways)
             except (Beyond, TooLarge) as error:
                 if constraint.kind == "words":
                     raise
@@ -299,9 +261,9 @@ class Guides:
 
 def find_infeasible(guide: Guide, limit: int) -> str:
     """Why a constraint cannot be met within so many tokens; "" where it can, or where that is not known."""
-    if not isinstance(guide, AutomatonGuide) or guide.fits(limit):
-        return ""
     needed = guide.count_needed(guide.start())
+    if needed <= limit:
+        return ""
     if needed >= NEVER:
         return "the constraint cannot be met with the tokens of this model"
     return f"the constraint cannot be met within {limit} tokens: it takes {needed} at least"

@@ -60,16 +60,9 @@ def _beyond(what: str) -> Beyond:
 
 
 _GAP = optional(either(literal(b" "), sequence(literal(b"\n"), repeat(literal(b" "), 0, INDENT))))
-_DIGIT, _HEX = characters([(48, 57)]), characters([(48, 57), (65, 70), (97, 102)])
-_ESCAPE = sequence(
-    literal(b"\\"),
-    either(
-        characters([(ord(sign), ord(sign)) for sign in '"\\/bfnrt']),
-        # Half of a surrogate pair is no character.
-        sequence(literal(b"u"), characters([(48, 57), (65, 67), (69, 70), (97, 99), (101, 102)]), repeat(_HEX, 3, 3)),
-        sequence(literal(b"u"), characters([(68, 68), (100, 100)]), characters([(48, 55)]), repeat(_HEX, 2, 2)),
-    ),
-)
+_DIGIT = characters([(48, 57)])
+# Escapes by number are no other characters than those that can stand for themselves: they would double the states.
+_ESCAPE = sequence(literal(b"\\"), characters([(ord(sign), ord(sign)) for sign in '"\\/bfnrt']))
 _CHARACTER = either(characters(complement([(0, 31), (34, 34), (92, 92), SURROGATES])), _ESCAPE)
 _WHOLE = either(literal(b"0"), sequence(characters([(49, 57)]), repeat(_DIGIT, 0, 17)))
 _E, _SIGN = characters([(69, 69), (101, 101)]), characters([(43, 43), (45, 45)])

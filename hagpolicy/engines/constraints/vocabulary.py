@@ -13,25 +13,27 @@ from hagpolicy._extras import require
 from hagpolicy.engines.constraints.automaton import Automaton
 from hagpolicy.errors import EngineError
 
-__all__ = ["Steps", "Vocabulary", "load_vocabulary"]
+__all__ = ["TokenEffects", "Vocabulary", "load_vocabulary"]
 
 # So many pairs of tokens are decoded to see whether their text is their bytes.
 _TRIED = 300
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Where tokens, or bytes, lead from a state of an automaton's table.
+class TokenEffects:
+    """What tokens do to the states of an automaton's table: most of them do the same as others.
 
     Attributes:
-        reached: int32 (tokens,): next states of the table.
-        marks: int32 (tokens,): marks set on the way.
-        adds: int32 (tokens,): numbers added.
+        kinds: int32 (tokens,): the kind of each token, in the order of `Vocabulary.ids`.
+        reached: int16 (states, kinds): next states of the table.
+        marks: int32 (states, kinds): marks set on the way; None: none ever is.
+        adds: int32 (states, kinds): numbers added; None: nothing ever is.
     """
 
+    kinds: np.ndarray
     reached: np.ndarray
-    marks: np.ndarray
-    adds: np.ndarray
+    marks: np.ndarray | None
+    adds: np.ndarray | None
 
 
 class Vocabulary:
@@ -45,7 +47,6 @@ class Vocabulary:
 
     Attributes:
         ids: int64 (tokens,): ids of the tokens that add something and end nothing.
-        single: int64 (bytes,): bytes that are a token by themselves.
     """
 
     def __init__(self, tokens: Sequence[bytes], ends: Sequence[int], size: int, grammar_tokenizer: Any = None) -> None:
@@ -53,26 +54,58 @@ class Vocabulary:
         self.ends = [end for end in ends if end < size]
         ids = [token for token in range(min(len(tokens), size)) if tokens[token] and token not in set(ends)]
         self.ids = np.array(ids, dtype=np.int64)
-        self.single = np.array(sorted({tokens[token][0] for token in ids if len(tokens[token]) == 1}), dtype=np.int64)
         self._levels, self._nodes = _build_trie([tokens[token] for token in ids])
 
-    def walk(self, automaton: Automaton, state: int) -> Steps:
-        """Where every token leads from a state of the table, in the order of `ids`."""
-        now, marks, adds = np.full(1, state, dtype=np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32)
-        found = []
+    def find_effects(self, automaton: Automaton) -> TokenEffects:
+        """What every token does to every state.
+
+        By the trie of the tokens, level by level: what a beginning does is a row of states, one for each that it may
+        meet, and beginnings whose rows are equal go on as one. (They are told apart by a random hash of 64 bits.)
+        """
+        tables = [automaton.table, automaton.marks, automaton.adds]
+        known = [table for table in tables if table is not None]
+        _, first, classes = np.unique(np.concatenate(known), axis=1, return_index=True, return_inverse=True)
+        narrow = [None if table is None else table[:, first] for table in tables]
+        states, count = automaton.states, len(first)
+        salts = np.random.default_rng(0).integers(1, 1 << 62, (3, states), dtype=np.int64) | 1
+        rows = [
+            np.arange(states)[None, :],
+            *(None if table is None else np.zeros((1, states), int) for table in tables[1:]),
+        ]
+        found: list[list[np.ndarray | None]] = []
+        kinds, begin, numbers = [], 0, np.zeros(1, dtype=np.int64)
         for parents, bytes_ in self._levels:
-            at = now[parents] * 256 + bytes_
-            now = automaton.table.reshape(-1)[at]
-            if automaton.marks is not None:
-                marks = marks[parents] | automaton.marks.reshape(-1)[at]
-            if automaton.adds is not None:
-                adds = adds[parents] + automaton.adds.reshape(-1)[at]
-            found.append((now, marks, adds))
-        none = np.zeros(len(self.ids), dtype=np.int32)
-        reached = np.concatenate([one[0] for one in found])[self._nodes]
-        marks = none if automaton.marks is None else np.concatenate([one[1] for one in found])[self._nodes]
-        adds = none if automaton.adds is None else np.concatenate([one[2] for one in found])[self._nodes]
-        return Steps(reached, marks, adds)
+            pairs, place = np.unique(numbers[parents] * count + classes.reshape(-1)[bytes_], return_inverse=True)
+            rows = _go_on(rows, narrow, *np.divmod(pairs, count))
+            hashes = sum(row @ salt for row, salt in zip(rows, salts, strict=True) if row is not None)
+            _, chosen, same = np.unique(hashes, return_index=True, return_inverse=True)
+            rows = [None if row is None else row[chosen] for row in rows]
+            numbers = same.reshape(-1)[place.reshape(-1)]
+            found.append(rows)
+            kinds.append(begin + numbers)
+            begin += len(chosen)
+        joined = [None if part[0] is None else np.concatenate(part).T for part in zip(*found, strict=True)]
+        of_tokens, kinds_of = np.unique(np.concatenate(kinds)[self._nodes], return_inverse=True)
+        kept = [None if part is None else np.ascontiguousarray(part[:, of_tokens]) for part in joined]
+        assert kept[0] is not None
+        return TokenEffects(kinds_of.reshape(-1).astype(np.int32), kept[0].astype(np.int16), kept[1], kept[2])
+
+
+_Rows = list[np.ndarray | None]
+
+
+def _go_on(rows: _Rows, tables: _Rows, before: np.ndarray, classes: np.ndarray) -> _Rows:
+    """What beginnings do that are one byte longer: (states reached, marks set, numbers added), (beginnings, states)."""
+    at, marks, adds = rows
+    assert at is not None
+    assert tables[0] is not None
+    now = at[before]
+    more = [None if table is None else table[now, classes[:, None]] for table in tables]
+    return [
+        more[0],
+        None if marks is None or more[1] is None else marks[before] | more[1],
+        None if adds is None or more[2] is None else adds[before] + more[2],
+    ]
 
 
 _Level = tuple[np.ndarray, np.ndarray]

@@ -28,8 +28,12 @@ DISTRIBUTIONS = {
 
 
 def names_in(requirements: list[str]) -> set[str]:
-    """Distributions that requirements name."""
-    return {re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower() for line in requirements}
+    """Distributions that requirements name, those of another extra that one takes in among them."""
+    found = set()
+    for line in requirements:
+        inner = re.fullmatch(r"hagpolicy\[(\w+)\]", line)
+        found |= names_in(EXTRAS[inner[1]]) if inner else {re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower()}
+    return found
 
 
 def distribution(module: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,32 @@ from benchmarks.claims.engines.drafting import load, pass_seconds
 from benchmarks.sweeps.drafted import MAX_TOKENS, pilot_prompts
 from hagpolicy import DecodingConfig
 from hagpolicy.engines.transformers.decode import decode
+from hagpolicy.engines.transformers.drafts import DraftMemory, MemoryCandidates
 
 LENGTHS = (1, 2, 3, 5, 7, 10, 20)
 
 
-def widths(prompt: Sequence[int], answer: Sequence[int], draft: int, end: Sequence[int]) -> list[int]:
-    """How many tokens each pass computes, the prompt's own not counted, where drafts have at most `draft` tokens."""
-    lookup = PromptLookupCandidateGenerator(
-        eos_token_id=torch.tensor(end), num_output_tokens=draft, max_length=len(prompt) + MAX_TOKENS
+def widths(
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    draft: int,
+    end: Sequence[int],
+    most: int = MAX_TOKENS,
+    memory: DraftMemory | None = None,
+) -> list[int]:
+    """How many tokens each pass computes, the prompt's own not counted, where drafts have at most `draft` tokens.
+
+    Args:
+        prompt, answer: token ids.
+        draft: tokens of a draft, at least 1.
+        end: ids of the end tokens.
+        most: tokens of an answer.
+        memory: of earlier answers, which drafts where it knows something; None: the prompt's own tokens alone.
+    """
+    lookup: Any = PromptLookupCandidateGenerator(
+        eos_token_id=torch.tensor(end), num_output_tokens=draft, max_length=len(prompt) + most
     )
+    lookup = lookup if memory is None else MemoryCandidates(lookup, memory)
     passes: list[int] = []
     done = 0
     while done < len(answer):

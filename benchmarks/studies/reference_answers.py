@@ -6,9 +6,10 @@ Written down before the study's answers were generated, and not changed since:
 
 - prompts: the first 40 of the workload's E2E restaurants, of its sentences for the past tense, and of SVAMP. Greedy, at
   most 40 new tokens.
-- stores: one a task, of prompts that are in no sweep: the 98 descriptions of other restaurants in E2E's development set,
-  with a human's text; 120 further sentences with their past tense; the 60 stories of SVAMP that the workload leaves over,
-  answered by equation and result ("8 - 3 = 5. The answer is 5."). Neighbours and temperature are fitted by the builder.
+- stores: one a task, of prompts that are in no sweep: the 98 descriptions of other restaurants in E2E's development
+  set, with a human's text; 120 further sentences with their past tense; the 60 stories of SVAMP that the workload
+  leaves over, answered by equation and result ("8 - 3 = 5. The answer is 5."). Neighbours and temperature are the
+  builder's.
 - space: the bare model, and each store with λ = .25 and .5: 7 configs. What runs today is the bare model.
 - the control: each task's own store with its tokens in another order (a permutation drawn once), λ = .5, on that task's
   prompts. None of the three may be proven better than the bare model.

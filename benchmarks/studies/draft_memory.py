@@ -4,12 +4,12 @@
 
 Written down before the study's answers were generated, and not changed since:
 
-- prompts: of each of E2E restaurants, sentences for the past tense, coin flips and SVAMP the workload's first 24; the
-  memory is of the greedy answers to the 30 after them. At most 40 new tokens, greedy, float32, each answer alone.
+- prompts: of each of E2E restaurants, sentences for the past tense, coin flips and SVAMP the workload's first 16; the
+  memory is of the greedy answers to the 24 after them. At most 40 new tokens, greedy, float32, each answer alone.
 - configs: no drafts; drafts of 10 tokens by prompt lookup; the same number from the memory, and where it knows nothing
   by prompt lookup. The control is a memory of nothing.
-- passes are counted along the greedy answers, all of which are the same text: a draft is asked for wherever the last
-  one left off, as in the pilot of `drafting`. Seconds are the sum of what a pass over so many tokens took on one thread,
+- passes are counted along the greedy answers, all of which are the same text: a draft is asked for where the last one
+  left off, as in the pilot of `drafting`. Seconds are the sum of what a pass over so many tokens took on one thread,
   by the process's CPU clock. Two prompts of each task are generated for real: text and passes must be as counted.
 - aim: the memory takes at most .9 of prompt lookup's passes. A policy is fitted on the three, a second costing 1.
 """
@@ -48,7 +48,7 @@ CLAIM = Claim(
 )
 FILE = RESULTS / "sweeps" / "draft_memory" / "answers.jsonl"
 MAKERS = (tasks.e2e, tasks.past, tasks.coin_flip, tasks.svamp)
-EACH, REMEMBERED, REAL, QUICK = 24, 30, 2, 2
+EACH, REMEMBERED, REAL, QUICK = 16, 24, 2, 2
 DRAFT, MAX_TOKENS = 10, 40
 PLAIN = hag.DecodingConfig(temperature=0.0)
 LOOKUP = PLAIN.replace(prompt_lookup_num_tokens=DRAFT)

@@ -5,7 +5,7 @@
 Written down before the study's answers were generated, and not changed since:
 
 - prompts: the first 40 of the workload's E2E restaurants, of its sentences for the past tense, and of SVAMP. Greedy, at
-  most 40 new tokens.
+  most 40 new tokens, in bfloat16 as the workload's own sweeps.
 - stores: one a task, of prompts that are in no sweep: the 98 descriptions of other restaurants in E2E's development
   set, with a human's text; 120 further sentences with their past tense; the 60 stories of SVAMP that the workload
   leaves over, answered by equation and result ("8 - 3 = 5. The answer is 5."). Neighbours and temperature are the
@@ -34,6 +34,7 @@ from typing import Any
 
 import hagpolicy as hag
 from benchmarks.sweeps.workload import editing, tasks, words
+from benchmarks.sweeps.workload.configs import DTYPE
 from benchmarks.sweeps.workload.scoring import SCORERS
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.record import RESULTS, Figure, arguments, figure, not_run, record
@@ -130,9 +131,9 @@ def build_stores(engine: Any, stored: dict[str, list[hag.Prompt]], folder: Path)
 
 def sweep_all(prompts: Sequence[hag.Prompt], stored: dict[str, list[hag.Prompt]], folder: Path) -> Any:
     """The table of the space, and by task that of the bare model and the control."""
-    engine = hag.load_engine("smollm2")
+    engine = hag.load_engine("smollm2", dtype=DTYPE)
     stores = build_stores(engine, stored, folder / "stores")
-    engine = hag.load_engine("smollm2", artifacts={"reference": stores})
+    engine = hag.load_engine("smollm2", dtype=DTYPE, artifacts={"reference": stores})
     options: dict[str, Any] = {"samples": 1, "max_tokens": MAX_TOKENS, "out": folder, "default": GREEDY}
     table = hag.sweep(engine, prompts, SPACE, SCORERS, **options)
     assert len(table.prompts) == len(prompts)  # none of them is in a store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from collections import Counter
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from hagpolicy._digest import digest
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.artefacts import GivenArtefacts
 from hagpolicy.serving.call import GenerateCall, decide, describe_idle
 
 if TYPE_CHECKING:
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
-_OWN = frozenset({"target", "policy", "decisions", "price", "overrule", "_task", "_counts", "_warned"})
+_OWN = frozenset({"target", "policy", "decisions", "price", "overrule", "_task", "_counts", "_warned", "_artefacts"})
 # One for all wrappers, held for microseconds: a lock of its own could be neither copied nor pickled.
 _COUNTING = threading.Lock()
 # What a decision that was not made counts as: settings of the caller that no config can have.
@@ -30,6 +32,7 @@ class Wrapper:
 
     Args:
         task: the kind of the prompts of all calls that name no `task` of their own; None: not told.
+        artefacts: that a model of transformers is given; None: none.
 
     Attributes:
         target: what is wrapped.
@@ -53,6 +56,7 @@ class Wrapper:
     _counts: Counter[str]
     _warned: bool
     _task: str | None
+    _artefacts: GivenArtefacts | None
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Wrapper:
         price: float | None = None,
         task: str | None = None,
         overrule: Collection[str] = (),
+        artefacts: GivenArtefacts | None = None,
     ) -> None:
         if price is not None:
             policy.dial.rule_at(price)  # a policy without prices says so now, not at the first call
@@ -68,7 +73,7 @@ class Wrapper:
         if unknown := [name for name in fields if name not in NEUTRAL]:
             raise InvalidInput("overrule", f"fields of a configuration ({', '.join(NEUTRAL)})", unknown[0])
         vars(self).update(target=target, policy=policy, decisions=[], price=price, overrule=fields)
-        vars(self).update(_task=task, _counts=Counter(), _warned=False)
+        vars(self).update(_task=task, _counts=Counter(), _warned=False, _artefacts=artefacts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,6 +95,12 @@ class Wrapper:
         self._count(_UNDECIDED if one is None else one.reason for one in decisions)
         self._warn_idle(call.explicit, fixed, 5)
         return decisions
+
+    def _use_artefacts(self, decision: Decision | None) -> contextlib.AbstractContextManager[None]:
+        """A context in which the model generates with what a decision's config names."""
+        if self._artefacts is None or decision is None or decision.reason == "no_config_agrees":
+            return contextlib.nullcontext()
+        return self._artefacts.use(decision.config)
 
     def _count(self, reasons: Iterable[str]) -> None:
         with _COUNTING:

@@ -19,6 +19,7 @@ from hagpolicy.config.dialects import DIALECTS, OF_CHATS, TEMPLATE
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.config.render import PromptLike
 from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.artefacts import GivenArtefacts
 
 if TYPE_CHECKING:
     from hagpolicy.policy.decision import Decision
@@ -68,6 +69,7 @@ class GenerateCall:
         defaults: what it passed when the pipeline was built; `kwargs` come before it.
         default_temperature: the sampling temperature that applies where the caller only says `do_sample=True`.
         overrule: fields that the policy decides though the caller set them.
+        artefacts: that the model is given; None: none.
 
     Raises:
         InvalidInput: `do_sample=True` together with a temperature of 0.
@@ -79,8 +81,9 @@ class GenerateCall:
         defaults: Mapping[str, Any] | None = None,
         default_temperature: float = 1.0,
         overrule: Collection[str] = (),
+        artefacts: GivenArtefacts | None = None,
     ) -> None:
-        self.kwargs = dict(kwargs)
+        self.kwargs, self._artefacts = dict(kwargs), artefacts
         # transformers lets a generation_config of the call replace what the pipeline was built with.
         self.defaults = {} if self.kwargs.get("generation_config") is not None else dict(defaults or {})
         self.generation_config = self.kwargs.get("generation_config") or self.defaults.pop("generation_config", None)
@@ -122,7 +125,8 @@ class GenerateCall:
         """The prompt and its keywords under a decision; unchanged without one, or where no config agrees."""
         if decision is None or decision.reason == "no_config_agrees":
             return PreparedPrompt(prompt, self.kwargs, 1, decision, "")
-        rendering = decision.config.render("transformers", prompt)
+        bare, around = (decision.config, {}) if self._artefacts is None else self._artefacts.strip(decision.config)
+        rendering = bare.render("transformers", prompt)
         settings = rendering.kwargs.items()
         ours = {name: value for name, value in settings if name in _DECIDED or name not in self.explicit}
         if "max_length" in self.explicit and "max_new_tokens" not in self.explicit:
@@ -134,7 +138,7 @@ class GenerateCall:
         elif wanted > 1 and "prompt_lookup_num_tokens" not in self.explicit:
             ours["prompt_lookup_num_tokens"] = None  # drafts are for one sequence; the others would be refused
         template = rendering.beside.get(TEMPLATE, {})
-        key = canonical_json([ours, rendering.processor_settings, template])
+        key = canonical_json([ours, rendering.processor_settings, template, around])
         # Keywords that are no field of ours stay; for the fields, ours holds what the caller set.
         sent = {name: value for name, value in self.kwargs.items() if value is not None} | ours
         if rendering.processor_settings:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy.engines.chat import encode, list_template_fields
 from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.artefacts import GivenArtefacts
 from hagpolicy.serving.base import Wrapper
 from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batches, hold_unsaid
 
@@ -39,8 +40,9 @@ class WrappedModel(Wrapper):
         price: float | None = None,
         task: str | None = None,
         overrule: Collection[str] = (),
+        artefacts: GivenArtefacts | None = None,
     ) -> None:
-        super().__init__(target, policy, price, task, overrule)
+        super().__init__(target, policy, price, task, overrule, artefacts)
         vars(self)["tokenizer"] = tokenizer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +79,7 @@ class WrappedModel(Wrapper):
         if prompts is not None and len(prompts) != len(ids):
             raise InvalidInput("prompts", f"one a row, {len(ids)}", f"{len(prompts)}")
         kwargs["input_ids"] = ids
-        call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule)
+        call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule, self._artefacts)
         texts = self._decode(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
         fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
         fixed = hold_unsaid(self.policy, fixed, tuple)  # the prompt is written already
@@ -86,7 +88,8 @@ class WrappedModel(Wrapper):
         together = group_into_batches(prepared)
         _check_divisible(call, prepared, together)
         if len(together) == 1 and prepared[0].copies == 1:
-            out = self.target.generate(**prepared[0].kwargs)
+            with self._use_artefacts(prepared[0].decision):
+                out = self.target.generate(**prepared[0].kwargs)
         else:
             parts = [(rows, self._generate_part(rows, len(ids), prepared[rows[0]])) for rows in together]
             out = _join(parts, len(ids), self._pad_id(call))
@@ -111,7 +114,7 @@ class WrappedModel(Wrapper):
         kwargs, turned = self._take(kwargs)
         single = isinstance(prompts, str) or (bool(prompts) and hasattr(prompts[0], "keys"))
         several = [prompts] if single else list(prompts)
-        call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule)
+        call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule, self._artefacts)
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
         fixed = hold_unsaid(self.policy, call.fixed, partial(list_template_fields, self.tokenizer))
@@ -121,7 +124,9 @@ class WrappedModel(Wrapper):
         for rows in group_into_batches(prepared):
             items = [prepared[row] for row in rows]
             ids, mask = self._pad([encode(self.tokenizer, item.prompt, item.template) for item in items])
-            out = self.target.generate(input_ids=ids, attention_mask=mask, **self._add_limit(prepared[rows[0]].kwargs))
+            with self._use_artefacts(items[0].decision):
+                sent = self._add_limit(items[0].kwargs)
+                out = self.target.generate(input_ids=ids, attention_mask=mask, **sent)
             out = getattr(out, "sequences", out)  # with return_dict_in_generate they are a part of it
             texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
             for row, text in zip(rows, texts, strict=True):
@@ -137,7 +142,8 @@ class WrappedModel(Wrapper):
         for name, value in kwargs.items():
             if isinstance(value, torch.Tensor) and value.shape[:1] == (total,):
                 kwargs[name] = value[rows]
-        out: torch.Tensor = self.target.generate(**kwargs)
+        with self._use_artefacts(item.decision):
+            out: torch.Tensor = self.target.generate(**kwargs)
         return out.repeat_interleave(item.copies, dim=0)
 
     def _decode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> list[str]:

@@ -52,7 +52,7 @@ class WrappedPipeline(Wrapper):
 
     def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
         kwargs, turned = self._take(kwargs)
-        call = GenerateCall(kwargs, self._defaults(), self._default_temperature(), self.overrule)
+        call = GenerateCall(kwargs, self._defaults(), self._default_temperature(), self.overrule, self._artefacts)
         own = self._template_keywords(kwargs)
         decisions = self._decide(prompts, call, self._fix(prompts, call, own), turned)
         prepared = [call.prepare(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
@@ -64,7 +64,8 @@ class WrappedPipeline(Wrapper):
             sent = prepared[rows[0]].kwargs
             if template := prepared[rows[0]].template:
                 sent = {**sent, _TEMPLATE: {**own, **template}}
-            got = self.target(batch[0] if len(batch) == 1 else batch, **sent)
+            with self._use_artefacts(prepared[rows[0]].decision):
+                got = self.target(batch[0] if len(batch) == 1 else batch, **sent)
             for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
                 restored = self._restore_prompt(records, prompts[row], prepared[row], kwargs)
                 answers[row] = [dict(record) for record in restored * prepared[row].copies]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.artefacts import GivenArtefacts
 from hagpolicy.serving.base import warn_of_another_engine
 from hagpolicy.serving.handler import ANY_MODEL, RequestHandler
 from hagpolicy.serving.live import make_live
@@ -35,6 +36,7 @@ def wrap(
     log_text: bool = False,
     explore: float = 0.0,
     experiment: float | None = None,
+    artifacts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """Put a policy in front of a transformers pipeline or model, vLLM's `LLM`, or a client of the OpenAI API.
 
@@ -66,6 +68,8 @@ def wrap(
         explore: share of the calls whose config is drawn among those that can be had, [0, 1]; probabilities are logged.
         experiment: share of the units (the body's `safety_identifier` or `user`, or the header `x-hag-unit`) whose
             requests the policy decides, (0, 1); those of the others go out as they came. None: no experiment.
+        artifacts: for a pipeline or model: folders of what the configs name, by field and name, such as
+            {"reference": {"faq": "path"}}; of `reference` and `draft_source`. None: none.
 
     Returns:
         `WrappedPipeline`, `WrappedModel` or `WrappedLLM`: used like the target, whose other attributes it passes
@@ -84,6 +88,9 @@ def wrap(
         given = {model: replace(one, overrule=(*one.overrule, *overrule)) for model, one in given.items()}
         handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt, live=live)
         return target.copy(http_client=wrap_http_client(target._client, handler))
+    if artifacts is not None and (is_client(target) or is_llm(target)):
+        do = "Leave it out: what a server is given is its own affair."
+        raise InvalidInput("artifacts", "None beside what is no model of transformers", type(target).__name__, do)
     given_of_clients = {"rules": rules, "on_receipt": None if is_llm(target) else on_receipt, "log": live}
     if name := next((name for name, value in given_of_clients.items() if value is not None), ""):
         raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")
@@ -94,14 +101,16 @@ def wrap(
         if target.task != "text-generation":
             raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
         warn_of_another_engine(policy, target.model, target.tokenizer)
-        return WrappedPipeline(target, policy, price, task, overrule)
+        artefacts = GivenArtefacts(target.model, policy, artifacts)
+        return WrappedPipeline(target, policy, price, task, overrule, artefacts)
     if not callable(getattr(target, "generate", None)):
         expected = "a text-generation pipeline, a model with generate, a vllm.LLM, or a client of the openai package"
         raise InvalidInput("target", expected, type(target).__name__)
     if tokenizer is None:
         raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
     warn_of_another_engine(policy, target, tokenizer)
-    return WrappedModel(target, policy, tokenizer, price, task, overrule)
+    artefacts = GivenArtefacts(target, policy, artifacts)
+    return WrappedModel(target, policy, tokenizer, price, task, overrule, artefacts)
 
 
 def is_client(target: Any) -> bool:

@@ -132,7 +132,7 @@ def build_stores(engine: Any, stored: dict[str, list[hag.Prompt]], folder: Path)
 def sweep_all(prompts: Sequence[hag.Prompt], stored: dict[str, list[hag.Prompt]], folder: Path) -> Any:
     """The table of the space, and by task that of the bare model and the control."""
     engine = hag.load_engine("smollm2", dtype=DTYPE)
-    stores = build_stores(engine, stored, folder / "stores")
+    stores = build_stores(engine, stored, folder.with_name(f"{folder.name}_stores"))
     engine = hag.load_engine("smollm2", dtype=DTYPE, artifacts={"reference": stores})
     options: dict[str, Any] = {"samples": 1, "max_tokens": MAX_TOKENS, "out": folder, "default": GREEDY}
     table = hag.sweep(engine, prompts, SPACE, SCORERS, **options)

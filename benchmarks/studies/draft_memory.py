@@ -155,7 +155,7 @@ def main() -> int:
         figure("a memory of nothing: answers with other passes than prompt lookup's", unlike, unit="answers", at_most=0)
     )
     real = REAL * len(pools)
-    wrong = count_wrong(engine, prompts[:real], found, answers[:real], memory) if real else 0
+    wrong = count_wrong(engine, prompts[:real], found[:real], answers[:real], memory)
     figures.append(figure(f"of {3 * real} answers generated, other text or passes", wrong, unit="answers", at_most=0))
     figures.append(figure("trigrams in the memory", len(memory.counts), unit="trigrams"))
     comparisons = []

@@ -97,6 +97,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.tuning.drafts import build_draft_memory as build_draft_memory
     from hagpolicy.tuning.hints import TunedHints as TunedHints
     from hagpolicy.tuning.hints import tune_hints as tune_hints
+    from hagpolicy.tuning.prefixes import tune_prefix as tune_prefix
     from hagpolicy.tuning.references import build_references as build_references
     from hagpolicy.tuning.space import SpaceSuggestion as SpaceSuggestion
     from hagpolicy.tuning.space import SuggestedConfig as SuggestedConfig
@@ -190,6 +191,7 @@ _HOMES = {
     "sweep": "hagpolicy.sweeping.run",
     "tune_adapter": "hagpolicy.tuning.adapters",
     "tune_hints": "hagpolicy.tuning.hints",
+    "tune_prefix": "hagpolicy.tuning.prefixes",
     "until_proven": "hagpolicy.fitting.until",
     "with_vectors": "hagpolicy.fitting.encoders.precomputed",
     "wrap": "hagpolicy.serving.wrap",

@@ -29,7 +29,7 @@ ScorerError SimulatedEngine SpaceSuggestion StoreError StrategyResult SuggestedC
 TunedHints UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__ build_draft_memory
 build_references compare effects evaluate fit
 get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts rescore
-reward_quantiles suggest_space sweep tune_adapter tune_hints until_proven with_vectors wrap write_report
+reward_quantiles suggest_space sweep tune_adapter tune_hints tune_prefix until_proven with_vectors wrap write_report
 """.split()  # noqa: SIM905
 # Reached where it is used, not from the root: what a new objective is made of, reporters, checks, labels.
 BY_MODULE = {"Check", "EngineSpec", "Head", "Labels", "ProgressReporter", "UntilProven"}

@@ -465,6 +465,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         ("--overrule", "FIELDS", "fields, by commas, that the policy decides whatever is sent; all: every one"),
         ("--lacks", "FIELDS", "fields, by commas, that the model refuses"),
         ("--not-together", "PAIRS", "that it refuses together, by commas, such as temperature+top_p"),
+        ("--adapters", "PAIRS", "adapters with what the server calls each, by commas, such as sql:sql-lora"),
     ):
         of_model = "; repeatable, of one model in place of what is said of all" * (name == "--overrule")
         parser.add_argument(name, action="append", default=[], metavar=f"[MODEL=]{form}", help=about + of_model)

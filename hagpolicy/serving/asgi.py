@@ -233,8 +233,9 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
 
     `HAGPOLICY_POLICY`: the folder of a bundle, or a JSON object of folders by model. `HAGPOLICY_SERVER`: the server,
     as in `RewriteRules`; without it the one that was swept. `HAGPOLICY_OVERRULE`, `HAGPOLICY_LACKS`: fields, separated
-    by commas; `HAGPOLICY_NOT_TOGETHER`: pairs, such as "temperature+top_p"; each of the three for all models, or a JSON
-    object of them by model, see `make_rules`. `HAGPOLICY_HINTS`: 0 forbids them.
+    by commas; `HAGPOLICY_NOT_TOGETHER`: pairs, such as "temperature+top_p"; `HAGPOLICY_ADAPTERS`: adapters with what
+    the server calls each, such as "sql:sql-lora"; each of the four for all models, or a JSON object of them by model,
+    see `make_rules`. `HAGPOLICY_HINTS`: 0 forbids them.
     `HAGPOLICY_PROVIDER`: of onnxruntime, "auto" or names separated by commas, see `load`.
     `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
     `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,

@@ -24,6 +24,7 @@ from hagpolicy.config.slots import describe_slots
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.decision import find_allowed
 from hagpolicy.policy.dial import MAX_COUNT
+from hagpolicy.serving.adapters import ServedAdapters, check_adapters
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.exploration import Draw, Exploration
 
@@ -55,9 +56,11 @@ class RewriteRules:
         send_neutral: fields at their neutral value are sent too, so that no default of server or model takes their
             place. None: where the server is not known to do the same without (`Server.neutral_unsent`).
         hints: configs that add a hint to the prompt may be chosen.
+        adapters: what the server calls each adapter, by the name that configs have for it: of llama.cpp's server its
+            number, of others the model that it is served as. A config that names another one is not chosen.
 
     Raises:
-        InvalidInput: an unknown server or field.
+        InvalidInput: an unknown server or field, or what names no adapter.
     """
 
     server: str = "compatible"
@@ -66,9 +69,11 @@ class RewriteRules:
     not_together: tuple[tuple[str, str], ...] = ()
     send_neutral: bool | None = None
     hints: bool = True
+    adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         entry = SERVERS[self.server]
+        object.__setattr__(self, "adapters", check_adapters(self.adapters, self.server))
         if "all" in self.overrule:
             object.__setattr__(self, "overrule", tuple(FIELDS))
         pairs = [name for pair in self.not_together for name in pair]
@@ -146,6 +151,7 @@ class Rewriter:
         settings = own if self._packs else self.dialect.settings
         self._fields = {path: name for name, setting in settings.items() for path in setting.paths}
         self._unpacked = {own[name].key: keys[0][-1] for name, keys in self._keys.items() if name in own}
+        self._adapters = ServedAdapters(rules.adapters, rules.server, policy.space)
         self._objects = {setting.under for setting in self.dialect.settings.values() if setting.under}
 
     def rewrite(
@@ -159,7 +165,7 @@ class Rewriter:
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body to send and what became of it; see `rewrite`."""
         stated, overruled, asked = self._read_settings(body)
-        if stated is None:
+        if stated is None or not self._read_adapter(body, stated, asked):
             return body, RequestReceipt("no_config_agrees", kept=tuple(asked))
         content = self.endpoint.read(body)
         dial: dict[str, Any] = {"task": task} | ({} if price is None else {"price": price})
@@ -194,7 +200,7 @@ class Rewriter:
     def _can_send(self, config: DecodingConfig) -> bool:
         own = config.canonical().to_dict()
         set_fields = {name for name, value in own.items() if value != NEUTRAL[name]}
-        if not set_fields.isdisjoint(self.rules.lacks):
+        if not set_fields.isdisjoint(self.rules.lacks) or not self._adapters.has(config.adapter):
             return False
         if any(set_fields.issuperset(pair) for pair in self.rules.not_together):
             return False
@@ -207,7 +213,10 @@ class Rewriter:
         """Keys and values of a configuration, and what became of its fields."""
         unsent = set(self.rules.lacks) if self.rules.send_neutral else set(FIELDS)
         title = SERVERS[self.rules.server].title
-        made = render_as(self.dialect, config.fields(), title, unsupported="drop", leave_out=unsent)
+        bare = {**config.fields(), "adapter": ""}
+        made = render_as(self.dialect, bare, title, unsupported="drop", leave_out=unsent)
+        if config.adapter:
+            made.receipt.applied["adapter"] = config.adapter
         return made.kwargs, made.receipt
 
     def _render_decision(self, decision: Decision) -> tuple[dict[str, Any], Receipt]:
@@ -248,6 +257,19 @@ class Rewriter:
                 return None, {}, asked
         return stated, overruled, asked
 
+    def _read_adapter(self, body: Mapping[str, Any], stated: dict[str, Any], asked: dict[str, Any]) -> bool:
+        """Enter the adapter that a client names among what it fixed; whether some config can agree with it.
+
+        Of `overrule` it is not asked: a client that names an adapter has a model answer that the policy is not for.
+        """
+        if "adapter" not in self.policy.space.varying or not self._adapters.is_named(body):
+            return True
+        asked["adapter"] = body[self._adapters.key]
+        value = self._adapters.read(body)
+        if value is not None:
+            stated["adapter"] = value
+        return value is not None
+
     def _read_value(self, name: str, value: Any) -> Any:
         """A client's value as the field's; null asks for what runs today."""
         setting = self.dialect.settings[name]
@@ -273,6 +295,8 @@ class Rewriter:
         packs = self._packs and not decision.config.unset
         added = self._choose_added(sent, {key: wanted[key] for key in wanted if not packs or key in self._objects})
         sent = merge_objects(sent, added)
+        named = {} if self._adapters.is_named(sent) else self._adapters.write(decision.config.adapter)
+        sent |= named
         if packs:
             kept = _unpack(sent.get(self._packed)) or {}
             within = {key: value for key, value in wanted.items() if key not in self._objects | kept.keys()}
@@ -289,8 +313,11 @@ class Rewriter:
             decision.reason,
             decision,
             changed=changed,
-            applied=added,
-            fields={".".join(at): name for at, name in self._fields.items() if _find(added, at) is not _ABSENT},
+            applied={**added, **named},
+            fields={
+                **{".".join(at): name for at, name in self._fields.items() if _find(added, at) is not _ABSENT},
+                **dict.fromkeys(named, "adapter"),
+            },
             dropped=receipt.dropped,
             overruled=overruled,
             kept=tuple(name for name in asked if name not in overruled),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "make_rules"]
 
-RULES = ("overrule", "lacks", "not_together")
+RULES = ("overrule", "lacks", "not_together", "adapters")
 """What can be said of a model, by the names of `RewriteRules`."""
 
 
@@ -32,7 +32,7 @@ def make_rules(
     Args:
         policies: by model, "*" for all others.
         said: of each of `RULES` the words by model, "*" for all others: names of fields separated by commas, of
-            `not_together` pairs with a plus between.
+            `not_together` pairs with a plus between; of `adapters` NAME:SERVED.
         server: a name in `SERVERS`; None: the one on which each policy's sweep ran.
         hints: configs that add a hint to the prompt may be chosen.
 
@@ -55,11 +55,19 @@ def _make_rules(
     policy: Policy, said: Mapping[str, Mapping[str, str]], model: str, server: str | None, *, hints: bool
 ) -> RewriteRules:
     """The rules for one model."""
-    overrule, lacks, not_together = (
+    overrule, lacks, not_together, adapters = (
         _split(words.get(model, words.get(ANY_MODEL, ""))) for words in (said.get(name, {}) for name in RULES)
     )
     pairs: Any = tuple(tuple(name.strip() for name in pair.split("+")) for pair in not_together)
-    return RewriteRules(server or find_server(policy), overrule, lacks, pairs, hints=hints)
+    named = dict(_parse_pair(pair) for pair in adapters)
+    return RewriteRules(server or find_server(policy), overrule, lacks, pairs, hints=hints, adapters=named)
+
+
+def _parse_pair(said: str) -> tuple[str, str]:
+    name, colon, served = said.partition(":")
+    if not colon:
+        raise InvalidInput("adapters", "NAME:SERVED, several with commas between", said)
+    return name.strip(), served.strip()
 
 
 def _split(names: str) -> tuple[str, ...]:

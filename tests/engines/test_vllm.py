@@ -5,20 +5,24 @@ what those facts say the real one does. Where vLLM is installed, the facts are r
 stand-in's rows are real `SamplingParams`.
 """
 
+import dataclasses
 import json
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from hagpolicy import DecodingConfig, DecodingSpace, load_engine, load_table, sweep
+from hagpolicy import Constraint, DecodingConfig, DecodingSpace, load_engine, load_table, sweep
 from hagpolicy.data.completion import Request
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.engines.chat import encode
+from hagpolicy.engines.constraints.attempts import ATTEMPTS
 from hagpolicy.engines.vllm import VLLMEngine
 from hagpolicy.errors import EngineError, InvalidInput, MissingExtra
 from hagpolicy.scorers.registry import get_scorer
 from tests.support.vllm_facts import PLAIN, RELIED_ON, SAID, configs, facts, rendering
-from tests.support.vllm_stand_in import FACTS, INSTALLED, StandIn
+from tests.support.vllm_stand_in import FACTS, INSTALLED, PACKAGE, StandIn
 
 
 def request(text="what is red", seed=3, max_tokens=8, **fields):
@@ -185,3 +189,43 @@ def test_without_vllm_the_extra_is_named():
 
 def test_relied_on_names_are_those_of_the_fixture():
     assert {owner: tuple(names) for owner, names in FACTS["relied_on"].items()} == RELIED_ON
+
+
+def test_a_constraint_is_vllms_own_structured_output(monkeypatch):
+    """By the class of vLLM's own module; the stand-in's takes the fields that vLLM's has."""
+
+    @dataclasses.dataclass
+    class StructuredOutputsParams:
+        json: object = None
+        regex: object = None
+        choice: object = None
+
+    module = ModuleType("vllm_stand_in.sampling_params")
+    module.StructuredOutputsParams = StructuredOutputsParams
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(PACKAGE, "__path__", [], raising=False)
+    llm = StandIn()
+    engine = VLLMEngine(llm)
+    prompt = Prompt("why ?", constraint=Constraint(choices=("yes", "no")))
+    config = DecodingConfig(constrain="mask")
+    [done] = engine.generate([Request(prompt, config, 0, 1, 4)])
+    assert done.error is None
+    [[(_, row)]] = llm.calls
+    assert row.structured_outputs == StructuredOutputsParams(choice=["yes", "no"])
+    assert engine.refuse_constraint(Constraint(include=("dog",)), "mask")
+    assert engine.refuse_constraint(Constraint(include=("dog",)), "retry") == ""
+
+
+def test_answers_that_miss_their_constraint_are_generated_again_together():
+    llm = StandIn()
+    constraint = Constraint(regex=r"seed \d*[02468]")
+    config = DecodingConfig(constrain="retry")
+    unit = [Request(Prompt("why ?", constraint=constraint), config, 0, seed, 9) for seed in range(8)]
+    found = VLLMEngine(llm).generate(unit)
+    sizes = [len(call) for call in llm.calls]
+    assert sizes[:2] == [8, 4]
+    assert len(sizes) <= ATTEMPTS
+    for request, done in zip(unit, found, strict=True):
+        assert (done.text == f"seed {request.seed}") == (
+            request.seed % 2 == 0 or "not met" in done.receipt["constrain"]
+        )

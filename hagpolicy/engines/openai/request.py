@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
+from hagpolicy.config.constraints import MASK
 from hagpolicy.config.render import ask_for, merge_objects
 from hagpolicy.config.servers import SERVERS, RequestBody, find_unlike, make_request_body
 from hagpolicy.data.completion import Completion, Request
@@ -137,6 +138,9 @@ class CellRequester:
 
     def _make_body(self, request: Request, left_out: Set[str]) -> RequestBody:
         fields, limit = request.config.fields(), request.max_tokens
+        # Asking is in the prompt, and trying again is done here: neither is for the server.
+        masked = fields["constrain"] == MASK and request.prompt.constraint is not None
+        fields["constrain"] = MASK if masked else ""
         refused = self._refusals.names | left_out
         return make_request_body(
             self.server,

@@ -8,8 +8,9 @@ import traceback
 
 import pytest
 
-from hagpolicy import DecodingConfig, Prompt, Request, load_engine
+from hagpolicy import Constraint, DecodingConfig, Prompt, Request, load_engine
 from hagpolicy.config.servers import SERVERS
+from hagpolicy.engines.constraints.attempts import ATTEMPTS, make_attempt
 from hagpolicy.engines.openai.client import is_official
 from hagpolicy.engines.openai.response import read_choices
 from hagpolicy.errors import EngineError, InvalidInput, UnsupportedSetting
@@ -274,3 +275,37 @@ def test_what_stops_an_answer_is_sent_as_far_as_the_server_takes_it(stub, engine
         assert note["body"]["stop"] == list(stop[:sent])
         assert not any(one in done.text for one in stop)
         assert done.finish == "stop"
+
+
+def test_answers_that_miss_their_constraint_are_asked_for_again(stub, engines):
+    """The stub's answers begin with the request's seed: the first that ends in an even digit is taken."""
+    engine = engines(stub.url, server="vllm")
+    constraint = Constraint(regex=r"(?s)\d*[02468] .*")
+    config = DecodingConfig(temperature=0.7, constrain="retry")
+    seeds = []
+    for seed in range(6):
+        stub.clear()
+        request = Request(Prompt("q", constraint=constraint), config, 0, seed, 16)
+        [done] = engine.generate([request])
+        sent = [note["body"]["seed"] for note in stub.record()]
+        assert sent == [make_attempt(request, number).seed % 2**31 for number in range(len(sent))]
+        met = [number % 2 == 0 for number in sent]
+        assert met.index(True) == len(sent) - 1 if True in met else len(sent) == ATTEMPTS
+        assert done.text.startswith(str(sent[-1] if True in met else sent[0]))
+        assert ("constrain" in done.receipt) == (len(sent) > 1)
+        seeds.append(len(sent))
+    assert len(set(seeds)) > 1
+
+
+def test_a_constraint_reaches_the_server_as_the_config_says(stub, engines):
+    engine = engines(stub.url, server="vllm")
+    constraint = Constraint(choices=("yes", "no"))
+    prompt = Prompt("q", constraint=constraint)
+    for way in ("", "ask", "mask"):
+        stub.clear()
+        engine.generate([Request(prompt, DecodingConfig(temperature=0.7, constrain=way), 0, 1, 16)])
+        [note] = stub.record()
+        body = note["body"]
+        assert ("structured_outputs" in body) == (way == "mask")
+        assert body["messages"][0]["content"] == ("q" if way != "ask" else f"q\n\n{constraint.describe()}")
+    assert body["structured_outputs"] == {"choice": ["yes", "no"]}

@@ -22,6 +22,8 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
@@ -92,6 +94,11 @@ class GenerateCall:
         self.explicit = {name: value for name, value in settings.items() if value is not None}
         self.default_temperature = default_temperature
         self._overrule = frozenset(overrule)
+
+    @property
+    def can(self) -> np.ndarray | None:
+        """bool (n_configs,), configs that name nothing which the model has not; None: all of them."""
+        return None if self._artefacts is None else self._artefacts.can
 
     @cached_property
     def fixed(self) -> dict[str, Any] | None:
@@ -221,7 +228,15 @@ def decide(
         dial["n"] = call.explicit.get("num_return_sequences", 1)
     if task is not None:
         dial["task"] = task
-    made = policy.decide_batch(list(prompts), fixed=dict(fixed), **dial)
+    if call.can is None:
+        made = policy.decide_batch(list(prompts), fixed=dict(fixed), **dial)
+    else:
+        tasks = (
+            [dial.pop("task", None)] * len(prompts) if task is None or isinstance(task, str) else list(dial.pop("task"))
+        )
+        told = [dial if one is None else {**dial, "task": one} for one in tasks]
+        pairs = zip(prompts, told, strict=True)
+        made = [policy.decide(prompt, dict(fixed), among=call.can, **own) for prompt, own in pairs]
     overruled = call.overruled
     return [replace(decision, overruled=overruled) for decision in made] if overruled else list(made)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hagpolicy as hag
-from hagpolicy import DecodingConfig, DecodingSpace, InvalidInput, Prompt, Request, UnsupportedSetting
+from hagpolicy import DecodingConfig, DecodingSpace, InvalidInput, Prompt, Request
 from tests.serving.wrapping import WordPolicy
 from tests.support.tiny_llama import tiny_model, tiny_tokenizer
 
@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from transformers import pipeline
 
 from hagpolicy.engines.transformers.engine import TransformersEngine
+from tests.support.tiny_adapter import save_adapter
 from tests.support.tiny_artefacts import save_memory, save_references
 
 GREEDY = DecodingConfig(temperature=0.0)
@@ -74,10 +75,45 @@ def test_a_pipeline_is_given_them_too(engine, given):
 def test_what_was_not_given_or_is_another_one_is_refused(engine, given, tmp_path):
     policy, model = make_policy(engine), tiny_model(seed=1)
     without = hag.wrap(model, policy, tokenizer=tiny_tokenizer())
-    with pytest.raises(UnsupportedSetting, match="reference"):
-        without.generate_text("name three red colours", max_new_tokens=2)
+    without.generate_text(["name three red colours", "say hello again"], max_new_tokens=2)
+    assert [one.index for one in without.decisions] == [0, 0]
     other = {"reference": {"faq": save_references(model, tmp_path / "other", seed=5)}}
     with pytest.raises(InvalidInput, match="the folder that was swept, faq@"):
         hag.wrap(model, policy, tokenizer=tiny_tokenizer(), artifacts=other)
     with pytest.raises(InvalidInput, match="reference and draft_source"):
         hag.wrap(model, policy, tokenizer=tiny_tokenizer(), artifacts={"adapter": {}})
+
+
+def load_peft(tmp_path, names):
+    from peft import PeftModel
+
+    wrapped = None
+    for seed, name in enumerate(names):
+        folder = save_adapter(tiny_model(seed=1), tmp_path / name, strength=1.0, seed=seed)
+        if wrapped is None:
+            wrapped = PeftModel.from_pretrained(tiny_model(seed=1), folder, adapter_name=name)
+        else:
+            wrapped.load_adapter(folder, adapter_name=name)
+    return wrapped.eval()
+
+
+def test_a_model_of_peft_answers_with_the_adapters_that_it_has(tmp_path):
+    pytest.importorskip("peft")
+    model = load_peft(tmp_path, ["sql", "chat"])
+    given = {name: tmp_path / name for name in ("sql", "chat")}
+    gone = save_adapter(tiny_model(seed=1), tmp_path / "gone", strength=1.0, seed=9)
+    engine = TransformersEngine(
+        tiny_model(seed=1), tiny_tokenizer(), name="tiny", artifacts={"adapter": {**given, "gone": gone}}
+    )
+    space = [GREEDY, *(GREEDY.replace(adapter=name) for name in ("sql", "chat", "gone"))]
+    policy = WordPolicy(DecodingSpace(map(engine.pin, space)), {"red": 1, "sum": 2, "say": 3})
+    before = {name: weight.requires_grad for name, weight in model.named_parameters()}
+    wrapped = hag.wrap(model, policy, tokenizer=tiny_tokenizer())
+    texts = wrapped.generate_text(PROMPTS, max_new_tokens=8)
+    decided = [one.config for one in wrapped.decisions]
+    assert [one.adapter[:4] for one in decided] == ["", "sql@", "chat", ""]  # "gone" is not there: never chosen
+    cells = [Request(Prompt(one), config, 0, 0, 8) for one, config in zip(PROMPTS, decided, strict=True)]
+    assert texts == [one.text for one in engine.generate(cells)]
+    assert texts[1] != hag.wrap(tiny_model(seed=1), policy, tokenizer=tiny_tokenizer()).generate_text(PROMPTS[1])
+    assert model.active_adapter == "sql"
+    assert {name: weight.requires_grad for name, weight in model.named_parameters()} == before

@@ -146,7 +146,7 @@ def test_answers_agree_where_the_scorer_declares_it(name, make):
             if found.answer:
                 rewards.setdefault(compute_answer_key(found.answer), set()).add(found.value)
         assert all(len(values) == 1 for values in rewards.values())
-        assert rewards or name in ("contains_all", "chrf", "json_valid", "json_match", "brevity")
+        assert rewards or name in ("contains_all", "chrf", "json_valid", "json_match", "brevity", "constraint")
 
 
 # ------------------------------------------------------------------ those that read the text only

@@ -11,7 +11,7 @@ from hagpolicy.scorers.base import Score, Scorer
 
 
 class ConstraintMet(Scorer):
-    """1 where an answer meets its prompt's constraint (`Prompt.constraint`), else 0, whichever way it was met.
+    """1 where an answer meets its prompt's constraint (`Prompt.constraint`), or the prompt has none, else 0.
 
     With others by `weighted`: {"numeric_match": 0.8, "constraint": 0.2}.
     """
@@ -19,15 +19,9 @@ class ConstraintMet(Scorer):
     name = "constraint"
     version = "1"
 
-    def check(self, prompt: Prompt) -> str | None:
-        """See `Scorer.check`."""
-        return "scorer constraint needs a constraint, and the prompt has none" if prompt.constraint is None else None
-
     def score(self, items: Sequence[tuple[Prompt, Completion]]) -> list[Score]:
-        """1.0 or 0.0 each; not scored without a constraint."""
+        """1.0 or 0.0 each; 1.0 where the prompt has none."""
         return [
-            Score.unscored("the prompt has no constraint")
-            if prompt.constraint is None
-            else Score(float(meets(prompt.constraint, completion.text)))
+            Score(float(prompt.constraint is None or meets(prompt.constraint, completion.text)))
             for prompt, completion in items
         ]

@@ -12,8 +12,8 @@ _ROOT = Path(__file__).parent.parent
 BY_NAME = (
     "aiohttp", "fsspec", "httpx2", "huggingface_hub", "jinja2", "jsonschema", "lightgbm", "llguidance", "onnx",
     "onnxruntime", "opentelemetry.propagate", "opentelemetry.trace", "peft", "prometheus_client", "pyarrow",
-    "pyarrow.parquet", "ray", "sacrebleu", "scipy", "sklearn", "snowballstemmer", "threadpoolctl", "torch", "tqdm",
-    "transformers", "uvicorn", "vllm", "yarl",
+    "pyarrow.parquet", "ray", "sacrebleu", "safetensors", "scipy", "sklearn", "snowballstemmer",
+    "threadpoolctl", "torch", "tqdm", "transformers", "uvicorn", "vllm", "yarl",
 )  # fmt: skip
 """Packages that `_extras.require` imports; those that are not installed are left out of a frozen program."""
 

@@ -9,7 +9,8 @@ part of it: the same weights with another record give the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,13 +18,23 @@ from typing import Any
 
 from hagpolicy._digest import digest, digest_file
 from hagpolicy._files import format_json, parse_json, read_regular, write_text
+from hagpolicy._folders import new_folder
 from hagpolicy._names import suggest
 from hagpolicy.config.fields import ARTEFACT_FIELDS, SPECS, pin_name
 from hagpolicy.data.origins import Origin
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["KINDS", "RECORD", "Artefact", "load_artefacts", "open_artefact", "write_record"]
+__all__ = [
+    "KINDS",
+    "RECORD",
+    "Artefact",
+    "check_new",
+    "load_artefacts",
+    "new_artefact",
+    "open_artefact",
+    "write_record",
+]
 
 RECORD = "artefact.json"
 FORMAT = 1
@@ -125,6 +136,40 @@ def open_artefact(kind: str, name: str, path: str | Path) -> Artefact:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(where, f"a folder whose {RECORD} can be read", f"{type(error).__name__}: {error}") from error
     return Artefact(kind, name, folder, made.digest, origin, dict(record.get("about", {})))
+
+
+def check_new(folder: str | Path) -> Path:
+    """The folder of an artefact to be made, where nothing lies yet.
+
+    Raises:
+        InvalidInput: something does, or it is no path.
+    """
+    if not isinstance(folder, str | Path) or Path(folder).exists():
+        raise InvalidInput("folder", "the path of a folder that is not there yet", folder)
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def new_artefact(
+    folder: Path, kind: str, prompts: Iterable[Prompt], about: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
+    """A folder to be filled with an artefact's files, which gets its name with its record, whole or not at all.
+
+    Args:
+        folder: the name, of `check_new`.
+        kind: the field that names the artefact.
+        prompts: it was made from.
+        about: how, JSON values.
+
+    Raises:
+        InvalidInput: something else took the name meanwhile.
+        OSError: it cannot be written.
+    """
+    with new_folder(folder) as made:
+        yield made
+        write_record(made, kind, prompts, about)
+    if not (folder / RECORD).is_file():
+        raise InvalidInput("folder", "a name that is free", f"{folder}, which something else took meanwhile")
 
 
 def write_record(folder: Path, kind: str, prompts: Iterable[Prompt], about: Mapping[str, Any] | None = None) -> None:

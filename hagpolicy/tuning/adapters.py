@@ -9,11 +9,10 @@ from typing import Any
 from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
-from hagpolicy._folders import new_folder
-from hagpolicy.artefacts.folder import RECORD, write_record
+from hagpolicy.artefacts.folder import check_new, new_artefact
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
-from hagpolicy.tuning.examples import AnswerOf, check_folder, read_examples, split_groups
+from hagpolicy.tuning.examples import AnswerOf, read_examples, split_groups
 
 __all__ = ["tune_adapter"]
 
@@ -93,16 +92,13 @@ def tune_adapter(
         loss = lambda some, _: compute_answer_loss(model, some)  # noqa: E731
         trained = train(parameters, loss, tuned_on, held_out, spec, place, progress=progress)
         config.base_model_name_or_path = engine.name.partition(":")[2]  # PEFT's own is a path of this machine
-        with new_folder(folder) as made:
+        about = {"engine": dict(engine.fingerprint), **given, **trained.to_json(), "prompts": len(examples)}
+        with new_artefact(folder, "adapter", [one.prompt for one in examples], about) as made:
             # Without this PEFT asks the hub whether the vocabulary is that of the base model.
             adapted.save_pretrained(made, save_embedding_layers=False)
-            about = {"engine": dict(engine.fingerprint), **given, **trained.to_json(), "prompts": len(examples)}
-            write_record(made, "adapter", [one.prompt for one in examples], about)
     finally:
         adapted.unload()
         model.requires_grad_(False)
-    if not (folder / RECORD).is_file():
-        raise InvalidInput("folder", "a name that is free", f"{folder}, which something else took meanwhile")
     return folder
 
 
@@ -129,4 +125,4 @@ def check_numbers(numbers: dict[str, int], rate: float, folder: str | Path) -> P
             raise InvalidInput(name, "a whole number of at least 1", value)
     if not is_number(rate) or not rate > 0.0:
         raise InvalidInput("rate", "a number above 0", rate)
-    return check_folder(folder)
+    return check_new(folder)

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy._folders import new_folder
-from hagpolicy.artefacts.folder import RECORD, write_record
+from hagpolicy.artefacts.folder import check_new, new_artefact
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.table import SweepTable
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
-from hagpolicy.tuning.examples import check_folder
 
 __all__ = ["build_draft_memory"]
 
@@ -45,7 +43,7 @@ def build_draft_memory(
     if not isinstance(engine, Engine) or engine.fingerprint.get("kind") != "transformers":
         do = "hag.load_engine('transformers:NAME') loads one."
         raise InvalidInput("engine", "an engine of transformers", engine, do)
-    folder = check_folder(folder)
+    folder = check_new(folder)
     require("torch", "sweep", "building a memory of drafts")
     from hagpolicy.engines.transformers.drafts import DraftMemory
 
@@ -55,12 +53,9 @@ def build_draft_memory(
         raise InvalidInput("answers", "at least one text", "none")
     memory = DraftMemory.of(_encode(held, *pair) for pair in pairs)
     seen = list(dict.fromkeys(prompt for prompt, *_ in pairs if prompt is not None))
-    with new_folder(folder) as made:
+    about = {"engine": dict(engine.fingerprint), "answers": len(pairs), "trigrams": len(memory.counts)}
+    with new_artefact(folder, "draft_source", seen, about) as made:
         memory.save(made)
-        about = {"engine": dict(engine.fingerprint), "answers": len(pairs), "trigrams": len(memory.counts)}
-        write_record(made, "draft_source", seen, about)
-    if not (folder / RECORD).is_file():
-        raise InvalidInput("folder", "a name that is free", f"{folder}, which something else took meanwhile")
     return folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from hagpolicy.data.groups import number_groups
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["AnswerOf", "Example", "check_folder", "make_batches", "read_examples", "split_groups", "take_reference"]
+__all__ = ["AnswerOf", "Example", "make_batches", "read_examples", "split_groups", "take_reference"]
 
 AnswerOf = Callable[[Prompt], str]
 HELD_OUT = 0.1
@@ -35,17 +34,6 @@ class Example:
     prompt: Prompt
     question: tuple[int, ...]
     answer: tuple[int, ...]
-
-
-def check_folder(folder: str | Path) -> Path:
-    """The folder, where nothing lies yet.
-
-    Raises:
-        InvalidInput: something does, or it is no path.
-    """
-    if not isinstance(folder, str | Path) or Path(folder).exists():
-        raise InvalidInput("folder", "the path of a folder that is not there yet", folder)
-    return Path(folder)
 
 
 def take_reference(prompt: Prompt) -> str:

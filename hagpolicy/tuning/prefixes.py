@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
-from hagpolicy._folders import new_folder
-from hagpolicy.artefacts.folder import RECORD, write_record
+from hagpolicy.artefacts.folder import new_artefact
 from hagpolicy.artefacts.soft_prefix import write_soft_prefix
 from hagpolicy.engines.base import Engine
 from hagpolicy.engines.chat import count_before_request
@@ -95,12 +94,9 @@ def tune_prefix(
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = folder.with_name(f".{folder.name}.tuning")
     trained = train({"rows": rows}, compute_loss, tuned_on, held_out, spec, place, progress=progress)
-    with new_folder(folder) as made:
+    about = {"engine": dict(engine.fingerprint), **given, **trained.to_json(), "prompts": len(examples)}
+    with new_artefact(folder, "soft_prefix", [one.prompt for one in examples], about) as made:
         write_soft_prefix(made, (rows.detach() * scale).cpu().numpy())
-        about = {"engine": dict(engine.fingerprint), **given, **trained.to_json(), "prompts": len(examples)}
-        write_record(made, "soft_prefix", [one.prompt for one in examples], about)
-    if not (folder / RECORD).is_file():
-        raise InvalidInput("folder", "a name that is free", f"{folder}, which something else took meanwhile")
     return folder
 
 

@@ -13,13 +13,12 @@ import numpy as np
 from hagpolicy._digest import digest
 from hagpolicy._extras import require
 from hagpolicy._files import write_bytes
-from hagpolicy._folders import new_folder
-from hagpolicy.artefacts.folder import RECORD, write_record
+from hagpolicy.artefacts.folder import check_new, new_artefact
 from hagpolicy.data.groups import number_groups
 from hagpolicy.engines.base import Engine
 from hagpolicy.errors import InvalidInput
 from hagpolicy.tuning.adapters import check_engine
-from hagpolicy.tuning.examples import AnswerOf, Example, check_folder, read_examples
+from hagpolicy.tuning.examples import AnswerOf, Example, read_examples
 
 __all__ = ["Reading", "build_references", "fit_reading"]
 
@@ -92,7 +91,7 @@ def build_references(
         MissingExtra: a package of the extra [sweep] is not installed.
     """
     check_engine(engine)
-    folder = check_folder(folder)
+    folder = check_new(folder)
     torch = require("torch", "sweep", FEATURE)
     from hagpolicy.engines.transformers.references import ReferenceStore
 
@@ -108,12 +107,9 @@ def build_references(
     states, tokens = found["states"], found["tokens"].long()
     reading = fit_reading(states, tokens, groups, found["told"], seed)
     about = {"engine": dict(engine.fingerprint), "prompts": len(examples), "entries": len(tokens), **asdict(reading)}
-    with new_folder(folder) as made:
+    with new_artefact(folder, "reference", [one.prompt for one in examples], about) as made:
         ReferenceStore(states, tokens, reading.neighbours, reading.temperature).save(made)
-        write_record(made, "reference", [one.prompt for one in examples], about)
     shutil.rmtree(place)
-    if not (folder / RECORD).is_file():
-        raise InvalidInput("folder", "a name that is free", f"{folder}, which something else took meanwhile")
     return folder
 
 

@@ -13,7 +13,7 @@ from hagpolicy.analysis.objectives.families import Drawn
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.analysis.single_best import SingleBest
 from hagpolicy.data.groups import SIMILAR, find_similar_pairs
-from hagpolicy.data.origins import Origin, find_seen, select_origins
+from hagpolicy.data.origins import Origin, find_seen, list_unknown, select_origins
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.data.table import SweepTable
 from hagpolicy.data.trial import LIVE_REWARDS
@@ -84,14 +84,20 @@ def find_unseen(prompts: Sequence[Prompt], groups: np.ndarray, origins: Sequence
 
 
 def check_origins(table: SweepTable) -> list[str]:
-    """The warning for prompts that are left out because an artefact was made from them."""
-    seen = int(find_seen(table.prompts, select_origins(table.origins, table.space)).sum())
-    if not seen:
-        return []
-    return [
-        f"{format_count(seen, 'prompt')} left out of every comparison, for every configuration: an artefact that one "
-        "of them names, or the hint of one, was made from these, or from others of their groups"
-    ]
+    """The warnings for prompts that are left out because an artefact was made from them, and for artefacts of which
+    nobody knows what they were made from."""
+    warnings = []
+    if seen := int(find_seen(table.prompts, select_origins(table.origins, table.space)).sum()):
+        warnings.append(
+            f"{format_count(seen, 'prompt')} left out of every comparison, for every configuration: an artefact that "
+            "one of them names, or the hint of one, was made from these, or from others of their groups"
+        )
+    if unknown := list_unknown(table.origins, table.space):
+        warnings.append(
+            f"nobody knows what {', '.join(unknown)} was made from: where these prompts were among it, what follows "
+            "proves nothing; `hagpolicy.artefacts.write_record` says it"
+        )
+    return warnings
 
 
 def require_table(table: object) -> SweepTable:

@@ -178,13 +178,14 @@ def write_record(folder: Path, kind: str, prompts: Iterable[Prompt], about: Mapp
     Args:
         folder: which holds its files.
         kind: the field that names it.
-        prompts: it was made from.
+        prompts: it was made from; none: that is not known.
         about: how, JSON values.
     """
     if kind not in ARTEFACT_FIELDS:
         raise InvalidInput("kind", f"one of {', '.join(ARTEFACT_FIELDS)}", kind)
     origin = Origin.of(kind, "", prompts)
-    values = {"salt": origin.salt, "digests": sorted(origin.digests), "about": dict(about or {})}
+    salt = origin.salt if origin.digests else ""
+    values = {"salt": salt, "digests": sorted(origin.digests), "about": dict(about or {})}
     write_text(folder / RECORD, format_json({"format_version": FORMAT, "field": kind, **values}))
 
 

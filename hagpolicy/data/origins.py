@@ -18,13 +18,13 @@ import numpy as np
 
 from hagpolicy._digest import DIGEST_BYTES
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import ARTEFACT_FIELDS
+from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
 from hagpolicy.data.prompts import Prompt
 
 # Those whose value names an artefact, or may itself be made from prompts.
 _FIELDS = (*ARTEFACT_FIELDS, "hint")
 
-__all__ = ["Origin", "find_seen", "select_origins"]
+__all__ = ["Origin", "find_seen", "list_unknown", "select_origins"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ def select_origins(origins: Iterable[Origin], configs: Iterable[DecodingConfig])
     """The origins of the artefacts that some configs name, each once."""
     named = {(field, getattr(config, field)) for config in configs for field in _FIELDS}
     return tuple(dict.fromkeys(one for one in origins if (one.field, one.pin) in named))
+
+
+def list_unknown(origins: Iterable[Origin], configs: Iterable[DecodingConfig]) -> list[str]:
+    """The artefacts that some configs name and of which nobody knows what they were made from, for messages."""
+    known = {(origin.field, origin.pin) for origin in origins}
+    named = [(field, getattr(config, field)) for config in configs for field in ARTEFACT_FIELDS]
+    unknown = dict.fromkeys(one for one in named if one[1] and one not in known)
+    return [f"{field} {split_pin(pin)[0]!r}" for field, pin in unknown]
 
 
 def find_seen(prompts: Sequence[Prompt], origins: Iterable[Origin]) -> np.ndarray:

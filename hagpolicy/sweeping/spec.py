@@ -15,7 +15,7 @@ from hagpolicy.analysis.checks import find_unseen
 from hagpolicy.config.config import DecodingConfig, as_default
 from hagpolicy.config.space import DEFAULT_PRESET, DecodingSpace
 from hagpolicy.data.groups import number_groups
-from hagpolicy.data.origins import Origin, select_origins
+from hagpolicy.data.origins import Origin, list_unknown, select_origins
 from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.data.stopping import parse_stop
 from hagpolicy.data.store.cells import View
@@ -121,6 +121,8 @@ class SweepSpec:
         default = None if self.default is None else engine.pin(self.default)
         spec = replace(self, space=DecodingSpace(map(engine.pin, self.space)), default=default)
         origins = spec.find_origins(engine)
+        if unknown := list_unknown(origins, [*spec.space, *([] if default is None else [default])]):
+            logger.warning("nobody knows what %s was made from: sweep prompts that it has not seen", ", ".join(unknown))
         unseen = find_unseen(self.prompts, number_groups(self.prompts), origins)
         if unseen.all():
             return spec

@@ -115,6 +115,23 @@ def test_fit_leaves_out_what_was_seen_and_a_saved_table_remembers_it(tmp_path):
     assert policy.predict(prompts[0].text) == GREEDY
 
 
+def test_an_artefact_without_a_record_is_told_of_wherever_something_is_proven(tmp_path, caplog):
+    """Someone else's adapter, and a memory of texts whose prompts are on no record: no proof by heart in silence."""
+    folder = make_adapter_folder(tmp_path / "sql")
+    prompts = SimulatedEngine(5).prompts(40)
+    for out in ("bare", "empty"):
+        caplog.clear()
+        table = run(load_world(folder), prompts, tmp_path / out)
+        assert "nobody knows what adapter 'sql' was made from" in caplog.text
+        for warnings in (hag.headroom(table).warnings, hag.fit(table, learner="ridge").evaluation.warnings):
+            assert any("nobody knows what adapter 'sql' was made from" in warning for warning in warnings)
+        write_record(folder, "adapter", [])  # a record that names no prompt says no more than none
+    caplog.clear()
+    write_record(folder, "adapter", [prompts[0]])
+    known = hag.headroom(run(load_world(folder), prompts, tmp_path / "known"))
+    assert not any("nobody knows" in line for line in (caplog.text, *known.warnings))
+
+
 def test_raced_sweeps_and_previews_know_artefacts_too(tmp_path):
     folder = make_adapter_folder(tmp_path / "sql")
     engine = load_world(folder)

@@ -38,7 +38,7 @@ class EngineKind:
         feature: what needs them, for the message where one is missing.
         needs_name: whether a spec must say more than the kind.
         takes_path: whether the name may be a folder or file.
-        path_options: options that are paths, whether they exist yet or not.
+        path_options: options that are paths, or mappings to paths, whether they exist yet or not.
         path_or_name_options: options that are a path or a name, as the name itself is.
     """
 
@@ -134,7 +134,7 @@ class EngineSpec:
         """The same spec for a process in another folder: every relative path in it is made absolute.
 
         These are the name, where its kind takes a path, the options that the kind says are paths, and every option
-        whose value is a `Path`.
+        whose value is a `Path`, or a mapping that holds one.
         """
         kind, name = self.kind, self.name
         if kind.takes_path and name not in SHORTHANDS and _is_path(name):
@@ -214,6 +214,8 @@ def _is_path(text: str) -> bool:
 
 
 def _make_absolute(kind: EngineKind, option: str, value: Any) -> Any:
+    if isinstance(value, Mapping):  # such as folders by their names
+        return {name: _make_absolute(kind, option, one) for name, one in value.items()}
     if isinstance(value, Path):
         return value.expanduser().absolute()
     named = isinstance(value, str) and option in kind.path_or_name_options and _is_path(value)
@@ -244,7 +246,7 @@ _KINDS = (
         feature="the transformers engine",
         needs_name=True,
         takes_path=True,
-        path_options=frozenset({"cache"}),
+        path_options=frozenset({"cache", "artifacts"}),
     ),
     EngineKind(
         "openai",
@@ -265,6 +267,11 @@ _KINDS = (
         path_or_name_options=frozenset({"tokenizer", "hf_config_path"}),
     ),
     # By name, as all are: the simulated world is built on engines and scorers, a later room.
-    EngineKind("simulated", "hagpolicy.simulated:SimulatedEngine", form="simulated:SEED"),
+    EngineKind(
+        "simulated",
+        "hagpolicy.simulated:SimulatedEngine",
+        form="simulated:SEED",
+        path_options=frozenset({"artifacts"}),
+    ),
 )
 ENGINES: Registry[EngineKind] = Registry("engine", {kind.name: kind for kind in _KINDS}, also=SHORTHANDS)

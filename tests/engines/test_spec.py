@@ -137,6 +137,19 @@ def test_paths_hold_in_a_process_in_another_folder(kind: str, tmp_path: Path, mo
     assert kept == {name: str(tmp_path / value) for name, value in options.items()} | {"dtype": "tiny"}
 
 
+def test_folders_by_their_names_hold_in_another_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"adapter": {"sql": "adapters/sql", "chat": Path("chat"), "far": "/far"}}
+    for kind in ("transformers:./tiny", "simulated:5"):
+        kept = EngineSpec.parse(kind, artifacts=given).with_absolute_paths().options["artifacts"]
+        assert {name: str(path) for name, path in kept["adapter"].items()} == {
+            "sql": str(tmp_path / "adapters" / "sql"), "chat": str(tmp_path / "chat"), "far": "/far",
+        }  # fmt: skip
+    # What names no files keeps what reads like one.
+    words = {"chat_template_kwargs": {"mode": "./x"}}
+    assert EngineSpec.parse("openai:m", extra_body=words).with_absolute_paths().options == {"extra_body": words}
+
+
 def test_what_is_no_path_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("7", "smollm2", "gpt-x"):

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hagpolicy._extras import require
-from hagpolicy.artefacts.folder import Artefact
+from hagpolicy._files import parse_json, read_regular
+from hagpolicy.artefacts.folder import KINDS, Artefact
 from hagpolicy.config.fields import split_pin
 from hagpolicy.errors import EngineError
 
 __all__ = ["NO_ADAPTER", "Adapters", "name_row"]
 
+_LARGEST_CONFIG = 1 << 20
 NO_ADAPTER = "__base__"
 """What PEFT calls a row of the bare model."""
 
@@ -41,6 +43,7 @@ class Adapters:
         peft = require("peft", "tune", "an adapter")
         self.model: Any = None
         for name, artefact in artefacts.items():
+            _refuse_named_modules(artefact)
             try:
                 if self.model is None:
                     self.model = peft.PeftModel.from_pretrained(model, artefact.path, adapter_name=name)
@@ -90,6 +93,24 @@ class Adapters:
         self.model.set_adapter(split_pin(value)[0])
         self.model.requires_grad_(False)  # PEFT lets what is set be trained
         yield
+
+
+def _refuse_named_modules(artefact: Artefact) -> None:
+    """Refuse an adapter whose config names a module of Python, which PEFT would import.
+
+    Raises:
+        EngineError: it does, or it cannot be read.
+    """
+    try:
+        config = parse_json(read_regular(artefact.path / KINDS["adapter"][0], _LARGEST_CONFIG))
+        named = config.get("megatron_config")
+    except (OSError, ValueError, AttributeError) as error:
+        raise EngineError(f"the adapter {artefact.name!r} of {artefact.path} cannot be read: {error}") from error
+    if named:
+        raise EngineError(
+            f"the adapter {artefact.name!r} of {artefact.path} has a megatron_config, for which PEFT imports the "
+            "module that it names: it is not loaded"
+        )
 
 
 def name_row(value: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hagpolicy import DecodingConfig, EngineError, Prompt, Request
@@ -98,6 +100,22 @@ def test_a_pinned_name_is_the_same_adapter_and_another_version_is_refused(folder
     [refused] = engine.generate(make_cells(["loud@0123456789abcdef"], [{}])[:1])
     assert refused.finish == "error"
     assert "cannot honour adapter" in refused.error
+
+
+def test_a_config_that_names_a_module_is_not_followed(folders, tmp_path, monkeypatch):
+    (tmp_path / "megatron").mkdir()
+    (tmp_path / "megatron" / "core.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "megatron" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = folders["loud"] / "adapter_config.json"
+    config = json.loads(path.read_text()) | {"megatron_config": {"x": 1}, "megatron_core": "megatron.core"}
+    path.write_text(json.dumps(config))
+    with pytest.raises(EngineError, match="has a megatron_config"):
+        load(tiny_model(seed=1), {"loud": folders["loud"]})
+    assert not (tmp_path / "ran").exists()
+    path.write_text("[]")
+    with pytest.raises(EngineError, match="cannot be read"):
+        load(tiny_model(seed=1), {"loud": folders["loud"]})
 
 
 def test_an_adapter_of_another_model_is_told_when_the_engine_is_made(folders, tmp_path):

@@ -8,14 +8,15 @@ import numpy as np
 
 from hagpolicy._extras import require
 from hagpolicy.analysis.estimates import assign_folds
-from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.graphs.builder import GraphBuilder
-from hagpolicy.fitting.learners.base import FittedLearner, Learner, find_spread, split_advantages
+from hagpolicy.fitting.learners.base import FittedLearner, find_spread, split_advantages
+from hagpolicy.fitting.learners.combination import Combination
 
-PARTS = ("ridge", "forest", "mlp")
 INNER_FOLDS = 3
 # A part with less of the say is left out: it would cost every prediction its time.
 LEAST_WEIGHT = 0.05
+# A part that says next to nothing, as a share of what came, would be given all the more weight for what is noise in it.
+LEAST_SAID, MOST_WEIGHT = 1e-3, 2.0
 
 
 class FittedStack(FittedLearner):
@@ -51,29 +52,20 @@ class FittedStack(FittedLearner):
         return total
 
 
-class Stack(Learner):
+class Stack(Combination):
     """Several learners, weighted by non-negative least squares on inner folds (Breiman, *Stacked regressions*, *Machine
     Learning* 24, 1996).
 
     The weights follow from how well each part foretells, out of fold, by how much configs differ: a part that knows
-    nothing has none, and where no part does the means are left. Their sum is not held to 1, so that what is foretold is
-    neither too bold nor too shy.
+    nothing has none, and where no part does the means are left. Their sum is not held to 1, so that what is foretold
+    is neither too bold nor too shy.
 
     Args:
-        parts: at least one, by name or as a `Learner`; None: ridge, forest and MLP.
-
-    Raises:
-        InvalidInput: no part, or an unknown name.
+        parts: see `Combination`; None: ridge, forest and MLP.
     """
 
-    def __init__(self, parts: Sequence[str | Learner] | None = None) -> None:
-        from hagpolicy.fitting.learners.registry import get_learner
-
-        self.parts = tuple(get_learner(part) for part in (PARTS if parts is None else parts))
-        if not self.parts:
-            raise InvalidInput("parts", "at least one learner", "none")
-        self.name = "stack" if parts is None else f"stack of {', '.join(part.name for part in self.parts)}"
-        self.carries_vectors = any(part.carries_vectors for part in self.parts)
+    name = "stack"
+    standard = ("ridge", "forest", "mlp")
 
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedStack:
         """See `Learner.fit`."""
@@ -100,9 +92,10 @@ class Stack(Learner):
                 found = part.fit(features[train], targets[train], groups[train], seed).predict(features[test])
                 said[number, test] = split_advantages(found)[0] - centre
         spread = find_spread(relative)
-        columns = (said / spread).reshape(len(self.parts), -1).T
-        weights = optimize.nnls(columns, (came / spread).ravel())[0]
-        return np.where(weights >= LEAST_WEIGHT, weights, none)
+        columns, wanted = (said / spread).reshape(len(self.parts), -1).T, (came / spread).ravel()
+        columns[:, np.linalg.norm(columns, axis=0) < LEAST_SAID * np.linalg.norm(wanted)] = 0.0
+        weights = optimize.nnls(columns, wanted)[0]
+        return np.where(weights >= LEAST_WEIGHT, np.minimum(weights, MOST_WEIGHT), none)
 
 
 def _take_one(graph: GraphBuilder, features: str) -> str:

@@ -3,7 +3,7 @@
 A tokenizer that a bundle may have (`policy.tokenizer`) takes a text of ASCII apart at blanks and punctuation, and each
 word by itself: normalizers work character by character there, but for those that make marks of line breaks and tabs. So
 the ids of such a text are those of its words one after the other, and nearly all of these were met before: looking them
-up takes a tenth of the time of the library. `tests/policy/test_words.py` holds both equal.
+up takes a fraction of the time of the library. `tests/policy/test_words.py` holds both equal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["KnownWords"]
 
-# Of words that are kept: together some 5 MB. Beyond that all are forgotten.
+# Of words that are kept; beyond that all are forgotten.
 MOST_WORDS, MOST_CHARACTERS = 20_000, 32
 # A run of line breaks and tabs, with the blanks in it and behind it, is one word: what becomes of a blank hangs on what
 # stands before it.

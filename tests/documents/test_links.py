@@ -47,6 +47,18 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+TYPED = [page for page in PAGES if (ROOT / "docs") in page.parents and page.name != "first-result.md"]
+
+
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_was_measured_stands_on_the_page_that_is_named_and_is_not_typed_beside_it(page: Path) -> None:
+    """A figure that is typed goes stale with the next run; rendered pages do not."""
+    for paragraph in re.split(r"\n\s*\n", page.read_text("utf-8")):
+        if "benchmarks/pages/" in paragraph:
+            words = re.sub(r"`[^`]*`|\(arXiv[^)]*\)|https?://\S+", "", paragraph)
+            assert not re.findall(r"(?<![\w.])\d*\.\d+|\d %", words), paragraph
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_resolves(page: Path) -> None:
     for target in links_of(page):

@@ -221,8 +221,9 @@ class RequestHandler:
     def _is_other_model(self, handled: HandledRequest, answered: str) -> bool:
         policy = self.policies.get(handled.policy)
         fitted = "" if policy is None else policy.fingerprint.get("model", "")
-        # Who gives a policy under a model's name has said that they belong together.
-        if not fitted or answered == handled.policy or is_same_model(fitted, answered):
+        adapters = [served for rules in self.rules.values() for served in rules.adapters.values()]
+        # Who gives a policy under a model's name, or names a server's adapters, has said that they belong together.
+        if not fitted or answered in (handled.policy, *adapters) or is_same_model(fitted, answered):
             return False
         words = "the policy was fitted on %r and %r answers: what was proven on the one need not hold on the other"
         self._warn_once((fitted, answered), words, fitted, answered)

@@ -80,9 +80,8 @@ def test_an_adapter_and_a_switch_arrive_with_their_receipts(ask):
     assert receipt.decision.config.thinking is not False
 
 
-def test_the_proxy_says_what_it_chose_and_sent(ask, request):
-    if "client" in request.node.name:
-        pytest.skip("a wrapped client has no headers of ours; its receipts are above")
+@pytest.mark.parametrize("ask", ["proxy"], indirect=True)
+def test_the_proxy_says_what_it_chose_and_sent(ask):
     _, _, headers = ask("select it")
     assert json.loads(headers["x-hag-config"])["adapter"] == f"sql{PIN}"
     assert "model" in headers["x-hag-applied"].split(", ")

@@ -15,10 +15,38 @@ from hagpolicy._digest import digest
 from hagpolicy._files import parse_json, read_regular
 from hagpolicy._names import Registry
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import BESIDE_UNSET, FIELDS, NEUTRAL, SPECS, check_fields, find_idle_fields
+from hagpolicy.config.fields import (
+    ARTEFACT_FIELDS,
+    BESIDE_UNSET,
+    FIELDS,
+    NEUTRAL,
+    SPECS,
+    check_fields,
+    find_idle_fields,
+    split_pin,
+)
 from hagpolicy.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
+
+
+def pin_names(config: DecodingConfig, known: Iterable[DecodingConfig]) -> DecodingConfig:
+    """The config with the digests that known configs have behind the bare names of artefacts in it; a name that none
+    of them has stays.
+
+    Raises:
+        InvalidInput: a name under which they have several versions.
+    """
+    changes = {}
+    for field in ARTEFACT_FIELDS:
+        name, digest = split_pin(getattr(config, field))
+        values = [getattr(one, field) for one in known] if name and not digest else []
+        pins = list(dict.fromkeys(value for value in values if "@" in value and split_pin(value)[0] == name))
+        if len(pins) > 1:
+            raise InvalidInput(f"{field} of {config}", f"one of its versions: {', '.join(pins)}", name)
+        if pins:
+            changes[field] = pins[0]
+    return config.replace(**changes) if changes else config
 
 
 class DecodingSpace(Sequence[DecodingConfig]):

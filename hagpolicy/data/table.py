@@ -17,7 +17,7 @@ from hagpolicy._checks import is_integral
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy._extras import require_pandas
 from hagpolicy.config.config import DecodingConfig, as_default
-from hagpolicy.config.space import DecodingSpace
+from hagpolicy.config.space import DecodingSpace, pin_names
 from hagpolicy.data.answers import NO_ANSWER, as_codes, check_codes, renumber
 from hagpolicy.data.groups import check_group_numbers, number_groups
 from hagpolicy.data.join import Axis, agree, join_cells, join_groups_of, unite
@@ -312,6 +312,7 @@ class SweepTable:
             InvalidInput: it is none, or not in the space.
         """
         config = as_default(default)
+        config = None if config is None else pin_names(config, self.space)
         if config is None or config not in self.space:
             raise InvalidInput("default", "a config of the table", default, "Sweep it too.")
         return replace(self, default=self.space.index(config))
@@ -322,6 +323,7 @@ class SweepTable:
         Raises:
             InvalidInput: a config of that space is not in the table.
         """
+        space = DecodingSpace(pin_names(config, self.space) for config in space)
         missing = [config for config in space if config not in self.space]
         if missing:
             raise InvalidInput("table", "a sweep with every config of the space", f"no {missing[0]!r}", "Sweep it too.")

@@ -52,6 +52,22 @@ def test_a_retrained_artefact_makes_new_cells_and_leaves_the_others(tmp_path):
     assert again.rewards.tolist() == first.rewards.tolist()
 
 
+def test_what_was_swept_is_found_by_the_bare_name_while_there_is_one_version(tmp_path):
+    folder, out = make_adapter_folder(tmp_path / "sql", b"first"), tmp_path / "sweep"
+    prompts = SimulatedEngine(5).prompts(30)
+    table = run(load_world(folder), prompts, out)
+    found = hag.load_table(out, space=[TUNED, GREEDY], default=TUNED)
+    assert found.space[0] == found.space[found.default] == table.space[1]
+    assert table.in_space(DecodingSpace([TUNED])).rewards.tolist() == found.rewards[:, :1].tolist()
+    assert table.with_default({"temperature": 0.0, "adapter": "sql"}).default == 1
+    make_adapter_folder(folder, b"second")
+    run(load_world(folder), prompts, out)
+    with pytest.raises(InvalidInput, match=r"one of its versions: sql@[0-9a-f]{16}, sql@[0-9a-f]{16}, got sql"):
+        hag.load_table(out, space=[TUNED])
+    with pytest.raises(InvalidInput, match="a config of the table"):
+        table.with_default({"temperature": 0.0, "adapter": "qa"})
+
+
 def test_a_config_that_names_what_the_engine_was_not_given_is_refused_at_planning(tmp_path):
     engine = load_world(make_adapter_folder(tmp_path / "sql"))
     prompts = engine.prompts(30)

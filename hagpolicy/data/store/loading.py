@@ -14,7 +14,7 @@ import numpy as np
 
 from hagpolicy._checks import is_whole
 from hagpolicy.config.config import DecodingConfig, as_default
-from hagpolicy.config.space import DecodingSpace
+from hagpolicy.config.space import DecodingSpace, pin_names
 from hagpolicy.data.answers import NO_ANSWER, renumber
 from hagpolicy.data.looks import Look
 from hagpolicy.data.origins import select_origins
@@ -152,8 +152,9 @@ def choose_view(
         raise StoreError(f"{store.path} holds no plan: the sweep ended before it began. Run it again.")
     latest = store.plans[-1].view
     chosen = latest.prompts if prompts is None else drop_repeated(as_prompts(prompts))
-    if space is not None and not isinstance(space, DecodingSpace):
-        space = DecodingSpace(space)
+    if space is not None:
+        stored = [config for plan in reversed(store.plans) for config in plan.view.space]
+        space = DecodingSpace(pin_names(config, stored) for config in DecodingSpace(space))
     default = latest.default
     if space is not None:
         known = store.engine_default

@@ -3,7 +3,7 @@
 A unit may hold more cells than are decoded at once. Cells wait in a queue, those of the longest prompts
 first and those of one prompt together; a row that finishes is given to the next cell, and once the queue is
 empty finished rows leave the batch. Each distinct prompt is prefilled once. The loop is in tensors
-throughout: no Python loop over rows.
+throughout: no Python loop over rows, but over those whose constraint is met by masks.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -20,7 +19,7 @@ from hagpolicy.artefacts.folder import load_artefacts
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import MASK, Constraint
 from hagpolicy.config.dialects import OF_CHATS
-from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
+from hagpolicy.config.fields import ARTEFACT_FIELDS
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.data.stopping import count_to_stop, cut_at_stop
 from hagpolicy.engines.base import Engine, PartOutcome
@@ -28,10 +27,8 @@ from hagpolicy.engines.chat import encode, encode_unit, list_template_fields, ta
 from hagpolicy.engines.constraints.attempts import ATTEMPTS, is_wanting, join_attempts, make_attempt
 from hagpolicy.engines.constraints.guide import Guide, Guides, find_infeasible
 from hagpolicy.engines.constraints.vocabulary import load_vocabulary
-from hagpolicy.engines.transformers.adapters import Adapters, name_row
 from hagpolicy.engines.transformers.decode import Decoded, EndedCells, decode_in_parts
 from hagpolicy.engines.transformers.defaults import GENERATION_SETTINGS, read_generation_settings
-from hagpolicy.engines.transformers.drafts import drafting, load_memories
 from hagpolicy.engines.transformers.generate import (
     GENERATE_FIELDS,
     GIVEN_FIELDS,
@@ -40,10 +37,11 @@ from hagpolicy.engines.transformers.generate import (
     needs_generate,
     run_generate,
 )
+from hagpolicy.engines.transformers.given import Given
 from hagpolicy.engines.transformers.loading import digest_state, digest_tokenizer, load, pick_device
 from hagpolicy.engines.transformers.masks import GuideProcessor, RowMasks, describe_guide
-from hagpolicy.engines.transformers.prefixes import SoftPrefixes, Splice
-from hagpolicy.engines.transformers.references import CellReferences, load_stores, mixing
+from hagpolicy.engines.transformers.prefixes import Splice
+from hagpolicy.engines.transformers.references import CellReferences
 from hagpolicy.engines.transformers.stopping import StopCriterion, StopWatch
 from hagpolicy.engines.transformers.threads import ThreadChooser
 from hagpolicy.errors import EngineError, MissingExtra
@@ -125,10 +123,10 @@ class TransformersEngine(Engine):
         self._tried: tuple[Any, frozenset[str]] | None = None
         self._weights = weights if weights is not None else lambda: digest_state(model)
         self.artefacts = load_artefacts(artifacts)
-        self._adapters = self._put_in_adapters()
-        self._prefixes = SoftPrefixes(model, self.artefacts.get("soft_prefix", {}))
-        self._stores = load_stores(model, self.artefacts.get("reference", {}))
-        self._memories = load_memories(self.artefacts.get("draft_source", {}))
+        if "adapter" in self.artefacts:  # whose layers will be among the model's own
+            digest_of_weights = self._weights()
+            self._weights = lambda: digest_of_weights
+        self._given = Given(model, self.artefacts)
         self.threads = ThreadChooser(model, threads)
         self.unit_cells = unit_cells or (CPU_UNIT if model.device.type == "cpu" else GPU_UNIT)
         ends = model.generation_config.eos_token_id
@@ -233,7 +231,7 @@ class TransformersEngine(Engine):
         drawn as there are, may have fewer tokens to draw from than that.
         """
         missing = super().unsupported(config)
-        if config.soft_prefix and not missing and not self._prefixes.has(config):
+        if not missing and not self._given.has_rows(config):
             missing = ["soft_tokens"]
         sampled_beams = config.num_beams > 1 and config.temperature > 0.0
         if config.constrain == MASK and (sampled_beams or isinstance(self._guides, str)):
@@ -242,14 +240,6 @@ class TransformersEngine(Engine):
             return missing
         handled = GENERATE_FIELDS | GIVEN_FIELDS
         return [name for name in config.canonical().to_dict() if name in missing or name not in handled]
-
-    def _put_in_adapters(self) -> Adapters | None:
-        """The adapters that the engine was given, put into its model."""
-        if "adapter" not in self.artefacts:
-            return None
-        digest_of_weights = self._weights()  # PEFT's layers will be among the model's own
-        self._weights = lambda: digest_of_weights
-        return Adapters(self.model, self.artefacts["adapter"])
 
     def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
         """See `Engine.refuse_constraint`."""
@@ -354,7 +344,7 @@ class TransformersEngine(Engine):
             elif missing := self.unsupported(request.config):
                 reason = f"{self.name} cannot honour {', '.join(missing)}"
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=reason)
-            elif isinstance(splice := self._make_splice(request, ids), str):
+            elif isinstance(splice := self._given.make_splice(self.tokenizer, request, ids, self._context), str):
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=splice)
             elif obstacle := self._find_obstacle(request, self._limit(request, Asked(ids, splice))):
                 done[index] = Completion("", prompt_tokens=len(ids), finish="error", error=obstacle)
@@ -366,21 +356,10 @@ class TransformersEngine(Engine):
         for call in self._group_calls([unit[index] for index in apart], list(apart.values())):
             indices = [list(apart)[number] for number in call]
             yield from self._guard(self._run_generate, unit, {index: apart[index] for index in indices})
-        for some in self._split_batches(unit, list(rows)):
+        left = list(rows)
+        for numbers in self._given.split([unit[index].config.adapter for index in left]):
+            some = [left[number] for number in numbers]
             yield from self._guard(self._decode_batch, unit, {index: rows[index] for index in some})
-
-    def _make_splice(self, request: Request, ids: Sequence[int]) -> Splice | str | None:
-        """What is spliced into a prompt, or why it cannot be; None: nothing."""
-        if not request.config.soft_prefix:
-            return None
-        return self._prefixes.make_splice(self.tokenizer, request, ids, self._context)
-
-    def _split_batches(self, unit: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
-        """Which of some cells are decoded together."""
-        if not indices or self._adapters is None:
-            return [list(indices)] if indices else []
-        found = self._adapters.split([unit[index].config.adapter for index in indices])
-        return [[indices[number] for number in numbers] for numbers in found]
 
     def encode(self, content: Any) -> list[int]:
         """Token ids of a prompt: a string or chat messages, hint included, through the chat template."""
@@ -436,11 +415,11 @@ class TransformersEngine(Engine):
         distinct: list[tuple[str, Asked]] = []
         owner = []
         for request, prompt in zip(requests, prompts, strict=True):
-            given = (
+            named = (
                 *(getattr(request.config, name) for name in sorted(GIVEN_FIELDS)),
                 prompt.splice and prompt.splice.at,
             )
-            owner.append(index.setdefault((given, tuple(prompt.ids)), len(index)))
+            owner.append(index.setdefault((named, tuple(prompt.ids)), len(index)))
             if owner[-1] == len(distinct):
                 distinct.append((request.config.adapter, prompt))
         limits = [self._limit(request, one) for request, one in zip(requests, prompts, strict=True)]
@@ -450,9 +429,9 @@ class TransformersEngine(Engine):
         guides = self._find_guides(requests)
         masks = RowMasks(guides, limits) if any(guide is not None for guide in guides) else None
         batch = owner, configs, seeds, limits, self.end_tokens, self._rows, watch
-        given = CellReferences(self._stores, configs, self.model.device), masks
+        further = self._given.read_references(configs), masks
         adapters = [adapter for adapter, _ in distinct]
-        parts = self._decode_parts([prompt for _, prompt in distinct], adapters, batch, given)
+        parts = self._decode_parts([prompt for _, prompt in distinct], adapters, batch, further)
         left = dict.fromkeys(range(len(requests)))
 
         def complete(rows: Sequence[int], done: Decoded, tokens: int) -> dict[int, Completion]:
@@ -480,28 +459,14 @@ class TransformersEngine(Engine):
         prompts: Sequence[Asked],
         adapters: Sequence[str],
         batch: tuple[Any, ...],
-        given: tuple[CellReferences, RowMasks | None],
+        further: tuple[CellReferences, RowMasks | None],
     ) -> Generator[EndedCells, None, Decoded]:
         """`decode_in_parts` of distinct prompts, each with its adapter."""
-        model, names = self.model, None
-        mixing = contextlib.nullcontext(False) if self._adapters is None else self._adapters.batch(adapters)
-        with mixing as mixed:
-            if self._adapters is not None and mixed:
-                model, names = self._adapters.model, [name_row(adapter) for adapter in adapters]
-            ids, splices = [one.ids for one in prompts], [one.splice for one in prompts]
-            further = names, splices if any(splices) else None, *given
-            whole: Decoded = yield from decode_in_parts(model, ids, *batch, *further)
+        ids, splices = [one.ids for one in prompts], [one.splice for one in prompts]
+        with self._given.batch(adapters) as (model, names):
+            own = names, splices if any(splices) else None
+            whole: Decoded = yield from decode_in_parts(model, ids, *batch, *own, *further)
         return whole
-
-    @contextlib.contextmanager
-    def _lend(self, config: DecodingConfig) -> Iterator[None]:
-        """A context in which the model's own `generate` runs with the artefacts that a config names."""
-        asked = config.canonical()
-        adapted = contextlib.nullcontext() if self._adapters is None else self._adapters.use(asked.adapter)
-        store = self._stores.get(split_pin(asked.reference)[0])
-        memory = self._memories.get(split_pin(asked.draft_source)[0])
-        with adapted, mixing(self.model, store, asked.reference_weight), drafting(self.model, memory):
-            yield
 
     def _read_rows(
         self, requests: Sequence[Request], prompts: Sequence[Asked], done: Decoded, per_token: float
@@ -539,7 +504,7 @@ class TransformersEngine(Engine):
         stopping = [StopCriterion(self.tokenizer, first.stop, width)] if first.stop else []
         (guide,) = self._find_guides([first])
         masks = [] if guide is None else [GuideProcessor(guide, width, limit)]
-        with self._lend(first.config):
+        with self._given.lend(first.config):
             further = self.end_tokens, stopping, splices or None, masks
             done = run_generate(self.model, ids, first.config, first.seed, limit, *further)
         per_token = (time.perf_counter() - begun) / max(sum(len(one.tokens) for one in done), 1)

@@ -24,8 +24,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import random
-import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,7 +33,7 @@ from typing import Any
 import numpy as np
 
 import hagpolicy as hag
-from benchmarks.sweeps.workload import editing, tasks, words
+from benchmarks.sweeps.workload import answered, tasks
 from benchmarks.sweeps.workload.scoring import SCORERS
 from benchmarks.tools.choosing import measure_choice
 from benchmarks.tools.claim import Claim
@@ -71,34 +69,12 @@ def make_study_prompts(data: Path, each: int) -> list[hag.Prompt]:
 
 def make_tuned_prompts(data: Path) -> dict[str, list[hag.Prompt]]:
     """The prompts that each prefix is tuned on, their reference the answer to be given."""
-    makers = {"past": _list_past, "commongen": _list_concepts, "svamp": _list_sums}
-    return {name: maker(data)[:TUNED] for name, maker in makers.items()}
-
-
-def _list_past(data: Path) -> list[hag.Prompt]:
-    known = {prompt.reference["source"] for prompt in tasks.past(data)}
-    more = [one for one in editing.past_tense(3 * tasks.POOL) if one.reference["source"] not in known]
-    return [hag.Prompt(one.content, one.reference["answer"], "past") for one in more]
-
-
-def _list_concepts(data: Path) -> list[hag.Prompt]:
-    draw, made = random.Random("commongen tuned"), []
-    for row in tasks._commongen(data)[tasks.POOL :]:
-        concepts = [concept.rpartition("_")[0] for concept in row["concept_set"]]
-        text = draw.choice(words.SENTENCES).format(words=", ".join(concepts))
-        made.append(hag.Prompt(text, row["gpt4_output"][0], "commongen", f"commongen-{row['id']}"))
-    return made
-
-
-def _list_sums(data: Path) -> list[hag.Prompt]:
-    draw, made = random.Random("svamp tuned"), []
-    for _, rows in tasks._shuffled("svamp", sorted(tasks._svamp_groups(data).items()))[tasks.POOL :]:
-        row = rows[0]
-        body, question = row["Body"].strip().rstrip("."), row["Question"].strip()
-        equation, result = re.sub(r"\.0\b", "", row["Equation"]).strip("() "), f"{row['Answer']:g}"
-        text = draw.choice(words.SUMS).format(body=body, question=question)
-        made.append(hag.Prompt(text, f"{equation} = {result}. The answer is {result}.", "svamp", f"svamp-{row['ID']}"))
-    return made
+    made = {
+        "past": answered.list_past(data, 3 * tasks.POOL),
+        "commongen": answered.list_concepts(data, "commongen tuned"),
+        "svamp": answered.list_sums(data, "svamp tuned"),
+    }
+    return {name: prompts[:TUNED] for name, prompts in made.items()}
 
 
 def tune_prefixes(tuned: dict[str, list[hag.Prompt]], folder: Path) -> dict[str, Path]:

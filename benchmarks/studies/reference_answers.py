@@ -23,9 +23,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import csv
-import random
-import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import hagpolicy as hag
-from benchmarks.sweeps.workload import editing, tasks, words
+from benchmarks.sweeps.workload import answered, tasks
 from benchmarks.sweeps.workload.configs import DTYPE
 from benchmarks.sweeps.workload.scoring import SCORERS
 from benchmarks.tools.claim import Claim
@@ -68,43 +65,12 @@ def make_study_prompts(data: Path, each: int) -> list[hag.Prompt]:
 
 def make_stored_prompts(data: Path) -> dict[str, list[hag.Prompt]]:
     """The prompts of each store, their reference the answer that is stored."""
-    makers = {"e2e": _store_restaurants, "past": _store_sentences, "svamp": _store_sums}
-    return {name: maker(data)[: STORED[name]] for name, maker in makers.items()}
-
-
-def _store_restaurants(data: Path) -> list[hag.Prompt]:
-    with (data / "tasks/e2e_nlg/devset.csv").open(encoding="utf-8") as file:
-        rows = {row["mr"]: row["ref"] for row in csv.DictReader(file)}
-    draw, made = random.Random("e2e references"), []
-    swept = {prompt.group for prompt in tasks.e2e(data)}
-    for said, answer in draw.sample(sorted(rows.items()), len(rows)):
-        slots = dict(re.findall(r"(\w[\w ]*)\[([^\]]*)\]", said))
-        group = f"e2e-{slots['name']}"
-        if "familyFriendly" not in slots and len(slots) >= 4 and group not in swept:
-            listed = "; ".join(f"{tasks.SLOT_NAMES[slot]}: {value}" for slot, value in slots.items())
-            text = draw.choice(words.RESTAURANTS).format(slots=listed)
-            made.append(hag.Prompt(text, answer, "e2e", group))
-    return made
-
-
-def _store_sentences(data: Path) -> list[hag.Prompt]:
-    known = {prompt.reference["source"] for prompt in tasks.past(data)}
-    further = [
-        one for one in editing.past_tense(2 * (tasks.POOL + STORED["past"])) if one.reference["source"] not in known
-    ]
-    return [hag.Prompt(one.content, one.reference["answer"], "past") for one in further]
-
-
-def _store_sums(data: Path) -> list[hag.Prompt]:
-    draw, made = random.Random("svamp references"), []
-    for _, rows in tasks._shuffled("svamp", sorted(tasks._svamp_groups(data).items()))[tasks.POOL :]:
-        row = rows[0]
-        body, question = row["Body"].strip().rstrip("."), row["Question"].strip()
-        sum_ = re.sub(r"\.0\b", "", row["Equation"]).strip("() ")
-        result = f"{row['Answer']:g}"
-        text = draw.choice(words.SUMS).format(body=body, question=question)
-        made.append(hag.Prompt(text, f"{sum_} = {result}. The answer is {result}.", "svamp", f"svamp-{row['ID']}"))
-    return made
+    made = {
+        "e2e": answered.list_restaurants(data, "e2e references"),
+        "past": answered.list_past(data, 2 * (tasks.POOL + STORED["past"])),
+        "svamp": answered.list_sums(data, "svamp references"),
+    }
+    return {name: prompts[: STORED[name]] for name, prompts in made.items()}
 
 
 def build_stores(engine: Any, stored: dict[str, list[hag.Prompt]], folder: Path) -> dict[str, Path]:

@@ -58,7 +58,18 @@ APART = {
 }
 # Inside these rooms the order of files is held too.
 INSIDE = {
-    "config": ["fields", "slots", "constraints", "masks", "dialects", "render", "servers", "config", "space"],
+    "config": [
+        "fields",
+        "slots",
+        "constraints",
+        "masks",
+        "dialects",
+        "render",
+        "servers",
+        "config",
+        "space",
+        "adapters",
+    ],
     "data.store": [
         "cells",
         "place",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hagpolicy.config.adapters import ServedAdapters, check_adapters
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.render import Receipt, fill_hint, merge_objects, render_as, takes_hint
@@ -24,7 +25,6 @@ from hagpolicy.config.slots import describe_slots
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.decision import find_allowed
 from hagpolicy.policy.dial import MAX_COUNT
-from hagpolicy.serving.adapters import ServedAdapters, check_adapters
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.exploration import Draw, Exploration
 

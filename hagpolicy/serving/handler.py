@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy._names import suggest
+from hagpolicy.config.adapters import ServedAdapters
 from hagpolicy.config.servers import find_unlike
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.answers import AnswerFindings, find_applied, find_model, is_same_model
@@ -221,9 +222,10 @@ class RequestHandler:
     def _is_other_model(self, handled: HandledRequest, answered: str) -> bool:
         policy = self.policies.get(handled.policy)
         fitted = "" if policy is None else policy.fingerprint.get("model", "")
-        adapters = [served for rules in self.rules.values() for served in rules.adapters.values()]
+        adapters = [ServedAdapters(rules.adapters, rules.server) for rules in self.rules.values()]
         # Who gives a policy under a model's name, or names a server's adapters, has said that they belong together.
-        if not fitted or answered in (handled.policy, *adapters) or is_same_model(fitted, answered):
+        told = answered == handled.policy or any(one.find(answered) is not None for one in adapters)
+        if not fitted or told or is_same_model(fitted, answered):
             return False
         words = "the policy was fitted on %r and %r answers: what was proven on the one need not hold on the other"
         self._warn_once((fitted, answered), words, fitted, answered)

@@ -295,7 +295,7 @@ class Rewriter:
         packs = self._packs and not decision.config.unset
         added = self._choose_added(sent, {key: wanted[key] for key in wanted if not packs or key in self._objects})
         sent = merge_objects(sent, added)
-        named = {} if self._adapters.is_named(sent) else self._adapters.write(decision.config.adapter)
+        named = {} if self._adapters.is_named(sent) else self._adapters.write(decision.config.adapter, sent)
         sent |= named
         if packs:
             kept = _unpack(sent.get(self._packed)) or {}

@@ -34,9 +34,10 @@ def ask(text, path=PATHS[0], **settings):
 def test_an_adapter_is_the_model_that_it_is_served_as(server, path):
     rules = RewriteRules(server, adapters=BOTH)
     body, receipt = rewrite(path, ask("select it", path), POLICY, rules)
-    assert body["model"] == "sql-lora"
+    served = "base:sql-lora" if server == "sglang" else "sql-lora"
+    assert body["model"] == served
     assert receipt.decision.config.adapter == f"sql{PIN}"
-    assert (receipt.applied["model"], receipt.fields["model"]) == ("sql-lora", "adapter")
+    assert (receipt.applied["model"], receipt.fields["model"]) == (served, "adapter")
     assert not receipt.dropped
     body, receipt = rewrite(path, ask("nothing", path), POLICY, rules)
     assert (body["model"], "model" in receipt.applied) == ("base", False)
@@ -78,6 +79,16 @@ def test_a_client_that_names_an_adapter_has_it():
     body, receipt = rewrite(PATHS[0], given, POLICY, RewriteRules("llama_cpp", adapters={"sql": "0"}))
     assert body is given
     assert receipt.reason == "no_config_agrees"
+
+
+def test_an_adapter_of_sglang_stands_behind_the_model():
+    for served in ("sql-lora", "base:sql-lora"):  # a name that holds the model is sent as it is
+        rules = RewriteRules("sglang", adapters={**BOTH, "sql": served})
+        assert rewrite(PATHS[0], ask("select"), POLICY, rules)[0]["model"] == "base:sql-lora"
+        body, receipt = rewrite(PATHS[0], ask("hello") | {"model": "base:sql-lora"}, POLICY, rules)
+        assert (body["model"], receipt.decision.config.adapter) == ("base:sql-lora", f"sql{PIN}")
+    body = {key: value for key, value in ask("select").items() if key != "model"}
+    assert rewrite(PATHS[0], body, POLICY, RewriteRules("sglang", adapters=BOTH))[0]["model"] == "default:sql-lora"
 
 
 def test_a_policy_without_adapters_leaves_the_model_alone():

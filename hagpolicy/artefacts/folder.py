@@ -53,20 +53,20 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Artefact:
-    """A folder that an engine is given beside the model.
+    """What an engine is given beside the model: a folder, or what a server has.
 
     Attributes:
         kind: the field of the configs that name it, such as "adapter".
         name: by which they do.
-        path: of the folder.
-        digest: of its files, 32 hex digits.
+        path: of the folder; None where there is none here.
+        digest: of its files, else of what is known of it; 32 hex digits.
         origin: the prompts it was made from; None where it has no record of them.
         about: what the record says of how it was made, JSON values.
     """
 
     kind: str
     name: str
-    path: Path
+    path: Path | None
     digest: str
     origin: Origin | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +75,17 @@ class Artefact:
     def pin(self) -> str:
         """Its name with its digest, as in a config that was swept."""
         return pin_name(self.name, self.digest)
+
+    @property
+    def folder(self) -> Path:
+        """The folder with its files.
+
+        Raises:
+            InvalidInput: there is none here.
+        """
+        if self.path is None:
+            raise InvalidInput(f"artifacts[{self.kind!r}][{self.name!r}]", "a folder", "a name that a server has")
+        return self.path
 
 
 def load_artefacts(given: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Artefact]]:

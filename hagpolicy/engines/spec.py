@@ -255,7 +255,7 @@ _KINDS = (
         modules=("httpx2",),
         extra="http",
         feature="the engine for OpenAI-compatible servers",
-        path_options=frozenset({"tokenizer"}),
+        path_options=frozenset({"tokenizer", "artifacts"}),
     ),
     EngineKind(
         "vllm",

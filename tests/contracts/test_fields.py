@@ -34,7 +34,7 @@ from hagpolicy.errors import UnsupportedSetting
 from tests.support.bold_fields import BESIDE, BOLD
 from tests.support.stub_server import StubProcess
 
-# Sent by no request yet; a model in this process has those that it was given.
+# Settings of no request: a model in this process has those that it was given, a server adapters.
 ARTEFACTS = {*ARTEFACT_FIELDS, "soft_tokens", "reference_weight"}
 OF_GENERATE = {"no_repeat_ngram_size", "num_beams", "length_penalty", "prompt_lookup_num_tokens"}
 BEYOND_ENGINES = {*OF_GENERATE, *ARTEFACTS}
@@ -64,7 +64,7 @@ ENGINES_LACK: dict[str, set[str]] = {
     "vllm": DIALECTS_LACK["vllm"],
     "simulated": set(),
     "ray": {"top_k", "hint"},  # as the engine of its workers
-    **{f"openai:{server}": lacks for server, lacks in SERVERS_LACK.items()},
+    **{f"openai:{server}": lacks - {"adapter"} for server, lacks in SERVERS_LACK.items()},
 }
 CONSTRAINT = Constraint(choices=("red", "blue sky"))
 PROMPTS = (
@@ -183,7 +183,8 @@ def try_openai(server: str, stub: StubProcess) -> Tried:
     from hagpolicy.engines.openai.engine import OpenAIEngine
 
     client = Client(stub.url, Key("HAG_NO_KEY", needed=False), timeout=20, connections=1)
-    engine = OpenAIEngine(client, "stub", server=server)
+    named = {BOLD["adapter"]: "0" if server == "llama_cpp" else "bold-lora"}
+    engine = OpenAIEngine(client, "stub", server=server, adapters=named)
 
     def observe(unit: list[Request], name: str) -> Any:
         stub.clear()

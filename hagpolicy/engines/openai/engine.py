@@ -23,6 +23,7 @@ from hagpolicy.config.constraints import MASK, Constraint
 from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, PartOutcome, UnitOutcome
+from hagpolicy.engines.openai.adapters import check_listed, leave_out_adapters, open_adapters
 from hagpolicy.engines.openai.client import OFFICIAL, Client, Key, check_url, is_official, join_headers
 from hagpolicy.engines.openai.counting import TokenCounter
 from hagpolicy.engines.openai.extras import check_extras, find_fixed, make_extras, read_headers
@@ -73,9 +74,11 @@ class OpenAIEngine(Engine):
         count_tokens: counts the answers that the server does not; None: their tokens are unknown.
         extras: further fields of every request's body, such as response_format.
         models: what the server lists, for messages.
+        artifacts, adapters: see `load`.
 
     Raises:
-        InvalidInput: an unknown server or api, a bound below 1, or extras that the sweep itself sets.
+        InvalidInput: an unknown server or api, a bound below 1, extras that the sweep itself sets, or what is no
+            adapter.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class OpenAIEngine(Engine):
         count_tokens: TokenCounter | None = None,
         extras: Mapping[str, Any] | None = None,
         models: Sequence[str] = (),
+        artifacts: Mapping[str, Mapping[str, Any]] | None = None,
+        adapters: Mapping[str, str] | None = None,
     ) -> None:
         entry = SERVERS[server]
         self._extras, self._models = dict(extras or {}), tuple(models)
@@ -100,6 +105,10 @@ class OpenAIEngine(Engine):
         if api not in ("chat", "completions"):
             raise InvalidInput("api", "'chat' or 'completions'", api)
         _check_bound(max_concurrency)
+        found, served = open_adapters(artifacts, adapters, server)
+        if server == "vllm" and self._models:
+            check_listed(served, self._models, client.base_url)
+        self.artefacts = {"adapter": found} if found else {}
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
@@ -117,6 +126,7 @@ class OpenAIEngine(Engine):
             retry_policy=policy,
             count_tokens=count_tokens,
             extras=self._extras,
+            adapters=served,
         )
         # Also when the interpreter ends, or nobody holds the engine any more.
         self._closing = weakref.finalize(self, client.thread.stop, client.close)
@@ -137,6 +147,8 @@ class OpenAIEngine(Engine):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         headers_env: Mapping[str, str] | None = None,
+        artifacts: Mapping[str, Mapping[str, Any]] | None = None,
+        adapters: Mapping[str, str] | None = None,
     ) -> OpenAIEngine:
         """An engine for a model of a server, which is asked what it is.
 
@@ -160,9 +172,14 @@ class OpenAIEngine(Engine):
                 fingerprint: other ones are other answers.
             headers_env: environment variables with the values of further headers, by the headers' names, such as
                 {"X-Gateway-Key": "GATEWAY_KEY"}; they are stored and logged nowhere.
+            artifacts: folders of adapters that the server has, {"adapter": {"sql": "path"}}: what configs that name
+                them are known by. They are read here and sent nowhere.
+            adapters: what the server calls each, {"sql": "sql-lora"}: of llama.cpp's server its number, of others a
+                name; one with a folder that is not named here is called as configs do. Without a folder it is known
+                by that name alone.
 
         Raises:
-            InvalidInput: an address, model, server or option that does not fit.
+            InvalidInput: an address, model, server, adapter or option that does not fit.
             EngineError: no server there, or it refuses the key.
         """
         address, model = _split_source(source, base_url)
@@ -186,7 +203,7 @@ class OpenAIEngine(Engine):
             server = probed.server if server == "auto" else server
             if probed.server == server:
                 version, default = probed.version, _read_default(probed.defaults)
-        model = _choose_model(model, models, server, address)
+        model = _choose_model(model, leave_out_adapters(models, artifacts, adapters), server, address)
         if server == "compatible":
             do = "if you know what it runs, say so (server=vllm, …), and it takes more settings"
             logger.warning("openai:%s: %s; %s", model, SERVERS[server].title, do)
@@ -201,6 +218,8 @@ class OpenAIEngine(Engine):
             "count_tokens": count_tokens,
             "extras": extras,
             "models": models,
+            "artifacts": artifacts,
+            "adapters": adapters,
         }
         try:
             return cls(client, model, max_concurrency=max_concurrency, **options)
@@ -242,13 +261,18 @@ class OpenAIEngine(Engine):
     @property
     def handles(self) -> frozenset[str]:
         """Fields that a request to the server can say, and that the extras do not say already; the hint is in its
-        prompt."""
-        return SERVERS[self.server].get_dialect(chat=self.api == "chat").handles - self._fixed
+        prompt, an adapter beside the settings."""
+        settings = SERVERS[self.server].get_dialect(chat=self.api == "chat").handles
+        return (settings | self.artefacts.keys()) - self._fixed
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
-        """Fields that the server lacks, or lacks at these values, or that the extras fix."""
-        lacking = list_lacking(self.server, config.fields(), chat=self.api == "chat")
-        return [*lacking, *(name for name in config.canonical().to_dict() if name in self._fixed - set(lacking))]
+        """Fields that the server lacks, or lacks at these values, or that the extras fix; or that name what it was not
+        said to have."""
+        asked = config.canonical().to_dict()
+        beside = {name: value for name, value in config.fields().items() if name not in self.artefacts}
+        lacking = list_lacking(self.server, beside, chat=self.api == "chat")
+        lacking += [name for name in asked if name in self.artefacts and self.lacks_artefact(config, name)]
+        return [*lacking, *(name for name in asked if name in self._fixed - set(lacking))]
 
     def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
         """See `Engine.refuse_constraint`. A form of the answer that is sent with every request would be met instead."""

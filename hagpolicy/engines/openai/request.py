@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
+from hagpolicy.config.adapters import ServedAdapters
 from hagpolicy.config.constraints import MASK
 from hagpolicy.config.render import ask_for, merge_objects
 from hagpolicy.config.servers import SERVERS, RequestBody, find_unlike, make_request_body
@@ -50,6 +51,7 @@ class CellRequester:
         retry_policy: how long a request is tried.
         count_tokens: counts the answers that the server does not; None: nothing does.
         extras: further fields of every request's body.
+        adapters: that the server has; None: none.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class CellRequester:
         retry_policy: RetryPolicy,
         count_tokens: TokenCounter | None = None,
         extras: Mapping[str, Any] | None = None,
+        adapters: ServedAdapters | None = None,
     ) -> None:
         self.model, self.server, self.chat = model, server, chat
         self.limiter = ConcurrencyLimiter(highest)
@@ -70,6 +73,7 @@ class CellRequester:
         self.pacer, self._turn = RatePacer(), asyncio.Lock()
         self.uncounted = 0
         self._client, self._count_tokens, self._extras = client, count_tokens, dict(extras or {})
+        self._adapters = adapters or ServedAdapters({}, server)
         self._backoff, self._refusals = Backoff(retry_policy), Refusals(server)
         self._last_answer = -1.0  # when the last answer came, by the loop's clock
         self._failed_since = 0  # requests given up since
@@ -141,6 +145,7 @@ class CellRequester:
         # Asking is in the prompt, and trying again is done here: neither is for the server.
         masked = fields["constrain"] == MASK and request.prompt.constraint is not None
         fields["constrain"] = MASK if masked else ""
+        fields["adapter"] = ""  # named beside the settings
         refused = self._refusals.names | left_out
         return make_request_body(
             self.server,
@@ -156,6 +161,7 @@ class CellRequester:
         prompt, config = request.prompt, request.config
         content = ask_for(prompt.content, config.hint, prompt.constraint, config.constrain)
         arguments: dict[str, Any] = {"model": self.model, **sent.body}
+        arguments |= self._adapters.write(config.adapter, arguments)
         if not self.chat:
             arguments["prompt"] = prompt_text(content)
         else:

@@ -46,11 +46,11 @@ class Adapters:
             _refuse_named_modules(artefact)
             try:
                 if self.model is None:
-                    self.model = peft.PeftModel.from_pretrained(model, artefact.path, adapter_name=name)
+                    self.model = peft.PeftModel.from_pretrained(model, artefact.folder, adapter_name=name)
                 else:
-                    self.model.load_adapter(artefact.path, adapter_name=name)
+                    self.model.load_adapter(artefact.folder, adapter_name=name)
             except Exception as error:  # PEFT, safetensors and torch have error types of their own
-                raise EngineError(f"PEFT could not load the adapter {name!r} of {artefact.path}: {error}") from error
+                raise EngineError(f"PEFT could not load the adapter {name!r} of {artefact.folder}: {error}") from error
         self.model.eval().requires_grad_(False)
         configs = self.model.peft_config.values()
         if learned := [name for name, one in self.model.peft_config.items() if one.is_prompt_learning]:
@@ -102,13 +102,13 @@ def _refuse_named_modules(artefact: Artefact) -> None:
         EngineError: it does, or it cannot be read.
     """
     try:
-        config = parse_json(read_regular(artefact.path / KINDS["adapter"][0], _LARGEST_CONFIG))
+        config = parse_json(read_regular(artefact.folder / KINDS["adapter"][0], _LARGEST_CONFIG))
         named = config.get("megatron_config")
     except (OSError, ValueError, AttributeError) as error:
-        raise EngineError(f"the adapter {artefact.name!r} of {artefact.path} cannot be read: {error}") from error
+        raise EngineError(f"the adapter {artefact.name!r} of {artefact.folder} cannot be read: {error}") from error
     if named:
         raise EngineError(
-            f"the adapter {artefact.name!r} of {artefact.path} has a megatron_config, for which PEFT imports the "
+            f"the adapter {artefact.name!r} of {artefact.folder} has a megatron_config, for which PEFT imports the "
             "module that it names: it is not loaded"
         )
 

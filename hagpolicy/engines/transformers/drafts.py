@@ -103,9 +103,9 @@ def load_memories(artefacts: Mapping[str, Artefact]) -> dict[str, DraftMemory]:
     memories = {}
     for name, artefact in artefacts.items():
         try:
-            memories[name] = DraftMemory.load(artefact.path)
+            memories[name] = DraftMemory.load(artefact.folder)
         except Exception as error:  # safetensors has error types of its own
-            raise EngineError(f"the memory of drafts {name!r} of {artefact.path} cannot be read: {error}") from error
+            raise EngineError(f"the memory of drafts {name!r} of {artefact.folder} cannot be read: {error}") from error
     return memories
 
 

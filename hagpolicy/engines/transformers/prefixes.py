@@ -55,11 +55,11 @@ class SoftPrefixes:
     """
 
     def __init__(self, model: Any, artefacts: Mapping[str, Artefact]) -> None:
-        self._rows = {name: torch.from_numpy(read_soft_prefix(one.path)) for name, one in artefacts.items()}
+        self._rows = {name: torch.from_numpy(read_soft_prefix(one.folder)) for name, one in artefacts.items()}
         for name, rows in self._rows.items():
             width = model.get_input_embeddings().weight.shape[1]
             if rows.shape[1] != width:
-                got = f"the soft prefix {name!r} of {artefacts[name].path} has embeddings of {rows.shape[1]} numbers"
+                got = f"the soft prefix {name!r} of {artefacts[name].folder} has embeddings of {rows.shape[1]} numbers"
                 raise EngineError(f"{got}, the model of {width}: it was trained for another one")
 
     def has(self, config: DecodingConfig) -> bool:

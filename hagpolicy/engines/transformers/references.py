@@ -121,14 +121,14 @@ def load_stores(model: Any, artefacts: Mapping[str, Artefact]) -> dict[str, Refe
     stores = {}
     for name, artefact in artefacts.items():
         try:
-            store = ReferenceStore.load(artefact.path, model.device)
+            store = ReferenceStore.load(artefact.folder, model.device)
         except Exception as error:  # safetensors has error types of its own
-            raise EngineError(f"the references {name!r} of {artefact.path} cannot be read: {error}") from error
+            raise EngineError(f"the references {name!r} of {artefact.folder} cannot be read: {error}") from error
         head = model.get_output_embeddings()
         shape = None if head is None else tuple(head.weight.shape)
         if shape is None or store.states.shape[1] != shape[1] or int(store.tokens.max()) >= shape[0]:
             made = f"states of {store.states.shape[1]} numbers and tokens up to {int(store.tokens.max())}"
-            raise EngineError(f"the references {name!r} of {artefact.path} are of another model: {made}, not {shape}")
+            raise EngineError(f"the references {name!r} of {artefact.folder} are of another model: {made}, not {shape}")
         stores[name] = store
     return stores
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.fitting.encoders.base import Encoder as Encoder
     from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder as PrecomputedEncoder
     from hagpolicy.fitting.encoders.precomputed import with_vectors as with_vectors
+    from hagpolicy.fitting.encoders.transformer import TransformerEncoder as TransformerEncoder
     from hagpolicy.fitting.fit import fit as fit
     from hagpolicy.fitting.graphs.builder import GraphBuilder as GraphBuilder
     from hagpolicy.fitting.learners.base import FittedLearner as FittedLearner
@@ -165,6 +166,7 @@ _HOMES = {
     "SuggestedConfig": "hagpolicy.tuning.space",
     "SweepLocked": "hagpolicy.errors",
     "SweepTable": "hagpolicy.data.table",
+    "TransformerEncoder": "hagpolicy.fitting.encoders.transformer",
     "TunedHints": "hagpolicy.tuning.hints",
     "UnsupportedSetting": "hagpolicy.errors",
     "WrappedLLM": "hagpolicy.serving.llm",

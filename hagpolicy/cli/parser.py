@@ -356,7 +356,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder",
         default="static",
-        help=f"{_list_names([*ENCODERS, 'an .onnx file with its tokenizer.json beside it'])} (default %(default)s)",
+        help=f"{_list_names([*ENCODERS, 'transformer:FOLDER', 'an .onnx file with its tokenizer.json beside it'])} "
+        "(default %(default)s)",
     )
     parser.add_argument(
         "--learner",

@@ -63,9 +63,10 @@ def fit(
     Args:
         table: a sweep; prompts that lack a config are left out and counted. Of a raced one, configs are
             compared by the common samples alone; the added ones teach the learners.
-        encoder: "static", "precomputed" (vectors that the prompts carry, see `with_vectors`), the path of an .onnx
-            file, an Encoder, an array (n_prompts, dim) of the vectors of the table's prompts, or several that
-            compete. `PrecomputedEncoder(embed=function)` makes vectors of texts, in training and in the policy.
+        encoder: "static", "precomputed" (vectors that the prompts carry, see `with_vectors`), "transformer:" and a
+            folder or hub name (see `TransformerEncoder`), the path of an .onnx file, an Encoder, an array
+            (n_prompts, dim) of the vectors of the table's prompts, or several that compete.
+            `PrecomputedEncoder(embed=function)` makes vectors of texts, in training and in the policy.
         learner: "auto", the mean of ridge, LightGBM and MLP; a name, a Learner, or several that compete.
         objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
             one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.

@@ -10,12 +10,12 @@ import numpy as np
 
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.encoders.features import open_encoded
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, INT64, GraphBuilder
 from hagpolicy.fitting.graphs.ood import LENGTH_POWER, OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner
 from hagpolicy.policy.dial import compute_weighted_sum
 from hagpolicy.policy.graph.rule import NEVER
-from hagpolicy.policy.session import open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -222,7 +222,7 @@ def check_parity(
         HagError: a value differs by more than 1e-6 of the scale, or a choice differs.
     """
     expected = np.stack([head.predict(features) for head in heads.values()])
-    session = open_session(model.SerializeToString())
+    session = open_encoded(encoder, model.SerializeToString())
     numbers = np.zeros(len(prompts), np.int64) if tasks is None else np.arange(len(prompts)) % (len(tasks.names) + 1)
     parts, done = [], 0
     for arrays in encoder.inputs(prompts):

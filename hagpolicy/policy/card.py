@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from hagpolicy._text import TextTable, replace_controls
 from hagpolicy.errors import InvalidInput
@@ -136,6 +138,7 @@ def _describe_graph(manifest: PolicyManifest) -> list[str]:
         lines = [
             "- inputs `ids`, int64 (batch, tokens), and `mask`, uint8 (batch, tokens), 1 for a token and 0 for padding",
             "- ids are those of `tokenizer.json`, `add_special_tokens=False`, without padding or truncation",
+            *_describe_window(manifest.encoder),
             "- of a text longer than 8,000 characters the first 6,000 and the last 2,000 are read: where a cut falls "
             "inside a word, at the nearest space within 200 characters, and with a space between the two",
             "- no ids at all: one id 0 with mask 0",
@@ -153,6 +156,18 @@ def _describe_graph(manifest: PolicyManifest) -> list[str]:
         "reference",
         "- the dial: a price or a number of answers moves the weights of the heads (`dial` of `policy.json`); `choice` "
         "stands at its first point",
+    ]
+
+
+def _describe_window(encoder: Mapping[str, Any]) -> list[str]:
+    """What is done with the ids of an encoder that reads some of them."""
+    if encoder["inputs"] != "window":
+        return []
+    most, before, after = (encoder[name] for name in ("window", "before", "after"))
+    tail = most // 4
+    return [
+        f"- of more than {most} ids the first {most - tail} and the last {tail} are read; then {before} stand before "
+        f"them and {after} after them; one prompt at a time",
     ]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from hagpolicy._text import replace_surrogates
 from hagpolicy.data.prompts import Prompt, as_prompt, prompt_text
 from hagpolicy.errors import BundleError, InvalidInput
+from hagpolicy.policy.graph.model import MAX_TOKENS
+from hagpolicy.policy.schema import items, record, whole
 from hagpolicy.policy.tokenizer import TOKENIZER_FILE, build_tokenizer, raise_library_error
 from hagpolicy.policy.words import KnownWords
 
@@ -27,8 +29,8 @@ _WHOLE = HEAD_CHARS + TAIL_CHARS
 _WORD_CHARS = 200
 # Cells of one chunk (rows × longest row): beyond this the gathered rows leave the cache.
 _CHUNK_CELLS = 8192
-# Tokens of one prompt: four for each character that is kept. What a graph may take for a token is bounded too.
-MAX_TOKENS = 4 * _WHOLE
+# Of an encoder that reads some of a prompt's tokens.
+MAX_WINDOW, MAX_MARKS = 1024, 4
 # Characters that are tokenized at a time: a tokenizer holds some 80 bytes for each until it has done all.
 _TOKENIZED_CHARS = 200_000
 
@@ -44,9 +46,11 @@ class Inputs(Protocol):
 
     Attributes:
         names: of the graph's inputs.
+        most_tokens: of a prompt, at most; 1 where there are none.
     """
 
     names: tuple[str, ...]
+    most_tokens: int
 
     def one(self, item: Any) -> InputArrays:
         """Graph inputs of one text or vector, with batch size 1."""
@@ -83,6 +87,7 @@ class TokenInputs:
     """
 
     names: tuple[str, ...] = ("ids", "mask")
+    most_tokens: int = MAX_TOKENS  # four for each character that is kept
 
     def __init__(self, tokenizer: bytes) -> None:
         self._tokenizer = build_tokenizer(tokenizer)
@@ -144,13 +149,68 @@ class TokenInputs:
             plain = [replace_surrogates(text) for text in texts]
             if plain == texts:
                 raise
-            return self._ids(plain)
+            return TokenInputs._ids(self, plain)
         except BaseException as error:
             raise_library_error(error, "cannot read a prompt")
             raise
         if max(map(len, rows), default=0) > MAX_TOKENS:
             raise BundleError(f"{TOKENIZER_FILE}: expected at most {MAX_TOKENS:,} tokens of a prompt, got more")
         return rows
+
+
+WINDOW_FIELDS = {
+    "window": whole(1, MAX_WINDOW),
+    "before": items(whole(0), MAX_MARKS),
+    "after": items(whole(0), MAX_MARKS),
+}
+"""What an encoder's `spec()` says of `WindowInputs` beside its name, and the check of each."""
+
+
+class WindowInputs(TokenInputs):
+    """`ids` int64 (1, tokens) and `mask` uint8 (1, tokens), all 1, from text: one prompt at a time, so that no other
+    prompt can change what a graph of floating-point numbers makes of it.
+
+    Args:
+        tokenizer: the bytes of a tokenizer.json.
+        window: of a longer text as many tokens are read, the last quarter of them from its end.
+        before, after: ids that stand around what is read, such as those of [CLS] and [SEP].
+
+    Raises:
+        BundleError: see `TokenInputs`; or marks that are not in the vocabulary.
+    """
+
+    def __init__(self, tokenizer: bytes, window: int, before: Sequence[int], after: Sequence[int]) -> None:
+        super().__init__(tokenizer)
+        self.window, self._before, self._after = window, list(before), list(after)
+        self.most_tokens = max(1, window + len(before) + len(after))
+        if max((*before, *after), default=0) >= self._tokenizer.get_vocab_size():
+            raise BundleError(f"{TOKENIZER_FILE}: expected a vocabulary with the ids {[*before, *after]}")
+
+    def many(self, prompts: Sequence[Any]) -> Iterator[tuple[np.ndarray, InputArrays]]:
+        """One prompt a chunk, in the given order; see `Inputs.many`."""
+        rows = (row for texts in _split_by_size(map(_text, prompts)) for row in self._rows(texts))
+        for number, row in enumerate(rows):
+            ids = row.astype(np.int64).reshape(1, -1) if len(row) else np.zeros((1, 1), dtype=np.int64)
+            yield np.array([number]), {"ids": ids, "mask": np.full(ids.shape, len(row) > 0, dtype=np.uint8)}
+
+    def ordered(self, prompts: Sequence[Any]) -> list[InputArrays]:
+        """See `TokenInputs.ordered`."""
+        return [arrays for _, arrays in self.many(prompts)]
+
+    def probe(self) -> InputArrays:
+        """As many tokens as a prompt may have, all of them the tokenizer's highest id."""
+        (highest,) = super().probe()["ids"][0]
+        shape = (1, self.most_tokens)
+        return {"ids": np.full(shape, highest, dtype=np.int64), "mask": np.ones(shape, dtype=np.uint8)}
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return [[*self._before, *self._read(ids), *self._after] for ids in super()._ids(texts)]
+
+    def _read(self, ids: list[int]) -> list[int]:
+        if len(ids) <= self.window:
+            return ids
+        tail = self.window // 4
+        return ids[: self.window - tail] + ids[len(ids) - tail :]
 
 
 class VectorInputs:
@@ -162,6 +222,7 @@ class VectorInputs:
     """
 
     names: tuple[str, ...] = ("vectors",)
+    most_tokens: int = 1
 
     def __init__(self, dim: int, embed: Embed | None = None) -> None:
         self.dim, self.embed = dim, embed
@@ -256,16 +317,20 @@ def make_inputs(spec: Mapping[str, Any], files: Mapping[str, bytes], embed: Embe
     kind = spec.get("inputs")
     if embed is not None and not callable(embed):
         raise InvalidInput("embed", "a function of a list of texts, or None", embed)
-    if kind == "tokens":
+    if kind in ("tokens", "window"):
         if embed is not None:
             do = "Leave embed out: this policy brings its own tokenizer and encoder."
             raise InvalidInput("embed", "a policy that reads vectors", "one that reads texts", do)
         if TOKENIZER_FILE not in files:
             raise BundleError(f"expected the file {TOKENIZER_FILE}, got {sorted(files)}")
-        return TokenInputs(files[TOKENIZER_FILE])
+        tokenizer = files[TOKENIZER_FILE]
+        if kind == "tokens":
+            return TokenInputs(tokenizer)
+        given = {name: one for name, one in spec.items() if name in WINDOW_FIELDS}
+        return WindowInputs(tokenizer, **record(WINDOW_FIELDS)("encoder", given))
     if kind == "vectors" and isinstance(spec.get("dim"), int):
         return VectorInputs(spec["dim"], embed)
-    raise BundleError(f"encoder: expected inputs 'tokens' or 'vectors', got {dict(spec)!r}")
+    raise BundleError(f"encoder: expected inputs 'tokens', 'window' or 'vectors', got {dict(spec)!r}")
 
 
 def split_by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:

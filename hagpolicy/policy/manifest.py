@@ -30,6 +30,7 @@ from hagpolicy.data.ties import choose_best
 from hagpolicy.errors import BundleError
 from hagpolicy.policy.dial import Dial, compute_weighted_sum
 from hagpolicy.policy.forms import MAX_SYSTEMS, Forms, digest_salted
+from hagpolicy.policy.inputs import WINDOW_FIELDS
 from hagpolicy.policy.reading import Reads
 from hagpolicy.policy.schema import (
     flag,
@@ -346,9 +347,10 @@ def _digests(place: str, value: Any) -> Any:
 
 def _encoder(place: str, value: Any) -> Any:
     """A check of an encoder's `spec()`: its further keys are its own."""
-    known = {"name": text(200, least=1), "inputs": one_of("tokens", "vectors")}
+    known = {"name": text(200, least=1), "inputs": one_of("tokens", "window", "vectors")}
     if isinstance(value, dict):
         known |= {"dim": whole(1, 1_000_000)} if value.get("inputs") == "vectors" else {}
+        known |= WINDOW_FIELDS if value.get("inputs") == "window" else {}
         record(known)(place, {key: one for key, one in value.items() if key in known})
     else:
         record(known)(place, value)

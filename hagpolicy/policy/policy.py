@@ -155,7 +155,7 @@ class Policy:
         self._unknown: set[str] = set()
         self._takes_task = any(point.told_ships for point in self.dial.points)
         self._task_arrays = tuple(np.array([number], dtype=np.int64) for number in range(len(self._tasks)))
-        graph = Graph(model)
+        graph = Graph(model, self._inputs.most_tokens)
         wanted = ({*self._inputs.names, *(["task"] if self._takes_task else [])}, {*self.dial.heads, _OOD, _CHOICE})
         for what, found, expected in zip(("inputs", "outputs"), (graph.inputs, graph.outputs), wanted, strict=True):
             if set(found) != expected:
@@ -590,7 +590,7 @@ class Policy:
 
     def _open(self) -> None:
         inputs = make_inputs(self.encoder, self._files, self.embed)
-        session = open_session(Graph(self._model), self._outputs, self._providers)
+        session = open_session(Graph(self._model, inputs.most_tokens), self._outputs, self._providers)
         self._session, self._inputs = session, inputs
 
     def __reduce__(self) -> tuple[Any, ...]:

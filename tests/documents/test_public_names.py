@@ -26,7 +26,7 @@ ForeignSweep FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner 
 Objective Observation PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt
 PromptValues Quantile RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer
 ScorerError SimulatedEngine SpaceSuggestion StoreError StrategyResult SuggestedConfig SweepLocked SweepTable
-TunedHints UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__ build_draft_memory
+TransformerEncoder TunedHints UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__ build_draft_memory
 build_references compare effects evaluate fit
 get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts rescore
 reward_quantiles suggest_space sweep tune_adapter tune_hints tune_prefix until_proven with_vectors wrap write_report

@@ -129,7 +129,7 @@ class _Changed(StaticEncoder):
 class _Unknown(StaticEncoder):
     def export(self, graph):
         features, unknown = super().export(graph)
-        return graph.node("Erf", [features]), unknown
+        return graph.node("Sign", [features]), unknown
 
 
 @pytest.mark.parametrize(

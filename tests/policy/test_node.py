@@ -88,7 +88,7 @@ def test_ids_are_the_tokenizers(installed: Path, tmp_path: Path) -> None:
     source = (installed / "decide.mjs").read_text("utf-8")
     start = source.index("const session = await")
     asking = """for await (const line of createInterface({ input: process.stdin })) {
-  const { ids, mask } = encode(JSON.parse(line), tokenizer);
+  const { ids, mask } = encode(JSON.parse(line), tokenizer, manifest.encoder);
   console.log(JSON.stringify({ ids: Array.from(ids.data, Number), mask: Array.from(mask.data) }));
 }"""
     (installed / "ids.mjs").write_text(source[:start] + asking, "utf-8")
@@ -99,3 +99,17 @@ def test_ids_are_the_tokenizers(installed: Path, tmp_path: Path) -> None:
     for text, row in zip(texts, decide(installed, bundle, texts, "ids.mjs"), strict=True):
         expected = inputs.one(replace_surrogates(text))
         assert row == {name: values[0].tolist() for name, values in expected.items()}, text
+
+
+@pytest.mark.servers
+def test_the_example_reads_a_window_as_python_does(installed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from hagpolicy.fitting.encoders.transformer import TransformerEncoder
+    from tests.support.tiny_bert import write_bert
+
+    policy = sums_against_lists(TransformerEncoder(write_bert(tmp_path / "tiny"), window=60))
+    policy.save(tmp_path / "bundle")
+    texts = [*SUMS, *LISTS, *(f"{text} {'and ' * 90}{text}" for text in (*SUMS[:4], *LISTS[:4]))]
+    found = decide(installed, tmp_path / "bundle", texts)
+    assert [row["choice"] for row in found] == [decision.index for decision in policy.decide_batch(texts)]
+    assert len({row["choice"] for row in found}) > 1

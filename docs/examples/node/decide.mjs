@@ -77,9 +77,14 @@ function piece(word, model) {
 }
 
 /** A text to the graph's inputs. */
-function encode(text, tokenizer) {
+function encode(text, tokenizer, encoder) {
   const whole = text.replace(/\p{Surrogate}/gu, "?"); // half a character
-  const ids = split(normalize(cut(whole), tokenizer.normalizer)).flatMap((word) => piece(word, tokenizer.model));
+  let ids = split(normalize(cut(whole), tokenizer.normalizer)).flatMap((word) => piece(word, tokenizer.model));
+  if (encoder.inputs === "window") {
+    const tail = Math.floor(encoder.window / 4);
+    if (ids.length > encoder.window) ids = [...ids.slice(0, encoder.window - tail), ...ids.slice(ids.length - tail)];
+    ids = [...encoder.before, ...ids, ...encoder.after];
+  }
   const shown = ids.length > 0 ? ids : [0]; // an empty axis is no input: one masked id instead
   const shape = [1, shown.length];
   return {
@@ -93,7 +98,7 @@ const read = (name) => JSON.parse(readFileSync(join(folder, name), "utf8"));
 const manifest = read("policy.json"), tokenizer = read("tokenizer.json");
 const session = await ort.InferenceSession.create(join(folder, "policy.onnx"), { intraOpNumThreads: 1, interOpNumThreads: 1 });
 for await (const line of createInterface({ input: process.stdin })) {
-  const inputs = encode(JSON.parse(line), tokenizer);
+  const inputs = encode(JSON.parse(line), tokenizer, manifest.encoder);
   if (session.inputNames.includes("task")) inputs.task = new ort.Tensor("int64", [0n], [1]);
   const { choice } = await session.run(inputs, ["choice"]);
   const number = Number(choice.data[0]);

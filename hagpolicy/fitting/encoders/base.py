@@ -47,8 +47,9 @@ class Encoder(ABC):
     def spec(self) -> dict[str, Any]:
         """What a bundle's policy.json stores of it, so that `Policy` can make the same inputs.
 
-        Its key `inputs` is "tokens" (with tokenizer.json among the files) or "vectors" (with `dim`, their length);
-        anything else is refused before a learner is fitted, since no policy could make its inputs.
+        Its key `inputs` is "tokens" or "window" (with tokenizer.json among the files, see `policy.inputs`) or "vectors"
+        (with `dim`, their length); anything else is refused before a learner is fitted, since no policy could make its
+        inputs.
         """
 
     def files(self) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from hagpolicy.errors import InvalidInput, MissingExtra
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
+from hagpolicy.policy.graph.model import Graph
 from hagpolicy.policy.inputs import make_inputs
 from hagpolicy.policy.session import open_session
 
@@ -38,7 +39,7 @@ def compute_features(encoder: Encoder, prompts: Sequence[Any]) -> tuple[np.ndarr
     features, unknown = encoder.export(graph)
     graph.output(features, "features", FLOAT, ["batch", "n_features"])
     graph.output(unknown, "unknown", FLOAT, ["batch"])
-    session = _open(encoder, graph.model("encoder").SerializeToString())
+    session = _open_checked(encoder, graph.model("encoder").SerializeToString())
     parts = [session.run(["features", "unknown"], arrays) for arrays in inputs]
     found = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
     _check(encoder, *found, len(prompts))
@@ -56,10 +57,19 @@ def check_encoder(encoder: Encoder) -> None:
         compute_features(encoder, [Prompt("text")])
 
 
-def _open(encoder: Encoder, model: bytes) -> onnxruntime.InferenceSession:
+def open_encoded(encoder: Encoder, model: bytes) -> onnxruntime.InferenceSession:
+    """A session of a graph that reads an encoder's inputs, as a policy opens it.
+
+    Raises:
+        BundleError: the graph, or the encoder's spec and files, are such as no bundle may hold.
+    """
+    return open_session(Graph(model, make_inputs(encoder.spec(), encoder.files()).most_tokens))
+
+
+def _open_checked(encoder: Encoder, model: bytes) -> onnxruntime.InferenceSession:
     """A session of an encoder's graph. What a bundle could not be loaded with is refused before anything is fitted."""
     try:
-        session = open_session(model)
+        session = open_encoded(encoder, model)
         session.run(None, make_inputs(encoder.spec(), encoder.files()).probe())
     except MissingExtra:
         raise

@@ -54,7 +54,7 @@ class OnnxEncoder(Encoder):
         self.path = Path(model)
         self.name = name or self.path.stem
         self._model = _read(self.path)
-        self._tokenizer = _strip(_read(Path(tokenizer) if tokenizer else self.path.parent / TOKENIZER_FILE))
+        self._tokenizer = strip_tokenizer(_read(Path(tokenizer) if tokenizer else self.path.parent / TOKENIZER_FILE))
         self._inputs = TokenInputs(self._tokenizer)
         self.export(GraphBuilder())
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> bytes:
         raise InvalidInput("encoder", "an .onnx file with its tokenizer.json beside it", str(error)) from error
 
 
-def _strip(data: bytes) -> bytes:
+def strip_tokenizer(data: bytes) -> bytes:
     """A tokenizer.json without the parts that a policy has no use for."""
     try:
         values = json.loads(data)

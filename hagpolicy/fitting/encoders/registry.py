@@ -11,6 +11,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.onnx_file import OnnxEncoder
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
+from hagpolicy.fitting.encoders.transformer import TransformerEncoder
 from hagpolicy.fitting.plugins import get_plugin
 
 ENCODERS: Registry[type[Encoder]] = Registry(
@@ -19,8 +20,10 @@ ENCODERS: Registry[type[Encoder]] = Registry(
         "precomputed": "hagpolicy.fitting.encoders.precomputed:PrecomputedEncoder",
         "static": "hagpolicy.fitting.encoders.static:StaticEncoder",
     },
-    expected="one of {names}, the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
+    expected="one of {names}, transformer:FOLDER, the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
 )
+# Before the folder or hub name of a transformer.
+TRANSFORMER = "transformer:"
 
 
 def get_encoders(spec: str | Encoder | np.ndarray | Sequence[str | Encoder | np.ndarray]) -> list[Encoder]:
@@ -34,8 +37,8 @@ def get_encoders(spec: str | Encoder | np.ndarray | Sequence[str | Encoder | np.
 
 
 def get_encoder(spec: str | Encoder | np.ndarray) -> Encoder:
-    """An encoder by its name, from an .onnx file with a tokenizer.json beside it, of vectors that are there already,
-    or the encoder itself.
+    """An encoder by its name, from a transformer ("transformer:" and its folder or hub name), from an .onnx file with a
+    tokenizer.json beside it, of vectors that are there already, or the encoder itself.
 
     Raises:
         InvalidInput: an unknown name, with the nearest known one; a file that cannot be an encoder; vectors that are
@@ -43,6 +46,8 @@ def get_encoder(spec: str | Encoder | np.ndarray) -> Encoder:
     """
     if hasattr(spec, "shape"):  # an array, tensor or data frame
         return PrecomputedEncoder(vectors=spec)
+    if isinstance(spec, str) and spec.startswith(TRANSFORMER):
+        return TransformerEncoder(spec.removeprefix(TRANSFORMER))
     if isinstance(spec, str) and spec.endswith(".onnx"):
         return OnnxEncoder(spec)
     return get_plugin(ENCODERS, Encoder, spec)  # type: ignore[type-abstract]

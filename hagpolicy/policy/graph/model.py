@@ -28,13 +28,15 @@ OPSETS = {"": 17, "ai.onnx.ml": 3}
 MAX_BYTES = 512 << 20
 MAX_NODES = 4096
 MAX_RANK = 8
-# What all tensors of a run may take together, in bytes: without a prompt, for each prompt, for each token of it.
-MAX_CONSTANT, MAX_ROW, MAX_TOKEN = 64 << 20, 16 << 20, 32 << 10
-# Elements that all nodes of a run may go through, multiplications of products included.
-MAX_WORK = {(): 1 << 28, ("batch",): 1 << 28, ("batch", "tokens"): 1 << 20}
-_LIMITS = {(): MAX_CONSTANT, ("batch",): MAX_ROW, ("batch", "tokens"): MAX_TOKEN}
+# Tokens of the longest prompt, where it is read whole.
+MAX_TOKENS = 32_000
+_TOKENS, _PAIRS = ("batch", "tokens"), ("batch", "tokens", "tokens")
+# What all tensors of a run may take together, in bytes: without a prompt, for each prompt, for all tokens of one.
+_LIMITS = {(): 64 << 20, ("batch",): 16 << 20, _TOKENS: (32 << 10) * MAX_TOKENS}
+# Elements that all nodes of a run may go through, multiplications of products included: in the same order.
+_WORK = {(): 1 << 28, ("batch",): 1 << 28, _TOKENS: (1 << 20) * MAX_TOKENS}
 # Attribute types of onnx.proto: the field that holds the value, and its kind in the table of operators.
-_ATTRIBUTES = {2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
+_ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Graph:
 
     Args:
         model: bytes of an ONNX file.
+        most_tokens: of a prompt that it is given: what it takes for each of them is bounded by their number.
 
     Attributes:
         tensors: what is known of every tensor, by name.
@@ -64,7 +67,7 @@ class Graph:
         BundleError: anything that a policy's graph does not need, whatever onnxruntime would make of it.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, most_tokens: int = MAX_TOKENS) -> None:
         # onnxruntime would take its own flatbuffer format for a model too; nothing here could read that.
         if model[4:8] == b"ORTM":
             raise BundleError("policy.onnx: expected an ONNX file, got onnxruntime's own format")
@@ -76,8 +79,9 @@ class Graph:
             raise BundleError("policy.onnx: expected an ONNX file, got one without a graph")
         self.tensors: dict[str, Tensor] = {}
         self.makers: dict[str, Node] = {}
-        self._bytes = dict.fromkeys(_LIMITS, 0)
-        self._work = dict.fromkeys(_LIMITS, 0)
+        self.most_tokens = most_tokens
+        self._bytes = dict.fromkeys((*_LIMITS, _PAIRS), 0)
+        self._work = dict.fromkeys((*_LIMITS, _PAIRS), 0)
         self._infinite: set[str] = set()
         _check_versions(self._message)
         for tensor in self._graph.get("initializer", []):
@@ -95,7 +99,7 @@ class Graph:
     @property
     def row_bytes(self) -> int:
         """What one prompt of one token takes in a run, at most."""
-        return max(1, self._bytes["batch",] + self._bytes["batch", "tokens"])
+        return max(1, self._bytes["batch",] + self._bytes[_TOKENS] + self._bytes[_PAIRS])
 
     def encode(self, outputs: Sequence[str] | None = None) -> bytes:
         """The model written anew from what was read.
@@ -177,17 +181,23 @@ class Graph:
     def _count(self, op: str, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> None:
         """Add what a node takes and does to the sums, and hold them to their limits."""
         for tensor in found:
-            kind = _kind(tensor)
-            self._bytes[kind] += count_elements(tensor) * np.dtype(DTYPES[tensor.dtype]).itemsize
+            self._bytes[_kind(tensor.shape)] += count_elements(tensor) * np.dtype(DTYPES[tensor.dtype]).itemsize
             if op.startswith("MatMul"):
-                self._work[kind] += count_elements(tensor) * count_elements(Tensor(BOOL, inputs[0].shape[-1:]))
+                whole = (*tensor.shape, *inputs[0].shape[-1:])
+                self._work[_kind(whole)] += count_elements(Tensor(BOOL, whole))
         # Gather looks at the rows that it takes.
         for tensor in (*found, *(inputs[1:] if op == "Gather" else inputs)):
-            self._work[_kind(tensor)] += count_elements(tensor)
+            self._work[_kind(tensor.shape)] += count_elements(tensor)
         for kind, limit in _LIMITS.items():
-            if self._bytes[kind] > limit or self._work[kind] > MAX_WORK[kind]:
+            if self._sum(self._bytes, kind) > limit or self._sum(self._work, kind) > _WORK[kind]:
                 what = f"for {' and '.join(kind) or 'constants'}"
                 raise BundleError(f"policy.onnx: expected a graph of at most {limit:,} bytes {what}, got a larger one")
+
+    def _sum(self, counts: Mapping[tuple[str, ...], int], kind: tuple[str, ...]) -> int:
+        """What is counted of a kind: for the tokens of the longest prompt, and their pairs, where there are tokens."""
+        if kind != _TOKENS:
+            return counts[kind]
+        return self.most_tokens * (counts[_TOKENS] + self.most_tokens * counts[_PAIRS])
 
     def _check_output(self, message: Message) -> str:
         name, dtype, shape = _read_value_info(message)
@@ -202,11 +212,11 @@ class Graph:
         return name
 
 
-def _kind(tensor: Tensor) -> tuple[str, ...]:
-    """What a tensor's size depends on."""
-    kind = tuple(size for size in tensor.shape if isinstance(size, str))
-    if kind not in _LIMITS:
-        raise BundleError(f"policy.onnx: expected one row a prompt, got a tensor of the shape {tensor.shape}")
+def _kind(shape: tuple[Dim, ...]) -> tuple[str, ...]:
+    """What the size of a tensor depends on."""
+    kind = tuple(size for size in shape if isinstance(size, str))
+    if kind not in _LIMITS and kind != _PAIRS:
+        raise BundleError(f"policy.onnx: expected one row a prompt, got a tensor of the shape {shape}")
     return kind
 
 
@@ -250,6 +260,7 @@ def _read_attribute(message: Message) -> tuple[str, str, Any]:
     if kind == "t":
         value = _read_tensor(value)
     numbers = value.values if isinstance(value, Run) else value.constant if isinstance(value, Tensor) else None
+    numbers = np.array(value) if kind == "f" else numbers
     if numbers is not None and numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         raise BundleError(f"policy.onnx: {name}: expected finite numbers, got NaN or infinity")
     return name, kind, value

@@ -51,8 +51,8 @@ class Operator:
     Attributes:
         inputs: types that each input may have.
         infer: gives the outputs from inputs and attributes; raises ValueError where they do not fit.
-        attributes: the kind of each attribute ("i", "s", "t", "ints", "floats", "strings") and its allowed values,
-            None for those that `infer` checks.
+        attributes: the kind of each attribute ("f", "i", "s", "t", "ints", "floats", "strings") and its allowed
+            values, None for those that `infer` checks.
         required: attributes that must be there.
         domain: of the operator.
         same: the first inputs that must have one type.
@@ -249,6 +249,44 @@ def _softmax(inputs: Sequence[Tensor], attributes: Attributes) -> Tensor:
     return Tensor(inputs[0].dtype, inputs[0].shape)
 
 
+def _reshape(inputs: Sequence[Tensor], _: Attributes) -> Tensor:
+    shape, wanted = inputs[0].shape, inputs[1].constant
+    if wanted is None or wanted.ndim != 1 or wanted.size > 8:
+        raise ValueError("expected a shape that the graph holds")
+    given = wanted.tolist()
+    if any(size < 0 or (size == 0 and at >= len(shape)) for at, size in enumerate(given)):
+        raise ValueError(f"expected sizes, and 0 for those that stay, got {given}")
+    found = tuple(shape[at] if size == 0 else size for at, size in enumerate(given))
+    named = [[size for size in sizes if isinstance(size, str)] for sizes in (shape, found)]
+    if named[0] != named[1] or count_elements(Tensor(FLOAT, shape)) != count_elements(Tensor(FLOAT, found)):
+        raise ValueError(f"a tensor of the shape {shape} cannot have the shape {given}")
+    return Tensor(inputs[0].dtype, found)
+
+
+def _transpose(inputs: Sequence[Tensor], attributes: Attributes) -> Tensor:
+    order = attributes["perm"].values[:9].tolist()
+    if sorted(order) != list(range(len(inputs[0].shape))) or order[:1] != [0]:
+        raise ValueError(f"expected each of {len(inputs[0].shape)} axes once, the first in its place, got {order}")
+    return Tensor(inputs[0].dtype, tuple(inputs[0].shape[axis] for axis in order))
+
+
+def _cum_sum(inputs: Sequence[Tensor], _: Attributes) -> Tensor:
+    axis = inputs[1].constant
+    if axis is None or axis.shape != ():
+        raise ValueError("expected one axis that the graph holds")
+    _axis(int(axis), len(inputs[0].shape))
+    return Tensor(inputs[0].dtype, inputs[0].shape)
+
+
+def _layer_normalization(inputs: Sequence[Tensor], attributes: Attributes) -> Tensor:
+    shape, sizes = inputs[0].shape, [tensor.shape for tensor in inputs[1:]]
+    if not shape or not isinstance(shape[-1], int) or any(size != shape[-1:] for size in sizes):
+        raise ValueError(f"expected a scale and a shift of the last size of {shape}, got {sizes}")
+    if not 0.0 < attributes["epsilon"] < 1.0:
+        raise ValueError(f"expected an epsilon between 0 and 1, got {attributes['epsilon']}")
+    return Tensor(inputs[0].dtype, shape)
+
+
 def _ensemble(inputs: Sequence[Tensor], attributes: Attributes) -> Tensor:
     shape = inputs[0].shape
     if len(shape) != 2 or not isinstance(shape[1], int):
@@ -295,11 +333,19 @@ OPERATORS: dict[str, Operator] = {
     "Clip": Operator(((*_REAL, INT32),) * 3, _clip, same=3),
     "Concat": Operator((_REAL, _REAL), _concat, {"axis": _INT}, frozenset({"axis"}), same=2),
     "ConstantOfShape": Operator(((INT64,),), _constant_of_shape, {"value": ("t", None)}),
+    "CumSum": Operator(((INT64,), (INT64,)), _cum_sum, {"exclusive": _FLAG}),
     "Div": Operator((_REAL, _REAL), _elementwise(), same=2),
+    "Erf": Operator(((FLOAT,),), _elementwise()),
     "Exp": _UNARY,
     "Gather": Operator((_ANY, (INT32, INT64)), _gather, {"axis": _INT}),
     "Greater": Operator((_REAL, _REAL), _elementwise(BOOL), same=2),
     "Identity": Operator((_ANY,), _elementwise()),
+    "LayerNormalization": Operator(
+        ((FLOAT,),) * 3,
+        _layer_normalization,
+        {"axis": ("i", (-1,)), "epsilon": ("f", None)},
+        frozenset({"axis", "epsilon"}),
+    ),
     "LessOrEqual": Operator((_REAL, _REAL), _elementwise(BOOL), same=2),
     "Log": _UNARY,
     "MatMul": Operator((_REAL, _REAL), _matmul(), same=2),
@@ -314,6 +360,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": Operator(((*_REAL, INT32), (INT64,)), _reduce_sum, {"keepdims": _FLAG}),
     "ReduceSumSquare": _REDUCING,
     "Relu": _UNARY,
+    "Reshape": Operator(((FLOAT,), (INT64,)), _reshape),
     "Round": _UNARY,
     "Shape": Operator((_ANY,), _shape, {"start": _INT, "end": _INT}),
     "Sigmoid": _UNARY,
@@ -323,6 +370,7 @@ OPERATORS: dict[str, Operator] = {
     "Sub": Operator(((*_REAL, INT32),) * 2, _elementwise(), same=2),
     "Tanh": _UNARY,
     "TopK": Operator(((INT32,), (INT64,)), _top_k, {"axis": _INT, "largest": _FLAG, "sorted": ("i", (1,))}),
+    "Transpose": Operator(((FLOAT,),), _transpose, {"perm": _AXES}, frozenset({"perm"})),
     "TreeEnsembleRegressor": Operator(((FLOAT,),), _ensemble, _TREES, frozenset(_TREES), "ai.onnx.ml"),
     "Unsqueeze": Operator((_ANY, (INT64,)), _unsqueeze),
     "Where": Operator(((BOOL,), (*_REAL, INT64), (*_REAL, INT64)), _where),

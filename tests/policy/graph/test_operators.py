@@ -35,6 +35,10 @@ CONSTANTS = {
     "index": np.array([2, 0]),
     "table": np.arange(20, dtype=np.int8).reshape(4, 5),
     "k": np.array([2]),
+    "shape": np.array([0, 4]),
+    "square": np.array([0, 2, 2]),
+    "along": np.int64(1),
+    "scale": np.ones(4, np.float32),
 }
 # What is made of the inputs before the operator.
 MADE = [
@@ -43,11 +47,12 @@ MADE = [
     helper.make_node("Unsqueeze", ["mask", "axis"], ["rows"]),
     helper.make_node("Gather", ["table", "ids"], ["codes"]),
     helper.make_node("Shape", ["vectors"], ["sizes"], start=0, end=1),
+    helper.make_node("Reshape", ["vectors", "square"], ["deep"]),
 ]
 VALUE = numpy_helper.from_array(np.array([1.5], np.float32))
 # Operator: its inputs, and its attributes.
 CASES = {
-    **dict.fromkeys(("Abs", "Exp", "Log", "Neg", "Relu", "Round", "Sigmoid", "Sqrt", "Tanh"), (["vectors"], {})),
+    **dict.fromkeys(("Abs", "Erf", "Exp", "Log", "Neg", "Relu", "Round", "Sigmoid", "Sqrt", "Tanh"), (["vectors"], {})),
     "Add": (["vectors", "low"], {}),
     "And": (["flag", "flag"], {}),
     "ArgMax": (["vectors"], {"axis": 1, "keepdims": 0, "select_last_index": 0}),
@@ -55,10 +60,12 @@ CASES = {
     "Clip": (["vectors", "low", "high"], {}),
     "Concat": (["vectors", "vectors"], {"axis": 1}),
     "ConstantOfShape": (["sizes"], {"value": VALUE}),
+    "CumSum": (["ids", "along"], {"exclusive": 1}),
     "Div": (["vectors", "high"], {}),
     "Gather": (["vectors", "index"], {"axis": 1}),
     "Greater": (["vectors", "low"], {}),
     "Identity": (["whole"], {}),
+    "LayerNormalization": (["vectors", "scale", "scale"], {"axis": -1, "epsilon": 1e-5}),
     "LessOrEqual": (["vectors", "low"], {}),
     "MatMul": (["vectors", "w"], {}),
     "MatMulInteger": (["rows", "codes"], {}),
@@ -70,11 +77,13 @@ CASES = {
     "ReduceMin": (["vectors"], {"axes": [-1]}),
     "ReduceSum": (["vectors", "axis"], {"keepdims": 0}),
     "ReduceSumSquare": (["vectors"], {"axes": [1], "keepdims": 0}),
+    "Reshape": (["deep", "shape"], {}),
     "Shape": (["vectors"], {"start": 1, "end": 2}),
     "Softmax": (["vectors"], {"axis": 1}),
     "Squeeze": (["rows", "axis"], {}),
     "Sub": (["vectors", "low"], {}),
     "TopK": (["whole", "k"], {"axis": 1, "largest": 0, "sorted": 1}),
+    "Transpose": (["deep"], {"perm": [0, 2, 1]}),
     "TreeEnsembleRegressor": (["vectors"], TREE),
     "Unsqueeze": (["vectors", "last"], {}),
     "Where": (["flag", "vectors", "low"], {}),
@@ -170,10 +179,22 @@ def test_operators_that_are_not_in_the_table_are_refused(op):
         ("Shape", ["vectors"], {"start": 1, "end": 1}),
         ("Where", ["flag", "vectors", "index"], {}),
         ("Unsqueeze", ["low", "nine"], {}),
+        ("Reshape", ["deep", "index"], {}),
+        ("Reshape", ["deep", "fixed"], {}),
+        ("Reshape", ["deep", "guessed"], {}),
+        ("Reshape", ["deep", "ids"], {}),
+        ("Transpose", ["deep"], {"perm": [0, 1]}),
+        ("Transpose", ["deep"], {"perm": [1, 0, 2]}),
+        ("CumSum", ["ids", "far"], {}),
+        ("CumSum", ["ids", "third"], {}),
+        ("LayerNormalization", ["vectors", "scale", "low"], {"axis": -1, "epsilon": 1e-5}),
+        ("LayerNormalization", ["vectors", "scale", "scale"], {"axis": -1, "epsilon": 0.0}),
+        ("LayerNormalization", ["vectors", "scale", "scale"], {"axis": -1, "epsilon": float("nan")}),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(op, inputs, attributes):
-    more = {"far": np.array([4]), "many": np.array([5]), "nine": np.arange(9)}
+    more = {"far": np.array([4]), "many": np.array([5]), "nine": np.arange(9), "third": np.int64(2)}
+    more |= {"fixed": np.array([2, 4]), "guessed": np.array([0, -1])}
     refused(built(op, inputs, attributes, {**CONSTANTS, **more}))
 
 

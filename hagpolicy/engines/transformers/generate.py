@@ -153,7 +153,7 @@ def run_generate(
 
     hook = model.register_forward_pre_hook(count)
     try:
-        with torch.random.fork_rng(devices=devices), torch.inference_mode(), splice_calls(model, prompts, splices):
+        with torch.random.fork_rng(devices=devices), torch.inference_mode(), splice_calls(model, splices):
             torch.manual_seed(seed)
             out = model.generate(
                 torch.tensor(padded, device=model.device),

@@ -82,10 +82,31 @@ class SoftPrefixes:
         """
         prompt, config = request.prompt, request.config
         content = ask_for(prompt.content, config.hint, prompt.constraint, config.constrain)
-        at = count_before_request(tokenizer, content, ids, make_template_keywords(config))
+        return self.find_place(tokenizer, content, config, ids, context, make_template_keywords(config))
+
+    def find_place(
+        self,
+        tokenizer: Any,
+        content: Any,
+        config: DecodingConfig,
+        ids: Sequence[int],
+        context: float,
+        keywords: Mapping[str, Any],
+    ) -> Splice | str:
+        """Where the embeddings that a config names go, or why there is no place for them.
+
+        Args:
+            tokenizer: of the model.
+            content: a string or chat messages, hint included.
+            config: names a soft prefix.
+            ids: token ids of the content.
+            context: most tokens of prompt and answer together.
+            keywords: of the chat template.
+        """
+        at = count_before_request(tokenizer, content, ids, keywords)
         if at is None:
             return "no text of a user that the chat template writes as it is, before which a soft prefix could go"
-        rows = self.take(request.config)
+        rows = self.take(config)
         if len(ids) + len(rows) >= context:
             return f"the prompt has {len(ids)} tokens and a soft prefix {len(rows)}, the model's context {context:.0f}"
         return Splice(at, rows)
@@ -125,23 +146,21 @@ def embed_spliced(model: Any, ids: Tensor, padding: Sequence[int], splices: Sequ
 
 
 @contextlib.contextmanager
-def splice_calls(model: Any, prompts: Sequence[Sequence[int]], splices: Sequence[Splice] | None) -> Iterator[None]:
+def splice_calls(model: Any, splices: Sequence[Splice] | None) -> Iterator[None]:
     """A context in which one call of the model's own `generate` has embeddings spliced into its prompts.
 
     `generate` counts and compares the tokens of the prompt alone. Each of the model's passes is given what lies
-    between: the embeddings in the first one, their columns in the mask and places in all.
+    between: the embeddings in the first one, their columns in the mask and places in all. What pads a prompt on the
+    left is read from the mask.
 
     Args:
         model: a decoder of transformers.
-        prompts: token ids, of the lengths they are padded from, on the left.
         splices: one a prompt, all of as many embeddings; None: none.
     """
     if splices is None:
         yield
         return
-    width = max(map(len, prompts))
-    starts = [width - len(ids) + splice.at for ids, splice in zip(prompts, splices, strict=True)]
-    handle = model.register_forward_pre_hook(_Splicing(starts, [one.rows for one in splices]), with_kwargs=True)
+    handle = model.register_forward_pre_hook(_Splicing(splices), with_kwargs=True)
     try:
         yield
     finally:
@@ -152,26 +171,29 @@ class _Splicing:
     """What is done to the arguments of each pass of one call of `generate`.
 
     Args:
-        starts: (prompts,): the column of each padded prompt where its embeddings go.
-        rows: (prompts,): float32 (tokens, width) each.
+        splices: (prompts,).
     """
 
-    def __init__(self, starts: Sequence[int], rows: Sequence[Tensor]) -> None:
-        self._starts, self._rows, self._count, self._begun = starts, rows, len(rows[0]), False
+    def __init__(self, splices: Sequence[Splice]) -> None:
+        self._splices, self._count, self._starts = splices, len(splices[0]), list[int]()
 
     def __call__(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         ids: Tensor = kwargs["input_ids"]
-        beams = len(ids) // len(self._starts)  # those of a prompt follow each other
-        starts = [start for start in self._starts for _ in range(beams)]
         mask = kwargs.get("attention_mask")
         if mask is None:  # while drafting, which is done for one prompt at a time, without padding
             mask = ids.new_ones(len(ids), int(kwargs["position_ids"][0, -1]) + 1)
-        mask = _insert(mask, starts, self._count)
-        if not self._begun:
-            wide = _insert(ids, starts, self._count)
-            rows = [rows for rows in self._rows for _ in range(beams)]
-            kwargs = kwargs | {"input_ids": None, "inputs_embeds": embed(model, wide, starts, rows)}
-            ids, self._begun = wide, True
+        beams = len(ids) // len(self._splices)  # those of a prompt follow each other
+        spliced = [one for one in self._splices for _ in range(beams)]
+        begins = not self._starts
+        if begins:  # columns that pad a row are those before its first one
+            padding: list[int] = mask[:, : ids.shape[1]].long().argmax(dim=1).tolist()
+            self._starts = [before + one.at for before, one in zip(padding, spliced, strict=True)]
+        mask = _insert(mask, self._starts, self._count)
+        if begins:
+            wide = _insert(ids, self._starts, self._count)
+            rows = [one.rows for one in spliced]
+            kwargs = kwargs | {"input_ids": None, "inputs_embeds": embed(model, wide, self._starts, rows)}
+            ids = wide
         before = mask.shape[1] - ids.shape[1]
         if 0 < kwargs["past_key_values"].get_seq_length() < before:
             raise RuntimeError("this version of transformers loses columns of the cache beside a soft prefix")

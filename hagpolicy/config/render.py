@@ -52,7 +52,8 @@ class Receipt:
         idle: fields that do nothing beside the others (top_p at temperature 0, drafting beside beams) or for this
             prompt (a hint that it fills no slot of), with the value that was asked; sent at their neutral value, and
             not entered as applied.
-        notes: how the engine's meaning of an applied field differs from ours; or that its neutral value is not sent.
+        notes: how the engine's meaning of an applied field differs from ours; that its neutral value is not sent; or
+            why no config with another value could be had in a call of a wrapped model.
         overruled: fields that a policy decided though the caller had set them, with the caller's values.
     """
 

@@ -65,6 +65,7 @@ class Decision:
         task: that was told and that the policy knows; None: none, or one that it does not know.
         overruled: fields that the caller had set and the policy decided all the same, with the caller's values; see
             `hagpolicy.wrap`.
+        unavailable: fields that could not be honoured in this call, with why: no config that sets one was chosen.
     """
 
     config: DecodingConfig
@@ -76,6 +77,7 @@ class Decision:
     cost: float | None = None
     task: str | None = None
     overruled: Mapping[str, Any] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def explanation(self) -> str:
@@ -85,7 +87,10 @@ class Decision:
     def render(self, engine: str, unsupported: Unsupported = "error") -> Rendering:
         """Prompt with the hint, settings and receipt in an engine's words; see `DecodingConfig.render`."""
         made = self.config.render(engine, "" if self.prompt is None else self.prompt, unsupported=unsupported)
-        return replace(made, receipt=replace(made.receipt, overruled=dict(self.overruled))) if self.overruled else made
+        if not (self.overruled or self.unavailable):
+            return made
+        notes = {**made.receipt.notes, **self.unavailable}
+        return replace(made, receipt=replace(made.receipt, overruled=dict(self.overruled), notes=notes))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping for logs: all but the prompt, whose text a log may not hold."""
@@ -99,6 +104,7 @@ class Decision:
             "cost": self.cost,
             "task": self.task,
             "overruled": dict(self.overruled),
+            "unavailable": dict(self.unavailable),
         }
 
     def __str__(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +18,31 @@ from hagpolicy.config.fields import ARTEFACT_FIELDS, NEUTRAL, split_pin
 from hagpolicy.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.policy import Policy
 
 __all__ = ["GivenArtefacts"]
 
-KINDS = ("reference", "draft_source")
+KINDS = ("reference", "draft_source", "soft_prefix")
 # What is put around a call, and not sent with it.
-_AROUND = {name: NEUTRAL[name] for name in (*KINDS, "reference_weight", "adapter")}
-# Which adapter answers is said of a model as a whole: one call at a time.
-_SWITCHING = threading.RLock()
+_AROUND = {name: NEUTRAL[name] for name in (*KINDS, "reference_weight", "soft_tokens", "adapter")}
+# Arguments of `generate` that count or replace the columns of a prompt, and know nothing of those of a soft prefix.
+_NO_PREFIX_BESIDE = (
+    "past_key_values",
+    "inputs_embeds",
+    "position_ids",
+    "cache_implementation",
+    "prefill_chunk_size",
+)
+# What is put around a call is put around the model as a whole: one call of it at a time. By model, since a lock of its
+# own could be neither copied nor pickled.
+_CALLING: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
+_MAKING = threading.Lock()
 
 
 class GivenArtefacts:
-    """The stores of references and memories of drafts of a wrapped model, and the adapters it has if it is one of PEFT.
+    """The soft prefixes, stores of references and memories of drafts of a wrapped model, and the adapters it has if it
+    is one of PEFT.
 
     Args:
         model: of transformers.
@@ -44,11 +58,14 @@ class GivenArtefacts:
     """
 
     def __init__(self, model: Any, policy: Policy, given: Mapping[str, Mapping[str, Any]] | None) -> None:
-        self._model, self._stores, self._memories = model, {}, {}
+        self._model, self._stores, self._memories, self._prefixes = model, {}, {}, None
         artefacts = load_artefacts(given)
         if other := [kind for kind in artefacts if kind not in KINDS]:
-            raise InvalidInput("artifacts", f"those of {' and '.join(KINDS)}, which wrap can give a model", other[0])
+            do = "Wrap a model of PEFT that has the adapters." if other[0] == "adapter" else ""
+            raise InvalidInput("artifacts", f"those of {', '.join(KINDS)}, which wrap can give a model", other[0], do)
         own = getattr(model, "peft_config", None) if callable(getattr(model, "disable_adapter", None)) else None
+        # What `generate` calls: PEFT's model stands around it.
+        self._bare = model if own is None else model.get_base_model()
         self._adapters = frozenset(own or ()) & {split_pin(config.adapter)[0] for config in policy.space}
         for config in policy.space:
             for kind, named in artefacts.items():
@@ -57,12 +74,13 @@ class GivenArtefacts:
                     expected = f"the folder that was swept, {getattr(config, kind)}"
                     raise InvalidInput(f"artifacts[{kind!r}][{name!r}]", expected, named[name].pin)
         if artefacts:
-            references, drafts = (
+            references, drafts, prefixes = (
                 require(f"hagpolicy.engines.transformers.{module}", "sweep", "an artefact of a wrapped model")
-                for module in ("references", "drafts")
+                for module in ("references", "drafts", "prefixes")
             )
-            self._stores = references.load_stores(model, artefacts.get("reference", {}))
+            self._stores = references.load_stores(self._bare, artefacts.get("reference", {}))
             self._memories = drafts.load_memories(artefacts.get("draft_source", {}))
+            self._prefixes = prefixes.SoftPrefixes(self._bare, artefacts.get("soft_prefix", {}))
         can = np.array([self._has(config.canonical()) for config in policy.space])
         self.can = None if can.all() else can
 
@@ -73,39 +91,82 @@ class GivenArtefacts:
             return config, {}
         return config.replace(**_AROUND), {name: getattr(asked, name) for name in _AROUND}
 
+    def find_place(
+        self,
+        tokenizer: Any,
+        content: Any,
+        config: DecodingConfig,
+        ids: Sequence[int],
+        keywords: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> Splice | str:
+        """Where the soft prefix that a config names goes, or why it cannot be had in this call.
+
+        Args:
+            tokenizer: of the model.
+            content: the prompt, hint included.
+            config: that names it.
+            ids: of the prompt.
+            keywords: of the chat template.
+            settings: the caller's, by the names of `generate`.
+        """
+        assert self._prefixes is not None  # a config that names what the model has not is never chosen
+        if beside := [name for name in _NO_PREFIX_BESIDE if settings.get(name) is not None]:
+            return f"{beside[0]} of the call leaves no place for a soft prefix"
+        context = getattr(self._bare.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        made: Splice | str = self._prefixes.find_place(tokenizer, content, config.canonical(), ids, context, keywords)
+        return made
+
     @contextlib.contextmanager
-    def use(self, config: DecodingConfig | None) -> Any:
-        """A context in which the model generates with what a config names; None: with nothing."""
-        asked = None if config is None else config.canonical()
-        store, memory = (None if asked is None else self._find(asked, kind) for kind in KINDS)
-        with contextlib.ExitStack() as stack:
-            if asked is not None and store is not None:
-                from hagpolicy.engines.transformers.references import mixing
+    def use(self, config: DecodingConfig | None, splices: Sequence[Splice] | None = None) -> Iterator[None]:
+        """A context in which the model generates, by itself, with what a config names; None: with nothing.
 
-                stack.enter_context(mixing(self._model, store, asked.reference_weight))
-            if asked is not None and self._adapters:
-                stack.enter_context(_switch(self._model, split_pin(asked.adapter)[0]))
-            if memory is not None:
-                from hagpolicy.engines.transformers.drafts import drafting
-
-                stack.enter_context(drafting(self._model, memory))
+        Args:
+            config: of all prompts of the call.
+            splices: of its soft prefix, one a prompt; None: none.
+        """
+        with self._find_lock(), contextlib.ExitStack() as stack:
+            if config is not None:
+                self._enter(stack, config.canonical(), splices)
             yield
 
+    def _enter(self, stack: contextlib.ExitStack, asked: DecodingConfig, splices: Sequence[Splice] | None) -> None:
+        """Put what a config names around the model."""
+        if self._adapters:
+            stack.enter_context(_switch(self._model, split_pin(asked.adapter)[0]))
+        if splices is not None:
+            from hagpolicy.engines.transformers.prefixes import splice_calls
+
+            stack.enter_context(splice_calls(self._bare, splices))
+        if store := self._stores.get(split_pin(asked.reference)[0]):
+            from hagpolicy.engines.transformers.references import mixing
+
+            stack.enter_context(mixing(self._bare, store, asked.reference_weight))
+        if memory := self._memories.get(split_pin(asked.draft_source)[0]):
+            from hagpolicy.engines.transformers.drafts import drafting
+
+            stack.enter_context(drafting(self._bare, memory))
+
+    def _find_lock(self) -> contextlib.AbstractContextManager[Any]:
+        """The lock of the model; none where nothing is ever put around its calls."""
+        if not (self._adapters or self._stores or self._memories or self._prefixes):
+            return contextlib.nullcontext()
+        with _MAKING:
+            return _CALLING.setdefault(self._bare, threading.RLock())
+
     def _has(self, asked: DecodingConfig) -> bool:
-        """Whether the model has all that a config names."""
+        """Whether the model has all that a config names, a soft prefix with as many rows."""
         held = {"adapter": self._adapters, "reference": self._stores, "draft_source": self._memories}
         named = {kind: split_pin(getattr(asked, kind))[0] for kind in ARTEFACT_FIELDS}
+        if named.pop("soft_prefix") and (self._prefixes is None or not self._prefixes.has(asked)):
+            return False
         return all(not name or name in held.get(kind, ()) for kind, name in named.items())
-
-    def _find(self, asked: DecodingConfig, kind: str) -> Any:
-        held = self._stores if kind == "reference" else self._memories
-        return held.get(split_pin(getattr(asked, kind))[0])
 
 
 @contextlib.contextmanager
 def _switch(model: Any, adapter: str) -> Iterator[None]:
     """A context in which a model of PEFT answers with one of its adapters, "": with none; then it is as it was."""
-    with _SWITCHING, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if adapter != model.active_adapter:
             # PEFT lets what it sets be trained.
             stack.callback(_let_learn, [(one, one.requires_grad) for one in model.parameters()])

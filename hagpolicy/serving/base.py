@@ -6,17 +6,22 @@ import contextlib
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
 
 from hagpolicy._digest import digest
+from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
-from hagpolicy.serving.call import GenerateCall, decide, describe_idle
+from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, describe_idle
 
 if TYPE_CHECKING:
+    from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
@@ -87,20 +92,64 @@ class Wrapper:
         rest = {name: value for name, value in kwargs.items() if name not in ("price", "task")}
         return rest, {"price": self.price, "task": self._task} | own
 
-    def _decide(
-        self, prompts: Sequence[Any], call: GenerateCall, fixed: Mapping[str, Any] | None, turned: Mapping[str, Any]
-    ) -> list[Decision | None]:
-        """The decisions for a call, counted; one warning where they can never be other than what the caller set."""
+    def _prepare_prompts(
+        self,
+        prompts: Sequence[Any],
+        call: GenerateCall,
+        fixed: Mapping[str, Any] | None,
+        turned: Mapping[str, Any],
+        find_place: Callable[[int, DecodingConfig], Splice | str],
+    ) -> list[PreparedPrompt]:
+        """The prompts of a call with what is decided for each, counted; one warning where that can never be other than
+        what the caller set.
+
+        Args:
+            prompts: as the policy reads them.
+            call: of the caller.
+            fixed: what it set, by field; None: nothing is decided.
+            turned: price and task.
+            find_place: where the soft prefix of a config goes in a prompt of this number, or why it cannot be had.
+        """
         decisions = decide(self.policy, prompts, call, fixed, **turned)
+        splices: list[Splice | None] = [None] * len(prompts)
+        for number, decision in enumerate(decisions):
+            if not _has_prefix(decision):
+                continue
+            found = find_place(number, decision.config)
+            if isinstance(found, str):
+                decisions[number] = self._decide_without_prefix(number, prompts[number], call, fixed, turned, found)
+            else:
+                splices[number] = found
         self._count(_UNDECIDED if one is None else one.reason for one in decisions)
         self._warn_idle(call.explicit, fixed, 5)
-        return decisions
+        return [call.prepare(*row) for row in zip(prompts, decisions, splices, strict=True)]
 
-    def _use_artefacts(self, decision: Decision | None) -> contextlib.AbstractContextManager[None]:
-        """A context in which the model generates with what a decision's config names."""
-        if self._artefacts is None or decision is None or decision.reason == "no_config_agrees":
+    def _decide_without_prefix(
+        self,
+        number: int,
+        prompt: Any,
+        call: GenerateCall,
+        fixed: Mapping[str, Any] | None,
+        turned: Mapping[str, Any],
+        why: str,
+    ) -> Decision | None:
+        """The decision for a prompt in which no soft prefix can be had: what is worth most without one."""
+        can = np.array([not config.canonical().soft_prefix for config in self.policy.space])
+        if call.can is not None:
+            can &= call.can
+        task = turned.get("task")
+        own = task if task is None or isinstance(task, str) else task[number]
+        [decision] = decide(self.policy, [prompt], call, fixed, turned.get("price"), own, can=can)
+        return None if decision is None else replace(decision, unavailable={"soft_prefix": why})
+
+    def _use_artefacts(self, items: Sequence[PreparedPrompt]) -> contextlib.AbstractContextManager[None]:
+        """A context in which the model generates with what the config of some prompts names, which are one call."""
+        if self._artefacts is None:
             return contextlib.nullcontext()
-        return self._artefacts.use(decision.config)
+        decision = items[0].decision
+        config = None if decision is None or decision.reason == "no_config_agrees" else decision.config
+        splices = [one.splice for one in items if one.splice is not None]
+        return self._artefacts.use(config, splices or None)
 
     def _count(self, reasons: Iterable[str]) -> None:
         with _COUNTING:
@@ -133,6 +182,13 @@ class Wrapper:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.target).__name__}, {self.policy!r})"
+
+
+def _has_prefix(decision: Decision | None) -> TypeGuard[Decision]:
+    """Whether the config of a decision names a soft prefix."""
+    if decision is None or decision.reason == "no_config_agrees":
+        return False
+    return bool(decision.config.canonical().soft_prefix)
 
 
 def warn_of_another_engine(policy: Policy, model: Any, tokenizer: Any) -> None:

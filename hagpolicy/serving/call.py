@@ -24,6 +24,7 @@ from hagpolicy.serving.artefacts import GivenArtefacts
 if TYPE_CHECKING:
     import numpy as np
 
+    from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
@@ -50,6 +51,7 @@ class PreparedPrompt:
         template: keywords of the model's chat template.
         penalised: True when logits processors of ours are in `kwargs`.
         drafted: True when `generate` will draft, which it does for one prompt a call.
+        splice: what is put among the prompt's embeddings; None: nothing.
     """
 
     prompt: Any
@@ -61,6 +63,7 @@ class PreparedPrompt:
     penalised: bool = False
     drafted: bool = False
     template: Mapping[str, Any] = field(default_factory=dict)
+    splice: Splice | None = None
 
 
 class GenerateCall:
@@ -128,8 +131,14 @@ class GenerateCall:
             fixed.setdefault("temperature", self.default_temperature)
         return fixed
 
-    def prepare(self, prompt: PromptLike, decision: Decision | None) -> PreparedPrompt:
-        """The prompt and its keywords under a decision; unchanged without one, or where no config agrees."""
+    def prepare(self, prompt: PromptLike, decision: Decision | None, splice: Splice | None = None) -> PreparedPrompt:
+        """The prompt and its keywords under a decision; unchanged without one, or where no config agrees.
+
+        Args:
+            prompt: as the caller gave it.
+            decision: the policy's.
+            splice: of the soft prefix that its config names.
+        """
         if decision is None or decision.reason == "no_config_agrees":
             return PreparedPrompt(prompt, self.kwargs, 1, decision, "")
         bare, around = (decision.config, {}) if self._artefacts is None else self._artefacts.strip(decision.config)
@@ -157,7 +166,9 @@ class GenerateCall:
             sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
         penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
         hinted = rendering.prompt is not prompt
-        return PreparedPrompt(rendering.prompt, sent, copies, decision, key, hinted, penalised, drafted, template)
+        return PreparedPrompt(
+            rendering.prompt, sent, copies, decision, key, hinted, penalised, drafted, template, splice
+        )
 
 
 def hold_unsaid(
@@ -190,14 +201,16 @@ def group_into_batches(prepared: Sequence[PreparedPrompt], batch_size: int | Non
     Args:
         prepared: one a prompt.
         batch_size: prompts that the receiver hands to one call of `generate`; None: all of them. A
-            penalty of ours learns the prompt's length there, so it must not meet a second call.
+            penalty of ours learns the prompt's length there, and a soft prefix is of the prompts of one call, so
+            neither must meet a second one.
     """
     found: dict[str, list[int]] = {}
     for number, item in enumerate(prepared):
         found.setdefault(f"{item.key}|{item.copies}", []).append(number)
     divided = []
     for rows in found.values():
-        step = batch_size if batch_size is not None and prepared[rows[0]].penalised else len(rows)
+        once = prepared[rows[0]].penalised or prepared[rows[0]].splice is not None
+        step = batch_size if batch_size is not None and once else len(rows)
         step = 1 if prepared[rows[0]].drafted else step
         divided += [rows[start : start + step] for start in range(0, len(rows), step)]
     return divided
@@ -210,6 +223,8 @@ def decide(
     fixed: Mapping[str, Any] | None,
     price: float | None = None,
     task: str | Sequence[str | None] | None = None,
+    *,
+    can: np.ndarray | None = None,
 ) -> list[Decision | None]:
     """The policy's decision for each prompt; None for all where it cannot read the caller's settings.
 
@@ -220,7 +235,9 @@ def decide(
         fixed: what the caller set; None: nothing is decided.
         price: of a token or second, for a policy fitted with prices; None: the dial's first point.
         task: the kind of all prompts, or of each; None: not told.
+        can: bool (n_configs,), configs that can be had; None: those that name nothing which the model has not.
     """
+    can = call.can if can is None else can
     if fixed is None or not prompts:
         return [None] * len(prompts)
     dial: dict[str, Any] = {} if price is None else {"price": price}
@@ -228,7 +245,7 @@ def decide(
         dial["n"] = call.explicit.get("num_return_sequences", 1)
     if task is not None:
         dial["task"] = task
-    if call.can is None:
+    if can is None:
         made = policy.decide_batch(list(prompts), fixed=dict(fixed), **dial)
     else:
         tasks = (
@@ -236,7 +253,7 @@ def decide(
         )
         told = [dial if one is None else {**dial, "task": one} for one in tasks]
         pairs = zip(prompts, told, strict=True)
-        made = [policy.decide(prompt, dict(fixed), among=call.can, **own) for prompt, own in pairs]
+        made = [policy.decide(prompt, dict(fixed), among=can, **own) for prompt, own in pairs]
     overruled = call.overruled
     return [replace(decision, overruled=overruled) for decision in made] if overruled else list(made)
 

@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hagpolicy.engines.chat import encode, list_template_fields
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.render import apply_hint
+from hagpolicy.engines.chat import encode, list_template_fields, make_template_keywords
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
 from hagpolicy.serving.base import Wrapper
@@ -15,6 +17,7 @@ from hagpolicy.serving.call import GenerateCall, PreparedPrompt, group_into_batc
 if TYPE_CHECKING:
     import torch
 
+    from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.policy import Policy
 
 # Arguments that belong to the whole batch: rows with different settings cannot share them.
@@ -57,7 +60,8 @@ class WrappedModel(Wrapper):
                 (such as `inputs_embeds` alone) is passed on as it is, without a decision.
             prompts: what the policy reads, one string or chat a row. None: the ids decoded without
                 special tokens; with a chat template that holds the template's words (roles, a
-                default system message) too, so give the prompts where you have them.
+                default system message) too, so give the prompts where you have them. They say where a soft prefix
+                goes as well, where the ids are theirs in the chat template.
             kwargs: as for `generate`; what is set there wins.
 
         Returns:
@@ -80,20 +84,21 @@ class WrappedModel(Wrapper):
             raise InvalidInput("prompts", f"one a row, {len(ids)}", f"{len(prompts)}")
         kwargs["input_ids"] = ids
         call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule, self._artefacts)
-        texts = self._decode(ids, kwargs.get("attention_mask")) if prompts is None else list(prompts)
+        rows = _list_rows(ids, kwargs.get("attention_mask"))
+        texts = self._decode(rows) if prompts is None else list(prompts)
         fixed = None if call.fixed is None else {**call.fixed, "hint": ""}
         fixed = hold_unsaid(self.policy, fixed, tuple)  # the prompt is written already
-        decisions = self._decide(texts, call, fixed, turned)
-        prepared = [call.prepare(text, decision) for text, decision in zip(texts, decisions, strict=True)]
+        place = partial(self._find_written_place, rows, prompts, call)
+        prepared = self._prepare_prompts(texts, call, fixed, turned, place)
         together = group_into_batches(prepared)
         _check_divisible(call, prepared, together)
         if len(together) == 1 and prepared[0].copies == 1:
-            with self._use_artefacts(prepared[0].decision):
+            with self._use_artefacts(prepared):
                 out = self.target.generate(**prepared[0].kwargs)
         else:
-            parts = [(rows, self._generate_part(rows, len(ids), prepared[rows[0]])) for rows in together]
+            parts = [(some, self._generate_part(some, len(ids), prepared)) for some in together]
             out = _join(parts, len(ids), self._pad_id(call))
-        self._set_decisions(decisions)
+        self._set_decisions([one.decision for one in prepared])
         return out
 
     def generate_text(self, prompts: Any, **kwargs: Any) -> Any:
@@ -118,36 +123,63 @@ class WrappedModel(Wrapper):
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
         fixed = hold_unsaid(self.policy, call.fixed, partial(list_template_fields, self.tokenizer))
-        decisions = self._decide(several, call, fixed, turned)
-        prepared = [call.prepare(prompt, decision) for prompt, decision in zip(several, decisions, strict=True)]
+        prepared = self._prepare_prompts(several, call, fixed, turned, partial(self._find_place, several, call))
         answers = [""] * len(several)
         for rows in group_into_batches(prepared):
             items = [prepared[row] for row in rows]
             ids, mask = self._pad([encode(self.tokenizer, item.prompt, item.template) for item in items])
-            with self._use_artefacts(items[0].decision):
+            with self._use_artefacts(items):
                 sent = self._add_limit(items[0].kwargs)
                 out = self.target.generate(input_ids=ids, attention_mask=mask, **sent)
             out = getattr(out, "sequences", out)  # with return_dict_in_generate they are a part of it
             texts = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text
-        self._set_decisions(decisions)
+        self._set_decisions([one.decision for one in prepared])
         return answers[0] if single else answers
 
-    def _generate_part(self, rows: list[int], total: int, item: PreparedPrompt) -> torch.Tensor:
+    def _find_place(
+        self, prompts: Sequence[Any], call: GenerateCall, number: int, config: DecodingConfig
+    ) -> Splice | str:
+        """Where the soft prefix of a config goes in a prompt, or why it cannot be had."""
+        assert self._artefacts is not None
+        content, keywords = apply_hint(prompts[number], config.hint), make_template_keywords(config)
+        ids = encode(self.tokenizer, content, keywords)
+        return self._artefacts.find_place(self.tokenizer, content, config, ids, keywords, call.explicit)
+
+    def _find_written_place(
+        self,
+        rows: Sequence[torch.Tensor],
+        prompts: Sequence[Any] | None,
+        call: GenerateCall,
+        number: int,
+        config: DecodingConfig,
+    ) -> Splice | str:
+        """Where the soft prefix of a config goes in the token ids of a prompt, or why it cannot be had."""
+        assert self._artefacts is not None
+        ids, content = rows[number].tolist(), ""
+        if getattr(self.tokenizer, "chat_template", None):
+            if prompts is None:
+                return "token ids alone do not say where the user's text begins: pass generate(…, prompts=…)"
+            content = prompts[number]
+            if encode(self.tokenizer, content) != ids:
+                return "the token ids are not those of the prompt in the chat template"
+        return self._artefacts.find_place(self.tokenizer, content, config, ids, {}, call.explicit)
+
+    def _generate_part(self, rows: list[int], total: int, prepared: Sequence[PreparedPrompt]) -> torch.Tensor:
         """int64 (rows × sequences, tokens): the rows of one configuration."""
         import torch
 
-        kwargs = dict(item.kwargs)
+        items = [prepared[row] for row in rows]
+        kwargs = dict(items[0].kwargs)
         for name, value in kwargs.items():
             if isinstance(value, torch.Tensor) and value.shape[:1] == (total,):
                 kwargs[name] = value[rows]
-        with self._use_artefacts(item.decision):
+        with self._use_artefacts(items):
             out: torch.Tensor = self.target.generate(**kwargs)
-        return out.repeat_interleave(item.copies, dim=0)
+        return out.repeat_interleave(items[0].copies, dim=0)
 
-    def _decode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
-        rows = [row if mask is None else row[mask[number].bool()] for number, row in enumerate(ids)]
+    def _decode(self, rows: Sequence[torch.Tensor]) -> list[str]:
         texts: list[str] = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
         return texts
 
@@ -182,6 +214,11 @@ class WrappedModel(Wrapper):
     def _default_temperature(self) -> float:
         own = getattr(self.target.generation_config, "temperature", None)
         return 1.0 if own is None else float(own)
+
+
+def _list_rows(ids: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """The token ids of each row, without what pads it."""
+    return [row if mask is None else row[mask[number].bool()] for number, row in enumerate(ids)]
 
 
 def _check_divisible(call: GenerateCall, prepared: list[PreparedPrompt], together: list[list[int]]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hagpolicy.engines.chat import list_template_fields
+from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.render import apply_hint
+from hagpolicy.engines.chat import encode, list_template_fields, make_template_keywords
 from hagpolicy.serving.base import Wrapper
 from hagpolicy.serving.call import (
     GenerateCall,
@@ -16,8 +18,13 @@ from hagpolicy.serving.call import (
     read_template_keywords,
 )
 
+if TYPE_CHECKING:
+    from hagpolicy.engines.transformers.prefixes import Splice
+
 # transformers' name for the keywords of a chat template in a call of a pipeline.
 _TEMPLATE = "tokenizer_encode_kwargs"
+# What cuts a prompt after it was written, so that nobody knows where its parts are.
+_CUTTING = ("truncation", "handle_long_generation")
 
 
 class WrappedPipeline(Wrapper):
@@ -54,23 +61,45 @@ class WrappedPipeline(Wrapper):
         kwargs, turned = self._take(kwargs)
         call = GenerateCall(kwargs, self._defaults(), self._default_temperature(), self.overrule, self._artefacts)
         own = self._template_keywords(kwargs)
-        decisions = self._decide(prompts, call, self._fix(prompts, call, own), turned)
-        prepared = [call.prepare(prompt, decision) for prompt, decision in zip(prompts, decisions, strict=True)]
+        place = partial(self._find_place, prompts, call, own)
+        prepared = self._prepare_prompts(prompts, call, self._fix(prompts, call, own), turned, place)
         answers: list[Any] = [None] * len(prompts)
         batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
         for rows in group_into_batches(prepared, batch_size):
-            batch = [_convert_for_pipeline(prepared[row].prompt) for row in rows]
+            items = [prepared[row] for row in rows]
+            batch = [_convert_for_pipeline(item.prompt) for item in items]
             # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
-            sent = prepared[rows[0]].kwargs
-            if template := prepared[rows[0]].template:
+            sent = items[0].kwargs
+            if template := items[0].template:
                 sent = {**sent, _TEMPLATE: {**own, **template}}
-            with self._use_artefacts(prepared[rows[0]].decision):
+            with self._use_artefacts(items):
                 got = self.target(batch[0] if len(batch) == 1 else batch, **sent)
             for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
                 restored = self._restore_prompt(records, prompts[row], prepared[row], kwargs)
                 answers[row] = [dict(record) for record in restored * prepared[row].copies]
-        self._set_decisions(decisions)
+        self._set_decisions([one.decision for one in prepared])
         return answers
+
+    def _find_place(
+        self, prompts: list[Any], call: GenerateCall, own: Mapping[str, Any], number: int, config: DecodingConfig
+    ) -> Splice | str:
+        """Where the soft prefix of a config goes in a prompt as the pipeline will write it, or why it cannot be had."""
+        assert self._artefacts is not None
+        standing = {**getattr(self.target, "_preprocess_params", {}), **call.kwargs, **own}
+        if cutting := [name for name in _CUTTING if standing.get(name)]:
+            return f"{cutting[0]} of the call may cut the prompt, and leaves no place for a soft prefix"
+        tokenizer, content = self.target.tokenizer, apply_hint(prompts[number], config.hint)
+        keywords: dict[str, Any] = {}
+        if getattr(tokenizer, "chat_template", None):
+            if isinstance(content, str):
+                return "a text without chat messages does not say where the user's text begins"
+            continued = standing.get("continue_final_message")
+            continued = content[-1]["role"] == "assistant" if continued is None else bool(continued)
+            said = {name: standing[name] for name in ("tools", "documents") if standing.get(name)}
+            ends = {"add_generation_prompt": not continued, "continue_final_message": continued}
+            keywords = {**ends, **said, **own, **make_template_keywords(config)}
+        ids = encode(tokenizer, content, keywords)
+        return self._artefacts.find_place(tokenizer, content, config, ids, keywords, call.explicit)
 
     def _restore_prompt(
         self, records: list[Any], prompt: Any, item: PreparedPrompt, kwargs: dict[str, Any]

@@ -69,7 +69,8 @@ def wrap(
         experiment: share of the units (the body's `safety_identifier` or `user`, or the header `x-hag-unit`) whose
             requests the policy decides, (0, 1); those of the others go out as they came. None: no experiment.
         artifacts: for a pipeline or model: folders of what the configs name, by field and name, such as
-            {"reference": {"faq": "path"}}; of `reference` and `draft_source`. None: none.
+            {"reference": {"faq": "path"}}; of `soft_prefix`, `reference` and `draft_source`. None: none. Calls of a
+            model that is given some, or that is one of PEFT, are made one at a time.
 
     Returns:
         `WrappedPipeline`, `WrappedModel` or `WrappedLLM`: used like the target, whose other attributes it passes

@@ -80,7 +80,7 @@ def test_what_was_not_given_or_is_another_one_is_refused(engine, given, tmp_path
     other = {"reference": {"faq": save_references(model, tmp_path / "other", seed=5)}}
     with pytest.raises(InvalidInput, match="the folder that was swept, faq@"):
         hag.wrap(model, policy, tokenizer=tiny_tokenizer(), artifacts=other)
-    with pytest.raises(InvalidInput, match="reference and draft_source"):
+    with pytest.raises(InvalidInput, match="of reference, draft_source, soft_prefix"):
         hag.wrap(model, policy, tokenizer=tiny_tokenizer(), artifacts={"adapter": {}})
 
 

@@ -267,7 +267,7 @@ def test_reasons_are_counted_over_threads_and_calls(pipe):
 
     def work():
         for _ in range(50):
-            wrapped._decide(["say hello", "nothing"], call, {}, {})
+            wrapped._prepare_prompts(["say hello", "nothing"], call, {}, {}, None)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     [thread.start() for thread in threads]
@@ -275,7 +275,7 @@ def test_reasons_are_counted_over_threads_and_calls(pipe):
     assert wrapped.counts == {"best_by_margin": 200, "reference_best": 200}
     again = pickle.loads(pickle.dumps(Wrapper(None, None)))
     assert again.counts == {}
-    wrapped._decide(["say hello"], call, None, {})
+    wrapped._prepare_prompts(["say hello"], call, None, {}, None)
     assert wrapped.counts["not_decided"] == 1
 
 

@@ -12,6 +12,7 @@ from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.analysis.estimates import take_chosen
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.fitting.baselines.base import Baseline, crossfit_baseline
+from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.prepare import FitData
 from hagpolicy.fitting.training import Training
@@ -109,8 +110,17 @@ def cross_fit(
     if margins is None:
         margins = SPREADS if prepared.targets.spread_margins else MARGINS
     folded = [[one.refold(folds) for folds in prepared.foldings] for one in data.trainings]
-    fitted = (cross_fit_learner(several, item, margins, data.comparisons) for several in folded for item in learners)
+    fitted = (
+        cross_fit_learner(several, one, margins, data.comparisons)
+        for several in folded
+        for one in choose_learners(learners, several[0].encoder)
+    )
     return CrossFits(tuple(fitted), chosen)
+
+
+def choose_learners(learners: Sequence[Learner], encoder: Encoder) -> list[Learner]:
+    """The learners as they are fitted on an encoder's features."""
+    return [one.for_features(any_scale=encoder.any_scale) for one in learners]
 
 
 def cross_fit_learner(

@@ -16,7 +16,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.baselines.base import Baseline
 from hagpolicy.fitting.baselines.registry import get_baselines
 from hagpolicy.fitting.compare import build_evaluations
-from hagpolicy.fitting.crossfit import cross_fit
+from hagpolicy.fitting.crossfit import choose_learners, cross_fit
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.registry import get_encoders
 from hagpolicy.fitting.export import export_fit
@@ -67,7 +67,8 @@ def fit(
             folder or hub name (see `TransformerEncoder`), the path of an .onnx file, an Encoder, an array
             (n_prompts, dim) of the vectors of the table's prompts, or several that compete.
             `PrecomputedEncoder(embed=function)` makes vectors of texts, in training and in the policy.
-        learner: "auto", the mean of ridge, LightGBM and MLP; a name, a Learner, or several that compete.
+        learner: "auto": on texts the mean of ridge, LightGBM and MLP ("blend"), on vectors that are given ridge,
+            forest and MLP weighed by what each foretells ("stack"); a name, a Learner, or several that compete.
         objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
             one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.
         margins: a candidate departs from the reference only for a larger predicted advantage; in
@@ -98,7 +99,8 @@ def fit(
     encoders, learners = get_encoders(encoder), get_learners(learner)
     if not learners:
         raise InvalidInput("learner", "at least one", "none")
-    compared = _get_compared(baselines, learners)
+    fitted = [one for item in encoders for one in choose_learners(learners, item)]
+    compared = _get_compared(baselines, fitted)
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with require("threadpoolctl", "fit", "fitting").threadpool_limits(1):
         data = prepare_fit(table, encoders, objectives, seed, near_duplicates, check_reads(reads))

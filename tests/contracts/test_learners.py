@@ -33,7 +33,7 @@ def test_the_graph_equals_the_learner_at_every_batch_size(name: str) -> None:
     assert expected.shape == (len(fresh), M)
     assert expected.dtype == np.float64
     got = run(fitted, fresh)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7 if name in ("lightgbm", "blend") else 1e-12)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7 if name in ("lightgbm", "blend", "auto") else 1e-12)
     singles = np.concatenate([run(fitted, fresh[i : i + 1]) for i in range(20)])
     np.testing.assert_array_equal(singles.astype(np.float32), got[:20].astype(np.float32))
     assert run(fitted, fresh[:0]).shape == (0, M)
@@ -71,10 +71,11 @@ def test_every_name_makes_a_learner_of_that_name(name: str) -> None:
 
 
 def test_auto_and_names_that_are_none() -> None:
-    assert [learner.name for learner in get_learners("auto")] == ["blend"]
-    with pytest.raises(InvalidInput, match=r"'auto' or one of .*Did you mean 'ridge'"):
+    (auto,) = get_learners("auto")
+    assert [auto.for_features(any_scale=given).name for given in (False, True)] == ["blend", "stack"]
+    with pytest.raises(InvalidInput, match=r"one of auto, .*Did you mean 'ridge'"):
         get_learner("rigde")
-    with pytest.raises(InvalidInput, match="learner: expected 'auto' or one of"):
+    with pytest.raises(InvalidInput, match="learner: expected one of auto,"):
         get_learner(Affine)  # type: ignore[arg-type]
 
 

@@ -93,3 +93,14 @@ def test_scaling_is_fitted_on_the_training_folds_alone(plain):
         FeatureScaling.of(raw[1:]).apply(raw[1:]),  # type: ignore[union-attr]
     )
     assert training.scale_features(without)[0, 0] == 5.0
+
+
+def test_on_vectors_auto_learns_what_takes_two_columns_together(plain):
+    some = plain[:60]
+    signs = some[:, 0] * some[:, 1] > 0
+    space = [hag.DecodingConfig(temperature=value) for value in (0.0, 1.0)]
+    rewards = np.column_stack([signs, ~signs]) * 0.6 + 0.2
+    table = hag.SweepTable.from_arrays([f"prompt {row}" for row in range(len(some))], space, rewards, default=0)
+    auto, ridge = (hag.fit(table, some[:, :2], name).evaluation for name in ("auto", "ridge"))
+    assert auto.candidate.gain.value > ridge.candidate.gain.value + 0.1
+    assert [row.name for row in auto.rows if row.note == "before the gate"] == ["stack"]

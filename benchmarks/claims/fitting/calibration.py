@@ -26,7 +26,7 @@ from hagpolicy.errors import StoreError
 from hagpolicy.fitting.crossfit import MARGINS
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoder
-from hagpolicy.fitting.learners.registry import AUTO, get_learner
+from hagpolicy.fitting.learners.registry import get_learner
 from hagpolicy.fitting.training import Training
 
 CLAIM = Claim(
@@ -43,7 +43,7 @@ ENLARGED_DEMO = RESULTS / "sweeps" / "enlarged_demo"
 ENOUGH = 0.9
 FEW = 10
 # The default first: its plot is shown.
-LEARNERS = (AUTO, "ridge", "lightgbm", "mlp", "knn")
+LEARNERS = ("blend", "ridge", "lightgbm", "mlp", "knn")
 EVERY, CHOSEN = "reward, every config", "reward, chosen config"
 OVER_SBS, DEPARTING = "advantage over SBS, every config", "advantage over SBS, departures"
 

@@ -39,6 +39,14 @@ class Learner(ABC):
     exports: bool = True
     carries_vectors: bool = False
 
+    def for_features(self, *, any_scale: bool) -> Learner:
+        """The learner that is fitted on some features: this one, but for one that depends on what they are.
+
+        Args:
+            any_scale: whether they are vectors in units of any kind, see `Encoder`.
+        """
+        return self
+
     @abstractmethod
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLearner:
         """Fit on training prompts.

@@ -9,6 +9,7 @@ from hagpolicy.fitting.plugins import get_plugin
 LEARNERS: Registry[type[Learner]] = Registry(
     "learner",
     {
+        "auto": "hagpolicy.fitting.learners.auto:Auto",
         "constant": "hagpolicy.fitting.learners.linear:Constant",
         "ridge": "hagpolicy.fitting.learners.linear:Ridge",
         "knn": "hagpolicy.fitting.learners.neighbours:NearestNeighbours",
@@ -18,23 +19,17 @@ LEARNERS: Registry[type[Learner]] = Registry(
         "blend": "hagpolicy.fitting.learners.blend:Blend",
         "stack": "hagpolicy.fitting.learners.stack:Stack",
     },
-    expected="'auto' or one of {names}",
-    also=("auto",),
 )
-
-# One learner, not several that compete: in simulated worlds the mean of three gains as much as the best of four, and
-# the estimate need not pay for a choice among them (benchmarks/claims/fitting/learner_choice.py).
-AUTO = "blend"
 
 
 def get_learner(spec: str | Learner) -> Learner:
-    """A learner by its name, or the one given; "auto" is `AUTO`.
+    """A learner by its name, or the one given.
 
     Raises:
         InvalidInput: an unknown name, with the nearest known one; or a learner without a name.
         MissingExtra: the learner's package is not installed.
     """
-    return get_plugin(LEARNERS, Learner, AUTO if isinstance(spec, str) and spec == "auto" else spec)  # type: ignore[type-abstract]
+    return get_plugin(LEARNERS, Learner, spec)  # type: ignore[type-abstract]
 
 
 def get_learners(spec: str | Learner | list[str | Learner]) -> list[Learner]:

@@ -69,6 +69,7 @@ INSIDE = {
         "config",
         "space",
         "adapters",
+        "endpoints",
     ],
     "data.store": [
         "cells",

@@ -20,7 +20,7 @@ from hagpolicy._digest import digest, digest_file
 from hagpolicy._files import format_json, parse_json, read_regular, write_text
 from hagpolicy._folders import new_folder
 from hagpolicy._names import suggest
-from hagpolicy.config.fields import ARTEFACT_FIELDS, SPECS, pin_name
+from hagpolicy.config.fields import SPECS, pin_name
 from hagpolicy.data.origins import Origin
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import InvalidInput
@@ -192,8 +192,8 @@ def write_record(folder: Path, kind: str, prompts: Iterable[Prompt], about: Mapp
         prompts: it was made from; none: that is not known.
         about: how, JSON values.
     """
-    if kind not in ARTEFACT_FIELDS:
-        raise InvalidInput("kind", f"one of {', '.join(ARTEFACT_FIELDS)}", kind)
+    if kind not in KINDS:
+        raise InvalidInput("kind", f"one of {', '.join(KINDS)}", kind)
     origin = Origin.of(kind, "", prompts)
     salt = origin.salt if origin.digests else ""
     values = {"salt": salt, "digests": sorted(origin.digests), "about": dict(about or {})}

@@ -77,6 +77,7 @@ class FieldSpec:
         idle_when: where the field does nothing, whatever its value; None: nowhere.
         artefact: whether it names something that an engine is given beside the model, such as an adapter.
         choices: the values that a text may have; none named: any.
+        from_prompts: whether what it names is made from prompts, by which no config that names it is to be proven.
     """
 
     neutral: Any
@@ -88,6 +89,7 @@ class FieldSpec:
     idle_when: IdleWhen | None = None
     artefact: bool = False
     choices: tuple[str, ...] = ()
+    from_prompts: bool = False
 
     @property
     def unsaid(self) -> bool:
@@ -155,8 +157,8 @@ def _text(neutral: str, about: str, **further: Any) -> Any:
     return dataclasses.field(default=neutral, metadata={"spec": FieldSpec(neutral, about, str, **further)})
 
 
-def _artefact(about: str, **further: Any) -> Any:
-    return _text("", about, artefact=True, **further)
+def _artefact(about: str, *, from_prompts: bool = True, **further: Any) -> Any:
+    return _text("", about, artefact=True, from_prompts=from_prompts, **further)
 
 
 def _switch(about: str, neutral: bool | None = False, **further: Any) -> Any:
@@ -248,6 +250,11 @@ class ConfigFields:
         "name of the memory of earlier answers that proposes the tokens to be drafted; where it knows none, and at '', "
         "they are those that followed earlier in prompt or answer. The same text in another number of passes",
         idle_when=_NO_DRAFTS,
+    )
+    endpoint: str = _artefact(
+        "name of the server that answers, of those that the engine is given; empty: the engine's own. One that drafts "
+        "for the same model gives the same distribution of texts in another time",
+        from_prompts=False,
     )
     constrain: str = _text(
         "",

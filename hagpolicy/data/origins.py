@@ -18,11 +18,12 @@ import numpy as np
 
 from hagpolicy._digest import DIGEST_BYTES
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.fields import ARTEFACT_FIELDS, split_pin
+from hagpolicy.config.fields import ARTEFACT_FIELDS, SPECS, split_pin
 from hagpolicy.data.prompts import Prompt
 
 # Those whose value names an artefact, or may itself be made from prompts.
-_FIELDS = (*ARTEFACT_FIELDS, "hint")
+_MADE = tuple(name for name in ARTEFACT_FIELDS if SPECS[name].from_prompts)
+_FIELDS = (*_MADE, "hint")
 
 __all__ = ["Origin", "find_seen", "list_unknown", "select_origins"]
 
@@ -79,7 +80,7 @@ def select_origins(origins: Iterable[Origin], configs: Iterable[DecodingConfig])
 def list_unknown(origins: Iterable[Origin], configs: Iterable[DecodingConfig]) -> list[str]:
     """The artefacts that some configs name and of which nobody knows what they were made from, for messages."""
     known = {(origin.field, origin.pin) for origin in origins}
-    named = [(field, getattr(config, field)) for config in configs for field in ARTEFACT_FIELDS]
+    named = [(field, getattr(config, field)) for config in configs for field in _MADE]
     unknown = dict.fromkeys(one for one in named if one[1] and one not in known)
     return [f"{field} {split_pin(pin)[0]!r}" for field, pin in unknown]
 

@@ -41,7 +41,7 @@ LARGE_PRESET = "large"
 MOST_CONFIGS = 16
 # Fields beside which an artefact does something, and artefacts that change the time of an answer alone.
 _BESIDE: dict[str, dict[str, Any]] = {"reference": {"reference_weight": 0.3}}
-_SAME = ("draft_source",)
+_SAME = ("draft_source", "endpoint")
 SHOWN_NEXT = 5
 """Of the configs that could be added as many are printed; all are in `SpaceSuggestion.configs`."""
 

@@ -60,11 +60,11 @@ SERVERS_LACK: dict[str, set[str]] = {
     "compatible": BEYOND_OPENAI | THINKING,
 }
 ENGINES_LACK: dict[str, set[str]] = {
-    "transformers": set(),
+    "transformers": {"endpoint"},
     "vllm": DIALECTS_LACK["vllm"],
     "simulated": set(),
     "ray": {"top_k", "hint"},  # as the engine of its workers
-    **{f"openai:{server}": lacks - {"adapter"} for server, lacks in SERVERS_LACK.items()},
+    **{f"openai:{server}": lacks - {"adapter", "endpoint"} for server, lacks in SERVERS_LACK.items()},
 }
 CONSTRAINT = Constraint(choices=("red", "blue sky"))
 PROMPTS = (
@@ -184,7 +184,8 @@ def try_openai(server: str, stub: StubProcess) -> Tried:
 
     client = Client(stub.url, Key("HAG_NO_KEY", needed=False), timeout=20, connections=1)
     named = {BOLD["adapter"]: "0" if server == "llama_cpp" else "bold-lora"}
-    engine = OpenAIEngine(client, "stub", server=server, adapters=named)
+    there = OpenAIEngine(client, "there", server=server, adapters=named)
+    engine = OpenAIEngine(client, "stub", server=server, adapters=named, endpoints={BOLD["endpoint"]: there})
 
     def observe(unit: list[Request], name: str) -> Any:
         stub.clear()

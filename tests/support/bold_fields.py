@@ -31,6 +31,7 @@ BOLD: dict[str, Any] = {
     "reference": "bold",
     "reference_weight": 0.6,
     "draft_source": "bold",
+    "endpoint": "bold",
     "constrain": "ask",
     "unset": True,
 }
@@ -48,4 +49,5 @@ BESIDE: dict[str, dict[str, Any]] = {
     "referred to": {"reference": "bold"},
     "weighed": {"temperature": 0.0, "reference_weight": 0.6},
     "not thinking": {"thinking": False},
+    "elsewhere": {"endpoint": "bold"},
 }

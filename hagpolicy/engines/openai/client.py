@@ -129,17 +129,25 @@ class Client:
         timeout: seconds for one attempt, from looking up the name to the last byte.
         connections: most of them open at once.
         headers: further ones; nothing prints them.
+        thread: whose loop it shares with other clients; None: one of its own.
 
     Raises:
         InvalidInput: a key that no header can carry, or an unusable proxy in the environment.
     """
 
     def __init__(
-        self, base_url: str, key: Key, *, timeout: float, connections: int, headers: Mapping[str, str] | None = None
+        self,
+        base_url: str,
+        key: Key,
+        *,
+        timeout: float,
+        connections: int,
+        headers: Mapping[str, str] | None = None,
+        thread: EventLoopThread | None = None,
     ) -> None:
         self.base_url, self.timeout, self.connections = base_url, timeout, connections
         self.proven = False
-        self.thread = EventLoopThread()
+        self.thread = EventLoopThread() if thread is None else thread
         self._key = key
         sent = {"Authorization": f"Bearer {key.reveal()}"}
         if is_official(base_url):

@@ -13,13 +13,18 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from hagpolicy._checks import is_number, is_whole
 from hagpolicy._digest import digest
+from hagpolicy.artefacts.folder import Artefact
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import MASK, Constraint
+from hagpolicy.config.endpoints import is_same_host, parse_endpoints
+from hagpolicy.config.fields import split_pin
 from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, PartOutcome, UnitOutcome
@@ -30,7 +35,7 @@ from hagpolicy.engines.openai.extras import check_extras, find_fixed, make_extra
 from hagpolicy.engines.openai.probe import probe
 from hagpolicy.engines.openai.request import CellRequester
 from hagpolicy.engines.openai.retry import RetryPolicy
-from hagpolicy.engines.openai.stream import HandOver, stream_units
+from hagpolicy.engines.openai.stream import EventLoopThread, HandOver, stream_units
 from hagpolicy.engines.openai.transport import is_loopback
 from hagpolicy.errors import EngineError, InvalidInput
 
@@ -46,6 +51,7 @@ SHOWN_MODELS = 20
 KEY_ENV = "OPENAI_API_KEY"
 # Fields of a request by which a caller says the form of an answer.
 _FORMS = frozenset({"response_format", "structured_outputs", "regex", "ebnf", "grammar", "json_schema"})
+_OF_ENDPOINTS = ("server", "key_env", "headers_env")
 _FORM = "openai:http://host:port/v1#MODEL"
 
 
@@ -75,6 +81,8 @@ class OpenAIEngine(Engine):
         extras: further fields of every request's body, such as response_format.
         models: what the server lists, for messages.
         artifacts, adapters: see `load`.
+        endpoints: engines of the servers that configs name as their endpoint, without any of their own; their clients
+            share the thread of `client`, and are closed with it.
 
     Raises:
         InvalidInput: an unknown server or api, a bound below 1, extras that the sweep itself sets, or what is no
@@ -97,6 +105,7 @@ class OpenAIEngine(Engine):
         models: Sequence[str] = (),
         artifacts: Mapping[str, Mapping[str, Any]] | None = None,
         adapters: Mapping[str, str] | None = None,
+        endpoints: Mapping[str, OpenAIEngine] | None = None,
     ) -> None:
         entry = SERVERS[server]
         self._extras, self._models = dict(extras or {}), tuple(models)
@@ -108,7 +117,9 @@ class OpenAIEngine(Engine):
         found, served = open_adapters(artifacts, adapters, server)
         if server == "vllm" and self._models:
             check_listed(served, self._models, client.base_url)
-        self.artefacts = {"adapter": found} if found else {}
+        self._endpoints = dict(endpoints or {})
+        there = {name: _identify_endpoint(name, one) for name, one in self._endpoints.items()}
+        self.artefacts = {kind: named for kind, named in (("adapter", found), ("endpoint", there)) if named}
         self.name = f"openai:{model}"
         self.model, self.server, self.version, self.api = model, server, version, api
         self._client, self._default = client, default
@@ -128,8 +139,9 @@ class OpenAIEngine(Engine):
             extras=self._extras,
             adapters=served,
         )
+        clients = [client, *(one._client for one in self._endpoints.values())]
         # Also when the interpreter ends, or nobody holds the engine any more.
-        self._closing = weakref.finalize(self, client.thread.stop, client.close)
+        self._closing = weakref.finalize(self, client.thread.stop, partial(_close_clients, clients))
 
     @classmethod
     def load(
@@ -149,6 +161,7 @@ class OpenAIEngine(Engine):
         headers_env: Mapping[str, str] | None = None,
         artifacts: Mapping[str, Mapping[str, Any]] | None = None,
         adapters: Mapping[str, str] | None = None,
+        endpoints: Mapping[str, str | Mapping[str, Any]] | None = None,
     ) -> OpenAIEngine:
         """An engine for a model of a server, which is asked what it is.
 
@@ -177,6 +190,10 @@ class OpenAIEngine(Engine):
             adapters: what the server calls each, {"sql": "sql-lora"}: of llama.cpp's server its number, of others a
                 name; one with a folder that is not named here is called as configs do. Without a folder it is known
                 by that name alone.
+            endpoints: further servers, by the names that configs have for them as their `endpoint`, such as
+                {"drafted": "http://127.0.0.1:8001/v1#MODEL"}, or in place of an address {"url": address, "server":
+                …, "key_env": …, "headers_env": …}. `key_env` and `headers_env` of the engine hold for those on the
+                host of its own server alone; every other option holds for all.
 
         Raises:
             InvalidInput: an address, model, server, adapter or option that does not fit.
@@ -186,12 +203,44 @@ class OpenAIEngine(Engine):
         if not is_number(timeout) or not 0.0 < timeout < math.inf:
             raise InvalidInput("timeout", "seconds above 0", timeout)
         _check_bound(max_concurrency)
+        shared: dict[str, Any] = {
+            "timeout": timeout,
+            "thread": EventLoopThread(),
+            "api": api,
+            "max_concurrency": max_concurrency,
+            "count_tokens": None if tokenizer is None else TokenCounter(tokenizer),
+            "extras": make_extras(response_format, chat_template_kwargs, extra_body),
+            "artifacts": artifacts,
+            "adapters": adapters,
+        }
+        connect: Callable[..., OpenAIEngine] = partial(cls._connect, **shared)
+        given = parse_endpoints(endpoints, _OF_ENDPOINTS)
+        made = {}
+        for name, there in given.items():
+            near = {"key_env": key_env, "headers_env": headers_env} if is_same_host(there.url, address) else {}
+            made[name] = connect(check_url(there.url), there.model, **{**near, **there.options})
+        return connect(address, model, server=server, key_env=key_env, headers_env=headers_env, endpoints=made)
+
+    @classmethod
+    def _connect(
+        cls,
+        address: str,
+        model: str,
+        *,
+        timeout: float,
+        thread: EventLoopThread,
+        max_concurrency: int | None,
+        artifacts: Any,
+        adapters: Any,
+        server: str = "auto",
+        key_env: str | None = None,
+        headers_env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> OpenAIEngine:
+        """An engine for the server at an address; see `load`."""
         if server != "auto" and server not in SERVERS:
             raise SERVERS.unknown(server)
-        extras = make_extras(response_format, chat_template_kwargs, extra_body)
-        headers = read_headers(headers_env)
-        count_tokens = None if tokenizer is None else TokenCounter(tokenizer)
-        official = is_official(address)
+        headers, official = read_headers(headers_env), is_official(address)
         ours = official or is_loopback(address) or address == _read_base_url()
         key = _read_key(key_env, KEY_ENV if ours else "", official, headers)
         version, default, models = "", None, list[str]()
@@ -209,20 +258,12 @@ class OpenAIEngine(Engine):
             logger.warning("openai:%s: %s; %s", model, SERVERS[server].title, do)
         if (official or models) and not address.endswith("/v1"):
             address += "/v1"  # it was found there
-        client = Client(address, key, timeout=timeout, connections=max_concurrency or MOST_IN_FLIGHT, headers=headers)
-        options: Any = {
-            "server": server,
-            "version": version,
-            "default": default,
-            "api": api,
-            "count_tokens": count_tokens,
-            "extras": extras,
-            "models": models,
-            "artifacts": artifacts,
-            "adapters": adapters,
-        }
+        connections = max_concurrency or MOST_IN_FLIGHT
+        client = Client(address, key, timeout=timeout, connections=connections, headers=headers, thread=thread)
+        options |= {"server": server, "version": version, "default": default, "models": models}
+        options |= {"max_concurrency": max_concurrency, "artifacts": artifacts, "adapters": adapters}
         try:
-            return cls(client, model, max_concurrency=max_concurrency, **options)
+            return cls(client, model, **options)
         except BaseException:
             client.thread.stop(client.close)
             raise
@@ -246,7 +287,7 @@ class OpenAIEngine(Engine):
     @property
     def counts_tokens(self) -> bool:
         """See `Engine.counts_tokens`."""
-        return not self._requester.uncounted
+        return not self._requester.uncounted and all(one.counts_tokens for one in self._endpoints.values())
 
     def default_config(self) -> DecodingConfig:
         """What the server does when nothing is sent, where it states it; else the config that sends nothing, with one
@@ -267,7 +308,9 @@ class OpenAIEngine(Engine):
 
     def unsupported(self, config: DecodingConfig) -> list[str]:
         """Fields that the server lacks, or lacks at these values, or that the extras fix; or that name what it was not
-        said to have."""
+        said to have. Of a config that names an endpoint, those of the server there."""
+        if (there := self._find_endpoint(config)) is not self:
+            return there.unsupported(config.replace(endpoint=""))
         asked = config.canonical().to_dict()
         beside = {name: value for name, value in config.fields().items() if name not in self.artefacts}
         lacking = list_lacking(self.server, beside, chat=self.api == "chat")
@@ -279,7 +322,8 @@ class OpenAIEngine(Engine):
         if fixed := sorted(self._extras.keys() & _FORMS):
             return f"every request has {', '.join(fixed)} of its own, which the constraint would be beside"
         if constrain != MASK or constraint.kind in SERVERS[self.server].dialect.masks:
-            return ""
+            reasons = (one.refuse_constraint(constraint, constrain) for one in self._endpoints.values())
+            return next(filter(None, reasons), "")
         return f"{SERVERS[self.server].title} masks no tokens for a constraint of {constraint.kind}"
 
     def check(self) -> None:
@@ -287,11 +331,18 @@ class OpenAIEngine(Engine):
         self.check_space(())
 
     def check_space(self, space: Sequence[DecodingConfig]) -> None:
-        """See `Engine.check_space`; without configs everything that the server has is tried."""
+        """See `Engine.check_space`; without configs everything that the server has is tried. What configs say of an
+        endpoint is tried there."""
         from hagpolicy.engines.check import check_contract
 
+        for name, there in self._endpoints.items():
+            if used := [config for config in space if split_pin(config.endpoint)[0] == name]:
+                there.check_space([config.replace(endpoint="") for config in used])
+        own = [config for config in space if not config.endpoint]
+        if space and not own:
+            return
         try:
-            logger.info("%s", check_contract(self, space))
+            logger.info("%s", check_contract(self, own))
         except EngineError as error:
             if self._models and self.model not in self._models:
                 listed = f"the server lists no model {self.model!r}, but {_list_some(self._models)}"
@@ -317,8 +368,13 @@ class OpenAIEngine(Engine):
 
     def stream_parts(self, units: Iterable[Sequence[Request]]) -> Generator[PartOutcome, None, None]:
         """See `Engine.stream_parts`: every answer as it comes."""
-        self._requester.begin_anew()
-        return stream_units(self._client.thread, units, self._fill_unit, lambda: self._requester.limiter.limit)
+        requesters = [self._requester, *(one._requester for one in self._endpoints.values())]
+        for requester in requesters:
+            requester.begin_anew()
+        limiters = [requester.limiter for requester in requesters]
+        return stream_units(
+            self._client.thread, units, self._fill_unit, lambda: sum(limiter.limit for limiter in limiters)
+        )
 
     def close(self) -> None:
         """Cancel what is in flight, close the connections and join the thread; a second call does nothing."""
@@ -334,7 +390,7 @@ class OpenAIEngine(Engine):
         failure: Exception | None = None
 
         async def fill(rows: list[int]) -> list[Completion]:
-            done = await self._requester.fill([unit[row] for row in rows], begun)
+            done = await self._fill_alike([unit[row] for row in rows], begun)
             if len(jobs) > 1:
                 hand_over(dict(zip(rows, done, strict=True)))
             return done
@@ -352,14 +408,36 @@ class OpenAIEngine(Engine):
         lost = Completion("", finish="error", error=str(failure))
         return [filled.get(row, lost) for row in range(len(unit))]
 
+    async def _fill_alike(self, requests: list[Request], begun: Callable[[int], None]) -> list[Completion]:
+        """Fill what is asked for together, of one config, at the server that it names."""
+        there = self._find_endpoint(requests[0].config)
+        if there is not self:
+            requests = [replace(one, config=one.config.replace(endpoint="")) for one in requests]
+        return await there._requester.fill(requests, begun)
+
+    def _find_endpoint(self, config: DecodingConfig) -> OpenAIEngine:
+        """The engine of the endpoint that a config names; this one where it names none, or one that is not there."""
+        named = bool(config.endpoint) and not self.lacks_artefact(config, "endpoint")
+        return self._endpoints[split_pin(config.endpoint)[0]] if named else self
+
     def _group_requests(self, unit: Sequence[Request]) -> list[list[int]]:
         """Numbers of the requests that are asked for together; see the module."""
         jobs: dict[Any, list[int]] = {}
         for row, request in enumerate(unit):
-            alike = self._together and not request.config.deterministic
+            alike = self._find_endpoint(request.config)._together and not request.config.deterministic
             key = (request.prompt.digest, request.config.digest, request.max_tokens, request.stop) if alike else row
             jobs.setdefault(key, []).append(row)
         return list(jobs.values())
+
+
+def _identify_endpoint(name: str, engine: OpenAIEngine) -> Artefact:
+    """What configs that name an endpoint are known by: the server and model there, not the address."""
+    return Artefact("endpoint", name, None, digest(dict(engine.fingerprint)))
+
+
+async def _close_clients(clients: Sequence[Client]) -> None:
+    for client in clients:
+        await client.close()
 
 
 def _read_key(named: str | None, usual: str, official: bool, headers: Mapping[str, str]) -> Key:

@@ -145,7 +145,8 @@ class CellRequester:
         # Asking is in the prompt, and trying again is done here: neither is for the server.
         masked = fields["constrain"] == MASK and request.prompt.constraint is not None
         fields["constrain"] = MASK if masked else ""
-        fields["adapter"] = ""  # named beside the settings
+        if self._adapters.has(fields["adapter"]):
+            fields["adapter"] = ""  # named beside the settings
         refused = self._refusals.names | left_out
         return make_request_body(
             self.server,

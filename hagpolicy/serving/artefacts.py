@@ -7,17 +7,19 @@ import math
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hagpolicy._extras import require
-from hagpolicy.artefacts.folder import load_artefacts
+from hagpolicy.artefacts.folder import Artefact, check_new, load_artefacts, new_artefact
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.fields import ARTEFACT_FIELDS, NEUTRAL, split_pin
 from hagpolicy.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from hagpolicy.engines.transformers.drafts import DraftMemory, GrowingMemory
     from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.policy import Policy
 
@@ -26,6 +28,8 @@ __all__ = ["GivenArtefacts"]
 KINDS = ("reference", "draft_source", "soft_prefix")
 # What is put around a call, and not sent with it.
 _AROUND = {name: NEUTRAL[name] for name in (*KINDS, "reference_weight", "soft_tokens", "adapter")}
+# Of the record of a memory that was saved after it grew: the pin of the one that was swept.
+_GROWN = "grown_from"
 # Arguments of `generate` that count or replace the columns of a prompt, and know nothing of those of a soft prefix.
 _NO_PREFIX_BESIDE = (
     "past_key_values",
@@ -48,6 +52,7 @@ class GivenArtefacts:
         model: of transformers.
         policy: whose configs name them.
         given: folders by field and name; None: none.
+        learn_drafts: whether its memories learn from the answers that it gives.
 
     Attributes:
         can: bool (n_configs,), configs of the policy that name nothing which the model has not; None: all of them.
@@ -57,9 +62,13 @@ class GivenArtefacts:
         EngineError: one that is of another model.
     """
 
-    def __init__(self, model: Any, policy: Policy, given: Mapping[str, Mapping[str, Any]] | None) -> None:
-        self._model, self._stores, self._memories, self._prefixes = model, {}, {}, None
+    def __init__(
+        self, model: Any, policy: Policy, given: Mapping[str, Mapping[str, Any]] | None, *, learn_drafts: bool = True
+    ) -> None:
+        self._model, self._stores, self._prefixes = model, {}, None
+        self._memories: dict[str, DraftMemory | GrowingMemory] = {}
         artefacts = load_artefacts(given)
+        self._sources = artefacts.get("draft_source", {})
         if other := [kind for kind in artefacts if kind not in KINDS]:
             do = "Wrap a model of PEFT that has the adapters." if other[0] == "adapter" else ""
             raise InvalidInput("artifacts", f"those of {', '.join(KINDS)}, which wrap can give a model", other[0], do)
@@ -70,7 +79,7 @@ class GivenArtefacts:
         for config in policy.space:
             for kind, named in artefacts.items():
                 name, digest = split_pin(getattr(config, kind))
-                if name in named and digest and named[name].pin != getattr(config, kind):
+                if name in named and digest and getattr(config, kind) not in _list_pins(named[name]):
                     expected = f"the folder that was swept, {getattr(config, kind)}"
                     raise InvalidInput(f"artifacts[{kind!r}][{name!r}]", expected, named[name].pin)
         if artefacts:
@@ -79,7 +88,9 @@ class GivenArtefacts:
                 for module in ("references", "drafts", "prefixes")
             )
             self._stores = references.load_stores(self._bare, artefacts.get("reference", {}))
-            self._memories = drafts.load_memories(artefacts.get("draft_source", {}))
+            self._memories = drafts.load_memories(self._sources)
+            if learn_drafts:
+                self._memories = {name: drafts.GrowingMemory(one) for name, one in self._memories.items()}
             self._prefixes = prefixes.SoftPrefixes(self._bare, artefacts.get("soft_prefix", {}))
         can = np.array([self._has(config.canonical()) for config in policy.space])
         self.can = None if can.all() else can
@@ -117,6 +128,27 @@ class GivenArtefacts:
         made: Splice | str = self._prefixes.find_place(tokenizer, content, config.canonical(), ids, context, keywords)
         return made
 
+    def save_draft_memory(self, name: str, folder: str | Path) -> Path:
+        """The folder of a new artefact with all that a memory holds by now.
+
+        Args:
+            name: of the memory, as it was given.
+            folder: which must not be there yet.
+
+        Raises:
+            InvalidInput: no memory of this name that learns, or a folder that is there.
+        """
+        memory = self._memories.get(name)
+        if memory is None or not hasattr(memory, "freeze"):
+            expected = f"the name of a memory that learns: {', '.join(self._memories) or 'none was given'}"
+            raise InvalidInput("name", expected, name)
+        made, source = memory.freeze(), self._sources[name]
+        about = {**source.about, _GROWN: _list_pins(source)[-1], "trigrams": len(made.counts)}
+        path = check_new(folder)
+        with new_artefact(path, "draft_source", [], about) as place:
+            made.save(place)
+        return path
+
     @contextlib.contextmanager
     def use(self, config: DecodingConfig | None, splices: Sequence[Splice] | None = None) -> Iterator[None]:
         """A context in which the model generates, by itself, with what a config names; None: with nothing.
@@ -138,11 +170,11 @@ class GivenArtefacts:
             from hagpolicy.engines.transformers.prefixes import splice_calls
 
             stack.enter_context(splice_calls(self._bare, splices))
-        if store := self._stores.get(split_pin(asked.reference)[0]):
+        if (store := self._stores.get(split_pin(asked.reference)[0])) is not None:
             from hagpolicy.engines.transformers.references import mixing
 
             stack.enter_context(mixing(self._bare, store, asked.reference_weight))
-        if memory := self._memories.get(split_pin(asked.draft_source)[0]):
+        if (memory := self._memories.get(split_pin(asked.draft_source)[0])) is not None:
             from hagpolicy.engines.transformers.drafts import drafting
 
             stack.enter_context(drafting(self._bare, memory))
@@ -161,6 +193,13 @@ class GivenArtefacts:
         if named.pop("soft_prefix") and (self._prefixes is None or not self._prefixes.has(asked)):
             return False
         return all(not name or name in held.get(kind, ()) for kind, name in named.items())
+
+
+def _list_pins(artefact: Artefact) -> list[str]:
+    """What a config may call an artefact: by its digest and, of a memory that grew, by that of the one it grew from,
+    since drafts change no text."""
+    grown = artefact.about.get(_GROWN) if artefact.kind == "draft_source" else None
+    return [artefact.pin, *([grown] if isinstance(grown, str) else [])]
 
 
 @contextlib.contextmanager

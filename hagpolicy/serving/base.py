@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -85,6 +85,23 @@ class Wrapper:
         """Number of decisions by reason, since the wrapper was made."""
         with _COUNTING:
             return dict(self._counts)
+
+    def save_draft_memory(self, name: str, folder: str | Path) -> Path:
+        """The folder of a new artefact: a memory of drafts with all that it has learned from answers so far.
+
+        `wrap` takes it in the place of the folder that was swept, under the same name. It is on no record which prompts
+        it learned from. The folder holds parts of the answers: whoever has it can read them.
+
+        Args:
+            name: of the memory, as `wrap(..., artifacts={"draft_source": {name: …}})` was given it.
+            folder: which must not be there yet.
+
+        Raises:
+            InvalidInput: no such memory, one that does not learn, or a folder that is there.
+        """
+        if self._artefacts is None:
+            raise InvalidInput("name", "the name of a memory that was given", name, "None was.")
+        return self._artefacts.save_draft_memory(name, folder)
 
     def _take(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The keywords that reach the model, and the price and task of this call."""

@@ -37,6 +37,7 @@ def wrap(
     explore: float = 0.0,
     experiment: float | None = None,
     artifacts: Mapping[str, Mapping[str, Any]] | None = None,
+    learn_drafts: bool = True,
 ) -> Any:
     """Put a policy in front of a transformers pipeline or model, vLLM's `LLM`, or a client of the OpenAI API.
 
@@ -71,6 +72,9 @@ def wrap(
         artifacts: for a pipeline or model: folders of what the configs name, by field and name, such as
             {"reference": {"faq": "path"}}; of `soft_prefix`, `reference` and `draft_source`. None: none. Calls of a
             model that is given some, or that is one of PEFT, are made one at a time.
+        learn_drafts: whether its memories of drafts learn from each answer that they drafted for, in memory alone:
+            `save_draft_memory` of what is returned writes a folder. The texts stay the same, but how long an answer
+            takes then depends on what others were answered: False where they must not know of each other.
 
     Returns:
         `WrappedPipeline`, `WrappedModel` or `WrappedLLM`: used like the target, whose other attributes it passes
@@ -102,7 +106,7 @@ def wrap(
         if target.task != "text-generation":
             raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
         warn_of_another_engine(policy, target.model, target.tokenizer)
-        artefacts = GivenArtefacts(target.model, policy, artifacts)
+        artefacts = GivenArtefacts(target.model, policy, artifacts, learn_drafts=learn_drafts)
         return WrappedPipeline(target, policy, price, task, overrule, artefacts)
     if not callable(getattr(target, "generate", None)):
         expected = "a text-generation pipeline, a model with generate, a vllm.LLM, or a client of the openai package"
@@ -110,7 +114,7 @@ def wrap(
     if tokenizer is None:
         raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
     warn_of_another_engine(policy, target, tokenizer)
-    artefacts = GivenArtefacts(target, policy, artifacts)
+    artefacts = GivenArtefacts(target, policy, artifacts, learn_drafts=learn_drafts)
     return WrappedModel(target, policy, tokenizer, price, task, overrule, artefacts)
 
 

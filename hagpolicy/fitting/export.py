@@ -13,7 +13,6 @@ from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.data.ties import choose_best
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.encoders.scaling import ScaledEncoder
 from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
@@ -48,7 +47,7 @@ def export_fit(
     # At the first point or nowhere: the graph's `choice` stands there, and reads one table.
     told = told if told is not None and told.ships[0] else None
     ships = tuple(candidate.shipped for candidate in gated.candidates)
-    constant = _Refitted(data.trainings[0], get_learner("constant"))
+    constant = _Refitted(data.trainings[0].untuned(), get_learner("constant"))
     if gated.winner is None:
         return constant.export(data, gated, evaluations, ships, told)
     winner = _Refitted(gated.winner.training, gated.winner.learner)
@@ -93,13 +92,8 @@ class _Refitted:
         stands = zip(gated.candidates, references, ships, strict=True)
         decided = tuple(Decided(c.margin, "per_prompt" if s else c.over, r) for c, r, s in stands)
         points = build_points(targets, evaluations, decided)
-        table, encoder, scaling = (
-            data.prepared.table,
-            self.training.encoder,
-            self.training.fit_scaling(self._everything),
-        )
+        table, encoder = data.prepared.table, self.training.fit_encoder(self._everything)
         features = self.training.scale_features(self._everything)
-        encoder = encoder if scaling is None else ScaledEncoder(encoder, scaling)
         tasks = None
         if told is not None:
             tasks = self._tabulate(table, told, any(ships))

@@ -19,7 +19,7 @@ from hagpolicy.data.table import SweepTable
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
-from hagpolicy.fitting.training import Training
+from hagpolicy.fitting.training import Training, TunedTraining
 from hagpolicy.policy.inputs import holds_vector
 from hagpolicy.policy.reading import Reads, read_for_training
 
@@ -75,7 +75,8 @@ def prepare_fit(
             items = encoder.take(read, prepared.rows, len(table.prompts))
         features = compute_features(encoder, items)
         unread = refused & _reads_texts(encoder, read)
-        trainings.append(Training(encoder, *features, targets, groups, folds, seed, unread, items))
+        kind = TunedTraining if encoder.tuned else Training
+        trainings.append(kind(encoder, *features, targets, groups, folds, seed, unread, items))
     comparisons = tuple(compare(prepared, point, error=error) for point in range(len(objectives)))
     return FitData(prepared, comparisons, tuple(trainings), reads)
 

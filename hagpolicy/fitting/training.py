@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -13,9 +13,10 @@ import numpy as np
 from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.encoders.scaling import FeatureScaling
+from hagpolicy.fitting.encoders.features import compute_features
+from hagpolicy.fitting.encoders.scaling import FeatureScaling, ScaledEncoder
 from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
-from hagpolicy.fitting.learners.base import FittedLearner, Learner
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, split_advantages
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,15 @@ class Training:
         """Masks (n_prompts,) of training and test prompts, one pair a fold."""
         for fold in np.unique(self.folds):
             yield self.folds != fold, self.folds == fold
+
+    def untuned(self) -> Training:
+        """The same prompts by the encoder as it comes, for what learns nothing from its features."""
+        return self
+
+    def fit_encoder(self, rows: np.ndarray) -> Encoder:
+        """The encoder whose features are those of `scale_features`, for the prompts in `rows`, bool (n_prompts,)."""
+        scaling = self.fit_scaling(rows)
+        return self.encoder if scaling is None else ScaledEncoder(self.encoder, scaling)
 
     def fit_scaling(self, rows: np.ndarray) -> FeatureScaling | None:
         """What brings the features to one scale, fitted on the prompts in `rows`, bool (n_prompts,); None: nothing."""
@@ -111,6 +121,48 @@ class Training:
         for train, test in self.split_folds():
             found[test] = self.fit_ood(train).score(self.scale_features(train)[test], self.unknown[test]) > 1.0
         return found if self.refused is None else found | self.refused
+
+
+@dataclass(frozen=True, eq=False)
+class TunedTraining(Training):
+    """The training prompts of an encoder whose features are learned, anew for each choice of prompts to learn from.
+
+    Attributes:
+        known: features that were computed, by the prompts that they were learned from; shared by all foldings.
+        whole: the encoder that learned from all prompts, once there is one.
+    """
+
+    known: dict[bytes, np.ndarray] = field(default_factory=dict)
+    whole: list[Encoder] = field(default_factory=list)
+
+    def untuned(self) -> Training:
+        """See `Training.untuned`."""
+        rest = self.unknown, self.targets, self.groups, self.folds, self.seed, self.refused, self.items
+        return Training(self.encoder, self.features, *rest)
+
+    def fit_encoder(self, rows: np.ndarray) -> Encoder:
+        """See `Training.fit_encoder`; nothing of the other prompts is looked at."""
+        if rows.all() and self.whole:
+            return self.whole[0]
+        if self.items is None:
+            raise InvalidInput("items", "what the encoder makes its inputs of", None)
+        logger.info("fit: tuning %s on %d prompts", self.encoder.name, int(rows.sum()))
+        targets = np.concatenate([split_advantages(full[rows])[0] for full in self.targets.full], axis=1)
+        chosen = [item for item, inside in zip(self.items, rows, strict=True) if inside]
+        found = self.encoder.tune(chosen, targets, self.groups[rows], self.seed)
+        if rows.all():
+            self.whole.append(found)
+        return found
+
+    def fit_scaling(self, rows: np.ndarray) -> None:
+        """None: learned features are of one scale."""
+
+    def scale_features(self, rows: np.ndarray) -> np.ndarray:
+        """float32 (n_prompts, n_features): all prompts' features, as learned from those in `rows`."""
+        key = rows.tobytes()
+        if key not in self.known:
+            self.known[key], _ = compute_features(self.fit_encoder(rows), self.items or ())
+        return self.known[key]
 
 
 def _check_export(learner: Learner, head: FittedLearner) -> None:

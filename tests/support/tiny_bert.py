@@ -24,11 +24,10 @@ def write_bert(folder: Path, seed: int = 0, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     vocabulary = [*MARKS, *WORDS, *letters, *(f"##{letter}" for letter in letters if letter.isalnum())]
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.2, **changes}
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.2, **{**sizes, **changes}
-    )
+    config = BertConfig(vocab_size=len(vocabulary), **sizes)
     BertModel(config).save_pretrained(folder)
     values = {
         "version": "1.0",

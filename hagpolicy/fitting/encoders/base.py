@@ -20,6 +20,7 @@ class Encoder(ABC):
         name: such as "static".
         any_scale: its features come in whatever units: they are brought to one scale by robust statistics of the
             training prompts (`scaling.FeatureScaling`), unless they are of one already.
+        tuned: its features are learned: `tune` gives the encoder of some training prompts, in every fold anew.
         length: (column, factor) of the feature that is factor × ln(token count), where there is one:
             a short prompt's mean scatters more, and the out-of-distribution score allows for it.
         embed: of an encoder whose inputs are vectors, what makes them of texts where a policy predicts; None: whoever
@@ -28,6 +29,7 @@ class Encoder(ABC):
 
     name: str
     any_scale: bool = False
+    tuned: bool = False
     length: tuple[int, float] | None = None
     embed: Embed | None = None
 
@@ -51,6 +53,17 @@ class Encoder(ABC):
         (with `dim`, their length); anything else is refused before a learner is fitted, since no policy could make its
         inputs.
         """
+
+    def tune(self, prompts: Sequence[Any], targets: np.ndarray, groups: np.ndarray, seed: int) -> Encoder:
+        """An encoder of the same inputs, whose features were learned; only where `tuned` is set.
+
+        Args:
+            prompts: n training prompts.
+            targets: float64 (n, n_targets), what differs between configs and prompts: means over samples.
+            groups: int64 (n,): prompts that stay together in inner splits.
+            seed: of everything random.
+        """
+        raise NotImplementedError
 
     def files(self) -> dict[str, bytes]:
         """Files a bundle must carry for it, by name (such as tokenizer.json)."""

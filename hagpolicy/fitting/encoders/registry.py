@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,12 @@ ENCODERS: Registry[type[Encoder]] = Registry(
     },
     expected="one of {names}, transformer:FOLDER, the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
 )
-# Before the folder or hub name of a transformer.
-TRANSFORMER = "transformer:"
+# Before the folder or hub name of a transformer, and a colon.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "transformer": {},
+    "transformer-int8": {"precision": "int8"},
+    "transformer-tuned": {"tuned": True},
+}
 
 
 def get_encoders(spec: str | Encoder | np.ndarray | Sequence[str | Encoder | np.ndarray]) -> list[Encoder]:
@@ -37,8 +42,9 @@ def get_encoders(spec: str | Encoder | np.ndarray | Sequence[str | Encoder | np.
 
 
 def get_encoder(spec: str | Encoder | np.ndarray) -> Encoder:
-    """An encoder by its name, from a transformer ("transformer:" and its folder or hub name), from an .onnx file with a
-    tokenizer.json beside it, of vectors that are there already, or the encoder itself.
+    """An encoder by its name, from a transformer ("transformer:", "transformer-int8:" or "transformer-tuned:" and its
+    folder or hub name), from an .onnx file with a tokenizer.json beside it, of vectors that are there already, or the
+    encoder itself.
 
     Raises:
         InvalidInput: an unknown name, with the nearest known one; a file that cannot be an encoder; vectors that are
@@ -46,8 +52,9 @@ def get_encoder(spec: str | Encoder | np.ndarray) -> Encoder:
     """
     if hasattr(spec, "shape"):  # an array, tensor or data frame
         return PrecomputedEncoder(vectors=spec)
-    if isinstance(spec, str) and spec.startswith(TRANSFORMER):
-        return TransformerEncoder(spec.removeprefix(TRANSFORMER))
+    if isinstance(spec, str) and spec.partition(":")[0] in TRANSFORMERS:
+        kind, _, source = spec.partition(":")
+        return TransformerEncoder(source, **TRANSFORMERS[kind])
     if isinstance(spec, str) and spec.endswith(".onnx"):
         return OnnxEncoder(spec)
     return get_plugin(ENCODERS, Encoder, spec)  # type: ignore[type-abstract]

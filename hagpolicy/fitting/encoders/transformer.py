@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.onnx_file import strip_tokenizer
+from hagpolicy.fitting.encoders.tuning import tune_model
 from hagpolicy.fitting.graphs.bert import BertWeights, append_bert
 from hagpolicy.fitting.graphs.builder import FLOAT, INT64, UINT8, GraphBuilder
 from hagpolicy.policy.graph.model import Graph
@@ -70,10 +72,13 @@ class TransformerEncoder(Encoder):
 
     Args:
         source: a folder that transformers can load, with tokenizer.json, or a name on the hub.
+        tuned: the transformer learns too, on the training prompts alone: in every fold of the comparison one is tuned
+            anew, so that what is measured has seen nothing of the fold, and one on all prompts for what ships. With a
+            few hundred prompts that takes minutes on a GPU, and hours on a CPU. See `tuning.tune_model`.
         precision: "float32"; "int8": a quarter of the size, and faster where processors multiply bytes.
         window: tokens that are read of a prompt at most, [CLS] and [SEP] not counted.
         revision: of a hub name; None: the newest.
-        name: shown in tables; None: that of the folder or on the hub, and the precision.
+        name: shown in tables; None: that of the folder or on the hub, and what was chosen above.
 
     Raises:
         InvalidInput: another precision, or a window that is no whole number in [1, 1024]; when it is first used,
@@ -86,6 +91,7 @@ class TransformerEncoder(Encoder):
         self,
         source: str | Path,
         *,
+        tuned: bool = False,
         precision: Precision = "float32",
         window: int = 254,
         revision: str | None = None,
@@ -95,8 +101,14 @@ class TransformerEncoder(Encoder):
             raise InvalidInput("precision", f"one of {', '.join(get_args(Precision))}", precision)
         if not is_whole(window, 1, MAX_WINDOW):
             raise InvalidInput("window", f"a whole number in [1, {MAX_WINDOW}]", window)
-        self.source, self.precision, self.window, self.revision = str(source), precision, window, revision
-        self.name = name or Path(self.source).name + (" int8" if precision == "int8" else "")
+        self.tuned, self.source, self.precision, self.window, self.revision = (
+            tuned,
+            str(source),
+            precision,
+            window,
+            revision,
+        )
+        self.name = name or Path(self.source).name + " tuned" * tuned + " int8" * (precision == "int8")
 
     def export(self, graph: GraphBuilder) -> tuple[str, str]:
         """Inputs `ids` int64 and `mask` uint8, both (batch, tokens); see `Encoder.export`."""
@@ -116,12 +128,22 @@ class TransformerEncoder(Encoder):
             "before": [first],
             "after": [last],
             "precision": self.precision,
+            "tuned": self.tuned,
             "weights": _digest_state(self._loaded.weights.state),
         }
 
     def files(self) -> dict[str, bytes]:
         """The tokenizer, as far as a policy uses it."""
         return {TOKENIZER_FILE: self._loaded.tokenizer}
+
+    def tune(self, prompts: Sequence[Any], targets: np.ndarray, groups: np.ndarray, seed: int) -> TransformerEncoder:
+        """The same encoder with a transformer that was tuned on n prompts; see `Encoder.tune`."""
+        model, _ = tune_model(self._loaded.model, self.inputs(prompts), targets, groups, seed)
+        found = copy.copy(self)
+        found.__dict__.pop("_checked", None)
+        weights = replace(self._loaded.weights, state=_read_state(model))
+        found.__dict__["_loaded"] = replace(self._loaded, weights=weights, model=model)
+        return found
 
     def run_torch(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """float32 (n, width): the features of n prompts as torch computes them, in float32."""
@@ -222,12 +244,17 @@ def load_transformer(source: str, revision: str | None = None) -> LoadedTransfor
     except Exception as error:  # safetensors, tokenizers and the hub's client have error types of their own
         expected = "a folder with safetensors and tokenizer.json, or a hub name, that transformers can load"
         raise InvalidInput("encoder", expected, f"{source}: {error!s:.300}") from error
-    parts = model.state_dict().items()
-    state = {name: part.numpy().copy() for name, part in parts if name.startswith(("embeddings.", "encoder."))}
+    state = _read_state(model)
     sizes = config.num_hidden_layers, config.num_attention_heads
     weights = BertWeights(state, *sizes, float(config.layer_norm_eps), config.hidden_act)
     first, last, unknown = _find_marks(source, tokenizer)
     return LoadedTransformer(weights, tokenizer, (first, last), unknown, model)
+
+
+def _read_state(model: Any) -> dict[str, np.ndarray]:
+    """The weights that features are made with, by name."""
+    parts = model.state_dict().items()
+    return {name: part.numpy().copy() for name, part in parts if name.startswith(("embeddings.", "encoder."))}
 
 
 def _check_architecture(source: str, config: Any) -> None:

@@ -15,7 +15,10 @@ from typing import Any, TypeAlias
 
 from hagpolicy.config.constraints import Constraint
 
-__all__ = ["LLAMA_CPP", "LLAMA_CPP_PYTHON", "RESPONSE_FORMAT", "SGLANG", "SGLANG_SERVER", "VLLM", "MaskWriter"]
+__all__ = ["FORMS", "LLAMA_CPP", "LLAMA_CPP_PYTHON", "RESPONSE_FORMAT", "SGLANG", "SGLANG_SERVER", "VLLM", "MaskWriter"]
+
+FORMS = frozenset({"response_format", "structured_outputs", "regex", "ebnf", "grammar", "json_schema"})
+"""Fields of a request by which a caller says the form of an answer itself."""
 
 MaskWriter: TypeAlias = Callable[[Constraint], dict[str, Any]]
 """Keys and values that tell an engine a constraint of one kind."""

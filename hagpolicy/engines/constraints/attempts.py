@@ -12,12 +12,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from hagpolicy._digest import digest
+from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import RETRY
 from hagpolicy.data.answers import split_reasoning
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.constraints.check import meets
 
-__all__ = ["ATTEMPTS", "answer_again", "is_wanting", "join_attempts", "make_attempt"]
+__all__ = [
+    "ATTEMPTS",
+    "answer_again",
+    "derive_seed",
+    "is_wanting",
+    "join_attempts",
+    "make_attempt",
+    "make_attempt_config",
+]
 
 ATTEMPTS = 4
 _TEMPERATURE = 1.0
@@ -35,10 +44,19 @@ def make_attempt(request: Request, number: int) -> Request:
     """The request of a later attempt; the first, number 0, is the request itself."""
     if number == 0:
         return request
-    config = request.config
-    if config.temperature == 0.0:
-        config = config.replace(temperature=_TEMPERATURE, num_beams=1, prompt_lookup_num_tokens=0).canonical()
-    return replace(request, config=config, seed=int(digest([request.seed, number])[:16], 16) >> 1)
+    return replace(request, config=make_attempt_config(request.config), seed=derive_seed(request.seed, number))
+
+
+def make_attempt_config(config: DecodingConfig) -> DecodingConfig:
+    """The config of a later attempt: where the first is greedy, another that is sampled."""
+    if config.temperature != 0.0:
+        return config
+    return config.replace(temperature=_TEMPERATURE, num_beams=1, prompt_lookup_num_tokens=0).canonical()
+
+
+def derive_seed(seed: int, number: int) -> int:
+    """The seed of a later attempt, of 63 bits."""
+    return int(digest([seed, number])[:16], 16) >> 1
 
 
 def join_attempts(request: Request, attempts: Sequence[Completion]) -> Completion:

@@ -25,7 +25,7 @@ def build_words(constraint: Constraint) -> Automaton:
     """
     included = list(dict.fromkeys(fold(word) for word in constraint.include))
     nodes, meaning = _build_trie(included, [fold(word) for word in constraint.avoid])
-    states = _OTHER + 1 + len(nodes)
+    states, places = _OTHER + 1 + len(nodes), {node: place for place, node in enumerate(nodes)}
     table = np.zeros((states, 256), dtype=np.int32)
     marks, adds = np.zeros_like(table), np.zeros_like(table)
     final, accepting = np.zeros(states, dtype=np.int32), np.ones(states, dtype=bool)
@@ -38,7 +38,7 @@ def build_words(constraint: Constraint) -> Automaton:
         for byte in range(256):
             if byte in _LETTERS:
                 longer = None if begun is None else begun + bytes([byte]).lower()
-                table[state, byte] = _OTHER + 1 + nodes.index(longer) if longer in nodes else _OTHER
+                table[state, byte] = _OTHER + 1 + places[longer] if longer in places else _OTHER
             elif means != _AVOIDED:
                 table[state, byte] = _APART if byte in _SPACES else _BEHIND
                 marks[state, byte] = means

@@ -25,6 +25,7 @@ from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import MASK, Constraint
 from hagpolicy.config.endpoints import is_same_host, parse_endpoints
 from hagpolicy.config.fields import split_pin
+from hagpolicy.config.masks import FORMS
 from hagpolicy.config.servers import SERVERS, list_lacking
 from hagpolicy.data.completion import Completion, Request
 from hagpolicy.engines.base import Engine, PartOutcome, UnitOutcome
@@ -49,8 +50,6 @@ UNIT_CELLS, TOGETHER_CELLS = 8, 32
 MOST_IN_FLIGHT = 256
 SHOWN_MODELS = 20
 KEY_ENV = "OPENAI_API_KEY"
-# Fields of a request by which a caller says the form of an answer.
-_FORMS = frozenset({"response_format", "structured_outputs", "regex", "ebnf", "grammar", "json_schema"})
 _OF_ENDPOINTS = ("server", "key_env", "headers_env")
 _FORM = "openai:http://host:port/v1#MODEL"
 
@@ -319,7 +318,7 @@ class OpenAIEngine(Engine):
 
     def refuse_constraint(self, constraint: Constraint, constrain: str) -> str:
         """See `Engine.refuse_constraint`. A form of the answer that is sent with every request would be met instead."""
-        if fixed := sorted(self._extras.keys() & _FORMS):
+        if fixed := sorted(self._extras.keys() & FORMS):
             return f"every request has {', '.join(fixed)} of its own, which the constraint would be beside"
         if constrain != MASK or constraint.kind in SERVERS[self.server].dialect.masks:
             reasons = (one.refuse_constraint(constraint, constrain) for one in self._endpoints.values())

@@ -14,15 +14,17 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import HagError, InvalidInput, MissingExtra
 from hagpolicy.policy.session import parse_providers
 from hagpolicy.serving.answer_watch import AnswerWatch
-from hagpolicy.serving.handler import ANY_MODEL, RequestHandler
+from hagpolicy.serving.checked_app import answer_checked
+from hagpolicy.serving.handler import ANY_MODEL, HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
 from hagpolicy.serving.live import LiveSettings, make_live
-from hagpolicy.serving.messages import App, Message, Receive, Scope, Send
+from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refuse
 from hagpolicy.serving.own_paths import OwnPaths
 from hagpolicy.serving.reload import SECONDS, BundleWatcher, stamp_folders
 from hagpolicy.serving.settings import RULES, make_rules
@@ -139,6 +141,9 @@ class PolicyMiddleware:
             kept = [pair for pair in sent["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
             sent = {**sent, "headers": [*kept, (b"content-length", str(len(handled.content)).encode())]}
             messages = [{"type": "http.request", "body": handled.content, "more_body": False}]
+        if handled.refusal:
+            await self._refuse(handled, send)
+            return
         answer = _Answer(AnswerWatch(self.handler, handled), send, begun)
         ended = False
         try:
@@ -150,11 +155,35 @@ class PolicyMiddleware:
     async def _pass(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
         """Hand a request to the application, in a span of its own where spans are collected."""
         if self._tracer is None or not self._tracer.collects:
-            await self.app(scope, receive, answer.send)
+            await self._answer(answer, scope, receive)
             return
         with self._tracer.open(answer.watch.handled, scope["headers"]) as headers:
-            await self.app({**scope, "headers": headers}, receive, answer.send)
+            await self._answer(answer, {**scope, "headers": headers}, receive)
             self._tracer.close(answer.watch.status)
+
+    async def _answer(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
+        """Have the application answer, again where the answer is to meet a constraint and does not."""
+        handled, handler = answer.watch.handled, self.handler
+        if handled.attempts is None or handler is None:
+            await self.app(scope, receive, answer.send)
+            return
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer.watch.handled = handler.conclude(handled)
+            await answer.send(message)
+
+        await receive()  # the body, which is sent once an attempt
+        read = partial(handler.read_async, handled)
+        await answer_checked(self.app, scope, handled.content, receive, send, handled.attempts, read)
+
+    async def _refuse(self, handled: HandledRequest, send: Send) -> None:
+        """Answer a request that cannot be answered as it asks."""
+        handler = self.handler
+        assert handler is not None
+        answer = _Answer(AnswerWatch(handler, handled), send, time.perf_counter())
+        await refuse(answer.send, 400, handled.refusal, "invalid_request_error")
+        self._count(answer, ended=True)
 
     def _count(self, answer: _Answer, *, ended: bool) -> None:
         watch = answer.watch

@@ -12,7 +12,7 @@ from typing import Any
 
 from hagpolicy._names import Registry
 from hagpolicy.config.dialects import EFFORTS, OF_CHATS, Dialect, Setting
-from hagpolicy.config.render import apply_hint
+from hagpolicy.config.render import append_text
 from hagpolicy.config.servers import SERVERS
 
 __all__ = ["ENDPOINTS", "Endpoint", "find_endpoint"]
@@ -32,7 +32,7 @@ class Endpoint:
         limit: other names of the limit on new tokens than the server's own.
         read: the prompt in a body, as policies take it: a string or chat messages; None where it holds none, several,
             or one in token ids.
-        hint: the body with a hint at the end of its prompt, of one that `render.takes_hint` allows.
+        append: the body with a text, such as a hint, at the end of its prompt, of one that `render.takes_hint` allows.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Endpoint:
     settings: Mapping[str, Setting] | None
     limit: tuple[str, ...]
     read: Callable[[Body], Any]
-    hint: Callable[[Body, str], dict[str, Any]]
+    append: Callable[[Body, str], dict[str, Any]]
 
     def find_dialect(self, server: str) -> Dialect:
         """What a server is sent at this endpoint, by the names of our fields.
@@ -88,23 +88,23 @@ def _read_messages(body: Body) -> Any:
     return _read_turns(body.get("messages"), body.get("system"))
 
 
-def _hint_turns(key: str) -> Callable[[Body, str], dict[str, Any]]:
-    def hint(body: Body, text: str) -> dict[str, Any]:
+def _append_to_turns(key: str) -> Callable[[Body, str], dict[str, Any]]:
+    def append(body: Body, text: str) -> dict[str, Any]:
         given = body[key]
-        return {**body, key: apply_hint(given, text) if isinstance(given, str) else _hint_last_user(given, text)}
+        return {**body, key: append_text(given, text) if isinstance(given, str) else _append_to_user(given, text)}
 
-    return hint
+    return append
 
 
-def _hint_last_user(items: Sequence[Any], text: str) -> list[Any]:
-    """The items with the hint in the last message of a user; there is one."""
+def _append_to_user(items: Sequence[Any], text: str) -> list[Any]:
+    """The items with the text in the last message of a user; there is one."""
     at = max(at for at, item in enumerate(items) if isinstance(item, dict) and item.get("role") == "user")
-    return [*items[:at], *apply_hint([items[at]], text), *items[at + 1 :]]
+    return [*items[:at], *append_text([items[at]], text), *items[at + 1 :]]
 
 
-def _hint_plain(body: Body, text: str) -> dict[str, Any]:
+def _append_to_plain(body: Body, text: str) -> dict[str, Any]:
     prompt = body["prompt"]
-    return {**body, "prompt": apply_hint(prompt, text) if isinstance(prompt, str) else [apply_hint(prompt[0], text)]}
+    return {**body, "prompt": append_text(prompt, text) if isinstance(prompt, str) else [append_text(prompt[0], text)]}
 
 
 _RESPONSES = {
@@ -131,11 +131,11 @@ ENDPOINTS: Registry[Endpoint] = Registry(
                 None,
                 ("max_tokens", "max_completion_tokens"),
                 _read_chat,
-                _hint_turns("messages"),
+                _append_to_turns("messages"),
             ),
-            Endpoint("completions", "/completions", None, ("max_tokens",), _read_plain, _hint_plain),
-            Endpoint("responses", "/responses", _RESPONSES, (), _read_responses, _hint_turns("input")),
-            Endpoint("messages", "/messages", _MESSAGES, (), _read_messages, _hint_turns("messages")),
+            Endpoint("completions", "/completions", None, ("max_tokens",), _read_plain, _append_to_plain),
+            Endpoint("responses", "/responses", _RESPONSES, (), _read_responses, _append_to_turns("input")),
+            Endpoint("messages", "/messages", _MESSAGES, (), _read_messages, _append_to_turns("messages")),
         )
     },
 )

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy._names import suggest
 from hagpolicy.config.adapters import ServedAdapters
+from hagpolicy.config.constraints import RETRY, Constraint
 from hagpolicy.config.servers import find_unlike
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.answers import AnswerFindings, find_applied, find_model, is_same_model
+from hagpolicy.serving.attempts import AnswerAttempts, find_obstacle, write_attempt
+from hagpolicy.serving.constraints import UNMET, check_form
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.exploration import Exploration
 from hagpolicy.serving.headers import PREFIX, RequestOptions, describe_receipt, read_options
@@ -61,6 +64,11 @@ class HandledRequest:
         seconds: that reading, deciding and writing took.
         ignored: names of its headers that were ignored.
         call: takes what becomes of the request, where traffic is logged; else None.
+        attempts: takes the answers of a request whose constraint is met by trying again; None: the answer is handed on
+            as it comes.
+        outcome: what became of its constraint, "met", "not_met" or "not_checked"; "" while that is not known, and where
+            its answers are not checked.
+        refusal: why the request is to be answered by 400 and not sent; "": it is to be sent.
     """
 
     content: bytes
@@ -73,6 +81,9 @@ class HandledRequest:
     seconds: float = 0.0
     ignored: tuple[str, ...] = ()
     call: LiveCall | None = None
+    attempts: AnswerAttempts | None = None
+    outcome: str = ""
+    refusal: str = ""
 
     @property
     def label(self) -> str:
@@ -114,6 +125,7 @@ class RequestHandler:
         task: the kind of the prompts where a request does not say it, for the policies that know it; None: not told.
         on_receipt: called with every receipt, in the thread of the request; what it raises is logged and ignored.
         live: the decision log, exploration and experiment; None: nothing is logged, drawn or assigned.
+        constraint: what the answers to all requests have to be that do not say it themselves; None: anything.
 
     Attributes:
         traffic: writes the log; None without one.
@@ -121,6 +133,8 @@ class RequestHandler:
         counts: requests by what became of them (`RequestReceipt.reason`).
         ignored: headers of requests that were ignored, since they were unknown, repeated or malformed.
         unread: answers that could not be examined, since they came compressed in a way that is not read, or damaged.
+        constraints: requests with a constraint by how it is met ("ask", "mask", "none"), those that are tried again by
+            what became of that ("retry_met", "retry_not_met", "retry_not_checked").
 
     Raises:
         InvalidInput: no policy, one that reads vectors and no text, a price for policies without, or a task that is
@@ -137,7 +151,9 @@ class RequestHandler:
         task: str | None = None,
         on_receipt: Callable[[RequestReceipt], object] | None = None,
         live: LiveSettings | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
+        self.constraint = constraint
         self.policies = dict(policies) if isinstance(policies, Mapping) else {ANY_MODEL: policies}
         self.rules = dict(rules) if isinstance(rules, Mapping) else {ANY_MODEL: rules or RewriteRules()}
         self.price, self.task = price, task
@@ -158,6 +174,7 @@ class RequestHandler:
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hagpolicy")
         self._counts: Counter[str] = Counter()
+        self._constraints: Counter[str] = Counter()
         self._ignored = self._unread = 0
         self._failed = False
         self._warned: set[tuple[str, str]] = set()
@@ -167,6 +184,12 @@ class RequestHandler:
         """Requests by what became of them."""
         with self._lock:
             return dict(self._counts)
+
+    @property
+    def constraints(self) -> dict[str, int]:
+        """Requests with a constraint by how it is met, and what became of that."""
+        with self._lock:
+            return dict(self._constraints)
 
     @property
     def ignored(self) -> int:
@@ -270,11 +293,15 @@ class RequestHandler:
         headers = list(headers)
         options = read_options(headers)
         call = self._begin(endpoint, options, headers, content)
-        if any(name.lower() == "content-encoding" for name, _ in headers):
+        if options.refusal:
+            made = _refuse_request(endpoint, options, content, options.refusal)
+        elif any(name.lower() == "content-encoding" for name, _ in headers):
             receipt = RequestReceipt("encoded")
             made = HandledRequest(content, receipt, endpoint=endpoint.name, ignored=options.ignored)
         else:
             made = self._decide(endpoint, options, content, call)
+        if self._find_constraint(options) is not None and not made.receipt.constraint and not made.refusal:
+            made = replace(made, receipt=replace(made.receipt, constraint=UNMET))
         if call is not None:
             made = self._record(made, call)
         seconds = time.perf_counter() - begun
@@ -291,6 +318,9 @@ class RequestHandler:
         """The handled request, counted and told to the observers."""
         with self._lock:
             self._counts[handled.receipt.reason] += 1
+            if handled.receipt.constraint and handled.attempts is None:
+                not_checked = "_not_checked" if handled.receipt.constraint == RETRY else ""
+                self._constraints[handled.receipt.constraint + not_checked] += 1
             self._ignored += len(handled.ignored)
         for observe in self.observers:
             try:
@@ -313,7 +343,8 @@ class RequestHandler:
         """The body to send in place of one that was read already, and what became of it: for the hooks of gateways.
 
         The body itself is given back where nothing changes, and it is never changed in place. Values that are no JSON
-        pass as they are. Nothing is logged, drawn or assigned (`live`).
+        pass as they are. Nothing is logged, drawn or assigned (`live`), and no constraint is met: who calls it
+        reads the answer, and says its form, itself.
 
         Args:
             path: of the request that it is the body of, such as "/v1/chat/completions".
@@ -388,6 +419,12 @@ class RequestHandler:
             return (
                 unchanged if target.body is body else replace(unchanged, content=write_body(content, body, target.body))
             )
+        constraint = self._find_constraint(options)
+        try:
+            if constraint is not None:
+                check_form(endpoint.name, body)
+        except InvalidInput as error:
+            return _refuse_request(endpoint, options, content, str(error))
         options = _keep_what_is_known(options, target.rewriter.policy)
         if call is not None and self.traffic is not None:
             call.policy, call.name, call.model = target.rewriter.policy, target.name, self._label(target.model)
@@ -396,11 +433,13 @@ class RequestHandler:
         if call is not None and call.arm == "default":
             sent, receipt = target.body, RequestReceipt("experiment_default")
         else:
-            sent, receipt = self._ask(target, options, None if call is None else call.explore)
+            sent, receipt = self._ask(target, options, None if call is None else call.explore, constraint)
+        attempts, receipt = _plan_attempts(target, content, body, receipt, constraint)
         return replace(
             unchanged,
             content=content if sent is body else write_body(content, body, sent),
             receipt=receipt,
+            attempts=attempts,
             policy=target.name,
             digest=target.rewriter.policy.digest,
             model=self._label(target.model),
@@ -408,7 +447,11 @@ class RequestHandler:
         )
 
     def _ask(
-        self, target: _Target, options: RequestOptions, explore: Exploration | None = None
+        self,
+        target: _Target,
+        options: RequestOptions,
+        explore: Exploration | None = None,
+        constraint: Constraint | None = None,
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body to send and what became of it; as it is where the policy fails."""
         asked = [one for one in (options.price, target.price, self.price) if one is not None]
@@ -421,10 +464,32 @@ class RequestHandler:
                 price=next(iter(asked), None),
                 task=options.task or own,
                 explore=explore,
+                constraint=constraint,
             )
         except Exception as error:  # the model's own name is sent all the same: no server knows NAME@PRICE
             self._log_failure(error)
             return target.body, RequestReceipt("failed")
+
+    def _find_constraint(self, options: RequestOptions) -> Constraint | None:
+        return options.constraint if options.says_constraint else self.constraint
+
+    def conclude(self, handled: HandledRequest) -> HandledRequest:
+        """The request whose answers were checked, with what became of its constraint, counted."""
+        attempts = handled.attempts
+        assert attempts is not None
+        with self._lock:
+            self._constraints[f"{RETRY}_{attempts.outcome}"] += 1
+        told = {**handled.headers, f"{PREFIX}constraint": f"{RETRY}; {attempts.told}"}
+        return replace(handled, headers=told, outcome=attempts.outcome)
+
+    async def read_async(self, handled: HandledRequest, content: bytes, encoding: str) -> bytes | None:
+        """What `AnswerAttempts.read` returns, from a thread: checking an answer holds up no other request."""
+        assert handled.attempts is not None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # of another library, such as trio
+            return handled.attempts.read(content, encoding)
+        return await loop.run_in_executor(self._threads, handled.attempts.read, content, encoding)
 
     def _find_target(self, endpoint: Endpoint, body: Mapping[str, Any]) -> _Target | None:
         """What decides a request; None where there is no policy for its model."""
@@ -469,6 +534,29 @@ class RequestHandler:
         if first:
             # Its type alone: its words may hold what a prompt said.
             logger.error("a request went out without the policy, which failed: %s", type(error).__name__)
+
+
+def _refuse_request(endpoint: Endpoint, options: RequestOptions, content: bytes, why: str) -> HandledRequest:
+    receipt = RequestReceipt("refused")
+    return HandledRequest(content, receipt, endpoint=endpoint.name, ignored=options.ignored, refusal=why)
+
+
+def _plan_attempts(
+    target: _Target, content: bytes, body: Mapping[str, Any], receipt: RequestReceipt, constraint: Constraint | None
+) -> tuple[AnswerAttempts | None, RequestReceipt]:
+    """What takes the answers to a request that may be sent again, and its receipt with what is to be said of that."""
+    if constraint is None or receipt.constraint != RETRY or receipt.decision is None:
+        return None, receipt
+    if obstacle := find_obstacle(body):
+        return None, replace(receipt, notes={**receipt.notes, "constrain": obstacle})
+    fixed = receipt.fixed.get("temperature") == 0.0
+
+    def write(number: int) -> bytes:
+        again = target.rewriter.rewrite_again(target.body, receipt, constraint)
+        return write_body(content, body, write_attempt(again, number))
+
+    alone = "the request fixes temperature 0" if fixed else ""
+    return AnswerAttempts(constraint, target.rewriter.endpoint.name, write, alone), receipt
 
 
 def _keep_what_is_known(options: RequestOptions, policy: Policy) -> RequestOptions:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hagpolicy._text import shorten
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.rewrite import RequestReceipt
 
@@ -20,8 +21,9 @@ __all__ = ["PREFIX", "RequestOptions", "describe_receipt", "read_options", "show
 PREFIX = "x-hag-"
 # Of a hint, which may be long: whoever needs the whole of it reads the policy's card.
 SHOWN_HINT = 60
-# Of a header's value: what is longer is ignored.
-MOST_CHARACTERS = 2_000
+# Of a header's value: what is longer is ignored. A constraint may be as long as what common gateways let pass.
+MOST_CHARACTERS, MOST_OF_CONSTRAINT = 2_000, 8_000
+_CONSTRAINT = f"{PREFIX}constraint"
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -38,6 +40,9 @@ class RequestOptions:
         unit: whom the request is sent for, as an experiment assigns them; None: not said.
         request_id: names the call in all its attempts; None: not said.
         ignored: names of headers that were unknown, repeated or malformed.
+        constraint: what the answer has to be; None: anything.
+        says_constraint: whether that was said, for a server or client that has one for all requests.
+        refusal: why the request cannot be answered as it asks; "": it can.
     """
 
     skip: bool = False
@@ -47,10 +52,16 @@ class RequestOptions:
     unit: str | None = None
     request_id: str | None = None
     ignored: tuple[str, ...] = ()
+    constraint: Constraint | None = None
+    says_constraint: bool = False
+    refusal: str = ""
 
 
 def read_options(headers: Iterable[tuple[str, str]]) -> RequestOptions:
     """What the headers of a request ask of the policy; whatever cannot be read is ignored and named, never an error.
+
+    But for a constraint: an answer that does not heed one would be taken for one that does, so what cannot be read of
+    it is a refusal.
 
     Args:
         headers: names and values; those of other names are passed over.
@@ -61,6 +72,8 @@ def read_options(headers: Iterable[tuple[str, str]]) -> RequestOptions:
             found.setdefault(name.lower(), []).append(value)
     options: dict[str, Any] = {}
     ignored = []
+    if (said := found.pop(_CONSTRAINT, None)) is not None:
+        options |= _read_constraint(said)
     for name, values in found.items():
         what = name.removeprefix(PREFIX)
         try:
@@ -70,6 +83,19 @@ def read_options(headers: Iterable[tuple[str, str]]) -> RequestOptions:
         except (ValueError, TypeError, KeyError, RecursionError, InvalidInput):
             ignored.append(name)
     return RequestOptions(**options, ignored=tuple(sorted(ignored)))
+
+
+def _read_constraint(values: list[str]) -> dict[str, Any]:
+    try:
+        if len(values) > 1:
+            raise InvalidInput(_CONSTRAINT, "one header of that name", f"{len(values)}")
+        if len(values[0]) > MOST_OF_CONSTRAINT or not values[0].isascii():
+            expected = f"at most {MOST_OF_CONSTRAINT:,} characters of ASCII"
+            do = "JSON can write any other as \\uXXXX."
+            raise InvalidInput(_CONSTRAINT, expected, f"{len(values[0]):,} characters", do)
+        return {"constraint": Constraint.parse(values[0]), "says_constraint": True}
+    except InvalidInput as error:
+        return {"refusal": str(error)}
 
 
 def _read_fixed(value: str) -> dict[str, Any]:
@@ -124,6 +150,7 @@ def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str],
         "applied": ", ".join([*receipt.applied, *(["hint"] if receipt.hinted else [])]),
         "dropped": ", ".join(receipt.dropped),
         "overruled": ", ".join(receipt.overruled),
+        "constraint": _describe_constraint(receipt),
         "request-id": receipt.request_id,
         "experiment": f"{receipt.arm}; by {'request' if receipt.by_request else 'unit'}" if receipt.arm else "",
         "overhead-us": str(round(seconds * 1e6)),
@@ -131,6 +158,12 @@ def describe_receipt(name: str, receipt: RequestReceipt, ignored: Iterable[str],
     if receipt.decision is not None and receipt.decision.reason != "no_config_agrees":
         said["config"] = show_config(receipt.decision.config)
     return {PREFIX + key: value for key, value in said.items() if value}
+
+
+def _describe_constraint(receipt: RequestReceipt) -> str:
+    """How a constraint is met, and what is to be said of that; "" without one."""
+    note = receipt.notes.get("constrain", "") if receipt.constraint else ""
+    return f"{receipt.constraint}; {note}" if note else receipt.constraint
 
 
 @lru_cache(maxsize=256)

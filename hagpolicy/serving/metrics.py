@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from hagpolicy._extras import require
 from hagpolicy.serving.answers import AnswerFindings
+from hagpolicy.serving.constraints import UNMET
 from hagpolicy.serving.handler import HandledRequest
 from hagpolicy.serving.headers import show_config
 
@@ -56,6 +57,9 @@ class PolicyMetrics:
         self._unread = client.Counter(
             "hag_unread_answers", "Answers whose encoding is not read, or that came damaged", ["policy"], **given
         )
+        self._constraints = client.Counter(
+            "hag_constraints", "Requests with a constraint, by how it is met", ["policy", "way", "outcome"], **given
+        )
         self._reloads = client.Counter(
             "hag_reloads", "Bundles that were loaded again, by outcome", ["policy", "outcome"], **given
         )
@@ -80,8 +84,10 @@ class PolicyMetrics:
         config = "" if receipt.chosen is None else show_config(receipt.chosen)
         self._decisions.labels(policy, handled.model, config, receipt.reason).inc()
         self._overhead.labels(policy).observe(handled.seconds)
-        hint = ["hint"] * receipt.hinted
-        outcomes = {"applied": [*dict.fromkeys(receipt.fields.values()), *hint], "dropped": receipt.dropped}
+        ours = ["hint"] * receipt.hinted + ["constrain"] * (receipt.constraint not in ("", UNMET))
+        if receipt.constraint and handled.attempts is None:
+            self._constraints.labels(policy, receipt.constraint, "not_checked").inc()
+        outcomes = {"applied": [*dict.fromkeys(receipt.fields.values()), *ours], "dropped": receipt.dropped}
         for outcome, names in (outcomes | {"overruled": receipt.overruled, "kept": receipt.kept}).items():
             for name in names:
                 self._fields.labels(policy, name, outcome).inc()
@@ -106,6 +112,8 @@ class PolicyMetrics:
             self._first.labels(*call).observe(first)
         for name in found.not_honoured:
             self._fields.labels(handled.policy, name, "not_honoured").inc()
+        if handled.outcome:
+            self._constraints.labels(handled.policy, handled.receipt.constraint, handled.outcome).inc()
         if found.unread:
             self._unread.labels(handled.policy).inc()
         if found.other_model:

@@ -87,6 +87,8 @@ class OwnPaths:
         handler = self.handler
         counts, ignored, unread = ({}, 0, 0) if handler is None else (handler.counts, handler.ignored, handler.unread)
         said: dict[str, Any] = {"requests": counts, "ignored_headers": ignored, "unread_answers": unread}
+        if handler is not None and handler.constraints:
+            said["constraints"] = handler.constraints
         if handler is not None and handler.traffic is not None:
             said["not_logged"] = handler.traffic.log.dropped
         await answer_json(send, 200, said)

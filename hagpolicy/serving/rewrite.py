@@ -18,13 +18,16 @@ import numpy as np
 
 from hagpolicy.config.adapters import ServedAdapters, check_adapters
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import ASK, MASK, Constraint
 from hagpolicy.config.fields import FIELDS, NEUTRAL
 from hagpolicy.config.render import Receipt, fill_hint, merge_objects, render_as, takes_hint
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.config.slots import describe_slots
+from hagpolicy.engines.constraints.attempts import make_attempt_config
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.decision import find_allowed
 from hagpolicy.policy.dial import MAX_COUNT
+from hagpolicy.serving.constraints import UNMET, ConstraintWriter, check_form
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.exploration import Draw, Exploration
 
@@ -111,6 +114,8 @@ class RequestReceipt:
             None where none of them was.
         fields: by the keys of `applied` (OBJECT.KEY within one) the field of ours that each sets; one that only
             switches off what the server would do besides sets none.
+        constraint: how that of the request is to be met, "ask", "mask" or "retry"; "none" where nothing is done about
+            it, "" where there is none. What it says, and what is sent for it, is in no receipt.
     """
 
     reason: str
@@ -129,6 +134,7 @@ class RequestReceipt:
     by_request: bool = False
     chosen: DecodingConfig | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    constraint: str = ""
 
 
 class Rewriter:
@@ -152,6 +158,7 @@ class Rewriter:
         self._fields = {path: name for name, setting in settings.items() for path in setting.paths}
         self._unpacked = {own[name].key: keys[0][-1] for name, keys in self._keys.items() if name in own}
         self._adapters = ServedAdapters(rules.adapters, rules.server, policy.space)
+        self._constraints = ConstraintWriter(self.dialect, policy.space)
         self._objects = {setting.under for setting in self.dialect.settings.values() if setting.under}
 
     def rewrite(
@@ -162,31 +169,59 @@ class Rewriter:
         price: float | None = None,
         task: str | None = None,
         explore: Exploration | None = None,
+        constraint: Constraint | None = None,
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
-        """The body to send and what became of it; see `rewrite`."""
+        """The body to send and what became of it; see `rewrite`. A body beside a constraint passes `check_form`."""
         stated, overruled, asked = self._read_settings(body)
+        unmet = "" if constraint is None else UNMET
         if stated is None or not self._read_adapter(body, stated, asked):
-            return body, RequestReceipt("no_config_agrees", kept=tuple(asked))
+            return body, RequestReceipt("no_config_agrees", kept=tuple(asked), constraint=unmet)
         content = self.endpoint.read(body)
         dial: dict[str, Any] = {"task": task} | ({} if price is None else {"price": price})
         if self.policy.dial.argument == "n":
             dial["n"] = _read_count(body)
-        hints = self.rules.hints and content is not None and takes_hint(content)
+        hints = self._takes_words(content)
         # What stands in the body is what the server gets, whatever the header says of the same field.
         held, among = {**(fixed or {}), **stated}, self._can if hints else self._can & self._unhinted
+        if constraint is not None:
+            among = among & self._constraints.find_able(constraint, words=hints)
         decision = self.policy.decide("" if content is None else content, held, among=among, **dial)
         if decision.reason == "no_config_agrees":
-            return body, RequestReceipt(decision.reason, decision, kept=tuple(asked), fixed=held)
+            return body, RequestReceipt(decision.reason, decision, kept=tuple(asked), fixed=held, constraint=unmet)
         draw = None
         if explore is not None and decision.index is not None:
             allowed = find_allowed(self.policy.space, held, among)
             draw = explore.draw(decision.index, among if allowed is None else allowed)
             decision = _follow(decision, draw, self.policy.space, held)
         sent, receipt = self._apply(
-            body, replace(decision, overruled=overruled) if overruled else decision, tuple(asked), hints=hints
+            body,
+            replace(decision, overruled=overruled) if overruled else decision,
+            tuple(asked),
+            hints=hints,
+            constraint=constraint,
         )
         chosen = None if decision.index is None else self.policy.space[decision.index]
         return sent, replace(receipt, chosen=chosen, fixed=held, draw=draw)
+
+    def rewrite_again(
+        self, body: Mapping[str, Any], receipt: RequestReceipt, constraint: Constraint
+    ) -> Mapping[str, Any]:
+        """The body of a later attempt at an answer that meets the request's constraint: see `make_attempt_config`.
+
+        Args:
+            body: of the request.
+            receipt: of its first attempt, with a decision.
+            constraint: of the request.
+        """
+        decision = receipt.decision
+        assert decision is not None
+        again = replace(decision, config=make_attempt_config(decision.config), index=None)
+        hints = self._takes_words(self.endpoint.read(body))
+        return self._apply(body, again, receipt.kept, hints=hints, constraint=constraint)[0]
+
+    def _takes_words(self, content: Any) -> bool:
+        """Whether words of ours may follow those of a prompt."""
+        return self.rules.hints and content is not None and takes_hint(content)
 
     @cached_property
     def _can(self) -> np.ndarray:
@@ -285,9 +320,15 @@ class Rewriter:
             return _UNKNOWN
 
     def _apply(
-        self, body: Mapping[str, Any], decision: Decision, asked: tuple[str, ...], *, hints: bool
+        self,
+        body: Mapping[str, Any],
+        decision: Decision,
+        asked: tuple[str, ...],
+        *,
+        hints: bool,
+        constraint: Constraint | None = None,
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
-        """The body with a decision in it."""
+        """The body with a decision in it, and how a constraint is met by it."""
         wanted, receipt = self._render_decision(decision)
         overruled = self._find_overruled(decision, wanted)
         decision = replace(decision, overruled=overruled) if overruled != decision.overruled else decision
@@ -307,7 +348,12 @@ class Rewriter:
         told = "" if content is None else describe_slots(decision.config.hint, hint)
         hinted = bool(hint)
         if hinted:
-            sent = self.endpoint.hint(sent, hint)
+            sent = self.endpoint.append(sent, hint)
+        sent, way = self._meet(sent, decision.config, constraint, words=hints)
+        unmet = {"constrain": decision.config.constrain} if way == UNMET and decision.config.constrain else {}
+        notes = {**receipt.notes, **({"hint": told} if told else {})}
+        if constraint is not None:
+            notes.pop("constrain", "")  # that there is none
         changed = hinted or sent != body
         return sent if changed else body, RequestReceipt(
             decision.reason,
@@ -318,12 +364,24 @@ class Rewriter:
                 **{".".join(at): name for at, name in self._fields.items() if _find(added, at) is not _ABSENT},
                 **dict.fromkeys(named, "adapter"),
             },
-            dropped=receipt.dropped,
+            dropped={**receipt.dropped, **unmet},
             overruled=overruled,
             kept=tuple(name for name in asked if name not in overruled),
             hinted=hinted,
-            notes={**receipt.notes, **({"hint": told} if told else {})},
+            notes=notes,
+            constraint=way,
         )
+
+    def _meet(
+        self, body: dict[str, Any], config: DecodingConfig, constraint: Constraint | None, *, words: bool
+    ) -> tuple[dict[str, Any], str]:
+        """The body by which a config meets a constraint, and how, as receipts say it."""
+        if constraint is None:
+            return body, ""
+        way = self._constraints.find_way(constraint, config.constrain, words=words)
+        if way == ASK:
+            return self.endpoint.append(body, constraint.describe()), way
+        return {**body, **self._constraints.write_mask(constraint)} if way == MASK else body, way
 
     def _choose_added(self, sent: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         """What of the wanted keys and values a body does not say itself, under this name or another of the field."""
@@ -358,6 +416,7 @@ def rewrite(
     price: float | None = None,
     task: str | None = None,
     explore: Exploration | None = None,
+    constraint: Constraint | None = None,
 ) -> tuple[Mapping[str, Any], RequestReceipt]:
     """The body to send in place of a request's, and what became of every field; the body itself where nothing changes.
 
@@ -373,15 +432,20 @@ def rewrite(
         price: reward that a token or second costs, for a policy fitted with prices.
         task: the kind of the prompt, where it is known.
         explore: draws the config with some probability; None: the policy's own is chosen.
+        constraint: what the answer has to be. Only configs that can meet it as they say are chosen; "retry" is for
+            whoever reads the answer.
 
     Raises:
-        InvalidInput: a field, price or task that the policy does not have.
+        InvalidInput: a field, price or task that the policy does not have, or a body that says the form of its answer
+            itself beside a constraint.
     """
     endpoint = find_endpoint(path)
     if endpoint is None:
         return body, RequestReceipt("other_path")
+    if constraint is not None:
+        check_form(endpoint.name, body)
     rewriter = Rewriter(endpoint, policy, rules or RewriteRules())
-    return rewriter.rewrite(body, fixed, price=price, task=task, explore=explore)
+    return rewriter.rewrite(body, fixed, price=price, task=task, explore=explore, constraint=constraint)
 
 
 def find_server(policy: Policy) -> str:

@@ -6,6 +6,7 @@ but what its requests go through. Neither library is imported here: their reques
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from hagpolicy.serving.answer_watch import AnswerWatch
+from hagpolicy.serving.attempts import adapt_headers
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
 
@@ -36,7 +38,32 @@ class PolicyTransport:
             return self.inner.handle_request(request)
         handled = self.handler.handle(request.url.path, _list_headers(request), request.read())
         with _watch(self.handler, handled) as watch:
-            return _add_receipt(self.inner.handle_request(_remake(request, handled)), watch, _WatchedStream)
+            response = self._answer(request, handled, watch)
+            return _add_receipt(response, watch, _WatchedStream)
+
+    def _answer(self, request: Any, handled: HandledRequest, watch: AnswerWatch) -> Any:
+        """The response, that of a later attempt where it is to meet a constraint and does not."""
+        if handled.refusal:
+            return _refuse(request, handled)
+        response = self.inner.handle_request(_remake(request, handled))
+        if handled.attempts is None:
+            return response
+        kept = _KeptResponses(self.handler, handled, watch)
+        if not kept.takes(response):
+            return response
+        again = handled.attempts.read(*kept.add(response, _read_whole(response)))
+        while again is not None:
+            try:
+                response = self.inner.handle_request(_remake(request, handled, again, kept.count))
+                whole = handled.attempts.takes(response.status_code, response.headers.get("content-type", ""))
+                content = _read_whole(response)
+            except Exception:  # the first answer stands, whatever becomes of others
+                whole = False
+            if not whole:
+                handled.attempts.fail()
+                break
+            again = handled.attempts.read(*kept.add(response, content))
+        return kept.choose()
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -73,8 +100,32 @@ class AsyncPolicyTransport:
         content = await request.aread()
         handled = await self.handler.handle_async(request.url.path, _list_headers(request), content)
         with _watch(self.handler, handled) as watch:
-            response = await self.inner.handle_async_request(_remake(request, handled))
+            response = await self._answer(request, handled, watch)
             return _add_receipt(response, watch, _WatchedAsyncStream)
+
+    async def _answer(self, request: Any, handled: HandledRequest, watch: AnswerWatch) -> Any:
+        """The response, that of a later attempt where it is to meet a constraint and does not."""
+        if handled.refusal:
+            return _refuse(request, handled)
+        response = await self.inner.handle_async_request(_remake(request, handled))
+        if handled.attempts is None:
+            return response
+        kept = _KeptResponses(self.handler, handled, watch)
+        if not kept.takes(response):
+            return response
+        again = await self.handler.read_async(handled, *kept.add(response, await _read_whole_async(response)))
+        while again is not None:
+            try:
+                response = await self.inner.handle_async_request(_remake(request, handled, again, kept.count))
+                whole = handled.attempts.takes(response.status_code, response.headers.get("content-type", ""))
+                content = await _read_whole_async(response)
+            except Exception:  # the first answer stands, whatever becomes of others
+                whole = False
+            if not whole:
+                handled.attempts.fail()
+                break
+            again = await self.handler.read_async(handled, *kept.add(response, content))
+        return kept.choose()
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -130,12 +181,86 @@ def _list_headers(request: Any) -> list[tuple[str, str]]:
     return list(request.headers.multi_items())
 
 
-def _remake(request: Any, handled: HandledRequest) -> Any:
-    """The request with the handled body, without the headers that were for the policy."""
+def _remake(request: Any, handled: HandledRequest, again: bytes | None = None, number: int = 0) -> Any:
+    """The request with the handled body, or that of a later attempt, without the headers that were for the policy."""
     dropped = (PREFIX, "content-length", "transfer-encoding")
     headers = [(name, value) for name, value in _list_headers(request) if not name.lower().startswith(dropped)]
-    extensions = request.extensions
-    return type(request)(request.method, request.url, headers=headers, content=handled.content, extensions=extensions)
+    headers = headers if handled.attempts is None else adapt_headers(headers, number)
+    content, extensions = handled.content if again is None else again, request.extensions
+    return type(request)(request.method, request.url, headers=headers, content=content, extensions=extensions)
+
+
+def _find_library(message: Any) -> Any:
+    """The library that a request or response is of."""
+    return sys.modules[type(message).__module__.partition(".")[0]]
+
+
+def _refuse(request: Any, handled: HandledRequest) -> Any:
+    """The response to a request that is not sent, in the form of the API's errors."""
+    error = {"message": handled.refusal, "type": "invalid_request_error", "code": 400}
+    return _find_library(request).Response(400, json={"error": error})
+
+
+def _read_whole(response: Any) -> bytes | None:
+    """The body of a response as it came, which is closed then; None where it was so before, and is decoded."""
+    if response.is_closed:
+        return None
+    try:
+        return b"".join(response.stream)
+    finally:
+        response.close()
+
+
+async def _read_whole_async(response: Any) -> bytes | None:
+    """What `_read_whole` returns."""
+    if response.is_closed:
+        return None
+    try:
+        return b"".join([chunk async for chunk in response.stream])
+    finally:
+        await response.aclose()
+
+
+class _KeptResponses:
+    """The responses to the attempts of one request, one of which is handed on."""
+
+    def __init__(self, handler: RequestHandler, handled: HandledRequest, watch: AnswerWatch) -> None:
+        assert handled.attempts is not None
+        self._handler, self._handled, self._watch, self._attempts = handler, handled, watch, handled.attempts
+        self._kept: list[tuple[Any, bytes | None]] = []
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._kept)
+
+    def takes(self, response: Any) -> bool:
+        """Whether the first response is to be checked; one that is not is concluded here."""
+        taken = self._attempts.takes(response.status_code, response.headers.get("content-type", ""))
+        if not taken:
+            self._watch.handled = self._handler.conclude(self._handled)
+        return taken
+
+    def add(self, response: Any, content: bytes | None) -> tuple[bytes, str]:
+        """The body of a response, and how it is encoded; `content` as `_read_whole` gives it."""
+        self._kept.append((response, content))
+        if content is None:
+            return response.content, ""
+        return content, response.headers.get("content-encoding", "")
+
+    def choose(self) -> Any:
+        """The response to hand on."""
+        number, joined = self._attempts.join()
+        self._watch.handled = self._handler.conclude(self._handled)
+        response, content = self._kept[number]
+        if joined is None and content is None:
+            return response
+        dropped = () if joined is None else ("content-length", "content-encoding", "transfer-encoding")
+        headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in dropped]
+        body = content if joined is None else joined
+        headers += [] if joined is None else [("content-length", str(len(joined)))]
+        stream = _find_library(response).ByteStream(body)
+        return type(response)(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
 
 
 def _add_receipt(response: Any, watch: AnswerWatch, kind: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
 from hagpolicy.serving.base import warn_of_another_engine
@@ -38,6 +39,7 @@ def wrap(
     experiment: float | None = None,
     artifacts: Mapping[str, Mapping[str, Any]] | None = None,
     learn_drafts: bool = True,
+    constraint: Constraint | Mapping[str, Any] | str | None = None,
 ) -> Any:
     """Put a policy in front of a transformers pipeline or model, vLLM's `LLM`, or a client of the OpenAI API.
 
@@ -75,6 +77,8 @@ def wrap(
         learn_drafts: whether its memories of drafts learn from each answer that they drafted for, in memory alone:
             `save_draft_memory` of what is returned writes a folder. The texts stay the same, but how long an answer
             takes then depends on what others were answered: False where they must not know of each other.
+        constraint: for a client: what the answers to all requests have to be (`Constraint`, its mapping or JSON text);
+            the header `x-hag-constraint` says it of one request, empty: nothing. None: anything.
 
     Returns:
         `WrappedPipeline`, `WrappedModel` or `WrappedLLM`: used like the target, whose other attributes it passes
@@ -86,17 +90,24 @@ def wrap(
             for a policy without prices, a share that is none or without a log.
         StoreError: the log cannot be written or is none.
     """
+    said = Constraint.parse(constraint)
     live = make_live(log, text=log_text, explore=explore, experiment=experiment)
     if is_client(target):
         by_model = rules if isinstance(rules, Mapping) else {} if rules is None else {ANY_MODEL: rules}
         given = {ANY_MODEL: RewriteRules(find_server(policy)), **by_model}
         given = {model: replace(one, overrule=(*one.overrule, *overrule)) for model, one in given.items()}
-        handler = RequestHandler(policy, given, price=price, task=task, on_receipt=on_receipt, live=live)
+        told: dict[str, Any] = {"price": price, "task": task, "constraint": said}
+        handler = RequestHandler(policy, given, on_receipt=on_receipt, live=live, **told)
         return target.copy(http_client=wrap_http_client(target._client, handler))
     if artifacts is not None and (is_client(target) or is_llm(target)):
         do = "Leave it out: what a server is given is its own affair."
         raise InvalidInput("artifacts", "None beside what is no model of transformers", type(target).__name__, do)
-    given_of_clients = {"rules": rules, "on_receipt": None if is_llm(target) else on_receipt, "log": live}
+    given_of_clients = {
+        "rules": rules,
+        "on_receipt": None if is_llm(target) else on_receipt,
+        "log": live,
+        "constraint": said,
+    }
     if name := next((name for name, value in given_of_clients.items() if value is not None), ""):
         raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")
     if is_llm(target):

@@ -128,15 +128,8 @@ def add_space_suggest(parser: argparse.ArgumentParser) -> None:
 def add_generation(parser: argparse.ArgumentParser, space: str, why: str, *, samples: int) -> None:
     """Which answers are generated, with what, and where to; `space` and `samples` are the defaults."""
     add_engine(parser)
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="JSONL, a JSON array, CSV, Parquet or text (a line a prompt): prompt (or messages), and optionally "
-        "reference, task, group, id; or "
-        "requests of OpenAI's batch format, samples of lm-eval, a log of inspect",
-    )
+    add_workers(parser)
+    add_prompts(parser)
     add_reading(parser)
     parser.add_argument(
         "--space",
@@ -176,8 +169,21 @@ def add_generation(parser: argparse.ArgumentParser, space: str, why: str, *, sam
     )
 
 
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Files of prompts."""
+    parser.add_argument(
+        "--prompts",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="JSONL, a JSON array, CSV, Parquet or text (a line a prompt): prompt (or messages), and optionally "
+        "reference, task, group, id; or "
+        "requests of OpenAI's batch format, samples of lm-eval, a log of inspect",
+    )
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Which engine generates, and where."""
+    """Which engine is used."""
     from hagpolicy.engines.spec import ENGINES, SHORTHANDS
 
     forms = [kind.form for kind in ENGINES.values()]
@@ -195,6 +201,10 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         help="of the engine, such as device=cuda, server=vllm, key_env=MY_KEY or, on Ray, num_gpus=1; repeatable. "
         "Never a key itself: keys come from the environment",
     )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Where an engine generates."""
     parser.add_argument("--on", choices=("ray",), help="generate on the workers of a Ray cluster")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="on Ray: how many (default: as many as there is room for)"

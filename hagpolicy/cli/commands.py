@@ -21,11 +21,10 @@ from hagpolicy.cli.options import (
     parse_by_model,
     parse_contender,
     parse_default,
-    parse_engine_options,
     parse_fixed,
-    parse_map,
     parse_plugins,
     parse_scorer,
+    read_inputs,
     read_key,
     read_table,
 )
@@ -35,7 +34,6 @@ from hagpolicy.policy.bundle import check_target
 from hagpolicy.reporting.text import describe_config, format_signed
 
 if TYPE_CHECKING:
-    from hagpolicy.engines.spec import EngineSpec
     from hagpolicy.policy.session import Providers
     from hagpolicy.serving.handler import RequestHandler
 
@@ -73,7 +71,7 @@ def sweep(arguments: Namespace) -> int:
     from hagpolicy.sweeping.forecast.preview import preview
     from hagpolicy.sweeping.forecast.progress import ProgressReporter
 
-    prompts, spec, scorer = _read_inputs(arguments)
+    prompts, spec, scorer = read_inputs(arguments)
     reporter = ProgressReporter(not arguments.quiet)
     with open_engine(spec, arguments.on, arguments.workers, arguments.threads) as engine:
         options: dict[str, Any] = {
@@ -91,20 +89,6 @@ def sweep(arguments: Namespace) -> int:
     return _print_table(arguments, table, arguments.out, following, reporter.summary)
 
 
-def _read_inputs(arguments: Namespace) -> tuple[tuple[hag.Prompt, ...], EngineSpec, Any]:
-    """The prompts, what makes the engine, and the scorer, of verbs that generate."""
-    from hagpolicy.engines.spec import EngineSpec
-
-    prompts = hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
-    spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
-    scorer = parse_scorer(arguments.scorer)
-    if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
-        from hagpolicy.simulated import SimulatedScorer
-
-        scorer = SimulatedScorer()
-    return prompts, spec, scorer
-
-
 def space_suggest(arguments: Namespace) -> int:
     """The few configs of a large space that complement each other."""
     from hagpolicy.engines.loading import open_engine
@@ -112,7 +96,7 @@ def space_suggest(arguments: Namespace) -> int:
 
     if arguments.write is not None:  # before the work, not after it
         check_replaceable(arguments.write, lambda head: head.lstrip().startswith(b"[") and b"{" in head, "a space")
-    prompts, spec, scorer = _read_inputs(arguments)
+    prompts, spec, scorer = read_inputs(arguments)
     names = ("out", "most", "samples", "max_tokens", "seed", "stop")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     options |= {"default": parse_default(arguments.default), "progress": not arguments.quiet}

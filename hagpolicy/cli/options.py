@@ -6,7 +6,7 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hagpolicy as hag
 from hagpolicy._code_files import is_object_path, load_object
@@ -14,6 +14,9 @@ from hagpolicy._files import check_path, parse_json, read_regular
 from hagpolicy._names import suggest
 from hagpolicy.config.space import DEFAULT_PRESET, PRESETS, DecodingSpace
 from hagpolicy.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from hagpolicy.engines.spec import EngineSpec
 
 SPACES = (*PRESETS, "hag")
 """Names of spaces that `--space` takes."""
@@ -87,6 +90,20 @@ def parse_plugins(what: str, names: str | Sequence[str]) -> list[Any]:
     given = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
     found = [load_object(what, name)[0] if is_object_path(name) else name for name in given]
     return [one() if isinstance(one, type) else one for one in found]
+
+
+def read_inputs(arguments: Namespace) -> tuple[tuple[hag.Prompt, ...], EngineSpec, Any]:
+    """The prompts, what makes the engine, and the scorer, of verbs that generate."""
+    from hagpolicy.engines.spec import EngineSpec
+
+    prompts = hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
+    spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
+    scorer = parse_scorer(arguments.scorer)
+    if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
+        from hagpolicy.simulated import SimulatedScorer
+
+        scorer = SimulatedScorer()
+    return prompts, spec, scorer
 
 
 def parse_fixed(given: Sequence[str]) -> dict[str, Any]:

@@ -169,11 +169,11 @@ def add_generation(parser: argparse.ArgumentParser, space: str, why: str, *, sam
     )
 
 
-def add_prompts(parser: argparse.ArgumentParser) -> None:
+def add_prompts(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
     """Files of prompts."""
     parser.add_argument(
         "--prompts",
-        required=True,
+        required=required,
         nargs="+",
         metavar="FILE",
         help="JSONL, a JSON array, CSV, Parquet or text (a line a prompt): prompt (or messages), and optionally "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import hagpolicy as hag
 from hagpolicy._files import check_replaceable, format_json, write_text
+from hagpolicy.cli import tuning
 from hagpolicy.cli.evidence import export_log, export_trial, print_experiment, print_value
 from hagpolicy.cli.exit_codes import DONE, INCONCLUSIVE, PARTLY, REJECT, UNPROVEN
 from hagpolicy.cli.options import (
@@ -107,6 +108,31 @@ def space_suggest(arguments: Namespace) -> int:
     if arguments.write is not None:
         write_text(arguments.write, format_json(found.space.to_json()) + "\n")
     return _print_result(arguments, found)
+
+
+def tune_adapter(arguments: Namespace) -> int:
+    """Tune an adapter."""
+    return tuning.build_artefact(arguments, hag.tune_adapter, "adapter")
+
+
+def tune_prefix(arguments: Namespace) -> int:
+    """Tune a soft prefix."""
+    return tuning.build_artefact(arguments, hag.tune_prefix, "soft_prefix")
+
+
+def tune_references(arguments: Namespace) -> int:
+    """Build a store of reference answers."""
+    return tuning.build_artefact(arguments, hag.build_references, "reference")
+
+
+def tune_drafts(arguments: Namespace) -> int:
+    """Build a memory of drafts."""
+    return tuning.build_drafts(arguments)
+
+
+def tune_hints(arguments: Namespace) -> int:
+    """Let the LLM propose hints, and keep those that complement each other."""
+    return tuning.tune_hints(arguments)
 
 
 def rescore(arguments: Namespace) -> int:

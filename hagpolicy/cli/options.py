@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SPACES = (*PRESETS, "hag")
 """Names of spaces that `--space` takes."""
 DEFAULT_SPACE = DEFAULT_PRESET
-_TEXTS = ("prompt", "fixed", "title", "default", "stop")  # what is read as text alone
+_TEXTS = ("prompt", "fixed", "title", "default", "stop", "hint", "base")  # what is read as text alone
 _LARGEST = 1 << 24  # bytes of a file of options
 # Names of options that carry secrets; key_env only names the variable that holds one.
 _SECRET = re.compile(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hagpolicy import __version__
-from hagpolicy.cli import arguments, commands
+from hagpolicy.cli import arguments, commands, tuning
 from hagpolicy.cli.exit_codes import SUMMARY
 from hagpolicy.errors import InvalidInput
 
@@ -99,7 +99,11 @@ class _VerbParser(_Parser):
         return super().parse_known_args(args, namespace)
 
 
-GROUPS = {"log": "what the decisions of live traffic tell", "space": "which configurations compete"}
+GROUPS = {
+    "log": "what the decisions of live traffic tell",
+    "space": "which configurations compete",
+    "tune": "what the frozen LLM is given beside its weights, and hints",
+}
 """First words of verbs of two, in one line each."""
 VERBS = {
     "demo": Verb("the whole loop on a small real LLM, in a few minutes", "hagpolicy demo", arguments.add_demo),
@@ -113,6 +117,31 @@ VERBS = {
         """hagpolicy space suggest --engine ./my-model --prompts pilot.jsonl --scorer exact_match --out races/qa \\
       --budget '30 min' --write qa.json""",
         arguments.add_space_suggest,
+    ),
+    "tune adapter": Verb(
+        "a low-rank adapter, from prompts with answers; resumes",
+        "hagpolicy tune adapter --engine smollm2 --prompts train.jsonl --out adapters/qa --rank 8 --epochs 3",
+        tuning.add_adapter,
+    ),
+    "tune prefix": Verb(
+        "a soft prefix, from prompts with answers; resumes",
+        "hagpolicy tune prefix --engine smollm2 --prompts train.jsonl --out prefixes/qa --tokens 8",
+        tuning.add_prefix,
+    ),
+    "tune references": Verb(
+        "a store of reference answers, from prompts with answers; resumes",
+        "hagpolicy tune references --engine smollm2 --prompts faq.jsonl --out stores/faq",
+        tuning.add_references,
+    ),
+    "tune drafts": Verb(
+        "a memory of earlier answers, for drafts, from a sweep or from prompts with answers",
+        "hagpolicy tune drafts --engine smollm2 --table sweeps/qa --out drafts/qa",
+        tuning.add_drafts,
+    ),
+    "tune hints": Verb(
+        "hints that the LLM proposes, of which a race keeps those that complement each other; resumes",
+        "hagpolicy tune hints --engine smollm2 --prompts train.jsonl --scorer exact_match --out hints/qa --keep 4",
+        tuning.add_hints,
     ),
     "headroom": Verb(
         "what there is to win, before any training", "hagpolicy headroom sweeps/qa", arguments.add_headroom

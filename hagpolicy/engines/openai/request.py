@@ -276,5 +276,11 @@ class CellRequester:
             tokens = self._count_tokens(choice.reasoning + choice.text, ended=choice.finish == "stop")
             notes["tokens"] = f"counted by the tokenizer {self._count_tokens.name}"
         self.uncounted += tokens != tokens
+        passes = None
+        if choice.drafts is not None:
+            drafted, kept = choice.drafts
+            notes["drafts"] = f"{kept} of {drafted} drafted tokens kept"
+            if tokens > kept:  # each pass gives one token that was not drafted
+                passes = int(tokens) - kept
         fields = choice.text, tokens, choice.prompt_tokens, seconds, choice.finish, choice.error
-        return Completion(*fields, notes, reasoning=choice.reasoning)
+        return Completion(*fields, notes, passes, reasoning=choice.reasoning)

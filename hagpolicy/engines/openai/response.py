@@ -94,6 +94,7 @@ class Choice:
         notes: what a reader of the cell should know, by name.
         reasoning: what the server gave beside the text, which counts as new tokens.
         applied: settings that the server says it applied; llama-server says them where it is verbose.
+        drafts: tokens that were drafted and, of those, kept; None where the server does not say.
     """
 
     text: str
@@ -104,6 +105,7 @@ class Choice:
     notes: dict[str, Any] = field(default_factory=dict)
     reasoning: str = ""
     applied: Mapping[str, Any] = field(default_factory=dict)
+    drafts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,28 @@ def read_choices(data: bytes, count: int, limit: int) -> list[Choice]:
         _read_choice(choice, message, share, prompt_tokens, limit, notes, _find_complaint_beside(body, choice))
         for choice, message, share in list(zip(choices, messages, shares, strict=True))[:count]
     ]
-    applied = _read_applied(body)
+    applied, drafts = _read_applied(body), _read_drafts(body)
+    if len(found) == 1 and drafts is not None:  # of the request as a whole
+        found = [replace(found[0], drafts=drafts)]
     return [replace(choice, applied=applied) for choice in found] if applied else found
+
+
+def _read_drafts(body: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Tokens that were drafted for an answer and, of those, kept; None where that is not said, or cannot be so.
+
+    vLLM says it as `metrics.speculative_decoding` where it was started with --per-request-spec-decode-metrics ("Per-
+    Request Acceptance Metrics" in its documentation), llama-server in its `timings` where it drafts.
+    """
+    metrics, timings = body.get("metrics"), body.get("timings")
+    of_vllm = metrics.get("speculative_decoding") if isinstance(metrics, dict) else None
+    for said, drafted, kept in (
+        (of_vllm, "num_draft_tokens", "num_accepted_draft_tokens"),
+        (timings, "draft_n", "draft_n_accepted"),
+    ):
+        most, taken = (_read_count(said.get(name) if isinstance(said, dict) else None) for name in (drafted, kept))
+        if taken <= most:
+            return int(most), int(taken)
+    return None
 
 
 def _read_applied(body: Mapping[str, Any]) -> Mapping[str, Any]:

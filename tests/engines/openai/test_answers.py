@@ -215,3 +215,34 @@ def test_settings_that_the_server_applied_otherwise_stand_in_the_receipt(engines
         [done] = engines(server.url, server="llama_cpp").generate([cell("count")])
     assert done.receipt["top_p"] == "applied as 0.95"
     assert "temperature" not in done.receipt
+
+
+def of_vllm(drafted: Any, kept: Any) -> dict[str, Any]:
+    told = {"num_spec_steps": 4, "num_draft_tokens": drafted, "num_accepted_draft_tokens": kept, "num_spec_tokens": 3}
+    return {**say("five"), "metrics": {"speculative_decoding": told}}
+
+
+def of_llama_server(drafted: Any, kept: Any) -> dict[str, Any]:
+    return {**say("five"), "timings": {"predicted_n": 7, "draft_n": drafted, "draft_n_accepted": kept}}
+
+
+@pytest.mark.parametrize("told", [of_vllm, of_llama_server])
+def test_what_a_server_says_of_its_drafts_is_kept_with_the_cell(told: Any, engines: Any) -> None:
+    said = {**told(12, 3), "usage": {"prompt_tokens": 2, "completion_tokens": 7}}
+    with AnsweringServer(lambda _: said) as server:
+        [done] = engines(server.url).generate([cell("q")])
+    assert (done.receipt["drafts"], done.passes, done.tokens) == ("3 of 12 drafted tokens kept", 4, 7)
+    assert read(told(0, 0))[0].drafts == (0, 0)
+    for drafted, kept in ((3, 4), (-1, 0), ("12", "3"), (None, None), (1.5, 1), (True, 0)):
+        assert read(told(drafted, kept))[0].drafts is None
+
+
+def test_of_drafts_nothing_is_said_where_the_server_says_nothing(engines: Any) -> None:
+    several = {**of_vllm(12, 3), **choices(0, 1), "usage": {"prompt_tokens": 2, "completion_tokens": 14}}
+    assert [choice.drafts for choice in read(several, 2)] == [None, None]  # they are of the request as a whole
+    for body in (say("five"), {**say("five"), "metrics": None}, {**say("five"), "timings": [1], "metrics": []}):
+        assert read(body)[0].drafts is None
+    with AnsweringServer(lambda _: say("five")) as server:
+        [done] = engines(server.url).generate([cell("q")])
+    assert done.passes is None
+    assert "drafts" not in done.receipt

@@ -97,6 +97,7 @@ INSIDE = {
         "prepare",
         "crossfit",
         "gate",
+        "precision",
         "verdict",
         "told",
         "compare",

@@ -107,8 +107,7 @@ def cross_fit(
     )
     if prepared.boot.n_groups < MIN_GROUPS:  # the reference ships without a search
         return CrossFits((), chosen)
-    if margins is None:
-        margins = SPREADS if prepared.targets.spread_margins else MARGINS
+    margins = get_margins(data, margins)
     folded = [[one.refold(folds) for folds in prepared.foldings] for one in data.trainings]
     fitted = (
         cross_fit_learner(several, one, margins, data.comparisons)
@@ -121,6 +120,13 @@ def cross_fit(
 def choose_learners(learners: Sequence[Learner], encoder: Encoder) -> list[Learner]:
     """The learners as they are fitted on an encoder's features."""
     return [one.for_features(any_scale=encoder.any_scale) for one in learners]
+
+
+def get_margins(data: FitData, given: Sequence[float] | None) -> Sequence[float]:
+    """The margins given; None: `MARGINS`, under a price `SPREADS`."""
+    if given is not None:
+        return given
+    return SPREADS if data.prepared.targets.spread_margins else MARGINS
 
 
 def cross_fit_learner(

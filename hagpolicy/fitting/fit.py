@@ -23,6 +23,7 @@ from hagpolicy.fitting.export import export_fit
 from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.registry import get_learners
+from hagpolicy.fitting.precision import compare_precision
 from hagpolicy.fitting.prepare import prepare_fit
 from hagpolicy.fitting.told import gate_told
 from hagpolicy.policy.policy import Policy
@@ -105,7 +106,7 @@ def fit(
     with require("threadpoolctl", "fit", "fitting").threadpool_limits(1):
         data = prepare_fit(table, encoders, objectives, seed, near_duplicates, check_reads(reads))
         fits = cross_fit(data, learners, compared, steps)
-        gated = gate(fits.learners, data.comparisons)
+        gated = compare_precision(data, gate(fits.learners, data.comparisons), steps)
         told = gate_told(data, gated, steps)
         evaluations = build_evaluations(data, fits, gated, told)
         for candidate in gated.candidates:

@@ -14,7 +14,7 @@ import numpy as np
 from hagpolicy.analysis.comparison import ComparisonRow
 from hagpolicy.analysis.estimates import assign_folds
 from hagpolicy.analysis.rule import MIN_GROUPS
-from hagpolicy.fitting.crossfit import MARGINS, SPREADS, CrossFittedLearner, cross_fit_learner
+from hagpolicy.fitting.crossfit import CrossFittedLearner, cross_fit_learner, get_margins
 from hagpolicy.fitting.gate import Gated, gate
 from hagpolicy.fitting.graphs.builder import GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
@@ -162,8 +162,7 @@ def gate_told(data: FitData, gated: Gated, margins: Sequence[float] | None) -> G
     told = ToldTraining.of(training, prepared.table.tasks)
     if not 2 <= len(told.names) <= MAX_TASKS or prepared.boot.n_groups < MIN_GROUPS:
         return None
-    if margins is None:
-        margins = SPREADS if prepared.targets.spread_margins else MARGINS
+    steps = get_margins(data, margins)
     bases: list[Learner] = [Constant()]
     if gated.winner is not None and not isinstance(gated.winner.learner, Constant):
         bases.append(gated.winner.learner)
@@ -172,7 +171,7 @@ def gate_told(data: FitData, gated: Gated, margins: Sequence[float] | None) -> G
     for base in bases:
         one = alone if isinstance(base, Constant) else told
         foldings = [one.refold(folds) for folds in prepared.foldings]
-        fitted.append(cross_fit_learner(foldings, Told(base, len(told.names)), margins, data.comparisons))
+        fitted.append(cross_fit_learner(foldings, Told(base, len(told.names)), steps, data.comparisons))
     found = gate(fitted, data.comparisons)
     rows = tuple(_find_row(found, point) for point in range(len(data.comparisons)))
     return GatedTold(told.names, found.winner, found.candidates, rows)

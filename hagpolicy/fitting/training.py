@@ -57,6 +57,10 @@ class Training:
         for fold in np.unique(self.folds):
             yield self.folds != fold, self.folds == fold
 
+    def read_by(self, encoder: Encoder, features: np.ndarray, unknown: np.ndarray) -> Self:
+        """The same prompts and folds by another encoder of the same items, with its features and unknown tokens."""
+        return replace(self, encoder=encoder, features=features, unknown=unknown)
+
     def untuned(self) -> Training:
         """The same prompts by the encoder as it comes, for what learns nothing from its features."""
         return self
@@ -134,6 +138,10 @@ class TunedTraining(Training):
 
     known: dict[bytes, np.ndarray] = field(default_factory=dict)
     whole: list[Encoder] = field(default_factory=list)
+
+    def read_by(self, encoder: Encoder, features: np.ndarray, unknown: np.ndarray) -> Self:
+        """See `Training.read_by`; what this one learned is another encoder's."""
+        return replace(self, encoder=encoder, features=features, unknown=unknown, known={}, whole=[])
 
     def untuned(self) -> Training:
         """See `Training.untuned`."""

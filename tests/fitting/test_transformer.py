@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,27 @@ def test_bytes_in_place_of_floats_choose_alike(folder: Path, encoder: Transforme
     assert 0.99 < cosine.min() < 0.99999
     np.testing.assert_array_equal(compute_features(coded, PROMPTS[3:4])[0], found[3:4])
     assert len(build_model(coded)) < 0.6 * len(build_model(encoder))
+
+
+def test_a_policy_of_bytes_tells_what_the_rounding_costs(folder: Path) -> None:
+    texts = [*SUMS, *LISTS]
+    coded = TransformerEncoder(folder, window=60, precision="int8")
+    row = hag.fit(table_of(texts), coded, "ridge").evaluation.row("float32")
+    assert re.fullmatch(r"int8 chooses alike for \d+\.\d% and gains [+-]\d\.\d{3} \[.*\] over it", row.note)
+    assert 0.9 < row.value <= 1.0
+    floats = hag.fit(table_of(texts), TransformerEncoder(folder, window=60), "ridge").evaluation
+    assert "float32" not in [one.name for one in floats.rows]
+
+
+def test_bytes_that_choose_otherwise_are_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Blind(TransformerEncoder):
+        def inputs(self, prompts: Any) -> list[dict[str, np.ndarray]]:
+            return super().inputs(["word"] * len(prompts))  # type: ignore[list-item]
+
+    monkeypatch.setattr(TransformerEncoder, "exact", lambda self: Blind(self.source, window=60))
+    coded = TransformerEncoder(folder, window=60, precision="int8")
+    note = hag.fit(table_of([*SUMS, *LISTS]), coded, "ridge").evaluation.row("float32").note
+    assert note.endswith("; expected at least 98% alike: fit with float32")
 
 
 @pytest.mark.parametrize(

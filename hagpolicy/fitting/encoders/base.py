@@ -54,6 +54,10 @@ class Encoder(ABC):
         inputs.
         """
 
+    def exact(self) -> Encoder | None:
+        """The same encoder in full precision, where its weights were rounded; None: they were not."""
+        return None
+
     def tune(self, prompts: Sequence[Any], targets: np.ndarray, groups: np.ndarray, seed: int) -> Encoder:
         """An encoder of the same inputs, whose features were learned; only where `tuned` is set.
 

@@ -136,6 +136,15 @@ class TransformerEncoder(Encoder):
         """The tokenizer, as far as a policy uses it."""
         return {TOKENIZER_FILE: self._loaded.tokenizer}
 
+    def exact(self) -> TransformerEncoder | None:
+        """See `Encoder.exact`."""
+        if self.precision == "float32":
+            return None
+        found = copy.copy(self)
+        found.__dict__.pop("_checked", None)
+        found.precision, found.name = "float32", f"{self.name} in float32"
+        return found
+
     def tune(self, prompts: Sequence[Any], targets: np.ndarray, groups: np.ndarray, seed: int) -> TransformerEncoder:
         """The same encoder with a transformer that was tuned on n prompts; see `Encoder.tune`."""
         model, _ = tune_model(self._loaded.model, self.inputs(prompts), targets, groups, seed)

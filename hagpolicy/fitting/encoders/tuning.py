@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 # One of so many parts of the groups is held out: tuning stops when it no longer gains on them.
 HELD_OUT = 5
 EPOCHS, PATIENCE, BATCH, WARM_UP = 20, 3, 16, 20
-# Of the transformer and of the head, and what AdamW takes off every weight.
-RATE, HEAD_RATE, DECAY = 5e-5, 1e-3, 0.01
+# Of all weights, the head's included, and what AdamW takes off each.
+RATE, DECAY = 5e-5, 0.01
 _PENALTIES = np.logspace(2, -4, 13)
 
 
@@ -80,9 +80,8 @@ class _Tuning:
         model.eval().requires_grad_(True)
         model.embeddings.word_embeddings.requires_grad_(False)
         self.head = torch.nn.Linear(model.config.hidden_size, wanted.shape[1]).to(device)
-        own = [one for one in model.parameters() if one.requires_grad]
-        groups = [{"params": own, "lr": RATE}, {"params": list(self.head.parameters()), "lr": HEAD_RATE}]
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=DECAY)
+        learned = [one for one in (*model.parameters(), *self.head.parameters()) if one.requires_grad]
+        self.optimiser = torch.optim.AdamW(learned, lr=RATE, weight_decay=DECAY)
         # A step of full size at once would undo the head.
         self.schedule = torch.optim.lr_scheduler.LinearLR(self.optimiser, 1.0 / WARM_UP, 1.0, WARM_UP)
 

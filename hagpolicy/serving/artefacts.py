@@ -122,8 +122,9 @@ class GivenArtefacts:
             settings: the caller's, by the names of `generate`.
         """
         assert self._prefixes is not None  # a config that names what the model has not is never chosen
-        if beside := [name for name in _NO_PREFIX_BESIDE if settings.get(name) is not None]:
-            return f"{beside[0]} of the call leaves no place for a soft prefix"
+        standing = {**vars(self._bare.generation_config), **settings}
+        if beside := [name for name in _NO_PREFIX_BESIDE if standing.get(name) is not None]:
+            return f"{beside[0]} of the call, or of the model, leaves no place for a soft prefix"
         context = getattr(self._bare.config.get_text_config(), "max_position_embeddings", None) or math.inf
         made: Splice | str = self._prefixes.find_place(tokenizer, content, config.canonical(), ids, context, keywords)
         return made

@@ -160,10 +160,11 @@ class Wrapper:
         return None if decision is None else replace(decision, unavailable={"soft_prefix": why})
 
     def _use_artefacts(self, items: Sequence[PreparedPrompt]) -> contextlib.AbstractContextManager[None]:
-        """A context in which the model generates with what the config of some prompts names, which are one call."""
+        """A context in which the model generates with what the config of some prompts names, which are one call; with
+        nothing for no prompts."""
         if self._artefacts is None:
             return contextlib.nullcontext()
-        decision = items[0].decision
+        decision = items[0].decision if items else None
         config = None if decision is None or decision.reason == "no_config_agrees" else decision.config
         splices = [one.splice for one in items if one.splice is not None]
         return self._artefacts.use(config, splices or None)

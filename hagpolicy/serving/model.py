@@ -79,7 +79,8 @@ class WrappedModel(Wrapper):
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point() or not ids.shape[1]:
             vars(self)["decisions"] = []
-            return self.target.generate(**({} if inputs is None else {"inputs": inputs}), **kwargs)
+            with self._use_artefacts([]):
+                return self.target.generate(**({} if inputs is None else {"inputs": inputs}), **kwargs)
         if prompts is not None and len(prompts) != len(ids):
             raise InvalidInput("prompts", f"one a row, {len(ids)}", f"{len(prompts)}")
         kwargs["input_ids"] = ids

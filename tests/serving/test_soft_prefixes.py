@@ -167,6 +167,34 @@ def test_where_there_is_no_place_the_best_without_one_is_chosen_and_said(way, wh
     assert decision.to_dict()["unavailable"] == dict(decision.unavailable)
 
 
+def test_a_cache_that_the_model_itself_asks_for_leaves_no_place(folders):
+    wrapped = wrap_model(make_engine(folders), folders)
+    wrapped.target.generation_config.cache_implementation = "static"
+    wrapped.generate_text("name red", max_new_tokens=4)
+    assert "cache_implementation" in wrapped.decisions[0].unavailable["soft_prefix"]
+
+
+def test_a_call_that_is_passed_on_does_not_meet_another_ones_prefix(folders):
+    """Embeddings of the caller's, while a call of another thread has a prefix around the model."""
+    engine = make_engine(folders)
+    wrapped = wrap_model(engine, folders)
+    ids = torch.tensor([engine.encode("count to ten")])
+    given = {"inputs_embeds": wrapped.target.get_input_embeddings()(ids).detach(), "max_new_tokens": LIMIT}
+    alone = wrapped.generate(**given).tolist()
+    found = []
+
+    def work():
+        for _ in range(8):
+            found.append(wrapped.generate(**given).tolist())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    texts = [wrapped.generate_text(PROMPTS[1], max_new_tokens=LIMIT) for _ in range(8)]
+    thread.join()
+    assert found == [alone] * 8
+    assert set(texts) == set(answer(engine, decided(wrapped), PROMPTS[1:2]))
+
+
 def test_where_every_config_has_a_prefix_the_call_goes_out_as_it_came(folders):
     engine = make_engine(folders)
     wrapped, tokenizer = wrap_model(engine, folders, space=SPACE[1:4], words={}), tiny_tokenizer()

@@ -64,6 +64,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.fitting.learners.base import Learner as Learner
     from hagpolicy.fitting.until import until_proven as until_proven
     from hagpolicy.policy.decision import Decision as Decision
+    from hagpolicy.policy.explanation import Explanation as Explanation
     from hagpolicy.policy.policy import Policy as Policy
     from hagpolicy.policy.policy import load as load
     from hagpolicy.reporting.page import write_report as write_report
@@ -126,6 +127,7 @@ _HOMES = {
     "Estimate": "hagpolicy.results",
     "Evaluation": "hagpolicy.results",
     "EvaluationRow": "hagpolicy.results",
+    "Explanation": "hagpolicy.policy.explanation",
     "FittedLearner": "hagpolicy.fitting.learners.base",
     "ForeignSweep": "hagpolicy.errors",
     "FunctionScorer": "hagpolicy.scorers.functions",

@@ -102,6 +102,7 @@ INSIDE = {
         "told",
         "compare",
         "policy_graph",
+        "examples",
         "export",
         "fit",
         "until",

@@ -25,6 +25,20 @@ SPREADS = (0.0, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
+class Departures:
+    """Departing from the reference for the config that is predicted to be best, for every prompt out of fold.
+
+    Attributes:
+        predicted: float64 (n_foldings, n_prompts), advantage; 0 where the reference is predicted to be best, NaN for a
+            prompt unlike those learned from, where no policy departs.
+        achieved: float64 (n_foldings, n_prompts), what it gained, in the same unit.
+    """
+
+    predicted: np.ndarray
+    achieved: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class CrossFittedLearner:
     """A learner on an encoder before selection, at every point of the dial and every margin.
 
@@ -38,6 +52,8 @@ class CrossFittedLearner:
         gains: float64 (n_points, n_prompts, n_margins), over the point's reference.
         departs: bool of the same shape: another choice than the reference in most foldings.
         over: a point's gains over each config that may be its reference, by index: float64 (n_prompts, n_margins).
+        departures: at each point, what departing from its reference for the config that is predicted to be best would
+            promise and achieve.
     """
 
     training: Training
@@ -47,6 +63,7 @@ class CrossFittedLearner:
     gains: np.ndarray
     departs: np.ndarray
     over: tuple[Mapping[int, np.ndarray], ...]
+    departures: tuple[Departures, ...] = ()
 
     @property
     def name(self) -> str:
@@ -146,6 +163,7 @@ def cross_fit_learner(
     predicted = [one.predict_out_of_fold(learner, at, len(foldings)) for at, one in enumerate(foldings)]
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
+    departures = []
     for weights, comparison in zip(targets.weights, comparisons, strict=True):
         reference, drawn = comparison.reference, comparison.drawn_reference.weights
         values = [compute_weighted_sum(weights, heads) for heads in predicted]
@@ -160,9 +178,22 @@ def cross_fit_learner(
         chosen.append([np.column_stack([part.choose(reference, step) for step in steps]) for part in parts])
         gains.append(sum(drawn[:, [one]] * gain for one, gain in over[-1].items()))
         departs.append((np.array(chosen[-1]) != reference).mean(axis=0) > 0.5)
+        departures.append(
+            Departures(
+                np.array([part.predict_advantage(reference) for part in parts]),
+                np.array([_score(part.best, comparison.Y, reference) for part in parts]),
+            )
+        )
     choices = np.array(chosen).swapaxes(0, 1)
     return CrossFittedLearner(
-        foldings[0], learner, np.array(used), choices, np.array(gains), np.array(departs), tuple(over)
+        foldings[0],
+        learner,
+        np.array(used),
+        choices,
+        np.array(gains),
+        np.array(departs),
+        tuple(over),
+        tuple(departures),
     )
 
 
@@ -183,6 +214,11 @@ class _Advantages(NamedTuple):
         """int64 (n_prompts,): the best; the reference where the margin is not exceeded, or where the prompt is unlike
         those learned from."""
         return np.where(self.known & (self.highest - self.values[:, reference] > margin), self.best, reference)
+
+    def predict_advantage(self, reference: int) -> np.ndarray:
+        """float64 (n_prompts,): the best over the reference; NaN for a prompt unlike those learned from."""
+        advantage = (self.highest - self.values[:, reference]).astype(np.float64)
+        return np.where(self.known, advantage, np.nan)
 
 
 def _score(choices: np.ndarray, Y: np.ndarray, reference: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.data.table import SweepTable
 from hagpolicy.data.ties import choose_best
 from hagpolicy.fitting.encoders.base import Encoder
+from hagpolicy.fitting.examples import collect_training
 from hagpolicy.fitting.gate import Gated
 from hagpolicy.fitting.graphs.ood import OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
@@ -27,6 +28,7 @@ from hagpolicy.policy.forms import Forms
 from hagpolicy.policy.manifest import PolicyManifest, TrainedOn
 from hagpolicy.policy.policy import Policy
 from hagpolicy.policy.reading import Reads, read_for_training
+from hagpolicy.policy.training_prompts import TrainingPrompts
 from hagpolicy.results import Evaluation, Ships, describe_candidate
 
 
@@ -111,6 +113,7 @@ class _Refitted:
             data.reads,
             tasks,
             self.training.items,
+            collect_training(data, self.training, features, gated.winner),
         )
 
     def _tabulate(self, table: SweepTable, told: GatedTold, ships: bool) -> TaskTable:
@@ -141,6 +144,7 @@ def export_policy(
     reads: Reads = "last_user",
     tasks: TaskTable | None = None,
     items: Sequence[Any] | None = None,
+    training: TrainingPrompts | None = None,
 ) -> Policy:
     """The policy of a fitted learner, after its graph was compared with it on the training prompts.
 
@@ -156,6 +160,7 @@ def export_policy(
         reads: what is read of a chat.
         tasks: what the graph makes of a task that is told; None: none can be.
         items: what the encoder makes its inputs of, one a prompt; None: what is read of the table's prompts.
+        training: by which the policy explains decisions; None: it cannot.
 
     Raises:
         HagError: the graph does not equal the learner.
@@ -190,7 +195,7 @@ def export_policy(
         table=table.digest,
         forms=Forms.of(prompt.content for prompt in table.prompts) if reads_text and reads != "last_user" else None,
     )
-    return Policy(manifest, model.SerializeToString(), encoder.files(), encoder.embed)
+    return Policy(manifest, model.SerializeToString(), encoder.files(), encoder.embed, training=training)
 
 
 class Decided(NamedTuple):

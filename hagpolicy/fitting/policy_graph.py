@@ -16,6 +16,7 @@ from hagpolicy.fitting.graphs.ood import LENGTH_POWER, OutOfDistribution
 from hagpolicy.fitting.learners.base import FittedLearner
 from hagpolicy.policy.dial import compute_weighted_sum
 from hagpolicy.policy.graph.rule import NEVER
+from hagpolicy.policy.training_prompts import FEATURES
 
 if TYPE_CHECKING:
     import onnx
@@ -169,6 +170,7 @@ def build_policy_graph(
         novelty: float32 (batch,), the out-of-distribution score, above 1 for a prompt unlike everything seen in
             training.
         choice: int64 (batch,), the config by the one decision rule.
+    The tensor `features` within it holds the prompts' features, float32 (batch, n_features), and is no output.
 
     Args:
         encoder: of the prompts.
@@ -179,6 +181,7 @@ def build_policy_graph(
     """
     graph = GraphBuilder()
     features, unknown = encoder.export(graph)
+    graph.rename(features, FEATURES)
     tensors = [graph.cast(head.export(graph, features), FLOAT) for head in heads.values()]
     task = "" if tasks is None else graph.input("task", INT64, ["batch"])
     if tasks is not None:

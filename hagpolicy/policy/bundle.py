@@ -4,6 +4,8 @@ policy.json      what the policy is (`PolicyManifest`); the digest of every othe
 policy.onnx      the one graph
 tokenizer.json   where the encoder reads tokens
 README.md        the policy card
+training.json    where it was saved to explain decisions: what `TrainingPrompts` holds, and
+training.npy     their features
 """
 
 from __future__ import annotations
@@ -26,13 +28,20 @@ from hagpolicy.policy.manifest import (
     is_plain_name,
     read_manifest,
 )
+from hagpolicy.policy.training_prompts import TRAINING_FILES
 
 MODEL, CARD = "policy.onnx", "README.md"
 
 # A folder mounted by Kubernetes has two hidden entries beside the files.
 MAX_ENTRIES = 64
 # In bytes; a file of another name may have as many as the last.
-MAX_BYTES = {MANIFEST: MAX_MANIFEST_BYTES, MODEL: 256 * 2**20, CARD: 4 * 2**20, "": 32 * 2**20}
+MAX_BYTES = {
+    MANIFEST: MAX_MANIFEST_BYTES,
+    MODEL: 256 * 2**20,
+    CARD: 4 * 2**20,
+    **dict.fromkeys(TRAINING_FILES, 128 * 2**20),
+    "": 32 * 2**20,
+}
 # In bytes, of all files but the manifest together.
 MAX_TOTAL = 320 * 2**20
 # A folder that is replaced while it is read is read again; nobody replaces one so often.

@@ -6,22 +6,28 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hagpolicy._text import TextTable, replace_controls
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.dial import DecisionRule, Dial
 from hagpolicy.policy.manifest import PolicyManifest
+from hagpolicy.policy.training_prompts import TrainingPrompts
 
+# Training prompts that the card names.
+EXAMPLES = 3
 # The Hub's names of models, and of licenses: "apache-2.0", "cc-by-4.0", "other".
 _HUB_NAME = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]{0,60}")
 
 
-def format_card(manifest: PolicyManifest, license: str | None = None) -> str:
+def format_card(manifest: PolicyManifest, license: str | None = None, training: TrainingPrompts | None = None) -> str:
     """Markdown for a bundle's README.md: how it was made, how well it does, where it must not be used.
 
     Args:
         manifest: of the policy.
         license: as the Hub calls it, such as "apache-2.0"; None: nothing is said.
+        training: what the bundle holds of the training prompts; None: nothing.
 
     Raises:
         InvalidInput: what is no name of a license.
@@ -29,7 +35,7 @@ def format_card(manifest: PolicyManifest, license: str | None = None) -> str:
     dial = manifest.dial
     engine = ", ".join(f"{name} {value}" for name, value in manifest.fingerprint.items()) or "not known"
     limit = f"at most {manifest.max_tokens} new tokens" if manifest.max_tokens else "no known limit on new tokens"
-    training = 0 if manifest.trained_on is None else len(manifest.trained_on.digests)
+    n_prompts = 0 if manifest.trained_on is None else len(manifest.trained_on.digests)
     tasks = ", ".join(f"{task or 'all'} ({scorer})" for task, scorer in manifest.scorers.items()) or "not known"
     lines = [
         *_format_metadata(manifest, license),
@@ -38,7 +44,7 @@ def format_card(manifest: PolicyManifest, license: str | None = None) -> str:
         dial.reason or "No evaluation is stored with this policy.",
         "",
         f"- engine it was swept on: {engine}",
-        f"- sweep: {limit}, {training or 'an unknown number of'} training prompts",
+        f"- sweep: {limit}, {n_prompts or 'an unknown number of'} training prompts",
         f"- encoder {manifest.encoder['name']}, learner {manifest.learner}, margin "
         + ", ".join(f"{point.margin:g}" for point in dial.points),
         f"- tasks and their scorers: {tasks}",
@@ -51,8 +57,10 @@ def format_card(manifest: PolicyManifest, license: str | None = None) -> str:
         if point.evaluation is not None:
             lines += ["", f"## {point.name.capitalize()}, on prompts that were not trained on", ""]
             lines += [point.reason, ""] * (len(dial.points) > 1) + ["```", str(point.evaluation), "```"]
+    if training is not None:
+        lines += ["", "## What decisions rest on", "", *_describe_training(manifest, training)]
     lines += ["", "## What is read", "", *_describe_reading(manifest)]
-    lines += ["", "## What it reveals of the training prompts", "", *_describe_contents(manifest)]
+    lines += ["", "## What it reveals of the training prompts", "", *_describe_contents(manifest, training)]
     lines += ["", "## Without Python", "", *_describe_graph(manifest)]
     lines += [
         "",
@@ -85,9 +93,42 @@ def _format_metadata(manifest: PolicyManifest, license: str | None) -> list[str]
     return ["---", *lines, "library_name: hagpolicy", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
 
 
-def _describe_contents(manifest: PolicyManifest) -> list[str]:
+def _describe_training(manifest: PolicyManifest, training: TrainingPrompts) -> list[str]:
+    """What departing from the reference achieved out of fold, and training prompts that it is worth departing for."""
+    rule = manifest.dial.rule_at()
+    lines = ["`policy.explain(prompt)` and `hagpolicy explain` say of any prompt what moved the choice.", ""]
+    bands = training.achieved[0] if training.achieved else ()
+    if rule.ships == "per_prompt" and bands:
+        rows = [(f"{one.low:+.3f} to {one.high:+.3f}", f"{one.gain:+}", str(one.n_prompts)) for one in bands]
+        head = ("predicted over the reference", "achieved by departing, out of fold [95 %]", "prompts")
+        lines += [TextTable(head, rows).to_markdown(), ""]
+    values = rule.values(training.heads)
+    gains = np.nan_to_num(values.max(axis=1) - values[:, rule.reference])
+    examples = []
+    for number in gains.argsort(kind="stable")[::-1][:EXAMPLES].tolist():
+        best = int(values[number].argmax())
+        measured = f"{values[number, best]:.3f}", f"{values[number, rule.reference]:.3f}"
+        examples.append((training.ids[number], str(manifest.space[best]), *measured))
+    lines += [
+        "Training prompts on which the reference was furthest from the best, as measured, which is partly luck:",
+        "",
+    ]
+    return [*lines, TextTable(("id", "best configuration", "measured", "reference"), examples).to_markdown()]
+
+
+def _describe_contents(manifest: PolicyManifest, training: TrainingPrompts | None) -> list[str]:
     """What somebody who has the bundle learns of the prompts that it was fitted on."""
     lines = ["No text of a training prompt and no reward of a single prompt is in the bundle. What is:", ""]
+    if training is not None:
+        texts = "no text of them" if training.texts is None else "**and their texts**"
+        lines = [
+            "It was saved to explain decisions, and holds of each training prompt (`training.json`, `training.npy`):"
+        ]
+        lines += [
+            "",
+            "- id, task and mean values of every configuration, which are rewards unless it was fitted otherwise",
+        ]
+        lines += [f"- its features, which tell much of what it is about; {texts}"]
     if manifest.trained_on is not None:
         lines += [
             "- salted digests of the training prompts and of their groups: whoever has a prompt can tell whether it "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from hagpolicy._checks import is_whole
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.prompts import as_prompt
@@ -21,12 +22,15 @@ from hagpolicy.policy.bundle import Bundle, read_bundle, write_bundle
 from hagpolicy.policy.card import format_card
 from hagpolicy.policy.decision import Decision, choose_index, decide
 from hagpolicy.policy.dial import DecisionRule
+from hagpolicy.policy.explanation import Explanation, explain_decision
 from hagpolicy.policy.graph.model import Graph
+from hagpolicy.policy.graph.operators import FLOAT
 from hagpolicy.policy.graph.rule import check_rule
-from hagpolicy.policy.inputs import Embed, VectorInputs, make_inputs
+from hagpolicy.policy.inputs import Embed, VectorInputs, make_inputs, read_vector
 from hagpolicy.policy.manifest import MAX_TASKS, PolicyManifest
 from hagpolicy.policy.reading import PromptReader, Read
 from hagpolicy.policy.session import Providers, open_session
+from hagpolicy.policy.training_prompts import FEATURES, TRAINING_FILES, TrainingPrompts
 from hagpolicy.results import Evaluation, Ships
 
 if TYPE_CHECKING:
@@ -57,7 +61,11 @@ def load(folder: str | Path, *, embed: Embed | None = None, providers: Providers
         MissingExtra: no onnxruntime is installed, or remains of one.
     """
     bundle = read_bundle(folder)
-    return Policy(bundle.manifest, bundle.model, bundle.files, embed, providers)
+    dial = bundle.manifest.dial
+    shape = len(dial.heads), len(bundle.manifest.space), len(dial.points)
+    training = TrainingPrompts.from_files(bundle.files, *shape)
+    files = {name: data for name, data in bundle.files.items() if name not in TRAINING_FILES}
+    return Policy(bundle.manifest, bundle.model, files, embed, providers, training)
 
 
 class _Opening:
@@ -100,10 +108,12 @@ class Policy:
         files: other files of the bundle, by name.
         embed: see `load`; no part of the bundle.
         providers: the same.
+        training: the prompts that it was fitted on, by which it explains decisions; None: it cannot.
 
     Attributes:
         manifest: as given.
         embed: the same.
+        training: the same; no part of what decides, nor of the bundle unless `save` is told so.
         space: the configs that compete, n_configs of them.
         dial: what can be turned at call time, and what the gate decided at its points.
         training_means: float64 (n_configs,), mean value in training, at the dial's first point.
@@ -133,8 +143,9 @@ class Policy:
         files: Mapping[str, bytes],
         embed: Embed | None = None,
         providers: Providers = None,
+        training: TrainingPrompts | None = None,
     ) -> None:
-        self.manifest, self.embed, self._providers = manifest, embed, providers
+        self.manifest, self.embed, self._providers, self.training = manifest, embed, providers, training
         self._model, self._files = model, dict(files)
         self.candidate = None
         self.space, self.dial, self.encoder = manifest.space, manifest.dial, dict(manifest.encoder)
@@ -164,6 +175,8 @@ class Policy:
         self._outputs = [*self.dial.heads, _OOD]
         self._batch = max(1, _BATCH_BYTES // graph.row_bytes)
         self._session: Any = open_session(graph, self._outputs, providers)
+        self._features_session: Any = None  # of explanations alone: a decision must not pay for them
+        self._check_training(graph)
         self._configs = tuple(self.space)
         self._check_fit()
         _POLICIES.add(self)
@@ -182,6 +195,14 @@ class Policy:
                 )
             if not np.isfinite(values).all():
                 raise BundleError(f"policy.onnx: expected finite {name}, got NaN or infinity")
+
+    def _check_training(self, graph: Graph) -> None:
+        """The stored features must be such as the graph makes."""
+        if self.training is None:
+            return
+        expected, tensor = ("batch", self.training.features.shape[1]), graph.tensors.get(FEATURES)
+        if tensor is None or tensor.dtype != FLOAT or tensor.shape != expected:
+            raise BundleError(f"policy.onnx: expected the tensor {FEATURES}, float32 {expected}, got none such")
 
     def _compute(self, names: list[str], arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs of the graph by name."""
@@ -370,6 +391,78 @@ class Policy:
             for read, number, row, score in rows
         ]
 
+    def explain(
+        self,
+        prompt: Any,
+        *,
+        price: float | None = None,
+        n: int | None = None,
+        task: str | None = None,
+        neighbours: int = 5,
+    ) -> Explanation:
+        """Why it decides as it does for a prompt: what moved the choice, how sure it is, and the nearest training
+        prompts with what the configs achieved on them. The same prompt has the same explanation.
+
+        What moved the choice is found by leaving out one word at a time (of a long prompt one line, of a vector one
+        column, which is set to its median in training) and deciding again. How sure it is, is told by what departing
+        from the reference achieved where as much was predicted for prompts that were not learned from.
+
+        Args:
+            prompt, price, n, task: see `predict`.
+            neighbours: how many training prompts are told, at least 0.
+
+        Raises:
+            InvalidInput: a policy without its training prompts: they are in a bundle only where it was saved with
+                `explain=True`; or see `predict`.
+            BundleError: see `predict`.
+        """
+        if self.training is None:
+            do = "Fit it again and save it with save(folder, explain=True), or with `hagpolicy fit --explain`."
+            raise InvalidInput("explain", "a policy that holds its training prompts' features", "one without", do)
+        if not is_whole(neighbours, 0):
+            raise InvalidInput("neighbours", "a whole number, at least 0", neighbours)
+        decision = self.decide(prompt, price=price, n=n, task=task)
+        known = 0 if decision.task is None else self._number_task(decision.task)
+        rule, number = self._rule(price, n, known)
+        read = self._read(prompt, number)
+
+        def compute(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+            reads = [Read(item, None) for item in items]
+            *heads, scores = self._run(reads, np.full(len(reads), number, dtype=np.int64), *self._outputs)
+            return rule.values(heads), scores
+
+        point = self._find_point(price, n)
+        return explain_decision(
+            decision,
+            item=read.item if isinstance(read.item, str) else read_vector(read.item),
+            features=None if read.refusal is not None else self._compute_features(read.item),
+            compute=compute,
+            rule=rule,
+            point=None if rule.told else point,
+            proof=self.reason if point is None else self.dial.points[point].reason,
+            configs=self._configs,
+            training=self.training,
+            neighbours=neighbours,
+        )
+
+    def _find_point(self, price: float | None, n: int | None) -> int | None:
+        """Number of the dial's point at a position; None between its points."""
+        given = n if price is None else price
+        if given is None:
+            return 0
+        return next((number for number, point in enumerate(self.dial.points) if point.at == float(given)), None)
+
+    def _compute_features(self, item: Any) -> np.ndarray:
+        """float32 (n_features,): the features of a text or vector, from the graph."""
+        if self._features_session is None:
+            graph = Graph(self._model, self._inputs.most_tokens)
+            self._features_session = open_session(graph, [FEATURES], self._providers)
+        arrays = self._inputs.one(item)
+        if self._takes_task:
+            arrays["task"] = self._task_arrays[0]
+        found: np.ndarray = self._features_session.run([FEATURES], arrays)[0][0]
+        return found
+
     def knows_task(self, task: str) -> bool:
         """Whether a task is one of those that can be told to it."""
         return task in self._numbers
@@ -473,19 +566,38 @@ class Policy:
         known = self.manifest.trained_on
         return known is not None and len(known.digests) == len(table.prompts) and bool(known.has(table.prompts).all())
 
-    def save(self, folder: str | Path, *, license: str | None = None) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        license: str | None = None,
+        explain: bool = False,
+        include_prompts: bool = False,
+    ) -> Path:
         """Write the policy as a bundle; an older bundle in its place is replaced. Returns the folder.
 
         Args:
             folder: for the bundle.
             license: for the metadata of its card, as the Hub calls it, such as "apache-2.0"; None: nothing is said.
+            explain: with what `explain` needs: ids, tasks, features and values of the training prompts. Features tell
+                much of what a prompt is about.
+            include_prompts: with their texts too.
 
         Raises:
             BundleError: the folder holds something else, or it cannot be written.
-            InvalidInput: what is no name of a license.
+            InvalidInput: what is no name of a license; or to be saved is what this policy does not hold.
         """
-        card = format_card(self.manifest, license)
-        return write_bundle(folder, Bundle(self.manifest, self._model, self._files), card)
+        training = self._take_training(texts=include_prompts) if explain or include_prompts else None
+        card = format_card(self.manifest, license, training)
+        more = {} if training is None else training.to_files()
+        return write_bundle(folder, Bundle(self.manifest, self._model, {**self._files, **more}), card)
+
+    def _take_training(self, *, texts: bool) -> TrainingPrompts:
+        """The training prompts, with their texts or without. Raises InvalidInput for what is not held."""
+        if self.training is None or (texts and self.training.texts is None):
+            name, do = ("include_prompts" if texts else "explain"), "Save the policy where it was fitted."
+            raise InvalidInput(name, "a policy that holds its training prompts", "one without", do)
+        return self.training if texts else self.training.without_texts()
 
     @classmethod
     def from_pretrained(
@@ -585,7 +697,8 @@ class Policy:
 
     def _close_after_fork(self) -> None:
         """Give up session and tokenizer, whose threads stayed with the parent; the next use opens new ones."""
-        _OF_PARENTS.append((self._session, self._inputs))
+        _OF_PARENTS.append((self._session, self._inputs, self._features_session))
+        self._features_session = None
         self._session, self._inputs = _Opening(self, "_session"), _Opening(self, "_inputs")
 
     def _open(self) -> None:
@@ -595,7 +708,8 @@ class Policy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be copied to another process; what it was made of can.
-        return Policy, (self.manifest, self._model, self._files, self.embed, self._providers)
+        training = None if self.training is None else self.training.without_texts()
+        return Policy, (self.manifest, self._model, self._files, self.embed, self._providers, training)
 
     def __repr__(self) -> str:
         stands = {"default": "ships the default", "single_best": "ships the single best config"}

@@ -21,8 +21,8 @@ from tests.support.paths import ROOT
 # A name that leaves this list, or joins it, is a change of the public interface: say so in CHANGELOG.md.
 PUBLIC = """
 Agreement Baseline BaselineChoices BestOf Budget BundleError Candidate Completion Constraint Decision
-DecodingConfig DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation EvaluationRow FittedLearner
-ForeignSweep FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra
+DecodingConfig DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation EvaluationRow Explanation
+FittedLearner ForeignSweep FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra
 Objective Observation PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt
 PromptValues Quantile RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer
 ScorerError SimulatedEngine SpaceSuggestion StoreError StrategyResult SuggestedConfig SweepLocked SweepTable

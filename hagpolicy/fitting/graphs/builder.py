@@ -71,6 +71,10 @@ class GraphBuilder:
         self._public[tensor].append(name)
         self.outputs.append(self._onnx.helper.make_tensor_value_info(name, dtype, shape))
 
+    def rename(self, tensor: str, name: str) -> None:
+        """Give `tensor` a name by which a reader of the model finds it; it becomes no output."""
+        self._public.setdefault(tensor, []).append(name)
+
     def cast(self, tensor: str, dtype: int) -> str:
         """Append a Cast to an `onnx.TensorProto` type."""
         return self.node("Cast", [tensor], to=dtype)

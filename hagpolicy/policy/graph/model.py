@@ -105,14 +105,17 @@ class Graph:
         """The model written anew from what was read.
 
         Args:
-            outputs: that are wanted, with all that they need; None: the whole graph.
+            outputs: that are wanted, with all that they need; None: the whole graph. A tensor within the graph may be
+                one of them.
         """
         graph = dict(self._graph)
         if outputs is not None:
             needed = self._needed_for(outputs)
             graph["node"] = [node for node in graph["node"] if not needed.isdisjoint(node["output"])]
             graph["initializer"] = [one for one in graph.get("initializer", []) if one["name"] in needed]
+            inner = [name for name in outputs if name not in self.outputs]
             graph["output"] = [one for one in graph["output"] if one["name"] in outputs]
+            graph["output"] += [_make_value_info(name, self.tensors[name]) for name in inner]
         return b"".join(write_message("model", {**self._message, "graph": graph}))
 
     def _needed_for(self, outputs: Sequence[str]) -> set[str]:
@@ -248,6 +251,12 @@ def _read_value_info(message: Message) -> tuple[str, int, tuple[Dim, ...]]:
             raise BundleError("policy.onnx: expected sizes that are a number or a name, got something else")
         sizes.append(size)
     return message.get("name", ""), tensor.get("elem_type", 0), tuple(sizes)
+
+
+def _make_value_info(name: str, tensor: Tensor) -> Message:
+    """Name, type and shape of a tensor as an output."""
+    dims = [{"dim_param" if isinstance(size, str) else "dim_value": size} for size in tensor.shape]
+    return {"name": name, "type": {"tensor_type": {"elem_type": tensor.dtype, "shape": {"dim": dims}}}}
 
 
 def _read_attribute(message: Message) -> tuple[str, str, Any]:

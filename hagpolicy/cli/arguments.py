@@ -410,6 +410,20 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     ):
         of_model = "; repeatable, of one model in place of what is said of all" * (name == "--overrule")
         parser.add_argument(name, action="append", default=[], metavar=f"[MODEL=]{form}", help=about + of_model)
+    parser.add_argument(
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="NAME=URL[#MODEL]",
+        help="a server that configurations name as their endpoint; repeatable",
+    )
+    parser.add_argument(
+        "--endpoint-key-env",
+        action="append",
+        default=[],
+        metavar="NAME=VARIABLE",
+        help="variable with an endpoint's own key; repeatable",
+    )
     parser.add_argument("--no-hints", action="store_true", help="choose no configuration that adds to the prompt")
     parser.add_argument(
         "--provider",

@@ -22,6 +22,7 @@ from hagpolicy.cli.options import (
     parse_by_model,
     parse_contender,
     parse_default,
+    parse_endpoint_options,
     parse_fixed,
     parse_plugins,
     parse_scorer,
@@ -312,7 +313,8 @@ def _make_handler(
     said = {name: parse_by_model(f"--{name.replace('_', '-')}", getattr(arguments, name)) for name in RULES}
     policies = {model: hag.load(folder, providers=providers) for model, folder in folders.items()}
     server = arguments.server or _probe_upstream(parse_upstream(arguments.upstream), upstream_key)
-    rules = make_rules(policies, said, server=server, hints=not arguments.no_hints)
+    endpoints = parse_endpoint_options(arguments.endpoint, arguments.endpoint_key_env)
+    rules = make_rules(policies, said, server=server, hints=not arguments.no_hints, endpoints=endpoints)
     shares = {"explore": arguments.explore, "experiment": arguments.experiment}
     live = make_live(arguments.log, text=arguments.log_text, **shares)
     return RequestHandler(policies, rules, price=arguments.price, task=arguments.task, live=live)

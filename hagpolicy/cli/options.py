@@ -151,6 +151,24 @@ def parse_engine_options(given: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def parse_endpoint_options(given: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What `--endpoint NAME=URL` and `--endpoint-key-env NAME=VARIABLE` mean, for `RewriteRules`.
+
+    Raises:
+        InvalidInput: another form, a name twice, or a key of an endpoint that there is not. Values are not repeated.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for option, what, parts in (("--endpoint", "url", given), ("--endpoint-key-env", "key_env", keys)):
+        for part in parts:
+            name, _, value = part.partition("=")
+            known = name not in found if what == "url" else name in found and what not in found[name]
+            if not name or not value or not known:
+                form = "NAME=URL, each name once" if what == "url" else "NAME=VARIABLE of an --endpoint, each once"
+                raise InvalidInput(option, form, name if value else "another form")
+            found.setdefault(name, {})[what] = value
+    return found
+
+
 def _parse_pairs(option: str, given: Sequence[str], form: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in given:

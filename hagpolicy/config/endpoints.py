@@ -30,13 +30,18 @@ class EndpointAddress:
     model: str
     options: Mapping[str, Any]
 
+    @property
+    def base(self) -> str:
+        """The address without the "/v1" that paths of requests begin with."""
+        return self.url.rstrip("/").removesuffix("/v1")
+
 
 def parse_endpoints(given: Any, takes: Collection[str]) -> dict[str, EndpointAddress]:
     """The endpoints by the names that configs have for them.
 
     Args:
-        given: addresses by name, each "URL", "URL#MODEL", or a mapping {"url": one of these} with further options;
-            None: none.
+        given: addresses by name, each "URL", "URL#MODEL", a mapping {"url": one of these} with further options, or
+            an `EndpointAddress`; None: none.
         takes: names of the further options.
 
     Raises:
@@ -48,6 +53,9 @@ def parse_endpoints(given: Any, takes: Collection[str]) -> dict[str, EndpointAdd
         raise InvalidInput("endpoints", _FORM, type(given).__name__)
     found = {}
     for name, said in given.items():
+        if isinstance(said, EndpointAddress):
+            found[name] = said
+            continue
         where = f"endpoints[{name!r}]"
         if not name or "@" in str(SPECS["endpoint"].check("endpoints", name)):
             raise InvalidInput("endpoints", _FORM, name)
@@ -56,10 +64,20 @@ def parse_endpoints(given: Any, takes: Collection[str]) -> dict[str, EndpointAdd
             raise InvalidInput(where, f"url, {', '.join(takes)}", unknown[0], suggest(str(unknown[0]), tuple(takes)))
         source = options.pop("url", None)
         url, mark, model = source.partition("#") if isinstance(source, str) else ("", "", "")
-        if not url.startswith(("http://", "https://")) or (mark and not model):
+        if not _is_address(url) or (mark and not model):
             raise InvalidInput(where, "an address such as http://127.0.0.1:8001/v1#MODEL", "another form")
         found[name] = EndpointAddress(url, model, options)
     return found
+
+
+def _is_address(url: str) -> bool:
+    """Whether a text is an address of a server, with nothing in it that may be a key."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and parts.username is None and not parts.query
 
 
 def is_same_host(url: str, other: str) -> bool:

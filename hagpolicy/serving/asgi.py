@@ -17,16 +17,19 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hagpolicy.config.endpoints import EndpointAddress
 from hagpolicy.errors import HagError, InvalidInput, MissingExtra
 from hagpolicy.policy.session import parse_providers
 from hagpolicy.serving.answer_watch import AnswerWatch
 from hagpolicy.serving.checked_app import answer_checked
+from hagpolicy.serving.forwarding import READ_SECONDS, ForwardingApp
 from hagpolicy.serving.handler import ANY_MODEL, HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
 from hagpolicy.serving.live import LiveSettings, make_live
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refuse
 from hagpolicy.serving.own_paths import OwnPaths
 from hagpolicy.serving.reload import SECONDS, BundleWatcher, stamp_folders
+from hagpolicy.serving.routing import choose_headers, make_path
 from hagpolicy.serving.settings import RULES, make_rules
 from hagpolicy.serving.tracing import RequestTracer
 
@@ -39,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 # A body that is larger goes on as it comes, unread: 32 MiB hold 8 million tokens.
 MOST_BYTES = 32 << 20
+# Where the application is that a middleware stands in.
+THIS_MACHINE = "http://127.0.0.1"
 # A bundle that could not be loaded is tried again with the first request after so many seconds.
 RETRY_SECONDS = 5.0
 _PREFIX = PREFIX.encode()
@@ -70,6 +75,7 @@ class PolicyMiddleware:
     ) -> None:
         self.app, self.handler, self.most_bytes = app, handler, most_bytes
         self.own = OwnPaths(answers, registry)
+        self._beside: dict[str, ForwardingApp] = {}
         self._loading: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         try:
@@ -87,6 +93,8 @@ class PolicyMiddleware:
             await self.app(scope, receive, send)
             if scope["type"] == "lifespan" and self.handler is not None:
                 await asyncio.to_thread(self.handler.flush)
+                for beside in self._beside.values():
+                    await beside.close()
         elif self.own.has(scope["path"]):
             await self.own.answer(scope, receive, send)
         elif scope["method"] != "POST" or not await self._is_ours(scope):
@@ -144,6 +152,8 @@ class PolicyMiddleware:
         if handled.refusal:
             await self._refuse(handled, send)
             return
+        if handled.receipt.endpoint is not None:
+            sent = self._route(sent, handled.receipt.endpoint)
         answer = _Answer(AnswerWatch(self.handler, handled), send, begun)
         ended = False
         try:
@@ -151,6 +161,23 @@ class PolicyMiddleware:
             ended = answer.watch.whole
         finally:
             self._count(answer, ended=ended)
+
+    def _route(self, scope: Scope, endpoint: EndpointAddress) -> Scope:
+        """A request as it goes to the server that a config names."""
+        near = getattr(self.app, "base", THIS_MACHINE)
+        given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in choose_headers(given, endpoint, near)]
+        path = make_path(scope["path"])
+        return {**scope, "headers": headers, "path": path, "raw_path": path.encode()}
+
+    def _find_app(self, endpoint: EndpointAddress | None) -> App:
+        """What answers a request: the application behind, or what hands it to the server that a config names."""
+        if endpoint is None:
+            return self.app
+        if endpoint.base not in self._beside:
+            seconds = getattr(self.app, "read_seconds", READ_SECONDS)
+            self._beside[endpoint.base] = ForwardingApp(endpoint.base, seconds)
+        return self._beside[endpoint.base]
 
     async def _pass(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
         """Hand a request to the application, in a span of its own where spans are collected."""
@@ -164,8 +191,9 @@ class PolicyMiddleware:
     async def _answer(self, answer: _Answer, scope: Scope, receive: Receive) -> None:
         """Have the application answer, again where the answer is to meet a constraint and does not."""
         handled, handler = answer.watch.handled, self.handler
+        app = self._find_app(handled.receipt.endpoint)
         if handled.attempts is None or handler is None:
-            await self.app(scope, receive, answer.send)
+            await app(scope, receive, answer.send)
             return
 
         async def send(message: Message) -> None:
@@ -175,7 +203,7 @@ class PolicyMiddleware:
 
         await receive()  # the body, which is sent once an attempt
         read = partial(handler.read_async, handled)
-        await answer_checked(self.app, scope, handled.content, receive, send, handled.attempts, read)
+        await answer_checked(app, scope, handled.content, receive, send, handled.attempts, read)
 
     async def _refuse(self, handled: HandledRequest, send: Send) -> None:
         """Answer a request that cannot be answered as it asks."""
@@ -264,7 +292,8 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     as in `RewriteRules`; without it the one that was swept. `HAGPOLICY_OVERRULE`, `HAGPOLICY_LACKS`: fields, separated
     by commas; `HAGPOLICY_NOT_TOGETHER`: pairs, such as "temperature+top_p"; `HAGPOLICY_ADAPTERS`: adapters with what
     the server calls each, such as "sql:sql-lora"; each of the four for all models, or a JSON object of them by model,
-    see `make_rules`. `HAGPOLICY_HINTS`: 0 forbids them.
+    see `make_rules`. `HAGPOLICY_ENDPOINTS`: a JSON object of the servers that configs name as their endpoint, see
+    `RewriteRules`. `HAGPOLICY_HINTS`: 0 forbids them.
     `HAGPOLICY_PROVIDER`: of onnxruntime, "auto" or names separated by commas, see `load`.
     `HAGPOLICY_PRICE`, `HAGPOLICY_TASK`: of requests that say none.
     `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,
@@ -283,7 +312,8 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     policies = {model: load(folder, providers=providers) for model, folder in read_folders(environment).items()}
     said = {name: _read_by_model(environment, name.upper()) for name in RULES}
     server, hints = environment.get("HAGPOLICY_SERVER"), environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
-    rules = make_rules(policies, said, server=server or None, hints=hints)
+    endpoints = _read_endpoints(environment)
+    rules = make_rules(policies, said, server=server or None, hints=hints, endpoints=endpoints)
     price = _read_number(environment, "PRICE")
     task, live = environment.get("HAGPOLICY_TASK") or None, _read_live(environment)
     return RequestHandler(policies, rules, price=price, task=task, live=live)
@@ -324,6 +354,15 @@ def _read_by_model(environment: Mapping[str, str], name: str) -> dict[str, str]:
     if not all(isinstance(words, str) for words in said.values()):
         raise InvalidInput(f"HAGPOLICY_{name}", "a JSON object of words by model", given)
     return said
+
+
+def _read_endpoints(environment: Mapping[str, str]) -> Any:
+    given = environment.get("HAGPOLICY_ENDPOINTS", "").strip()
+    try:
+        return json.loads(given) if given else {}
+    except ValueError:
+        form = 'a JSON object such as {"drafted": "http://127.0.0.1:8001"}'
+        raise InvalidInput("HAGPOLICY_ENDPOINTS", form, "another form") from None
 
 
 def _read_number(environment: Mapping[str, str], name: str, default: float | None = None) -> float | None:

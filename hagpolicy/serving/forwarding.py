@@ -53,11 +53,15 @@ class ForwardingApp:
     Raises:
         InvalidInput: no such address.
         MissingExtra: aiohttp is not installed.
+
+    Attributes:
+        base: the server's address, without the "/v1" that paths of requests begin with.
+        read_seconds: see above.
     """
 
     def __init__(self, upstream: str, read_seconds: float = READ_SECONDS) -> None:
         self._aiohttp, self._yarl = require("aiohttp", "serve", "a proxy"), require("yarl", "serve", "a proxy")
-        self._base = parse_upstream(upstream)
+        self.base, self.read_seconds = parse_upstream(upstream), read_seconds
         self._timeout = self._aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
         self._session: Any = None
 
@@ -77,9 +81,13 @@ class ForwardingApp:
         while (await receive())["type"] != "lifespan.shutdown":
             self._open()
             await send({"type": "lifespan.startup.complete"})
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def close(self) -> None:
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
-        await send({"type": "lifespan.shutdown.complete"})
 
     def _open(self) -> Any:
         if self._session is None:
@@ -124,7 +132,7 @@ class ForwardingApp:
         except (self._aiohttp.ClientError, TimeoutError) as error:
             if body.error is not None:
                 raise body.error from None
-            logger.warning("%s: %s", self._base, type(error).__name__)
+            logger.warning("%s: %s", self.base, type(error).__name__)
             if not begun:
                 await _refuse(send, error)
             # Else the answer stays without its end: the server closes the connection, and the client sees the cut.
@@ -139,7 +147,7 @@ class ForwardingApp:
         if not has_body:
             body.skip()
         # As it came: encoded anew it might be another.
-        url = self._yarl.URL(self._base + _read_path(scope) + query, encoded=True)
+        url = self._yarl.URL(self.base + _read_path(scope) + query, encoded=True)
         return self._open().request(
             scope["method"], url, headers=headers, data=body.read() if has_body else None, allow_redirects=False
         )

@@ -247,7 +247,9 @@ class RequestHandler:
         fitted = "" if policy is None else policy.fingerprint.get("model", "")
         adapters = [ServedAdapters(rules.adapters, rules.server) for rules in self.rules.values()]
         # Who gives a policy under a model's name, or names a server's adapters, has said that they belong together.
-        told = answered == handled.policy or any(one.find(answered) is not None for one in adapters)
+        there = handled.receipt.endpoint
+        told = answered == handled.policy or (there is not None and answered == there.model)
+        told = told or any(one.find(answered) is not None for one in adapters)
         if not fitted or told or is_same_model(fitted, answered):
             return False
         words = "the policy was fitted on %r and %r answers: what was proven on the one need not hold on the other"
@@ -359,7 +361,7 @@ class RequestHandler:
                 made = replace(made, receipt=RequestReceipt("other_model"), endpoint=endpoint.name)
                 target = self._find_target(endpoint, body)
                 if target is not None:
-                    sent, receipt = self._ask(target, RequestOptions())
+                    sent, receipt = self._ask(target, RequestOptions(), routed=False)
                     digest, model = target.rewriter.policy.digest, self._label(target.model)
                     made = replace(made, receipt=receipt, policy=target.name, digest=digest, model=model)
             except Exception as error:
@@ -452,6 +454,8 @@ class RequestHandler:
         options: RequestOptions,
         explore: Exploration | None = None,
         constraint: Constraint | None = None,
+        *,
+        routed: bool = True,
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
         """The body to send and what became of it; as it is where the policy fails."""
         asked = [one for one in (options.price, target.price, self.price) if one is not None]
@@ -465,6 +469,7 @@ class RequestHandler:
                 task=options.task or own,
                 explore=explore,
                 constraint=constraint,
+                routed=routed,
             )
         except Exception as error:  # the model's own name is sent all the same: no server knows NAME@PRICE
             self._log_failure(error)

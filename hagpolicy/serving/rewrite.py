@@ -19,7 +19,8 @@ import numpy as np
 from hagpolicy.config.adapters import ServedAdapters, check_adapters
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.config.constraints import ASK, MASK, Constraint
-from hagpolicy.config.fields import FIELDS, NEUTRAL
+from hagpolicy.config.endpoints import EndpointAddress
+from hagpolicy.config.fields import FIELDS, NEUTRAL, split_pin
 from hagpolicy.config.render import Receipt, fill_hint, merge_objects, render_as, takes_hint
 from hagpolicy.config.servers import SERVERS
 from hagpolicy.config.slots import describe_slots
@@ -30,6 +31,7 @@ from hagpolicy.policy.dial import MAX_COUNT
 from hagpolicy.serving.constraints import UNMET, ConstraintWriter, check_form
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.exploration import Draw, Exploration
+from hagpolicy.serving.routing import check_upstreams
 
 if TYPE_CHECKING:
     from hagpolicy.config.space import DecodingSpace
@@ -61,9 +63,12 @@ class RewriteRules:
         hints: configs that add a hint to the prompt may be chosen.
         adapters: what the server calls each adapter, by the name that configs have for it: of llama.cpp's server its
             number, of others the model that it is served as. A config that names another one is not chosen.
+        endpoints: the servers that configs name as their `endpoint`, of the same kind as `server`: "URL", "URL#MODEL"
+            where the model has another name there, or {"url": …, "key_env": variable with its key}. A config that
+            names another one is not chosen.
 
     Raises:
-        InvalidInput: an unknown server or field, or what names no adapter.
+        InvalidInput: an unknown server or field, or what names no adapter or endpoint.
     """
 
     server: str = "compatible"
@@ -73,10 +78,12 @@ class RewriteRules:
     send_neutral: bool | None = None
     hints: bool = True
     adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    endpoints: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         entry = SERVERS[self.server]
         object.__setattr__(self, "adapters", check_adapters(self.adapters, self.server))
+        object.__setattr__(self, "endpoints", check_upstreams(self.endpoints))
         if "all" in self.overrule:
             object.__setattr__(self, "overrule", tuple(FIELDS))
         pairs = [name for pair in self.not_together for name in pair]
@@ -116,6 +123,7 @@ class RequestReceipt:
             switches off what the server would do besides sets none.
         constraint: how that of the request is to be met, "ask", "mask" or "retry"; "none" where nothing is done about
             it, "" where there is none. What it says, and what is sent for it, is in no receipt.
+        endpoint: the server that the request goes to; None: the one that it was for.
     """
 
     reason: str
@@ -135,6 +143,7 @@ class RequestReceipt:
     chosen: DecodingConfig | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     constraint: str = ""
+    endpoint: EndpointAddress | None = None
 
 
 class Rewriter:
@@ -170,8 +179,10 @@ class Rewriter:
         task: str | None = None,
         explore: Exploration | None = None,
         constraint: Constraint | None = None,
+        routed: bool = True,
     ) -> tuple[Mapping[str, Any], RequestReceipt]:
-        """The body to send and what became of it; see `rewrite`. A body beside a constraint passes `check_form`."""
+        """The body to send and what became of it; see `rewrite`. A body beside a constraint passes `check_form`. Where
+        a request cannot be `routed` to another server, configs that name an endpoint are not chosen."""
         stated, overruled, asked = self._read_settings(body)
         unmet = "" if constraint is None else UNMET
         if stated is None or not self._read_adapter(body, stated, asked):
@@ -183,6 +194,7 @@ class Rewriter:
         hints = self._takes_words(content)
         # What stands in the body is what the server gets, whatever the header says of the same field.
         held, among = {**(fixed or {}), **stated}, self._can if hints else self._can & self._unhinted
+        among = among if routed else among & self._unrouted
         if constraint is not None:
             among = among & self._constraints.find_able(constraint, words=hints)
         decision = self.policy.decide("" if content is None else content, held, among=among, **dial)
@@ -232,10 +244,21 @@ class Rewriter:
     def _unhinted(self) -> np.ndarray:
         return np.array([not config.hint for config in self.policy.space])
 
+    @cached_property
+    def _unrouted(self) -> np.ndarray:
+        return np.array([not config.endpoint for config in self.policy.space])
+
+    def _find_upstream(self, config: DecodingConfig) -> EndpointAddress | None:
+        """The server that a config names; None where it names none, or one that the rules have not."""
+        found: EndpointAddress | None = self.rules.endpoints.get(split_pin(config.endpoint)[0])
+        return found
+
     def _can_send(self, config: DecodingConfig) -> bool:
         own = config.canonical().to_dict()
         set_fields = {name for name, value in own.items() if value != NEUTRAL[name]}
         if not set_fields.isdisjoint(self.rules.lacks) or not self._adapters.has(config.adapter):
+            return False
+        if config.endpoint and self._find_upstream(config) is None:
             return False
         if any(set_fields.issuperset(pair) for pair in self.rules.not_together):
             return False
@@ -248,10 +271,13 @@ class Rewriter:
         """Keys and values of a configuration, and what became of its fields."""
         unsent = set(self.rules.lacks) if self.rules.send_neutral else set(FIELDS)
         title = SERVERS[self.rules.server].title
-        bare = {**config.fields(), "adapter": ""}
+        there = "" if self._find_upstream(config) is None else config.endpoint
+        bare = {**config.fields(), "adapter": "", **({"endpoint": ""} if there else {})}
         made = render_as(self.dialect, bare, title, unsupported="drop", leave_out=unsent)
         if config.adapter:
             made.receipt.applied["adapter"] = config.adapter
+        if there:
+            made.receipt.applied["endpoint"] = there
         return made.kwargs, made.receipt
 
     def _render_decision(self, decision: Decision) -> tuple[dict[str, Any], Receipt]:
@@ -336,7 +362,8 @@ class Rewriter:
         packs = self._packs and not decision.config.unset
         added = self._choose_added(sent, {key: wanted[key] for key in wanted if not packs or key in self._objects})
         sent = merge_objects(sent, added)
-        named = {} if self._adapters.is_named(sent) else self._adapters.write(decision.config.adapter, sent)
+        there = self._find_upstream(decision.config)
+        named = self._name_model(decision.config, sent, there)
         sent |= named
         if packs:
             kept = _unpack(sent.get(self._packed)) or {}
@@ -362,8 +389,9 @@ class Rewriter:
             applied={**added, **named},
             fields={
                 **{".".join(at): name for at, name in self._fields.items() if _find(added, at) is not _ABSENT},
-                **dict.fromkeys(named, "adapter"),
+                **dict.fromkeys(named, "adapter" if decision.config.adapter else "endpoint"),
             },
+            endpoint=there,
             dropped={**receipt.dropped, **unmet},
             overruled=overruled,
             kept=tuple(name for name in asked if name not in overruled),
@@ -371,6 +399,15 @@ class Rewriter:
             notes=notes,
             constraint=way,
         )
+
+    def _name_model(
+        self, config: DecodingConfig, body: Mapping[str, Any], there: EndpointAddress | None
+    ) -> dict[str, Any]:
+        """What a request is sent for the adapter of a config, and for the model's name where it goes to `there`."""
+        if self._adapters.is_named(body):
+            return {}
+        renamed = {"model": there.model} if there is not None and there.model else {}
+        return renamed | self._adapters.write(config.adapter, {**body, **renamed})
 
     def _meet(
         self, body: dict[str, Any], config: DecodingConfig, constraint: Constraint | None, *, words: bool

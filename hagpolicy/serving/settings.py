@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.errors import InvalidInput
@@ -24,6 +25,7 @@ def make_rules(
     *,
     server: str | None = None,
     hints: bool = True,
+    endpoints: Mapping[str, Any] | None = None,
 ) -> dict[str, RewriteRules]:
     """Rules by the model that requests name, "*" for all others.
 
@@ -35,9 +37,10 @@ def make_rules(
             `not_together` pairs with a plus between; of `adapters` NAME:SERVED.
         server: a name in `SERVERS`; None: the one on which each policy's sweep ran.
         hints: configs that add a hint to the prompt may be chosen.
+        endpoints: of all models, see `RewriteRules`; None: none.
 
     Raises:
-        InvalidInput: an unknown server or field, what is no pair, or a model that has no policy.
+        InvalidInput: an unknown server or field, what is no pair or endpoint, or a model that has no policy.
     """
     for name, words in said.items():
         for model in words:
@@ -45,7 +48,10 @@ def make_rules(
                 raise InvalidInput(f"model of {name}", f"one with a policy ({', '.join(policies)})", model)
     models = [model for words in said.values() for model in words]
     return {
-        model: _make_rules(policies.get(model) or policies[ANY_MODEL], said, model, server, hints=hints)
+        model: replace(
+            _make_rules(policies.get(model) or policies[ANY_MODEL], said, model, server, hints=hints),
+            endpoints={} if endpoints is None else endpoints,
+        )
         for model in dict.fromkeys([*policies, *models])
         if model in policies or ANY_MODEL in policies
     }

@@ -17,6 +17,7 @@ from hagpolicy.serving.answer_watch import AnswerWatch
 from hagpolicy.serving.attempts import adapt_headers
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
+from hagpolicy.serving.routing import choose_headers, make_path
 
 __all__ = ["AsyncPolicyTransport", "PolicyTransport", "wrap_http_client"]
 
@@ -187,7 +188,11 @@ def _remake(request: Any, handled: HandledRequest, again: bytes | None = None, n
     headers = [(name, value) for name, value in _list_headers(request) if not name.lower().startswith(dropped)]
     headers = headers if handled.attempts is None else adapt_headers(headers, number)
     content, extensions = handled.content if again is None else again, request.extensions
-    return type(request)(request.method, request.url, headers=headers, content=content, extensions=extensions)
+    url = request.url
+    if (endpoint := handled.receipt.endpoint) is not None:
+        headers = choose_headers(headers, endpoint, str(url))
+        url = endpoint.base + make_path(url.path) + (f"?{url.query.decode()}" if url.query else "")
+    return type(request)(request.method, url, headers=headers, content=content, extensions=extensions)
 
 
 def _find_library(message: Any) -> Any:

@@ -68,6 +68,7 @@ def test_a_proxy_serves_until_a_signal_ends_it(policy_folder, tmp_path):
         (["--upstream", "http://127.0.0.1:1", "--price", "0.1"], "price"),
         (["--upstream", "http://127.0.0.1:1", "--policy", "m=nowhere"], "nowhere"),
         (["--upstream", "http://127.0.0.1:1", "--explore", "0.05"], "explore: expected a log beside it"),
+        (["--upstream", "http://127.0.0.1:1", "--endpoint", "drafted"], "--endpoint: expected NAME=URL"),
         (
             ["--upstream", "http://127.0.0.1:1", "--log", "no/log.db", "--experiment", "7"],
             "experiment: expected a share",
@@ -84,9 +85,12 @@ def test_json_says_where_it_listens(policy_folder, capsys, monkeypatch):
     monkeypatch.setattr("hagpolicy.serving.proxy.run_proxy", lambda *given: served.append(given))
     given = ["serve", "--policy", f"m={policy_folder}", "--upstream", "http://127.0.0.1:1", "--port", "0", "--json"]
     own = ["--overrule", "top_p", "--overrule", "m=all", "--provider", "auto", "--server", "vllm"]
+    own += ["--endpoint", "drafted=http://draft.invalid:8001/v1#there"]
     assert main([*given, *own, "--graceful-timeout", "5"]) == 0
     app, listening, seconds = served[0]
     assert {model: len(one.overrule) for model, one in app.app.handler.rules.items()} == {"m": len(FIELDS)}
+    endpoint = app.app.handler.rules["m"].endpoints["drafted"]
+    assert (endpoint.base, endpoint.model) == ("http://draft.invalid:8001", "there")
     listening.close()
     assert seconds == 5.0
     told = json.loads(capsys.readouterr().out)

@@ -244,11 +244,15 @@ def test_an_environment_that_cannot_be_read_is_told(environment):
 
 def test_an_environment_says_rules_by_model_and_the_provider(null, tmp_path):
     said = {"OVERRULE": '{"small": "temperature", "*": "top_p"}', "LACKS": "top_k", "PROVIDER": "CPUExecutionProvider"}
+    said["ENDPOINTS"] = '{"drafted": "http://draft.invalid/v1"}'
     environment = {f"HAGPOLICY_{name}": words for name, words in said.items()}
     handler = read_environment(environment | {"HAGPOLICY_POLICY": str(null[1].save(tmp_path / "policy"))})
     rules = {model: (one.overrule, one.lacks) for model, one in handler.rules.items()}
     assert rules == {"*": (("top_p",), ("top_k",)), "small": (("temperature",), ("top_k",))}
     assert handler.policies["*"].providers == ("CPUExecutionProvider",)
+    assert {one.endpoints["drafted"].base for one in handler.rules.values()} == {"http://draft.invalid"}
+    with pytest.raises(InvalidInput, match="HAGPOLICY_ENDPOINTS: expected a JSON object such as"):
+        read_environment({"HAGPOLICY_POLICY": str(tmp_path / "policy"), "HAGPOLICY_ENDPOINTS": "drafted=http"})
     with pytest.raises(InvalidInput, match=r"providers: expected some of .* got NoProvider"):
         read_environment({"HAGPOLICY_POLICY": str(tmp_path / "policy"), "HAGPOLICY_PROVIDER": "NoProvider"})
 

@@ -194,7 +194,7 @@ def test_a_key_goes_to_the_host_that_it_is_for(host, stubs, monkeypatch):
         ({"a@b": "http://engine.invalid/v1"}, "endpoints"),
         ({"drafted": "engine.invalid:8000"}, "an address such as"),
         ({"drafted": "http://engine.invalid/v1#"}, "an address such as"),
-        ({"drafted": "http://user:secret@engine.invalid/v1"}, "without user"),
+        ({"drafted": "http://user:secret@engine.invalid/v1"}, "an address such as"),
         ({"drafted": {"url": "http://engine.invalid/v1", "key": "sk-1"}}, r"expected url, server, key_env.*got key"),
         ({"drafted": {"server": "vllm"}}, "an address such as"),
     ],

@@ -1,0 +1,66 @@
+"""Requests to the server that a config names as its endpoint: their address, and which headers go along."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from hagpolicy.config.endpoints import EndpointAddress, is_same_host, parse_endpoints
+from hagpolicy.errors import InvalidInput
+from hagpolicy.serving.endpoints import find_endpoint
+
+__all__ = ["check_upstreams", "choose_headers", "make_path"]
+
+# All that another host than the client's is sent: any other header may hold a key, whatever it is called.
+_OF_ANY_HOST = frozenset(
+    {"accept", "accept-encoding", "content-type", "content-length", "user-agent", "traceparent", "tracestate"}
+)
+_KEYS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
+
+
+def check_upstreams(given: Any) -> dict[str, EndpointAddress]:
+    """The servers by the names that configs have for them as their `endpoint`.
+
+    Args:
+        given: "URL" or "URL#MODEL" by name, or {"url": one of these, "key_env": variable with its key}.
+
+    Raises:
+        InvalidInput: another form, or a variable that is not set.
+    """
+    found = parse_endpoints(given, ("key_env",))
+    for name, endpoint in found.items():
+        variable = endpoint.options.get("key_env")
+        if variable is not None and not (isinstance(variable, str) and os.environ.get(variable, "").strip()):
+            # A key may have been given in place of a variable's name: it is not repeated.
+            shown = variable if isinstance(variable, str) and variable.isidentifier() else "another form"
+            raise InvalidInput(
+                f"endpoints[{name!r}]", "the name of a variable with its key", f"{shown}, which is not set"
+            )
+    return found
+
+
+def make_path(path: str) -> str:
+    """The path of a request that is rewritten, at a server of its own, without what gateways put before it."""
+    kind = find_endpoint(path)
+    return path if kind is None else f"/v1{kind.path}"
+
+
+def choose_headers(headers: Iterable[tuple[str, str]], endpoint: EndpointAddress, near: str) -> list[tuple[str, str]]:
+    """The headers of a request that goes to an endpoint.
+
+    On the host that the client's request was for anyway they are the client's, keys among them. Another host gets what
+    HTTP needs alone. A key of the endpoint's own takes the place of any.
+
+    Args:
+        headers: of the client's request.
+        endpoint: where it goes.
+        near: address of the server that it was for.
+    """
+    key = os.environ.get(endpoint.options.get("key_env", ""), "").strip()
+    same = is_same_host(endpoint.url, near)
+    kept = [(name, value) for name, value in headers if name.lower() != "host"]
+    kept = [
+        pair for pair in kept if (pair[0].lower() not in _KEYS or not key if same else pair[0].lower() in _OF_ANY_HOST)
+    ]
+    return [*kept, ("authorization", f"Bearer {key}")] if key else kept

@@ -14,7 +14,7 @@ from hagpolicy.analysis.objectives.targets import Targets
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.features import compute_features
-from hagpolicy.fitting.encoders.scaling import FeatureScaling, ScaledEncoder
+from hagpolicy.fitting.encoders.scaling import FeatureScaling, Imputation, ScaledEncoder
 from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, split_advantages
 
@@ -70,8 +70,11 @@ class Training:
         scaling = self.fit_scaling(rows)
         return self.encoder if scaling is None else ScaledEncoder(self.encoder, scaling)
 
-    def fit_scaling(self, rows: np.ndarray) -> FeatureScaling | None:
-        """What brings the features to one scale, fitted on the prompts in `rows`, bool (n_prompts,); None: nothing."""
+    def fit_scaling(self, rows: np.ndarray) -> FeatureScaling | Imputation | None:
+        """What fills the features and brings them to one scale, fitted on the prompts in `rows`, bool (n_prompts,);
+        None: nothing."""
+        if self.encoder.missing:
+            return Imputation.of(self.features[rows])
         return FeatureScaling.of(self.features[rows]) if self.encoder.any_scale else None
 
     def scale_features(self, rows: np.ndarray) -> np.ndarray:

@@ -219,13 +219,14 @@ class VectorInputs:
     Args:
         dim: length of a vector.
         embed: makes vectors of texts; None: every item brings its own.
+        missing: NaN is a value that is missing, for which the graph has one.
     """
 
     names: tuple[str, ...] = ("vectors",)
     most_tokens: int = 1
 
-    def __init__(self, dim: int, embed: Embed | None = None) -> None:
-        self.dim, self.embed = dim, embed
+    def __init__(self, dim: int, embed: Embed | None = None, *, missing: bool = False) -> None:
+        self.dim, self.embed, self.missing = dim, embed, missing
 
     def probe(self) -> InputArrays:
         """Graph inputs of a vector of zeros."""
@@ -247,16 +248,16 @@ class VectorInputs:
         texts: dict[int, str] = {}
         for number, item in enumerate(items):
             if self.embed is None or holds_vector(item):
-                found[number] = read_vector(item, self.dim)
+                found[number] = read_vector(item, self.dim, missing=self.missing)
             elif (text := _whole_text(item)).strip():  # what has no text is not read, whatever its vector
                 texts[number] = text
         if self.embed is not None and texts:
-            found[list(texts)] = embed_texts(self.embed, list(texts.values()), self.dim)
+            found[list(texts)] = embed_texts(self.embed, list(texts.values()), self.dim, missing=self.missing)
         return found
 
 
-def embed_texts(embed: Embed, texts: list[str], dim: int | None = None) -> np.ndarray:
-    """float32 (n, dim): the vectors of n texts, at least one.
+def embed_texts(embed: Embed, texts: list[str], dim: int | None = None, *, missing: bool = False) -> np.ndarray:
+    """float32 (n, dim): the vectors of n texts, at least one; with `missing`, NaN is a value.
 
     Raises:
         InvalidInput: it gave no numbers, another shape, or a value that is not finite.
@@ -270,9 +271,15 @@ def embed_texts(embed: Embed, texts: list[str], dim: int | None = None) -> np.nd
     if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] != (dim or vectors.shape[1] or -1):
         do = "It is given a list of texts, and returns a row for each."
         raise InvalidInput("what embed returns", f"shape ({len(texts)}, {dim or 'dim'})", f"shape {vectors.shape}", do)
-    if not np.isfinite(vectors).all():
-        raise InvalidInput("what embed returns", "finite numbers", "NaN or infinity")
+    check_finite("what embed returns", vectors, missing=missing)
     return vectors
+
+
+def check_finite(name: str, values: np.ndarray, *, missing: bool = False) -> None:
+    """Refuse infinity, and NaN unless it is a value that is missing. Raises InvalidInput."""
+    if np.isinf(values).any() or (not missing and np.isnan(values).any()):
+        do = "" if missing else "A policy reads NaN as a missing value where it was fitted on vectors with some."
+        raise InvalidInput(name, "finite numbers", "infinity" if missing else "NaN or infinity", do)
 
 
 def holds_vector(prompt: Any) -> bool:
@@ -284,8 +291,8 @@ def holds_vector(prompt: Any) -> bool:
     return getattr(prompt, "ndim", None) is not None and getattr(prompt, "dtype", None) != np.dtype(object)
 
 
-def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
-    """float32 (dim,): a vector itself, or that of a `Prompt` under `metadata["vector"]`.
+def read_vector(prompt: Any, dim: int | None = None, *, missing: bool = False) -> np.ndarray:
+    """float32 (dim,): a vector itself, or that of a `Prompt` under `metadata["vector"]`. With `missing`, NaN is one.
 
     Raises:
         InvalidInput: no vector, another length than `dim`, or a value that is not finite.
@@ -302,8 +309,7 @@ def read_vector(prompt: Any, dim: int | None = None) -> np.ndarray:
         raise InvalidInput("prompt", "a vector of numbers", str(error)) from error
     if vector.ndim != 1 or (dim is not None and len(vector) != dim) or not len(vector):
         raise InvalidInput("vector", f"shape ({dim or 'dim'},)", f"shape {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise InvalidInput("vector", "finite numbers", "NaN or infinity")
+    check_finite("vector", vector, missing=missing)
     return vector
 
 
@@ -329,7 +335,7 @@ def make_inputs(spec: Mapping[str, Any], files: Mapping[str, bytes], embed: Embe
         given = {name: one for name, one in spec.items() if name in WINDOW_FIELDS}
         return WindowInputs(tokenizer, **record(WINDOW_FIELDS)("encoder", given))
     if kind == "vectors" and isinstance(spec.get("dim"), int):
-        return VectorInputs(spec["dim"], embed)
+        return VectorInputs(spec["dim"], embed, missing=spec.get("missing") is True)
     raise BundleError(f"encoder: expected inputs 'tokens', 'window' or 'vectors', got {dict(spec)!r}")
 
 

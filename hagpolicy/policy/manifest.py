@@ -350,6 +350,7 @@ def _encoder(place: str, value: Any) -> Any:
     known = {"name": text(200, least=1), "inputs": one_of("tokens", "window", "vectors")}
     if isinstance(value, dict):
         known |= {"dim": whole(1, 1_000_000)} if value.get("inputs") == "vectors" else {}
+        known |= {"missing": flag} if "missing" in value else {}
         known |= WINDOW_FIELDS if value.get("inputs") == "window" else {}
         record(known)(place, {key: one for key, one in value.items() if key in known})
     else:

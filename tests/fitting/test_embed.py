@@ -133,7 +133,7 @@ def test_of_a_chat_the_function_is_given_what_is_read(policy: hag.Policy, table:
         (lambda vectors: vectors[:-1], r"encoder: expected a vector for each of the table's \d+ prompts"),
         (lambda vectors: vectors[0], r"vectors: expected numbers of shape \(n_prompts, dim\), got shape \(5,\)"),
         (lambda vectors: vectors[:, :0], r"expected numbers of shape \(n_prompts, dim\)"),
-        (lambda vectors: np.where(np.arange(len(vectors))[:, None] == 3, np.nan, vectors), "infinity for prompt 3"),
+        (lambda vectors: np.where(np.arange(len(vectors))[:, None] == 3, np.inf, vectors), "infinity for prompt 3"),
         (lambda vectors: vectors.astype(str).astype(object) + "a", "vectors: expected numbers"),
     ],
 )

@@ -21,6 +21,7 @@ class Encoder(ABC):
         any_scale: its features come in whatever units: they are brought to one scale by robust statistics of the
             training prompts (`scaling.FeatureScaling`), unless they are of one already.
         tuned: its features are learned: `tune` gives the encoder of some training prompts, in every fold anew.
+        missing: NaN in its features is a value that is missing: the policy fills it (`scaling.Imputation`).
         length: (column, factor) of the feature that is factor × ln(token count), where there is one:
             a short prompt's mean scatters more, and the out-of-distribution score allows for it.
         embed: of an encoder whose inputs are vectors, what makes them of texts where a policy predicts; None: whoever
@@ -30,6 +31,7 @@ class Encoder(ABC):
     name: str
     any_scale: bool = False
     tuned: bool = False
+    missing: bool = False
     length: tuple[int, float] | None = None
     embed: Embed | None = None
 

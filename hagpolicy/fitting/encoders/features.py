@@ -13,7 +13,7 @@ from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.policy.graph.model import Graph
-from hagpolicy.policy.inputs import make_inputs
+from hagpolicy.policy.inputs import check_finite, make_inputs
 from hagpolicy.policy.session import open_session
 
 if TYPE_CHECKING:
@@ -85,5 +85,4 @@ def _check(encoder: Encoder, features: np.ndarray, unknown: np.ndarray, count: i
         expected = f"features of shape ({count}, n_features) and unknown of shape ({count},)"
         raise InvalidInput(f"encoder {encoder.name}", expected, f"shapes {features.shape} and {unknown.shape}")
     for name, array in (("features", features), ("unknown", unknown)):
-        if not np.isfinite(array).all():
-            raise InvalidInput(f"{name} of encoder {encoder.name}", "finite numbers", "NaN or infinity")
+        check_finite(f"{name} of encoder {encoder.name}", array, missing=encoder.missing)

@@ -23,6 +23,9 @@ class PrecomputedEncoder(Encoder):
     """Features are vectors, of any scale: those given for the table's prompts, those that prompts carry in
     `metadata["vector"]` (see `with_vectors`), or those that a function makes of texts.
 
+    NaN is a value that is missing: the policy fills it with the median of the training prompts, and marks it in a
+    column beside it (`scaling.Imputation`).
+
     Args:
         dim: length of the vectors; None: learned from the first prompts encoded.
         embed: makes vectors of a list of n texts, numbers (n, dim), in training for prompts that bring none, and in
@@ -32,7 +35,7 @@ class PrecomputedEncoder(Encoder):
         name: shown in tables.
 
     Raises:
-        InvalidInput: vectors that are no finite numbers of two axes; an `embed` that is no function.
+        InvalidInput: vectors that are no numbers of two axes, or infinite; an `embed` that is no function.
     """
 
     name = "precomputed"
@@ -49,6 +52,7 @@ class PrecomputedEncoder(Encoder):
         if embed is not None and not callable(embed):
             raise InvalidInput("embed", "a function of a list of texts, or None", embed)
         self.vectors = None if vectors is None else _check_vectors(vectors, dim)
+        self.missing = self.vectors is not None and bool(np.isnan(self.vectors).any())
         self.dim = dim if self.vectors is None else int(self.vectors.shape[1])
         self.name = name
         if embed is not None:  # a class of one's own may have it as a method
@@ -87,13 +91,20 @@ class PrecomputedEncoder(Encoder):
         """
         if self.dim is None and len(prompts):
             embeds = self.embed is not None and not holds_vector(prompts[0])
-            first = embed_texts(self.embed, [prompts[0].text])[0] if embeds and self.embed else read_vector(prompts[0])
+            if embeds and self.embed:
+                first = embed_texts(self.embed, [prompts[0].text], missing=True)[0]
+            else:
+                first = read_vector(prompts[0], missing=True)
             self.dim = len(first)
-        return [arrays for _, arrays in VectorInputs(self._known_dim(), self.embed).many(prompts)]
+        inputs = VectorInputs(self._known_dim(), self.embed, missing=True)
+        found = [arrays for _, arrays in inputs.many(prompts)]
+        self.missing |= any(bool(np.isnan(arrays["vectors"]).any()) for arrays in found)
+        return found
 
     def spec(self) -> dict[str, Any]:
-        """Name, kind of inputs and the length of a vector."""
-        return {"name": self.name, "inputs": "vectors", "dim": self._known_dim()}
+        """Name, kind of inputs, the length of a vector, and whether values may be missing."""
+        known = {"name": self.name, "inputs": "vectors", "dim": self._known_dim()}
+        return known | {"missing": True} if self.missing else known
 
     def _known_dim(self) -> int:
         if self.dim is None:
@@ -103,8 +114,12 @@ class PrecomputedEncoder(Encoder):
     def _compare(self, embed: Embed, prompts: Sequence[Prompt], vectors: np.ndarray) -> None:
         """Refuse vectors that are not those of the texts: a policy would be fitted on one thing and read another."""
         some = [prompt.text for prompt in prompts[:_COMPARED]]
-        apart = np.linalg.norm(embed_texts(embed, some, self.dim) - vectors[: len(some)], axis=1)
-        shares = apart / np.maximum(np.linalg.norm(vectors[: len(some)], axis=1), 1e-9)
+        own, made = vectors[: len(some)], embed_texts(embed, some, self.dim, missing=True)
+        missing = np.isnan(own)
+        if (missing != np.isnan(made)).any():
+            raise InvalidInput("what embed returns", "the vectors given", "others: not the same values are missing")
+        apart = np.linalg.norm(np.where(missing, 0.0, made - own), axis=1)
+        shares = apart / np.maximum(np.linalg.norm(np.where(missing, 0.0, own), axis=1), 1e-9)
         if (worst := float(shares.max())) > _TOLERANCE:
             do = "It is given the texts that are read (of a chat the last user message, see reads)."
             raise InvalidInput("what embed returns", "the vectors given", f"others, {worst:.0%} away", do)
@@ -119,9 +134,10 @@ def _check_vectors(given: Any, dim: int | None) -> np.ndarray:
         raise InvalidInput("vectors", expected, f"{error!s:.100}") from error
     if vectors.ndim != 2 or not vectors.size or vectors.shape[1] != (dim or vectors.shape[1]):
         raise InvalidInput("vectors", expected, f"shape {vectors.shape}")
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    bad = np.flatnonzero(np.isinf(vectors).any(axis=1))
     if len(bad):
-        raise InvalidInput("vectors", "finite numbers", f"NaN or infinity for prompt {bad[0]} ({len(bad)} such rows)")
+        got = f"infinity for prompt {bad[0]} ({len(bad)} such rows)"
+        raise InvalidInput("vectors", "finite numbers, and NaN where a value is missing", got)
     return vectors
 
 

@@ -12,7 +12,7 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, GraphBuilder
 
-__all__ = ["FeatureScaling", "ScaledEncoder"]
+__all__ = ["FeatureScaling", "Imputation", "ScaledEncoder"]
 
 # Columns whose spreads are within this factor of the usual one, and whose values are within so many of their spreads,
 # are left alone: an embedding's relative sizes say what matters, and standardising them would lose it.
@@ -74,6 +74,56 @@ class FeatureScaling:
         return graph.cast(graph.node("Clip", [standard, *limits]), FLOAT)
 
 
+@dataclass(frozen=True, eq=False)
+class Imputation:
+    """Missing values filled with their column's median, and a column that marks them for each where any are missing.
+
+    Attributes:
+        medians: float32 (n_features,), of what is there; 0 where nothing is.
+        marked: int64 (n_marked,), columns with missing values among the training prompts.
+        size: of a mark: the usual standard deviation of the columns beside it.
+        scaling: of the filled columns; None: they are of one scale.
+    """
+
+    medians: np.ndarray
+    marked: np.ndarray
+    size: float
+    scaling: FeatureScaling | None
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Imputation:
+        """From training features, float32 (n, n_features), NaN where a value is missing."""
+        missing = np.isnan(features)
+        medians = np.zeros(features.shape[1], dtype=np.float32)
+        some = ~missing.all(axis=0)
+        medians[some] = np.nanmedian(features[:, some], axis=0)
+        filled = np.where(missing, medians, features)
+        scaling = FeatureScaling.of(filled)
+        deviation = (filled if scaling is None else scaling.apply(filled)).astype(np.float64).std(axis=0)
+        size = float(np.median(deviation[deviation > 0.0])) if (deviation > 0.0).any() else 1.0
+        return cls(medians, np.flatnonzero(missing.any(axis=0)), size, scaling)
+
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """float32 (n, n_features + n_marked)."""
+        missing = np.isnan(features)
+        filled = np.where(missing, self.medians, features)
+        scaled = filled if self.scaling is None else self.scaling.apply(filled)
+        marks = np.where(missing[:, self.marked], np.float32(self.size), np.float32(0.0))
+        return np.concatenate([scaled, marks], axis=1)
+
+    def export(self, graph: GraphBuilder, features: str) -> str:
+        """Append the nodes of `apply`; returns the name of a float32 tensor (batch, n_features + n_marked)."""
+        there = graph.node("LessOrEqual", [features, features])  # NaN is no number that is as large as itself
+        filled = graph.node("Where", [there, features, graph.constant(self.medians, "medians")])
+        scaled = filled if self.scaling is None else self.scaling.export(graph, filled)
+        if not len(self.marked):
+            return scaled
+        sizes = [graph.constant(np.array(size, np.float32), "mark") for size in (0.0, self.size)]
+        marks = graph.node("Where", [there, *sizes])
+        columns = graph.constant(self.marked.astype(np.int64), "marked")
+        return graph.node("Concat", [scaled, graph.node("Gather", [marks, columns], axis=1)], axis=1)
+
+
 class ScaledEncoder(Encoder):
     """An encoder whose features are scaled, by statistics of the prompts that a policy was fitted on.
 
@@ -82,7 +132,7 @@ class ScaledEncoder(Encoder):
         scaling: of its features.
     """
 
-    def __init__(self, base: Encoder, scaling: FeatureScaling) -> None:
+    def __init__(self, base: Encoder, scaling: FeatureScaling | Imputation) -> None:
         self.base, self.scaling = base, scaling
         self.name, self.length, self.embed = base.name, base.length, base.embed
 

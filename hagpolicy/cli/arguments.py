@@ -324,6 +324,12 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="what the policy reads of a chat (default %(default)s)",
     )
     parser.add_argument("--seed", type=_parse_seed, default=0, help="of folds, bootstrap and learners (default 0)")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="keep ids, features and mean values of the training prompts in the policy, for `hagpolicy explain`",
+    )
+    parser.add_argument("--include-prompts", action="store_true", help="--explain, and keep their texts too")
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -386,6 +392,17 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Unsupported),
         default="error",
         help="a setting that the engine lacks: fail (default), warn or drop it",
+    )
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """Of `explain`."""
+    parser.add_argument("policy", help="folder of a policy that was fitted with --explain")
+    parser.add_argument("prompt", nargs="?", help="text, or chat messages as JSON; - or left out: from stdin")
+    add_dial(parser)
+    parser.add_argument("--task", metavar="NAME", help="the kind of the prompt, where it is known")
+    parser.add_argument(
+        "--neighbours", type=int, default=5, metavar="N", help="training prompts that are told (default %(default)s)"
     )
 
 

@@ -194,7 +194,7 @@ def fit(arguments: Namespace) -> int:
             reads=arguments.reads,
             seed=arguments.seed,
         )
-    policy.save(arguments.out)
+    policy.save(arguments.out, explain=arguments.explain, include_prompts=arguments.include_prompts)
     if arguments.rivals is not None:
         write_error("--rivals is called --baselines now")
     if arguments.json:
@@ -240,12 +240,10 @@ def predict(arguments: Namespace) -> int:
     for option in ("map", "limit"):
         if getattr(arguments, option) is not None:
             raise hag.InvalidInput(f"--{option}", "--prompts beside it", "none")
-    text = read_stdin() if arguments.prompt in (None, "-") else arguments.prompt
-    if not text.strip():
-        raise hag.InvalidInput("prompt", "text", "an empty prompt", "Remove it or give it text.")
+    prompt = _read_prompt(arguments)
     policy = hag.load(arguments.policy)
     turned = {"price": arguments.price, "n": arguments.n, "task": arguments.task}
-    decision = policy.decide(_parse_messages(text), parse_fixed(arguments.fixed), **turned)
+    decision = policy.decide(prompt, parse_fixed(arguments.fixed), **turned)
     rendering = None
     if arguments.engine:
         rendering = decision.render(arguments.engine, unsupported=arguments.unsupported)
@@ -254,6 +252,15 @@ def predict(arguments: Namespace) -> int:
     else:
         write("\n".join([*_describe_decision(policy, decision), *_describe_rendering(decision, rendering)]))
     return PARTLY if decision.reason == "no_config_agrees" else DONE
+
+
+def explain(arguments: Namespace) -> int:
+    """Why a policy decides as it does for one prompt."""
+    prompt = _read_prompt(arguments)
+    turned = {"price": arguments.price, "n": arguments.n, "task": arguments.task}
+    found = hag.load(arguments.policy).explain(prompt, **turned, neighbours=arguments.neighbours)
+    write(format_json(found.to_dict()) if arguments.json else str(found))
+    return DONE
 
 
 def serve(arguments: Namespace) -> int:
@@ -398,6 +405,14 @@ def log_value(arguments: Namespace) -> int:
 def log_experiment(arguments: Namespace) -> int:
     """Which arm of an experiment is better so far."""
     return print_experiment(arguments)
+
+
+def _read_prompt(arguments: Namespace) -> Any:
+    """The prompt of the command line or of stdin. Raises InvalidInput for an empty one."""
+    text = read_stdin() if arguments.prompt in (None, "-") else arguments.prompt
+    if not text.strip():
+        raise hag.InvalidInput("prompt", "text", "an empty prompt", "Remove it or give it text.")
+    return _parse_messages(text)
 
 
 def _parse_messages(text: str) -> Any:

@@ -174,6 +174,11 @@ VERBS = {
   hagpolicy predict policies/qa --prompts new.jsonl --map prompt=question --json > decisions.jsonl""",
         arguments.add_predict,
     ),
+    "explain": Verb(
+        "why a policy decides as it does for a prompt: what moved it, how sure it is, the nearest training prompts",
+        'hagpolicy explain policies/qa "Name five rivers."',
+        arguments.add_explain,
+    ),
     "serve": Verb(
         "a proxy before a server of the OpenAI API that gives each request its configuration",
         "hagpolicy serve --policy policies/qa --upstream http://127.0.0.1:8000 --server vllm",

@@ -54,6 +54,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _H
     from hagpolicy.errors import UnsupportedSetting as UnsupportedSetting
     from hagpolicy.fitting.baselines.base import Baseline as Baseline
     from hagpolicy.fitting.baselines.base import BaselineChoices as BaselineChoices
+    from hagpolicy.fitting.distill import DistilledRules as DistilledRules
+    from hagpolicy.fitting.distill import RuleLine as RuleLine
+    from hagpolicy.fitting.distill import distill_rules as distill_rules
     from hagpolicy.fitting.encoders.base import Encoder as Encoder
     from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder as PrecomputedEncoder
     from hagpolicy.fitting.encoders.precomputed import with_vectors as with_vectors
@@ -179,6 +182,9 @@ _HOMES = {
     "compare": "hagpolicy.analysis.paired",
     "effects": "hagpolicy.analysis.effects",
     "evaluate": "hagpolicy.analysis.evaluation",
+    "DistilledRules": "hagpolicy.fitting.distill",
+    "RuleLine": "hagpolicy.fitting.distill",
+    "distill_rules": "hagpolicy.fitting.distill",
     "fit": "hagpolicy.fitting.fit",
     "get_scorer": "hagpolicy.scorers.registry",
     "headroom": "hagpolicy.analysis.headroom",

@@ -105,6 +105,7 @@ INSIDE = {
         "examples",
         "export",
         "fit",
+        "distill",
         "until",
     ],
     "sweeping": [

@@ -73,10 +73,11 @@ def prepare_fit(
         items: Sequence[Any] = read
         if isinstance(encoder, PrecomputedEncoder):
             items = encoder.take(read, prepared.rows, len(table.prompts))
-        features = compute_features(encoder, items)
-        unread = refused & _reads_texts(encoder, read)
-        kind = TunedTraining if encoder.tuned else Training
-        trainings.append(kind(encoder, *features, targets, groups, folds, seed, unread, items))
+        learned = encoder.learn(read)
+        features = compute_features(learned, items)
+        unread = refused & _reads_texts(learned, read)
+        kind = TunedTraining if learned.tuned else Training
+        trainings.append(kind(learned, *features, targets, groups, folds, seed, unread, items))
     comparisons = tuple(compare(prepared, point, error=error) for point in range(len(objectives)))
     return FitData(prepared, comparisons, tuple(trainings), reads)
 

@@ -21,13 +21,14 @@ from tests.support.paths import ROOT
 # A name that leaves this list, or joins it, is a change of the public interface: say so in CHANGELOG.md.
 PUBLIC = """
 Agreement Baseline BaselineChoices BestOf Budget BundleError Candidate Completion Constraint Decision
-DecodingConfig DecodingSpace Effect Effects Encoder Engine EngineError Estimate Evaluation EvaluationRow Explanation
+DecodingConfig DecodingSpace DistilledRules Effect Effects Encoder Engine EngineError Estimate Evaluation
+EvaluationRow Explanation
 FittedLearner ForeignSweep FunctionScorer GraphBuilder HagError Headroom InvalidInput Learner Look Majority MissingExtra
 Objective Observation PairedComparison PassAtK Policy Portfolio PrecomputedEncoder Preview Priced Progress Prompt
-PromptValues Quantile RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules Score Scorer
+PromptValues Quantile RayEngine Receipt Rendering Request RequestReceipt Reward RewriteRules RuleLine Score Scorer
 ScorerError SimulatedEngine SpaceSuggestion StoreError StrategyResult SuggestedConfig SweepLocked SweepTable
 TransformerEncoder TunedHints UnsupportedSetting WrappedLLM WrappedModel WrappedPipeline __version__ build_draft_memory
-build_references compare effects evaluate fit
+build_references compare distill_rules effects evaluate fit
 get_scorer headroom judge_agreement load load_engine load_table portfolio preview read_prompts rescore
 reward_quantiles suggest_space sweep tune_adapter tune_hints tune_prefix until_proven with_vectors wrap write_report
 """.split()  # noqa: SIM905

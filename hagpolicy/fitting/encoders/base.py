@@ -35,6 +35,14 @@ class Encoder(ABC):
     length: tuple[int, float] | None = None
     embed: Embed | None = None
 
+    def learn(self, prompts: Sequence[Prompt]) -> Encoder:
+        """The encoder as it reads a table like this one: itself, but for one that learns from prompts what to look for.
+
+        Args:
+            prompts: of the table, as they are read. Rewards are not among what it sees.
+        """
+        return self
+
     @abstractmethod
     def export(self, graph: GraphBuilder) -> tuple[str, str]:
         """Declare the graph inputs and append the encoder's nodes.

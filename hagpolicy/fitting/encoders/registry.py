@@ -20,6 +20,7 @@ ENCODERS: Registry[type[Encoder]] = Registry(
     {
         "precomputed": "hagpolicy.fitting.encoders.precomputed:PrecomputedEncoder",
         "static": "hagpolicy.fitting.encoders.static:StaticEncoder",
+        "words": "hagpolicy.fitting.encoders.words:WordsEncoder",
     },
     expected="one of {names}, transformer:FOLDER, the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,7 +19,7 @@ from hagpolicy.policy.inputs import TokenInputs
 from hagpolicy.policy.tokenizer import TOKENIZER_FILE
 
 # Token counts below this have their logarithm in a table. Cut prompts stay far below (`inputs.cut`).
-_LOGS = 32768
+LOGS = 32768
 # Ridge on 3,000 grade-school problems predicts their number of steps with R² 0.23 at factor 1, 0.27
 # here: the length spreads over prompts of one kind about as far as a column of meaning does.
 _LENGTH_FACTOR = 16.0
@@ -39,14 +40,13 @@ class StaticEncoder(Encoder):
     @cached_property
     def table(self) -> np.ndarray:
         """int8 (n_tokens, 256)."""
-        with (_asset() / "table.npy").open("rb") as file:
-            loaded: np.ndarray = np.load(file, allow_pickle=False)
+        loaded: np.ndarray = np.load(io.BytesIO(read_asset("table.npy")), allow_pickle=False)
         return loaded
 
     @cached_property
     def origin(self) -> dict[str, Any]:
         """How the asset was made, and what its columns are."""
-        found: dict[str, Any] = json.loads((_asset() / "origin.json").read_text("utf-8"))
+        found: dict[str, Any] = json.loads(read_asset("origin.json"))
         return found
 
     def export(self, graph: GraphBuilder) -> tuple[str, str]:
@@ -60,11 +60,11 @@ class StaticEncoder(Encoder):
         rows = graph.node("Gather", [graph.constant(self.table, "table"), ids])
         one = graph.constant(np.array([1]), "axis")
         sums = graph.node("Squeeze", [graph.node("MatMulInteger", [graph.node("Unsqueeze", [mask, one]), rows]), one])
-        bounds = [graph.constant(np.array(bound, np.int32)) for bound in (1, _LOGS - 1)]
+        bounds = [graph.constant(np.array(bound, np.int32)) for bound in (1, LOGS - 1)]
         count = graph.node("Clip", [graph.node("ReduceSum", [graph.cast(mask, INT32), one], keepdims=1), *bounds])
         means = graph.node("Div", [graph.cast(sums, FLOAT), graph.cast(count, FLOAT)])
         # A logarithm computed by the runtime may differ between machines; a table cannot.
-        logs = _LENGTH_FACTOR * np.log(np.maximum(np.arange(_LOGS), 1))
+        logs = _LENGTH_FACTOR * np.log(np.maximum(np.arange(LOGS), 1))
         length = graph.node("Gather", [graph.constant(logs.astype(np.float32), "logs"), count])
         column = graph.constant(np.array(self.origin["columns"]["unknown"]), "unknown_column")
         return graph.node("Concat", [means, length], axis=1), graph.node("Gather", [means, column], axis=1)
@@ -79,12 +79,13 @@ class StaticEncoder(Encoder):
 
     def files(self) -> dict[str, bytes]:
         """The tokenizer."""
-        return {TOKENIZER_FILE: (_asset() / TOKENIZER_FILE).read_bytes()}
+        return {TOKENIZER_FILE: read_asset(TOKENIZER_FILE)}
 
     @cached_property
     def _inputs(self) -> TokenInputs:
         return TokenInputs(self.files()[TOKENIZER_FILE])
 
 
-def _asset() -> Any:
-    return resources("hagpolicy") / "assets" / "static"
+def read_asset(name: str) -> bytes:
+    """A file of the encoder's, by its name."""
+    return (resources("hagpolicy") / "assets" / "static" / name).read_bytes()

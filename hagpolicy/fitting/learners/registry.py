@@ -17,6 +17,7 @@ LEARNERS: Registry[type[Learner]] = Registry(
         "lightgbm": "hagpolicy.fitting.learners.trees:BoostedTrees",
         "forest": "hagpolicy.fitting.learners.forest:Forest",
         "blend": "hagpolicy.fitting.learners.blend:Blend",
+        "rules": "hagpolicy.fitting.learners.rules:Rules",
         "stack": "hagpolicy.fitting.learners.stack:Stack",
     },
 )

@@ -41,10 +41,10 @@ class FittedStack(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append the parts, weighted, and their sum in the same order."""
-        from hagpolicy.fitting.learners.linear import Affine
+        from hagpolicy.fitting.learners.linear import Affine, take_one
 
         if not self.parts:
-            return Affine(np.zeros((1, len(self.means))), self.means).export(graph, _take_one(graph, features))
+            return Affine(np.zeros((1, len(self.means))), self.means).export(graph, take_one(graph, features))
         total = graph.constant(self.rest, "rest")
         for part, weight in zip(self.parts, self.weights, strict=True):
             factor = graph.constant(float(weight), "weight", np.float64)
@@ -96,9 +96,3 @@ class Stack(Combination):
         columns[:, np.linalg.norm(columns, axis=0) < LEAST_SAID * np.linalg.norm(wanted)] = 0.0
         weights = optimize.nnls(columns, wanted)[0]
         return np.where(weights >= LEAST_WEIGHT, np.minimum(weights, MOST_WEIGHT), none)
-
-
-def _take_one(graph: GraphBuilder, features: str) -> str:
-    """A tensor (batch, 1) of the batch's length, for values that no feature moves."""
-    zero = graph.constant(np.array([0], dtype=np.int64), "first")
-    return graph.node("Gather", [features, zero], axis=1)

@@ -15,17 +15,24 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
 from hagpolicy.serving.call import GenerateCall, PreparedPrompt, decide, describe_idle
+from hagpolicy.serving.call_constraints import name_outcome, read_constraints
 
 if TYPE_CHECKING:
     from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
 
-_OWN = frozenset({"target", "policy", "decisions", "price", "overrule", "_task", "_counts", "_warned", "_artefacts"})
+_OWN = frozenset(
+    {
+        *("target", "policy", "decisions", "price", "overrule", "constraint_outcomes"),
+        *("_task", "_counts", "_warned", "_artefacts", "_constraint", "_constraint_counts"),
+    }
+)
 # One for all wrappers, held for microseconds: a lock of its own could be neither copied nor pickled.
 _COUNTING = threading.Lock()
 # What a decision that was not made counts as: settings of the caller that no config can have.
@@ -38,6 +45,7 @@ class Wrapper:
     Args:
         task: the kind of the prompts of all calls that name no `task` of their own; None: not told.
         artefacts: that a model of transformers is given; None: none.
+        constraint: what the answers of all calls have to be that name no `constraint` of their own; None: anything.
 
     Attributes:
         target: what is wrapped.
@@ -48,6 +56,10 @@ class Wrapper:
             set between calls. None: the first price it was fitted for.
         overrule: fields of a configuration that the policy decides though the caller sets them.
         counts: decisions since the wrapper was made, by reason: what to watch in production.
+        constraint_outcomes: of the last call, how the constraint of each prompt was met, in their order: "ask", "mask",
+            "none", "retry; met after 2 attempts", and the like; "" for a prompt that has none.
+        constraint_counts: prompts with a constraint since the wrapper was made, by "ask", "mask", "none", "retry_met",
+            "retry_not_met" and "retry_not_checked".
     """
 
     # By hand rather than on wrapt's ObjectProxy: whoever wraps a model has `[cpu]` and a transformers of their own, and
@@ -62,6 +74,9 @@ class Wrapper:
     _warned: bool
     _task: str | None
     _artefacts: GivenArtefacts | None
+    constraint_outcomes: list[str]
+    _constraint: Constraint | None
+    _constraint_counts: Counter[str]
 
     def __init__(
         self,
@@ -71,6 +86,7 @@ class Wrapper:
         task: str | None = None,
         overrule: Collection[str] = (),
         artefacts: GivenArtefacts | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         if price is not None:
             policy.dial.rule_at(price)  # a policy without prices says so now, not at the first call
@@ -79,6 +95,7 @@ class Wrapper:
             raise InvalidInput("overrule", f"fields of a configuration ({', '.join(NEUTRAL)})", unknown[0])
         vars(self).update(target=target, policy=policy, decisions=[], price=price, overrule=fields)
         vars(self).update(_task=task, _counts=Counter(), _warned=False, _artefacts=artefacts)
+        vars(self).update(constraint_outcomes=[], _constraint=constraint, _constraint_counts=Counter())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -102,6 +119,17 @@ class Wrapper:
         if self._artefacts is None:
             raise InvalidInput("name", "the name of a memory that was given", name, "None was.")
         return self._artefacts.save_draft_memory(name, folder)
+
+    @property
+    def constraint_counts(self) -> dict[str, int]:
+        """Number of prompts with a constraint by how it was met, since the wrapper was made."""
+        with _COUNTING:
+            return dict(self._constraint_counts)
+
+    def _take_constraints(self, kwargs: dict[str, Any], count: int) -> list[Constraint | None]:
+        """The constraints of the prompts of a call, so many, whose keyword is taken out."""
+        said = kwargs.pop("constraint", None)
+        return read_constraints(self._constraint if said is None else said, count)
 
     def _take(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The keywords that reach the model, and the price and task of this call."""
@@ -139,7 +167,55 @@ class Wrapper:
                 splices[number] = found
         self._count(_UNDECIDED if one is None else one.reason for one in decisions)
         self._warn_idle(call.explicit, fixed, 5)
-        return [call.prepare(*row) for row in zip(prompts, decisions, splices, strict=True)]
+        if call.constraints is not None:
+            for number, decision in enumerate(decisions):
+                call.constraints.enter(number, decision)
+        rows = enumerate(zip(prompts, decisions, splices, strict=True))
+        return [call.prepare(*row, number) for number, row in rows]
+
+    def _try_again(
+        self,
+        call: GenerateCall,
+        prompts: Sequence[Any],
+        prepared: Sequence[PreparedPrompt],
+        answers: list[Any],
+        read: Callable[[int, Any], str | None],
+        send: Callable[[Mapping[int, PreparedPrompt]], Mapping[int, Any]],
+    ) -> None:
+        """Generate answers again, in place, where they do not meet their constraint; the first where none does.
+
+        Args:
+            call: of the caller.
+            prompts: as the policy reads them.
+            prepared: the prompts of the first answers.
+            answers: the first answers.
+            read: the text of an answer, by the number of its prompt; None: it is no single text.
+            send: answers to prompts, by their numbers.
+        """
+        constraints = call.constraints
+        if constraints is None:
+            return
+        first = list(answers)
+
+        def generate(decisions: Mapping[int, Decision]) -> Mapping[int, str | None]:
+            rows = decisions.items()
+            items = {row: call.prepare(prompts[row], one, prepared[row].splice, row) for row, one in rows}
+            for row, answer in send(items).items():
+                answers[row] = answer
+            return {row: read(row, answers[row]) for row in items}
+
+        texts = [read(row, answer) for row, answer in enumerate(answers)] if constraints.tries else []
+        constraints.try_again([one.decision for one in prepared], texts, generate)
+        for row, outcome in enumerate(constraints.outcomes):
+            if "; not met" in outcome:
+                answers[row] = first[row]
+
+    def _set_outcomes(self, call: GenerateCall) -> None:
+        """Keep and count how the constraints of a call were met."""
+        outcomes = [] if call.constraints is None else list(call.constraints.outcomes)
+        vars(self)["constraint_outcomes"] = outcomes
+        with _COUNTING:
+            self._constraint_counts.update(name_outcome(outcome) for outcome in outcomes if outcome)
 
     def _decide_without_prefix(
         self,
@@ -152,8 +228,8 @@ class Wrapper:
     ) -> Decision | None:
         """The decision for a prompt in which no soft prefix can be had: what is worth most without one."""
         can = np.array([not config.canonical().soft_prefix for config in self.policy.space])
-        if call.can is not None:
-            can &= call.can
+        if (able := call.find_able(number, self.policy.space)) is not None:
+            can &= able
         task = turned.get("task")
         own = task if task is None or isinstance(task, str) else task[number]
         [decision] = decide(self.policy, [prompt], call, fixed, turned.get("price"), own, can=can)

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from hagpolicy._digest import canonical_json
 from hagpolicy.config.config import DecodingConfig
+from hagpolicy.config.constraints import MASK
 from hagpolicy.config.dialects import DIALECTS, OF_CHATS, TEMPLATE
 from hagpolicy.config.fields import NEUTRAL
-from hagpolicy.config.render import PromptLike
+from hagpolicy.config.render import PromptLike, ask_for
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
+from hagpolicy.serving.call_constraints import CallConstraints
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from hagpolicy.config.space import DecodingSpace
     from hagpolicy.engines.transformers.prefixes import Splice
     from hagpolicy.policy.decision import Decision
     from hagpolicy.policy.policy import Policy
@@ -49,7 +52,7 @@ class PreparedPrompt:
         key: equal where prompts can be sent together; "" where the call goes unchanged.
         hinted: True when the prompt holds a hint that the caller did not write.
         template: keywords of the model's chat template.
-        penalised: True when logits processors of ours are in `kwargs`.
+        penalised: True when logits processors of ours are in `kwargs`, which are of one call of `generate`.
         drafted: True when `generate` will draft, which it does for one prompt a call.
         splice: what is put among the prompt's embeddings; None: nothing.
     """
@@ -76,6 +79,9 @@ class GenerateCall:
         overrule: fields that the policy decides though the caller set them.
         artefacts: that the model is given; None: none.
 
+    Attributes:
+        constraints: of the prompts; None: none has any.
+
     Raises:
         InvalidInput: `do_sample=True` together with a temperature of 0.
     """
@@ -97,11 +103,19 @@ class GenerateCall:
         self.explicit = {name: value for name, value in settings.items() if value is not None}
         self.default_temperature = default_temperature
         self._overrule = frozenset(overrule)
+        self.constraints: CallConstraints | None = None
 
-    @property
-    def can(self) -> np.ndarray | None:
-        """bool (n_configs,), configs that name nothing which the model has not; None: all of them."""
-        return None if self._artefacts is None else self._artefacts.can
+    def find_able(self, number: int, space: DecodingSpace) -> np.ndarray | None:
+        """bool (n_configs,), configs that name nothing which the model has not, and meet the constraint of a prompt as
+        they say; None: all of them."""
+        can = None if self._artefacts is None else self._artefacts.can
+        able = None if self.constraints is None else self.constraints.find_able(number, space, self.fixed or {})
+        return able if can is None else can if able is None else can & able
+
+    def write_prompt(self, number: int, prompt: PromptLike, config: DecodingConfig) -> PromptLike:
+        """A prompt with the hint of a config, and its constraint in words where the config asks for that."""
+        constraint = None if self.constraints is None else self.constraints.get(number)
+        return ask_for(prompt, config.hint, constraint, config.constrain)
 
     @cached_property
     def fixed(self) -> dict[str, Any] | None:
@@ -131,40 +145,51 @@ class GenerateCall:
             fixed.setdefault("temperature", self.default_temperature)
         return fixed
 
-    def prepare(self, prompt: PromptLike, decision: Decision | None, splice: Splice | None = None) -> PreparedPrompt:
+    def prepare(
+        self, prompt: PromptLike, decision: Decision | None, splice: Splice | None = None, number: int = 0
+    ) -> PreparedPrompt:
         """The prompt and its keywords under a decision; unchanged without one, or where no config agrees.
 
         Args:
             prompt: as the caller gave it.
             decision: the policy's.
             splice: of the soft prefix that its config names.
+            number: of the prompt in the call.
         """
         if decision is None or decision.reason == "no_config_agrees":
             return PreparedPrompt(prompt, self.kwargs, 1, decision, "")
         bare, around = (decision.config, {}) if self._artefacts is None else self._artefacts.strip(decision.config)
-        rendering = bare.render("transformers", prompt)
+        # What masks tokens is no setting of `generate`, but a processor below.
+        constraint = None if self.constraints is None else self.constraints.get(number)
+        bare = bare.replace(constrain="") if bare.constrain == MASK else bare
+        rendering = bare.render("transformers", prompt, constraint=constraint)
         settings = rendering.kwargs.items()
         ours = {name: value for name, value in settings if name in _DECIDED or name not in self.explicit}
         if "max_length" in self.explicit and "max_new_tokens" not in self.explicit:
             ours.pop("max_new_tokens", None)  # it would win over the caller's limit
         copies = 1
         wanted = self.explicit.get("num_return_sequences", 1)
-        if decision.config.deterministic and wanted > decision.config.num_beams:
+        if decision.config.temperature == 0.0 and wanted > decision.config.num_beams:
             ours["num_return_sequences"], copies = 1, wanted
         elif wanted > 1 and "prompt_lookup_num_tokens" not in self.explicit:
             ours["prompt_lookup_num_tokens"] = None  # drafts are for one sequence; the others would be refused
+        processors = rendering.processors
+        if self.constraints is not None:
+            limit, mask = self.constraints.mask(number, decision.config, ours)
+            ours, processors = ours | limit, [*processors, *([] if mask is None else [mask])]
+            around = around if mask is None or constraint is None else {**around, "constraint": constraint.digest}
         template = rendering.beside.get(TEMPLATE, {})
         key = canonical_json([ours, rendering.processor_settings, template, around])
         # Keywords that are no field of ours stay; for the fields, ours holds what the caller set.
         sent = {name: value for name, value in self.kwargs.items() if value is not None} | ours
-        if rendering.processor_settings:
-            sent["logits_processor"] = [*(self.kwargs.get("logits_processor") or ()), *rendering.processors]
+        if processors:
+            sent["logits_processor"] = [*(self.kwargs.get("logits_processor") or ()), *processors]
         if self.generation_config is not None:
             # transformers deprecates settings beside a generation_config, so they go into a copy of it.
             merged = copy.deepcopy(self.generation_config)
             left = merged.update(**{**self.defaults, **sent})
             sent = {name: value for name, value in sent.items() if name in left} | {"generation_config": merged}
-        penalised, drafted = bool(rendering.processor_settings), bool(ours.get("prompt_lookup_num_tokens"))
+        penalised, drafted = bool(processors), bool(ours.get("prompt_lookup_num_tokens"))
         hinted = rendering.prompt is not prompt
         return PreparedPrompt(
             rendering.prompt, sent, copies, decision, key, hinted, penalised, drafted, template, splice
@@ -235,25 +260,25 @@ def decide(
         fixed: what the caller set; None: nothing is decided.
         price: of a token or second, for a policy fitted with prices; None: the dial's first point.
         task: the kind of all prompts, or of each; None: not told.
-        can: bool (n_configs,), configs that can be had; None: those that name nothing which the model has not.
+        can: bool (n_configs,), configs that can be had; None: those of `GenerateCall.find_able`.
     """
-    can = call.can if can is None else can
     if fixed is None or not prompts:
         return [None] * len(prompts)
+    cans = [call.find_able(number, policy.space) if can is None else can for number in range(len(prompts))]
     dial: dict[str, Any] = {} if price is None else {"price": price}
     if policy.dial.argument == "n":
         dial["n"] = call.explicit.get("num_return_sequences", 1)
     if task is not None:
         dial["task"] = task
-    if can is None:
+    if all(one is None for one in cans):
         made = policy.decide_batch(list(prompts), fixed=dict(fixed), **dial)
     else:
         tasks = (
             [dial.pop("task", None)] * len(prompts) if task is None or isinstance(task, str) else list(dial.pop("task"))
         )
         told = [dial if one is None else {**dial, "task": one} for one in tasks]
-        pairs = zip(prompts, told, strict=True)
-        made = [policy.decide(prompt, dict(fixed), among=can, **own) for prompt, own in pairs]
+        rows = zip(prompts, cans, told, strict=True)
+        made = [policy.decide(prompt, dict(fixed), among=among, **own) for prompt, among, own in rows]
     overruled = call.overruled
     return [replace(decision, overruled=overruled) for decision in made] if overruled else list(made)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.render import apply_hint
+from hagpolicy.config.constraints import Constraint
 from hagpolicy.engines.chat import encode, list_template_fields, make_template_keywords
 from hagpolicy.serving.base import Wrapper
 from hagpolicy.serving.call import (
@@ -17,12 +17,15 @@ from hagpolicy.serving.call import (
     hold_unsaid,
     read_template_keywords,
 )
+from hagpolicy.serving.call_constraints import CallConstraints, read_limits
 
 if TYPE_CHECKING:
     from hagpolicy.engines.transformers.prefixes import Splice
 
 # transformers' name for the keywords of a chat template in a call of a pipeline.
 _TEMPLATE = "tokenizer_encode_kwargs"
+# Of new tokens, in pipelines that know no other.
+_LIMIT = 256
 # What cuts a prompt after it was written, so that nobody knows where its parts are.
 _CUTTING = ("truncation", "handle_long_generation")
 
@@ -40,10 +43,12 @@ class WrappedPipeline(Wrapper):
         """The pipeline's own call: a string, a chat, a list of either, or an iterable of them (which
         is answered lazily, one at a time).
 
-        `price=` and `task=` are the policy's, of this call alone.
+        `price=` and `task=` are the policy's, of this call alone; `constraint=` says what the answer has to be, of all
+        prompts or, as a list, of each.
 
         Raises:
-            InvalidInput: `do_sample=True` together with a temperature of 0.
+            InvalidInput: `do_sample=True` together with a temperature of 0; a constraint that is none, or that cannot
+                be met within the limit of new tokens.
         """
         # transformers' own Chat is a list of messages in an object.
         text_inputs = getattr(text_inputs, "messages", text_inputs)
@@ -59,26 +64,60 @@ class WrappedPipeline(Wrapper):
 
     def _answer(self, prompts: list[Any], kwargs: dict[str, Any]) -> list[Any]:
         kwargs, turned = self._take(kwargs)
+        constraints = self._take_constraints(kwargs, len(prompts))
         call = GenerateCall(kwargs, self._defaults(), self._default_temperature(), self.overrule, self._artefacts)
+        if any(one is not None for one in constraints):
+            call.constraints = self._make_constraints(call, constraints)
         own = self._template_keywords(kwargs)
         place = partial(self._find_place, prompts, call, own)
         prepared = self._prepare_prompts(prompts, call, self._fix(prompts, call, own), turned, place)
-        answers: list[Any] = [None] * len(prompts)
-        batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
-        for rows in group_into_batches(prepared, batch_size):
-            items = [prepared[row] for row in rows]
-            batch = [_convert_for_pipeline(item.prompt) for item in items]
-            # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
-            sent = items[0].kwargs
-            if template := items[0].template:
-                sent = {**sent, _TEMPLATE: {**own, **template}}
-            with self._use_artefacts(items):
-                got = self.target(batch[0] if len(batch) == 1 else batch, **sent)
-            for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
-                restored = self._restore_prompt(records, prompts[row], prepared[row], kwargs)
-                answers[row] = [dict(record) for record in restored * prepared[row].copies]
+        send = partial(self._send, prompts, call, own)
+        found = send(dict(enumerate(prepared)))
+        answers = [found[row] for row in range(len(prompts))]
+        self._try_again(call, prompts, prepared, answers, partial(self._read_answer, prompts, kwargs), send)
+        self._set_outcomes(call)
         self._set_decisions([one.decision for one in prepared])
         return answers
+
+    def _send(
+        self, prompts: list[Any], call: GenerateCall, own: Mapping[str, Any], items: Mapping[int, PreparedPrompt]
+    ) -> dict[int, list[Any]]:
+        """The pipeline's records for some prompts, by their numbers."""
+        numbers, prepared = list(items), list(items.values())
+        found: dict[int, list[Any]] = {}
+        batch_size = call.explicit.get("batch_size") or getattr(self.target, "_batch_size", None) or 1
+        for rows in group_into_batches(prepared, batch_size):
+            some = [prepared[row] for row in rows]
+            batch = [_convert_for_pipeline(item.prompt) for item in some]
+            # One prompt goes as itself, so that whatever a pipeline does for single calls still happens.
+            sent = some[0].kwargs
+            if template := some[0].template:
+                sent = {**sent, _TEMPLATE: {**own, **template}}
+            with self._use_artefacts(some):
+                got = self.target(batch[0] if len(batch) == 1 else batch, **sent)
+            for row, records in zip(rows, [got] if len(batch) == 1 else got, strict=True):
+                restored = self._restore_prompt(records, prompts[numbers[row]], prepared[row], call.kwargs)
+                found[numbers[row]] = [dict(record) for record in restored * prepared[row].copies]
+        return found
+
+    def _make_constraints(self, call: GenerateCall, constraints: Sequence[Constraint | None]) -> CallConstraints:
+        """What meets the constraints of a call."""
+        pipe, said = self.target, call.explicit
+        # What the pipeline sets where neither its model nor the caller does.
+        own = getattr(pipe, "generation_config", None)
+        standing = {} if said.get("max_length") is not None else read_limits(own)
+        alone = "the answer is a stream" if said.get("streamer") is not None else ""
+        settings = {**standing, **said}
+        return CallConstraints(constraints, pipe.model, pipe.tokenizer, settings, limit=_LIMIT, alone=alone)
+
+    def _read_answer(self, prompts: list[Any], kwargs: Mapping[str, Any], number: int, records: Any) -> str | None:
+        """The one text of an answer, without its prompt; None where there is none."""
+        text = records[0].get("generated_text") if len(records) == 1 else None
+        if isinstance(text, list):
+            text = text[-1].get("content") if text else None
+        elif isinstance(text, str) and isinstance(prompts[number], str) and self._returns_prompt(kwargs):
+            text = text.removeprefix(prompts[number])
+        return text if isinstance(text, str) else None
 
     def _find_place(
         self, prompts: list[Any], call: GenerateCall, own: Mapping[str, Any], number: int, config: DecodingConfig
@@ -88,7 +127,8 @@ class WrappedPipeline(Wrapper):
         standing = {**getattr(self.target, "_preprocess_params", {}), **call.kwargs, **own}
         if cutting := [name for name in _CUTTING if standing.get(name)]:
             return f"{cutting[0]} of the call may cut the prompt, and leaves no place for a soft prefix"
-        tokenizer, content = self.target.tokenizer, apply_hint(prompts[number], config.hint)
+        tokenizer: Any = self.target.tokenizer
+        content: Any = call.write_prompt(number, prompts[number], config)
         keywords: dict[str, Any] = {}
         if getattr(tokenizer, "chat_template", None):
             if isinstance(content, str):
@@ -120,7 +160,7 @@ class WrappedPipeline(Wrapper):
             restored.append({**record, "generated_text": text} if "generated_text" in record else record)
         return restored
 
-    def _returns_prompt(self, kwargs: dict[str, Any]) -> bool:
+    def _returns_prompt(self, kwargs: Mapping[str, Any]) -> bool:
         given = kwargs.get("return_full_text")
         if given is not None:
             return bool(given)

@@ -77,8 +77,9 @@ def wrap(
         learn_drafts: whether its memories of drafts learn from each answer that they drafted for, in memory alone:
             `save_draft_memory` of what is returned writes a folder. The texts stay the same, but how long an answer
             takes then depends on what others were answered: False where they must not know of each other.
-        constraint: for a client: what the answers to all requests have to be (`Constraint`, its mapping or JSON text);
-            the header `x-hag-constraint` says it of one request, empty: nothing. None: anything.
+        constraint: for a pipeline, model or client: what all answers have to be (`Constraint`, its mapping or JSON
+            text); the keyword `constraint=` says it of one call, and the header `x-hag-constraint` of one request.
+            None: anything.
 
     Returns:
         `WrappedPipeline`, `WrappedModel` or `WrappedLLM`: used like the target, whose other attributes it passes
@@ -102,15 +103,13 @@ def wrap(
     if artifacts is not None and (is_client(target) or is_llm(target)):
         do = "Leave it out: what a server is given is its own affair."
         raise InvalidInput("artifacts", "None beside what is no model of transformers", type(target).__name__, do)
-    given_of_clients = {
-        "rules": rules,
-        "on_receipt": None if is_llm(target) else on_receipt,
-        "log": live,
-        "constraint": said,
-    }
+    given_of_clients = {"rules": rules, "on_receipt": None if is_llm(target) else on_receipt, "log": live}
     if name := next((name for name, value in given_of_clients.items() if value is not None), ""):
         raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")
     if is_llm(target):
+        if said is not None:
+            do = "Ask a server of vLLM by a wrapped client."
+            raise InvalidInput("constraint", "None beside vLLM's offline LLM", said.kind, do)
         warn_of_another_llm(policy, target)
         return WrappedLLM(target, policy, price, task, overrule, on_receipt)
     if hasattr(target, "task") and hasattr(target, "model"):
@@ -118,7 +117,7 @@ def wrap(
             raise InvalidInput("target", "a text-generation pipeline", f"a pipeline for {target.task}")
         warn_of_another_engine(policy, target.model, target.tokenizer)
         artefacts = GivenArtefacts(target.model, policy, artifacts, learn_drafts=learn_drafts)
-        return WrappedPipeline(target, policy, price, task, overrule, artefacts)
+        return WrappedPipeline(target, policy, price, task, overrule, artefacts, said)
     if not callable(getattr(target, "generate", None)):
         expected = "a text-generation pipeline, a model with generate, a vllm.LLM, or a client of the openai package"
         raise InvalidInput("target", expected, type(target).__name__)
@@ -126,7 +125,7 @@ def wrap(
         raise InvalidInput("tokenizer", "the model's tokenizer", None, "Pass wrap(model, policy, tokenizer=…).")
     warn_of_another_engine(policy, target, tokenizer)
     artefacts = GivenArtefacts(target, policy, artifacts, learn_drafts=learn_drafts)
-    return WrappedModel(target, policy, tokenizer, price, task, overrule, artefacts)
+    return WrappedModel(target, policy, tokenizer, price, task, overrule, artefacts, said)
 
 
 def is_client(target: Any) -> bool:

@@ -7,6 +7,7 @@ For every state of the automaton the fewest tokens to where it may end are found
 from __future__ import annotations
 
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
@@ -96,20 +97,21 @@ class _Way:
 
 
 class _Kept:
-    """What was made last, so many of a kind, for all guides of a model together."""
+    """What was made last, so many of a kind, for all guides of a model together, and for all threads."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._most, self._lock = most, threading.RLock()
         self._values: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
         """The value of a key, made where there is none."""
-        if key not in self._values:
-            self._values[key] = make()
-            if len(self._values) > self._most:
-                self._values.popitem(last=False)
-        self._values.move_to_end(key)
-        return self._values[key]
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+                if len(self._values) > self._most:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+            return self._values[key]
 
 
 class AutomatonGuide(Guide):

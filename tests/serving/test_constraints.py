@@ -1,7 +1,10 @@
 """Constraints of requests behind middleware, proxy and client, on real sockets: what is sent, what is tried again."""
 
 import asyncio
+import gzip
 import json
+import socket
+import threading
 
 import pytest
 
@@ -19,6 +22,7 @@ from hagpolicy.serving.constraints import find_uncheckable  # noqa: E402
 from hagpolicy.serving.handler import RequestHandler  # noqa: E402
 from hagpolicy.serving.proxy import ForwardingApp  # noqa: E402
 from hagpolicy.serving.rewrite import RewriteRules, rewrite  # noqa: E402
+from hagpolicy.serving.transport import PolicyTransport  # noqa: E402
 from tests.serving.wrapping import WordPolicy  # noqa: E402
 from tests.support.answering_server import AnsweringServer, say  # noqa: E402
 from tests.support.asgi_server import Serving  # noqa: E402
@@ -370,3 +374,50 @@ def test_what_could_hold_up_others_is_not_checked(constraint, why):
         constraint=hag.Constraint.parse(constraint),
     )[1]
     assert (receipt.constraint == "retry") == (not why)
+
+
+def test_an_answer_that_is_cut_is_handed_on_as_far_as_it_came():
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def cut():
+        connection, _ = listening.accept()
+        connection.recv(65536)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head + b'{"choices": ')
+        connection.close()
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    handler = RequestHandler(make_policy(), RewriteRules("vllm"))
+    app = Serving(PolicyMiddleware(ForwardingApp(f"http://127.0.0.1:{listening.getsockname()[1]}"), handler))
+    with pytest.raises(httpx2.RemoteProtocolError):
+        post(app, "tried", YES)
+    thread.join()
+    assert handler.constraints == {"retry_not_checked": 1}
+    app.close()
+    listening.close()
+
+
+def test_compressed_answers_are_read_and_come_plain_where_they_are_joined():
+    """From a server that compresses though it was asked not to."""
+    said = [json.dumps(say(text)).encode() for text in ("perhaps", "yes")]
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        headers = {"content-encoding": "gzip", "content-type": "application/json"}
+        stream = httpx2.ByteStream(gzip.compress(said[len(asked) - 1]))
+        return httpx2.Response(200, headers=headers, stream=stream)
+
+    handler = RequestHandler(make_policy(), RewriteRules("vllm"))
+    transport = PolicyTransport(handler, httpx2.MockTransport(answer))
+    body = {"model": "m", "messages": [{"role": "user", "content": "tried"}]}
+    with httpx2.Client(transport=transport) as client:
+        got = client.post("http://server.invalid/v1/chat/completions", json=body, headers=header(YES))
+        assert got.json()["usage"]["completion_tokens"] == 6
+        assert "content-encoding" not in got.headers
+        said[:] = [said[1]]
+        asked.clear()
+        got = client.post("http://server.invalid/v1/chat/completions", json=body, headers=header(YES))
+        assert (got.json(), got.headers["content-encoding"]) == (json.loads(said[0]), "gzip"), "as it came"
+    assert handler.constraints == {"retry_met": 2}

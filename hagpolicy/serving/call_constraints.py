@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +254,13 @@ class _CallMask:
                 raise InvalidInput("constraint", f"one that can be met within {limit} new tokens", reason, do)
             masks = require("hagpolicy.engines.transformers.masks", "sweep", "a constraint met by masks")
             self._masks = masks.GuideProcessor(self._guide, width, limit)
-        return self._masks(input_ids, scores)
+        masked = self._masks(input_ids, scores)
+        lost = masked.amax(dim=1) == -math.inf
+        if bool(
+            lost.any()
+        ):  # other settings, such as a ban of repeated n-grams, leave no way to meet it: they give way
+            masked[lost] = self._masks(input_ids[lost], masked.new_zeros(masked[lost].shape))
+        return masked
 
 
 def _load_guides(model: Any, tokenizer: Any, ends: tuple[int, ...]) -> Guides | str:

@@ -139,7 +139,7 @@ class WrappedModel(Wrapper):
         several = [prompts] if single else list(prompts)
         constraints = self._take_constraints(kwargs, len(several))
         call = GenerateCall(kwargs, None, self._default_temperature(), self.overrule, self._artefacts)
-        self._add_constraints(call, constraints, limit=self.policy.max_tokens)
+        self._add_constraints(call, constraints, limit=getattr(self.policy, "max_tokens", None))
         if call.explicit.get("num_return_sequences", 1) != 1:
             raise InvalidInput("num_return_sequences", "1", call.explicit["num_return_sequences"])
         fixed = hold_unsaid(self.policy, call.fixed, partial(list_template_fields, self.tokenizer))

@@ -177,3 +177,10 @@ def test_whatever_limits_the_answer_the_mask_knows_it(answer, settings):
     given = {**settings, **({"generation_config": transformers.GenerationConfig(**config)} if config else {})}
     (text,) = answered(["masked"], constraint={"include": ["dog"]}, **{"max_new_tokens": None, **given})
     assert meets(Constraint(include=("dog",)), text), text
+
+
+@pytest.mark.parametrize("settings", [{"no_repeat_ngram_size": 1}, {"min_new_tokens": 20}])
+def test_settings_that_leave_no_way_to_meet_it_give_way(answer, settings):
+    answered, _ = answer
+    constraint = {"choices": ["a a a a a a"]}
+    assert answered(["masked", "masked the dog"], constraint=constraint, **settings) == ["a a a a a a"] * 2

@@ -1,6 +1,7 @@
 """Constraints of the calls of wrapped pipelines and models, on a tiny model whose tokens are bytes."""
 
 import pickle
+import re
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_an_answer_is_generated_again_until_it_meets(answer):
     texts = answered(["tried", "neither", "masked"], constraint={"choices": ["never said by chance"]})
     assert texts[0] == plain, "where none meets it, the first stands"
     assert wrapped.constraint_outcomes == ["retry; not met after 4 attempts", "none", "mask"]
-    unlike = {"regex": f"[^\\{plain.strip()[0]}](.|\n)*"}
+    unlike = {"regex": rf"[^{re.escape(plain.strip()[0])}](.|\n)*"}
     (text,) = answered(["tried"], constraint=unlike)
     assert text != plain
     assert wrapped.constraint_outcomes[0].startswith("retry; met after")

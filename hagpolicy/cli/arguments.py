@@ -395,6 +395,14 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """Of `rules`."""
+    parser.add_argument("policy", help="folder of a policy that reads texts")
+    add_table(parser, "whose prompts the policy decides, such as those that it was fitted on")
+    parser.add_argument("--lines", type=int, default=10, help="rules at most, beside the last (default %(default)s)")
+    parser.add_argument("--seed", type=_parse_seed, default=0, help="of the folds (default 0)")
+
+
 def add_explain(parser: argparse.ArgumentParser) -> None:
     """Of `explain`."""
     parser.add_argument("policy", help="folder of a policy that was fitted with --explain")

@@ -254,6 +254,13 @@ def predict(arguments: Namespace) -> int:
     return PARTLY if decision.reason == "no_config_agrees" else DONE
 
 
+def rules(arguments: Namespace) -> int:
+    """What a policy decides, in a few rules."""
+    policy = hag.load(arguments.policy)
+    found = hag.distill_rules(policy, read_table(arguments).prompts, lines=arguments.lines, seed=arguments.seed)
+    return _print_result(arguments, found)
+
+
 def explain(arguments: Namespace) -> int:
     """Why a policy decides as it does for one prompt."""
     prompt = _read_prompt(arguments)
@@ -468,7 +475,13 @@ def report(arguments: Namespace) -> int:
 
 def _print_result(
     arguments: Namespace,
-    result: hag.Headroom | hag.Effects | hag.Portfolio | hag.Evaluation | hag.PairedComparison | hag.SpaceSuggestion,
+    result: hag.Headroom
+    | hag.Effects
+    | hag.Portfolio
+    | hag.Evaluation
+    | hag.PairedComparison
+    | hag.SpaceSuggestion
+    | hag.DistilledRules,
 ) -> int:
     """Print a result, as JSON where that is asked for."""
     write(format_json(result.to_json()) if arguments.json else str(result))

@@ -174,6 +174,11 @@ VERBS = {
   hagpolicy predict policies/qa --prompts new.jsonl --map prompt=question --json > decisions.jsonl""",
         arguments.add_predict,
     ),
+    "rules": Verb(
+        "what a policy decides, in a few rules of words, and how much of it they reproduce",
+        "hagpolicy rules policies/qa sweeps/qa",
+        arguments.add_rules,
+    ),
     "explain": Verb(
         "why a policy decides as it does for a prompt: what moved it, how sure it is, the nearest training prompts",
         'hagpolicy explain policies/qa "Name five rivers."',

@@ -58,6 +58,11 @@ class DistilledRules:
     reproduced: Estimate
     constant: float
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping."""
+        lines = [{**vars(one), "words": list(one.words), "config": one.config.to_dict()} for one in self.lines]
+        return {"lines": lines, "reproduced": self.reproduced.to_json(), "constant": self.constant}
+
     def __str__(self) -> str:
         """The lines, then what share of the decisions they reproduce."""
         width = len(str(len(self.lines)))

@@ -126,3 +126,17 @@ def test_a_learner_and_a_baseline_of_ones_own_are_named_by_their_file(
     assert {"always_greedy", "nearest", "mine"} <= rows
     assert main([*given, "--learner", f"{own}:Mien"]) == 2
     assert "Did you mean 'Mine'" in capsys.readouterr().err
+
+
+def test_rules_in_words_and_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = str(tmp_path / "p")
+    assert main(["fit", str(folder / "sweep"), "--out", made, "--learner", "ridge"]) == 0
+    capsys.readouterr()
+    assert main(["rules", made, str(folder / "sweep")]) == 0
+    assert "of the policy's decisions" in capsys.readouterr().out
+    assert main(["rules", made, str(folder / "sweep"), "--lines", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["lines"]) <= 2
+    assert found["lines"][-1]["condition"] == "otherwise"
+    assert sum(line["prompts"] for line in found["lines"]) == 100
+    assert main(["rules", made, str(folder / "sweep"), "--lines", "0"]) == 2

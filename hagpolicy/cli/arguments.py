@@ -424,6 +424,12 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         help="a policy's folder, for all models or for the model that requests name; repeatable",
     )
     parser.add_argument("--upstream", required=True, metavar="URL", help="the server, such as http://127.0.0.1:8000")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="answer POST /hag/explain to whoever can send requests: why a prompt gets its configuration, with ids and "
+        "mean values of like training prompts, without their texts",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: this machine alone")
     parser.add_argument("--port", type=int, default=8080, help="default 8080; 0: a free one, which is told")
     parser.add_argument("--server", help=f"what the server is: {_list_names(SERVERS)}; default: what it says it is")

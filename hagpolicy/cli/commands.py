@@ -293,6 +293,7 @@ def serve(arguments: Namespace) -> int:
         key=read_key(arguments.key_env),
         upstream_key=upstream_key,
         read_seconds=arguments.timeout,
+        explain=arguments.explain,
     )
     watching: AbstractContextManager[Any] = nullcontext()
     if seconds:

@@ -54,7 +54,7 @@ class PolicyMiddleware:
 
     Below `/hag/` it answers itself: `/hag/health` (200 while it runs), `/hag/ready` (503 until its policies are
     loaded), `/hag/counts` (what became of the requests, as JSON), `/hag/metrics` (for Prometheus) and, where traffic is
-    logged, `POST /hag/reward`. Every other path is the application's.
+    logged, `POST /hag/reward`; `POST /hag/explain` with `explain`. Every other path is the application's.
 
     Args:
         app: the application behind it.
@@ -62,6 +62,8 @@ class PolicyMiddleware:
         most_bytes: larger bodies go on unread and unchanged.
         answers: names of "health", "ready" and "metrics" that it answers without `/hag` as well.
         registry: of prometheus-client, for its metrics; None: the default one, which a server shows with its own.
+        explain: whoever can send requests may ask why a prompt gets its config, and is told ids and mean values of like
+            training prompts; never their texts. Of policies that were saved with `explain=True`.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class PolicyMiddleware:
         most_bytes: int = MOST_BYTES,
         answers: Collection[str] = (),
         registry: Any = None,
+        explain: bool = False,
     ) -> None:
         self.app, self.handler, self.most_bytes = app, handler, most_bytes
-        self.own = OwnPaths(answers, registry)
+        self.own = OwnPaths(answers, registry, explains=explain)
         self._beside: dict[str, ForwardingApp] = {}
         self._loading: asyncio.Task[None] | None = None
         self._retry_at = 0.0
@@ -121,6 +124,7 @@ class PolicyMiddleware:
             folders, seconds = read_folders(environment), _read_number(environment, "RELOAD", SECONDS)
             seen = stamp_folders(folders)
             handler = await asyncio.to_thread(read_environment, environment)
+            self.own.explains |= environment.get("HAGPOLICY_EXPLAIN", "0").strip() != "0"
             self.own.observe(handler)
             if seconds:
                 providers = read_providers(environment)
@@ -299,7 +303,7 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     `HAGPOLICY_LOG`: the decision log; `HAGPOLICY_LOG_TEXT`: 1 keeps prompts in it; `HAGPOLICY_EXPLORE`,
     `HAGPOLICY_EXPERIMENT`: shares, see `LiveSettings`.
     `HAGPOLICY_RELOAD`, which `PolicyMiddleware` reads: seconds between looks for changed bundles, 5 without it; 0 for
-    never.
+    never. `HAGPOLICY_EXPLAIN`, which it reads too: 1 answers `POST /hag/explain`.
 
     Raises:
         InvalidInput: a variable that is missing or cannot be read.

@@ -509,6 +509,11 @@ class RequestHandler:
         known = isinstance(model, str) and (model in self.policies or model in self.rules)
         return model if known else OTHER_MODEL
 
+    def find_policy(self, model: Any) -> tuple[Policy | None, float | None]:
+        """The policy for requests that name a model, None where there is none; and the price that its name says."""
+        name, _, price = self._find_policy(model)
+        return (None if name is None else self.policies[name]), price
+
     def _find_policy(self, model: Any) -> tuple[str | None, Any, float | None]:
         """Name of the policy for a model, the model's own name, and the price that stands behind it."""
         if isinstance(model, str) and model in self.policies:

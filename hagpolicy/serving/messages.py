@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["App", "Message", "Receive", "Scope", "Send", "answer_json", "answer_whole", "refuse"]
+__all__ = ["App", "Message", "Receive", "Scope", "Send", "answer_json", "answer_whole", "read_whole", "refuse"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,6 +27,18 @@ async def answer_whole(
 async def answer_json(send: Send, status: int, said: Any) -> None:
     """Send a value as JSON."""
     await answer_whole(send, status, json.dumps(said).encode(), "application/json")
+
+
+async def read_whole(receive: Receive, most_bytes: int) -> bytes | None:
+    """The body of a request; None where it is larger. Of a client that has gone, what has come of it."""
+    content = b""
+    while True:
+        message = await receive()
+        content += bytes(message.get("body", b""))
+        if len(content) > most_bytes:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return content
 
 
 async def refuse(

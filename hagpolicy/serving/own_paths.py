@@ -8,6 +8,7 @@ from typing import Any
 
 from hagpolicy._extras import require
 from hagpolicy.errors import InvalidInput, MissingExtra
+from hagpolicy.serving.explain_endpoint import EXPLAIN_PATH, answer_explain
 from hagpolicy.serving.handler import RequestHandler
 from hagpolicy.serving.messages import Receive, Scope, Send, answer_json, answer_whole
 from hagpolicy.serving.metrics import PolicyMetrics, find_metrics
@@ -28,8 +29,10 @@ class OwnPaths:
     Args:
         answers: names in `ANSWERS` that are answered without `/hag` as well.
         registry: of prometheus-client; None: its default.
+        explains: `POST /hag/explain` is answered.
 
     Attributes:
+        explains: the same.
         handler: whose requests they tell of; None while its policies are loaded.
         broken: why there is none; "" while there may be.
         metrics: of the handler; None where prometheus-client is not installed.
@@ -38,10 +41,10 @@ class OwnPaths:
         InvalidInput: an unknown name.
     """
 
-    def __init__(self, answers: Collection[str], registry: Any) -> None:
+    def __init__(self, answers: Collection[str], registry: Any, *, explains: bool = False) -> None:
         if unknown := set(answers) - set(ANSWERS):
             raise InvalidInput("answers", f"names among {', '.join(ANSWERS)}", sorted(unknown)[0])
-        self._registry = registry
+        self._registry, self.explains = registry, explains
         self._paths = {f"/{name}": name for name in answers}
         self.handler: RequestHandler | None = None
         self.broken = ""
@@ -65,6 +68,9 @@ class OwnPaths:
         path = scope["path"]
         if path == REWARD_PATH:
             await answer_reward(scope, receive, send, None if self.handler is None else self.handler.traffic)
+            return
+        if path == EXPLAIN_PATH and self.explains:
+            await answer_explain(scope, receive, send, self.handler)
             return
         name = self._paths.get(path) or path.removeprefix(ROOT)
         answers = {"health": self._health, "ready": self._ready, "counts": self._counts, "metrics": self._metrics}

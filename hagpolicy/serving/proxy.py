@@ -34,6 +34,7 @@ def make_proxy(
     key: str = "",
     upstream_key: str = "",
     read_seconds: float = READ_SECONDS,
+    explain: bool = False,
 ) -> App:
     """The ASGI application of a proxy, for any server of such.
 
@@ -45,12 +46,13 @@ def make_proxy(
         key: see `LimitedApp`.
         upstream_key: see `LimitedApp`.
         read_seconds: the longest silence of the server, above 0.
+        explain: see `PolicyMiddleware`.
 
     Raises:
         MissingExtra: aiohttp is not installed.
         InvalidInput: no such address, or a limit that is none.
     """
-    inner = PolicyMiddleware(ForwardingApp(upstream, read_seconds), handler, answers=answers)
+    inner = PolicyMiddleware(ForwardingApp(upstream, read_seconds), handler, answers=answers, explain=explain)
     return LimitedApp(inner, limits or ProxyLimits(), key, upstream_key)
 
 

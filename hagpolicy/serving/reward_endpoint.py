@@ -11,7 +11,7 @@ from typing import Any
 from hagpolicy.data.decision_log import add_reward
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.serving.live import TrafficRecorder
-from hagpolicy.serving.messages import Receive, Scope, Send, answer_json
+from hagpolicy.serving.messages import Receive, Scope, Send, answer_json, read_whole
 
 __all__ = ["REWARD_PATH", "answer_reward"]
 
@@ -42,25 +42,13 @@ async def answer_reward(scope: Scope, receive: Receive, send: Send, traffic: Tra
     elif traffic is None:
         status, said = 404, {"error": "no decisions are logged here"}
     else:
-        content = await _read(receive)
+        content = await read_whole(receive, MOST_BYTES)
         if content is None:
             status, said = 413, {"error": f"expected at most {MOST_BYTES} bytes"}
         else:
             loop = asyncio.get_running_loop()
             status, said = await loop.run_in_executor(_THREADS, _add, traffic, content)
     await answer_json(send, status, said)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The body; None where it is too large. Of a client that has gone, what has come of it."""
-    content = b""
-    while True:
-        message = await receive()
-        content += bytes(message.get("body", b""))
-        if len(content) > MOST_BYTES:
-            return None
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return content
 
 
 def _add(traffic: TrafficRecorder, content: bytes) -> tuple[int, dict[str, Any]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("hagpolicy", "numpy", "onnxruntime", "tokenizers", "scikit-learn", "lightgbm", "torch", "transformers")
 N_EXAMPLES = 8
+N_EXPLAINED = 3
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,40 @@ def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, refe
                 }
             )
     return rows
+
+
+def explain_departures(policy: Policy, table: SweepTable, choices: np.ndarray) -> list[dict[str, Any]]:
+    """Why the prompts that gain most by the policy's prediction get their configs; at most `N_EXPLAINED`.
+
+    Args:
+        policy: that holds its training prompts.
+        table: of the prompts.
+        choices: int64 (n_prompts,), its own.
+    """
+    values = np.asarray(policy.values(list(table.prompts)), dtype=np.float64)
+    reference = policy.reference_index
+    advantage = values[np.arange(len(values)), choices] - values[:, reference]
+    order = [i for i in np.argsort(-advantage, kind="stable").tolist() if choices[i] != reference]
+    found = []
+    for number in order[:N_EXPLAINED]:
+        prompt = table.prompts[number]
+        # The nearest is the prompt itself, where it was trained on.
+        why = policy.explain(prompt, neighbours=N_EXPLAINED)
+        chosen = int(choices[number])
+        found.append(
+            {
+                "id": str(number) if prompt.id is None else prompt.id,
+                "config": describe_config(table.space[chosen]),
+                "advantage": format_signed(float(advantage[number])),
+                "achieved": why.achieved,
+                "moved": [(one.part, format_signed(-one.fall)) for one in why.moved],
+                "neighbours": [
+                    (one.id, f"{one.distance:.2f}", f"{one.values[chosen]:.3f}", f"{one.values[reference]:.3f}")
+                    for one in why.neighbours
+                ],
+            }
+        )
+    return found
 
 
 def make_lines(rows: Sequence[FormattedRow]) -> list[Line]:

@@ -145,6 +145,15 @@ def build_choices(report: Report, environment: Any) -> dict[str, Any] | None:
     return {"parts": parts, "trained": rows.describe_trained(report.policy, table)}
 
 
+def build_explanations(report: Report, environment: Any) -> dict[str, Any] | None:
+    """Why a few prompts get their configurations, where a policy that chooses per prompt can say it."""
+    policy = report.policy
+    if policy is None or policy.training is None or policy.dial.rule_at().ships != "per_prompt":
+        return None
+    found = rows.explain_departures(policy, report.table, rows.predict_choices(policy, report.table))
+    return {"rows": found, "reference": describe_config(policy.reference)} if found else None
+
+
 def build_answers(report: Report, environment: Any) -> dict[str, Any] | None:
     """Answers to look at, the worst, the best and those that configs differ most on, of every task; and how answers
     end under each config. Left out where the table holds no answers."""
@@ -185,6 +194,7 @@ SECTIONS: Mapping[str, Callable[[Report, Any], dict[str, Any] | None]] = {
     "comparison": build_comparison,
     "dial": build_dial,
     "choices": build_choices,
+    "explanations": build_explanations,
     "answers": build_answers,
     "cost": build_cost,
     "left_out": build_left_out,

@@ -11,9 +11,10 @@ import pytest
 from hagpolicy.analysis.headroom import headroom
 from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import InvalidInput
-from hagpolicy.policy.policy import Policy
+from hagpolicy.policy.policy import Policy, load
 from hagpolicy.reporting import sections
 from hagpolicy.reporting.page import write_report
+from hagpolicy.reporting.rows import N_EXPLAINED, explain_departures, predict_choices
 from hagpolicy.reporting.text import describe_config, format_signed
 from hagpolicy.results import STANDING
 from tests.reporting.tables import SPACE, Page, made_table
@@ -63,6 +64,26 @@ def test_a_proven_policy_and_one_that_was_held_back_read_differently(
     assert "Not proven, because the interval reaches zero" in words
     assert "Not proven: what the candidate that was held back would choose" in " ".join(words.split())
     assert f"It gives every prompt the same configuration: {describe_config(held.reference)}" in words
+
+
+def test_a_policy_that_can_explain_does_so_for_a_few_prompts(tmp_path: Path, proven: Policy, held: Policy) -> None:
+    heading, table = "Why prompts get their configurations", made_table()
+    words = Page(write_report(tmp_path / "a.html", table=table, policy=proven).read_text("utf-8")).words
+    assert heading in words
+    choices = predict_choices(proven, table)
+    found = explain_departures(proven, table, choices)
+    assert 0 < len(found) <= N_EXPLAINED
+    for row in found:
+        number = next(n for n, prompt in enumerate(table.prompts) if (prompt.id or str(n)) == row["id"])
+        why = proven.explain(table.prompts[number], neighbours=N_EXPLAINED)
+        assert row["config"] == describe_config(why.decision.config)
+        assert row["moved"] == [(one.part, format_signed(-one.fall)) for one in why.moved]
+        assert row["neighbours"][0][1] == "0.00"
+        assert f"predicted {row['advantage']} over the reference" in words
+    plain = load(proven.save(tmp_path / "plain"))
+    assert heading not in Page(write_report(tmp_path / "b.html", table=table, policy=plain).read_text("utf-8")).words
+    flat = made_table(flat=True, spread=0.2)
+    assert heading not in Page(write_report(tmp_path / "c.html", table=flat, policy=held).read_text("utf-8")).words
 
 
 def test_headline_names_the_gain_over_the_default_and_its_interval(tmp_path: Path) -> None:

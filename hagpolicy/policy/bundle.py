@@ -28,7 +28,7 @@ from hagpolicy.policy.manifest import (
     is_plain_name,
     read_manifest,
 )
-from hagpolicy.policy.training_prompts import TRAINING_FILES
+from hagpolicy.policy.training_prompts import TRAINING_ROWS
 
 MODEL, CARD = "policy.onnx", "README.md"
 
@@ -39,7 +39,7 @@ MAX_BYTES = {
     MANIFEST: MAX_MANIFEST_BYTES,
     MODEL: 256 * 2**20,
     CARD: 4 * 2**20,
-    **dict.fromkeys(TRAINING_FILES, 128 * 2**20),
+    TRAINING_ROWS: 128 * 2**20,
     "": 32 * 2**20,
 }
 # In bytes, of all files but the manifest together.

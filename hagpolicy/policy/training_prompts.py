@@ -32,12 +32,20 @@ from hagpolicy.policy.schema import (
 )
 from hagpolicy.results import Estimate
 
-__all__ = ["FEATURES", "TRAINING_FILES", "AchievedAdvantage", "FeatureScale", "TrainingPrompts"]
+__all__ = [
+    "FEATURES",
+    "TRAINING_FILES",
+    "TRAINING_HEAD",
+    "TRAINING_ROWS",
+    "AchievedAdvantage",
+    "FeatureScale",
+    "TrainingPrompts",
+]
 
 FEATURES = "features"
 """The tensor of a policy's graph that holds the features of a prompt."""
-HEAD, ROWS = "training.json", "training.npy"
-TRAINING_FILES = (HEAD, ROWS)
+TRAINING_HEAD, TRAINING_ROWS = "training.json", "training.npy"
+TRAINING_FILES = (TRAINING_HEAD, TRAINING_ROWS)
 """Names of the files in a bundle."""
 
 FORMAT = 1
@@ -179,7 +187,7 @@ class TrainingPrompts:
         written = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         rows = io.BytesIO()
         np.lib.format.write_array(rows, np.ascontiguousarray(self.features, dtype="<f2"), allow_pickle=False)
-        return {HEAD: written.encode("utf-8", "backslashreplace"), ROWS: rows.getvalue()}
+        return {TRAINING_HEAD: written.encode("utf-8", "backslashreplace"), TRAINING_ROWS: rows.getvalue()}
 
     @classmethod
     def from_files(
@@ -200,13 +208,15 @@ class TrainingPrompts:
         if not given:
             return None
         if len(given) < len(TRAINING_FILES):
-            raise BundleError(f"expected {HEAD} and {ROWS} together, got {given[0]} alone")
+            raise BundleError(f"expected {TRAINING_HEAD} and {TRAINING_ROWS} together, got {given[0]} alone")
         try:
-            values = _CONTENT("", parse_bounded(files[HEAD]))
-            features = _read_rows(files[ROWS])
+            values = _CONTENT("", parse_bounded(files[TRAINING_HEAD]))
+            features = _read_rows(files[TRAINING_ROWS])
             return cls._of(values, features, (n_heads, len(features), n_configs), n_points)
         except (BundleError, ValueError, RecursionError) as error:
-            raise BundleError(f"{HEAD}, {ROWS}: expected what a policy was fitted on: {error}. {_DO}") from error
+            raise BundleError(
+                f"{TRAINING_HEAD}, {TRAINING_ROWS}: expected what a policy was fitted on: {error}. {_DO}"
+            ) from error
 
     @classmethod
     def _of(
@@ -244,13 +254,13 @@ def _read_rows(data: bytes) -> np.ndarray:
     """
     found = _ROWS_HEAD.match(data)
     if found is None or found.end() - 10 != int.from_bytes(data[8:10], "little"):
-        raise refuse(ROWS, "numpy's format 1.0 with float16 of two axes", "another")
+        raise refuse(TRAINING_ROWS, "numpy's format 1.0 with float16 of two axes", "another")
     shape = int(found[1]), int(found[2])
     if len(data) - found.end() != 2 * math.prod(shape) or not min(shape):
-        raise refuse(ROWS, f"an array of shape {shape}", f"{len(data) - found.end()} bytes of numbers")
+        raise refuse(TRAINING_ROWS, f"an array of shape {shape}", f"{len(data) - found.end()} bytes of numbers")
     features = np.frombuffer(data, dtype="<f2", offset=found.end()).reshape(shape)
     if not np.isfinite(features).all():
-        raise refuse(ROWS, "finite numbers", "NaN or infinity")
+        raise refuse(TRAINING_ROWS, "finite numbers", "NaN or infinity")
     return features
 
 

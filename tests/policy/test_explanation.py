@@ -20,7 +20,7 @@ from hagpolicy.fitting.examples import summarise_departures
 from hagpolicy.policy.bundle import MANIFEST
 from hagpolicy.policy.explanation import MOST_PARTS, Explanation, split_parts
 from hagpolicy.policy.policy import Policy
-from hagpolicy.policy.training_prompts import HEAD, ROWS, FeatureScale, TrainingPrompts
+from hagpolicy.policy.training_prompts import TRAINING_FILES, TRAINING_HEAD, FeatureScale, TrainingPrompts
 from tests.support import making
 from tests.support.paths import FIXTURES
 
@@ -193,7 +193,7 @@ def test_texts_are_saved_on_request_alone(policy: Policy, table: hag.SweepTable,
     assert all(name in held[explained] for name in ids)
     assert all(text in held[told] for text in texts)
     assert not any(text in pickle.dumps(policy) for text in texts)
-    assert {path.name for path in plain.iterdir()}.isdisjoint({HEAD, ROWS})
+    assert {path.name for path in plain.iterdir()}.isdisjoint(TRAINING_FILES)
     [shown] = hag.load(told).explain(table.prompts[4], neighbours=1).neighbours
     assert shown.text in {prompt.text for prompt in table.prompts}
     assert shown.to_dict()["text"] == shown.text
@@ -346,16 +346,38 @@ def test_damaged_features_are_refused(case: str, bundle: Path, tmp_path: Path) -
 )
 def test_damaged_heads_are_refused(name: str, value: object, bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    values = json.loads((copy / HEAD).read_bytes())
+    values = json.loads((copy / TRAINING_HEAD).read_bytes())
     with pytest.raises(BundleError, match="training"):
         hag.load(_change(copy, training_json=json.dumps({**values, name: value}).encode()))
+
+
+def test_mutated_files_are_refused_or_explain(bundle: Path) -> None:
+    loaded = hag.load(bundle)
+    shape = len(loaded.dial.heads), len(loaded.space), len(loaded.dial.points)
+    files = {name: (bundle / name).read_bytes() for name in TRAINING_FILES}
+    chance = np.random.default_rng(0)
+    refused = 0
+    for number in range(400):
+        name = TRAINING_FILES[number % 2]
+        data = bytearray(files[name])
+        for at in chance.integers(0, 200 if number % 4 < 2 else len(data), 3):
+            data[at] = chance.integers(0, 256)
+        cut = int(chance.integers(1, len(data))) if number % 10 == 9 else len(data)
+        try:
+            training = TrainingPrompts.from_files({**files, name: bytes(data[:cut])}, *shape)
+        except BundleError:
+            refused += 1
+            continue
+        assert training is not None
+        assert len(training.find_nearest(np.zeros(training.features.shape[1], dtype=np.float32), 3)[0]) == 3
+    assert 100 < refused < 400
 
 
 def test_one_file_of_two_is_refused(policy: Policy) -> None:
     assert policy.training is not None
     files = policy.training.to_files()
-    with pytest.raises(BundleError, match=f"{HEAD} alone"):
-        TrainingPrompts.from_files({HEAD: files[HEAD]}, 1, 3, 1)
+    with pytest.raises(BundleError, match=f"{TRAINING_HEAD} alone"):
+        TrainingPrompts.from_files({TRAINING_HEAD: files[TRAINING_HEAD]}, 1, 3, 1)
     assert TrainingPrompts.from_files({}, 1, 3, 1) is None
 
 

@@ -95,6 +95,7 @@ INSIDE = {
         "baselines",
         "training",
         "prepare",
+        "departures",
         "crossfit",
         "gate",
         "precision",

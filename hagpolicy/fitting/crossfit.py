@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,30 +13,18 @@ from hagpolicy.analysis.comparison import Comparison
 from hagpolicy.analysis.estimates import take_chosen
 from hagpolicy.analysis.rule import MIN_GROUPS
 from hagpolicy.fitting.baselines.base import Baseline, crossfit_baseline
+from hagpolicy.fitting.departures import Departures, summarise_departures
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.prepare import FitData
 from hagpolicy.fitting.training import Training
 from hagpolicy.policy.dial import compute_weighted_sum
+from hagpolicy.policy.training_prompts import AchievedAdvantage
 
 # For rewards in [0, 1]; chosen on simulated worlds before this was written.
 MARGINS = (0.0, 0.03, 0.06, 0.12)
 # Under a price: in standard deviations of the predicted advantages.
 SPREADS = (0.0, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Departures:
-    """Departing from the reference for the config that is predicted to be best, for every prompt out of fold.
-
-    Attributes:
-        predicted: float64 (n_foldings, n_prompts), advantage; 0 where the reference is predicted to be best, NaN for a
-            prompt unlike those learned from, where no policy departs.
-        achieved: float64 (n_foldings, n_prompts), what it gained, in the same unit.
-    """
-
-    predicted: np.ndarray
-    achieved: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +58,12 @@ class CrossFittedLearner:
     def name(self) -> str:
         """Learner and encoder."""
         return f"{self.learner.name} on {self.training.encoder.name}"
+
+    @cached_property
+    def achieved(self) -> tuple[tuple[AchievedAdvantage, ...], ...]:
+        """What its departures achieved at each point, in bands of predicted advantage."""
+        training = self.training
+        return tuple(summarise_departures(one, training.groups, training.seed) for one in self.departures)
 
 
 @dataclass(frozen=True, eq=False)

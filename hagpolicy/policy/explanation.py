@@ -89,7 +89,7 @@ class Explanation:
         decision: what it chose.
         configs: of the space, in order; configs below are told by their number in it.
         ships: "per_prompt", or what stands for every prompt alike.
-        proof: the gate's reason for that.
+        proof: the gate's reason for that; "" where a task was told, which has a gate of its own.
         reference: the config that stands unless another is predicted to be better by more than the margin.
         contender: the config that was weighed against it: the chosen one, or where the reference stands the best
             predicted of the others; None where one config stands for every prompt.

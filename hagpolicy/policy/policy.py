@@ -439,7 +439,7 @@ class Policy:
             compute=compute,
             rule=rule,
             point=None if rule.told else point,
-            proof=self.reason if point is None else self.dial.points[point].reason,
+            proof="" if rule.told else self.reason if point is None else self.dial.points[point].reason,
             configs=self._configs,
             training=self.training,
             neighbours=neighbours,

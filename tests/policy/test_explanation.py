@@ -15,8 +15,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.errors import BundleError, InvalidInput
-from hagpolicy.fitting.crossfit import Departures
-from hagpolicy.fitting.examples import summarise_departures
+from hagpolicy.fitting.departures import Departures, summarise_departures
 from hagpolicy.policy.bundle import MANIFEST
 from hagpolicy.policy.explanation import MOST_PARTS, Explanation, split_parts
 from hagpolicy.policy.policy import Policy
@@ -208,6 +207,42 @@ def test_texts_are_saved_on_request_alone(policy: Policy, table: hag.SweepTable,
         hag.load(plain).explain("Name apple")
     with pytest.raises(InvalidInput, match="expected a policy that holds its training prompts"):
         hag.load(plain).save(tmp_path / "again", explain=True)
+
+
+def test_told_tasks_and_prices_are_explained_where_they_stand() -> None:
+    table = make_table(0.5, default=1)
+    chance = np.random.default_rng(2)
+    tokens = np.array([10.0, 20.0, 30.0])[None, :, None] + chance.integers(0, 3, table.rewards.shape)
+    priced = hag.SweepTable.from_arrays(list(table.prompts), SPACE, table.rewards, default=1, tokens=tokens)
+    policy = hag.fit(priced, learner="ridge", objective="price/token@0,0.002")
+    prompt = table.prompts[1]
+    for price, achieved in ((None, True), (0.002, True), (0.001, False), (0.5, False)):
+        found = policy.explain(prompt, price=price)
+        assert found.decision == policy.decide(prompt, price=price)
+        assert (found.achieved is not None) is achieved
+        paid = table.means[1] - (price or 0.0) * tokens[1].mean(axis=1)
+        own = next(one for one in found.neighbours if one.id == prompt.id)
+        np.testing.assert_allclose(own.values, paid, atol=1e-4)
+    assert policy.explain(prompt, price=0.5).contender is None  # nothing was proven there
+    told = hag.fit(make_told_table(), learner="ridge")
+    assert told.dial.points[0].told_ships
+    assert told.ships != "per_prompt"
+    for task in ("even", "odd"):
+        found = told.explain("Name apple river here", task=task)
+        assert found.decision == told.decide("Name apple river here", task=task)
+        assert found.ships == "per_prompt"
+        assert (found.achieved, found.proof) == (None, "")
+    assert told.explain("Name apple river here").moved == ()
+
+
+def make_told_table() -> hag.SweepTable:
+    """Of 120 prompts whose best config hangs on their task, which their texts do not tell."""
+    table = make_table(0.5)
+    kinds = [prompt.task for prompt in table.prompts]
+    chance = np.random.default_rng(3)
+    texts = [" ".join(["Name", *chance.permutation(THINGS)[:4]]) for _ in kinds]
+    prompts = [hag.Prompt(text, task=kind) for text, kind in zip(texts, kinds, strict=True)]
+    return hag.SweepTable.from_arrays(prompts, SPACE, table.rewards)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import hagpolicy as hag
+from benchmarks.sweeps.stored_table import restored_table
 from benchmarks.sweeps.workload import tasks, words
 from benchmarks.sweeps.workload.scoring import PIG_LATIN
 from benchmarks.tools.choosing import measure_choice
@@ -136,7 +137,7 @@ def main() -> int:
             print(table.means.mean(axis=0))
             return 0
     else:
-        table = hag.load_table(FOLDER)
+        table = restored_table(FOLDER, make_prompts(args.data)[1])
     policy = hag.fit(table)
     figures = measure_choice(table, policy, at_least=0.08, low_above=-0.02)
     told = "; ".join(f"{task}: {describe(table, task)}" for task in SCORERS)

@@ -37,6 +37,7 @@ from typing import Any
 import hagpolicy as hag
 from benchmarks.studies.constraint_ways import make_word_prompts
 from benchmarks.studies.prefix_choice import PREFIXES
+from benchmarks.sweeps.stored_table import restored_table
 from benchmarks.sweeps.workload import answered, configs, tasks
 from benchmarks.sweeps.workload.scoring import SCORERS
 from benchmarks.tools.choosing import measure_choice
@@ -137,7 +138,9 @@ def main() -> int:
             table = sweep_all(args.data, scratch, scratch / "sweep", quick=True)
             print(table.means.mean(axis=0))
             return 0
-        table = hag.load_table(FOLDER) if args.made is None else sweep_all(args.data, args.made, FOLDER, quick=False)
+        if args.made is not None:
+            sweep_all(args.data, args.made, FOLDER, quick=False)
+        table = restored_table(FOLDER, make_study_prompts(args.data, EACH))
     policy = hag.fit(table)
     figures = measure_choice(table, policy, at_least=0.08, low_above=-0.02)
     with SweepStore(FOLDER) as store:

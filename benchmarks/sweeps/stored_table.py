@@ -12,12 +12,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SweepTable
+from hagpolicy import DecodingConfig, DecodingSpace, Prompt, SweepTable, load_table
 from hagpolicy.data.store.cells import View
 from hagpolicy.data.store.folder import SweepStore
 from hagpolicy.data.store.loading import build_table
 from hagpolicy.errors import StoreError
 from hagpolicy.scorers.registry import assign_scorers
+
+
+def restored_table(folder: Path, prompts: Iterable[Prompt]) -> SweepTable:
+    """The table of a sweep that is stored with its plans, but without its prompts, which are put back into the folder.
+
+    Raises:
+        StoreError: no sweep folder, or prompts that were not swept.
+    """
+    (folder / "prompts").mkdir(exist_ok=True)  # no repository keeps an empty folder
+    with SweepStore(folder, write=True) as store:
+        store.add_prompts(prompts)
+    return load_table(folder)
 
 
 def stored_table(

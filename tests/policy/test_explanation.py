@@ -16,10 +16,13 @@ import hagpolicy as hag
 from hagpolicy._digest import digest, digest_bytes
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.fitting.departures import Departures, summarise_departures
+from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
+from hagpolicy.fitting.graphs.builder import GraphBuilder
 from hagpolicy.policy.bundle import MANIFEST
 from hagpolicy.policy.explanation import MOST_PARTS, Explanation, split_parts
+from hagpolicy.policy.graph.model import Graph
 from hagpolicy.policy.policy import Policy
-from hagpolicy.policy.training_prompts import TRAINING_FILES, TRAINING_HEAD, FeatureScale, TrainingPrompts
+from hagpolicy.policy.training_prompts import FEATURES, TRAINING_FILES, TRAINING_HEAD, FeatureScale, TrainingPrompts
 from tests.support import making
 from tests.support.paths import FIXTURES
 
@@ -283,8 +286,19 @@ def test_a_prompt_that_is_not_read_has_no_neighbours(policy: Policy) -> None:
     assert "none" in str(found)
 
 
-def test_decisions_do_not_pay_for_explanations(policy: Policy) -> None:
-    assert "features" not in {output.name for output in policy._session.get_outputs()}
+def test_decisions_do_not_pay_for_explanations(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What onnxruntime runs for a decision is what it ran before the graph named its features."""
+
+    def encode(made: Policy) -> bytes:
+        return Graph(made._model).encode(made._outputs)
+
+    named = making.sums_against_lists(PrecomputedEncoder())
+    assert FEATURES in Graph(named._model).tensors
+    monkeypatch.setattr(GraphBuilder, "rename", lambda self, tensor, name: None)
+    plain = making.sums_against_lists(PrecomputedEncoder())
+    assert FEATURES not in Graph(plain._model).tensors
+    assert encode(named) == encode(plain)
+    assert FEATURES not in {output.name for output in policy._session.get_outputs()}
     before = policy._features_session
     policy.predict("Name apple")
     assert policy._features_session is before

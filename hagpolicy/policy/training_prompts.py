@@ -67,7 +67,8 @@ class AchievedAdvantage:
 
     Attributes:
         low, high: predicted advantage over the reference, least and most.
-        gain: mean of what was achieved, in the same unit; its interval is over groups.
+        gain: mean of what was achieved, in the same unit; its interval is over groups, and pays for no choice among
+            learners, as the evaluation's does.
         n_prompts: different prompts with such a prediction.
         n_groups: independent groups among them.
         share: of all decisions out of fold, in [0, 1].

@@ -131,7 +131,7 @@ def cross_fit(
 
 def choose_learners(learners: Sequence[Learner], encoder: Encoder) -> list[Learner]:
     """The learners as they are fitted on an encoder's features."""
-    return [one.for_features(any_scale=encoder.any_scale) for one in learners]
+    return [found for one in learners for found in one.for_features(any_scale=encoder.any_scale)]
 
 
 def get_margins(data: FitData, given: Sequence[float] | None) -> Sequence[float]:

@@ -72,7 +72,11 @@ def test_every_name_makes_a_learner_of_that_name(name: str) -> None:
 
 def test_auto_and_names_that_are_none() -> None:
     (auto,) = get_learners("auto")
-    assert [auto.for_features(any_scale=given).name for given in (False, True)] == ["blend", "stack"]
+    assert [one.name for given in (False, True) for one in auto.for_features(any_scale=given)] == [
+        "blend",
+        "ridge",
+        "forest",
+    ]
     with pytest.raises(InvalidInput, match=r"one of auto, .*Did you mean 'ridge'"):
         get_learner("rigde")
     with pytest.raises(InvalidInput, match="learner: expected one of auto,"):

@@ -8,12 +8,11 @@ import pytest
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.learners.blend import Blend
 from hagpolicy.fitting.learners.registry import get_learner
-from hagpolicy.fitting.learners.stack import Stack
 from hagpolicy.fitting.learners.trees import round_down_to_float32
 from tests.support.drawing import D, M, N, draw_features
 
 
-@pytest.mark.parametrize("name", ["ridge", "knn", "lightgbm", "mlp", "blend", "forest", "stack"])
+@pytest.mark.parametrize("name", ["ridge", "knn", "lightgbm", "mlp", "blend", "forest"])
 def test_learns_what_there_is_and_only_that(name: str) -> None:
     features, targets, _ = draw_features(2)
     test_features, _, test_truth = draw_features(3)
@@ -55,41 +54,6 @@ def test_a_blend_is_the_mean_of_its_parts() -> None:
     assert (Blend(parts).carries_vectors, Blend().carries_vectors) == (True, False)
     with pytest.raises(InvalidInput, match="at least one learner"):
         Blend([])
-
-
-def test_a_stack_gives_the_say_to_who_foretells_and_to_nobody_where_nobody_does() -> None:
-    rng = np.random.default_rng(9)
-    features = rng.normal(size=(240, D)).astype(np.float32)
-    bent = np.sign(np.abs(features[:, 0]) - 0.67)  # which no affine function of the features follows
-    targets = 0.5 + 0.2 * bent[:, None] * np.linspace(-1.0, 1.0, M) + rng.normal(0.0, 0.05, (240, M))
-    groups, parts = np.arange(240), ("ridge", "forest")
-    fitted = Stack(parts).fit(features, targets, groups, seed=0)
-    fresh = rng.normal(size=(200, D)).astype(np.float32)
-    truth = np.sign(np.abs(fresh[:, 0]) - 0.67)[:, None] * np.linspace(-1.0, 1.0, M)
-    said = fitted.predict(fresh)
-    assert [type(part).__name__ for part in fitted.parts] == ["FittedForest"]
-    assert np.corrcoef((said - said.mean(axis=0)).ravel(), truth.ravel())[0, 1] > 0.8
-    # An affine world is ridge's, most of it.
-    affine = 0.5 + 0.1 * features[:, :1] * np.linspace(-1.0, 1.0, M) + rng.normal(0.0, 0.05, (240, M))
-    line = Stack(parts).fit(features, affine, groups, seed=0)
-    assert line.weights[0] > 0.7
-    # Rewards that no feature foretells leave the means, exactly, and a graph without a part.
-    blind = Stack(parts).fit(features, rng.random((240, M)), groups, seed=0)
-    assert sum(blind.weights) < 0.2
-    nothing = Stack(["constant"]).fit(features, targets, groups, seed=0)
-    np.testing.assert_array_equal(nothing.predict(fresh[:3]), np.tile(targets.mean(axis=0), (3, 1)))
-    assert (nothing.parts, Stack(["constant"]).name, Stack().name) == ([], "stack of constant", "stack")
-
-
-def test_a_stack_weighs_by_groups_that_a_part_has_not_seen() -> None:
-    """Copies of one prompt in a group: by heart, and without its copies by nothing."""
-    rng = np.random.default_rng(10)
-    features = np.repeat(rng.normal(size=(40, D)), 5, axis=0).astype(np.float32)
-    targets = np.repeat(rng.random(size=(40, M)), 5, axis=0)
-    apart = Stack(["forest"]).fit(features, targets, np.arange(200), seed=0)
-    together = Stack(["forest"]).fit(features, targets, np.repeat(np.arange(40), 5), seed=0)
-    assert sum(apart.weights) > 0.8
-    assert sum(together.weights) < 0.4
 
 
 def test_a_forest_stays_within_its_size_whatever_the_number_of_configs() -> None:

@@ -1,4 +1,4 @@
-"""`learner="auto"`: which learner is fitted where none is named."""
+"""`learner="auto"`: which learners are fitted where none is named."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import numpy as np
 
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 from hagpolicy.fitting.learners.blend import Blend
-from hagpolicy.fitting.learners.stack import Stack
+from hagpolicy.fitting.learners.forest import Forest
+from hagpolicy.fitting.learners.linear import Ridge
 
 __all__ = ["Auto"]
 
 
 class Auto(Learner):
-    """The blend on what an encoder makes of texts, the stack on vectors that are given.
+    """The blend on what an encoder makes of texts; on vectors that are given, ridge and a forest that compete.
 
-    One learner, not several that compete: in simulated worlds the mean of three gains as much as the best of four, and
-    the estimate need not pay for a choice among them (benchmarks/claims/fitting/learner_choice.py). In vectors of any
-    scale single columns and what they do together matter, which trees find and the blend's parts do not
-    (benchmarks/claims/fitting/algorithm_selection.py); on texts the stack gains what the blend does, at several times
-    its cost.
+    On texts one learner: in simulated worlds the mean of three gains as much as the best of four, and the estimate need
+    not pay for a choice among them (benchmarks/claims/fitting/learner_choice.py). In vectors of any scale either single
+    columns matter and what they do together, which a forest finds (benchmarks/claims/fitting/algorithm_selection.py),
+    or all of them together, as in an embedding, which ridge does.
     """
 
     name = "auto"
 
-    def for_features(self, *, any_scale: bool) -> Learner:
+    def for_features(self, *, any_scale: bool) -> list[Learner]:
         """See `Learner.for_features`."""
-        return Stack() if any_scale else Blend()
+        return [Ridge(), Forest()] if any_scale else [Blend()]
 
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLearner:
         """The blend, where nothing is known of the features."""

@@ -39,13 +39,13 @@ class Learner(ABC):
     exports: bool = True
     carries_vectors: bool = False
 
-    def for_features(self, *, any_scale: bool) -> Learner:
-        """The learner that is fitted on some features: this one, but for one that depends on what they are.
+    def for_features(self, *, any_scale: bool) -> list[Learner]:
+        """The learners that are fitted on some features: this one, but for one that depends on what they are.
 
         Args:
             any_scale: whether they are vectors in units of any kind, see `Encoder`.
         """
-        return self
+        return [self]
 
     @abstractmethod
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLearner:

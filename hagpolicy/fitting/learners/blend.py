@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.graphs.builder import GraphBuilder
-from hagpolicy.fitting.learners.base import FittedLearner
-from hagpolicy.fitting.learners.combination import Combination
+from hagpolicy.fitting.learners.base import FittedLearner, Learner
+
+STANDARD = ("ridge", "lightgbm", "mlp")
 
 
 class FittedBlend(FittedLearner):
@@ -33,19 +35,31 @@ class FittedBlend(FittedLearner):
         return graph.node("Div", [total, graph.constant(float(len(self.parts)), "parts", np.float64)])
 
 
-class Blend(Combination):
+class Blend(Learner):
     """Several learners averaged: their errors differ, and nothing is paid for choosing one of them.
 
     An average of regressions errs no more than its parts do on average, by the spread among them (Krogh and
     Vedelsby, *Neural network ensembles, cross validation, and active learning*, NeurIPS 1994).
 
     Args:
-        parts: see `Combination`; None: ridge, LightGBM and MLP. Nearest neighbours are not among these: they would
-            carry the training prompts' vectors into every bundle.
+        parts: at least one, by name or as a `Learner`; None: ridge, LightGBM and MLP. Nearest neighbours are not among
+            these: they would carry the training prompts' vectors into every bundle.
+
+    Raises:
+        InvalidInput: no part, or an unknown name.
     """
 
     name = "blend"
-    standard = ("ridge", "lightgbm", "mlp")
+
+    def __init__(self, parts: Sequence[str | Learner] | None = None) -> None:
+        from hagpolicy.fitting.learners.registry import get_learner
+
+        self.parts = tuple(get_learner(part) for part in (STANDARD if parts is None else parts))
+        if not self.parts:
+            raise InvalidInput("parts", "at least one learner", "none")
+        if parts is not None:
+            self.name = f"{self.name} of {', '.join(part.name for part in self.parts)}"
+        self.carries_vectors = any(part.carries_vectors for part in self.parts)
 
     def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedBlend:
         """See `Learner.fit`."""

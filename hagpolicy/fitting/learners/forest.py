@@ -15,7 +15,7 @@ TREES = 100
 LEAST_IN_LEAF = 2
 FEATURES = 0.5
 # Leaves of all trees times configs: what a bundle holds of them is about nine bytes each.
-MOST_VALUES = 250_000
+MOST_VALUES = 1_000_000
 LEAST_LEAVES = 8
 
 

@@ -18,7 +18,6 @@ LEARNERS: Registry[type[Learner]] = Registry(
         "forest": "hagpolicy.fitting.learners.forest:Forest",
         "blend": "hagpolicy.fitting.learners.blend:Blend",
         "rules": "hagpolicy.fitting.learners.rules:Rules",
-        "stack": "hagpolicy.fitting.learners.stack:Stack",
     },
 )
 

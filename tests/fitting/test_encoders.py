@@ -1,6 +1,7 @@
 """Encoders: the shipped asset, tokenising, and features that are exact at every batch size."""
 
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hagpolicy.data.prompts import Prompt, as_prompts
 from hagpolicy.errors import BundleError, InvalidInput
 from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder, with_vectors
-from hagpolicy.fitting.encoders.static import StaticEncoder, _asset
+from hagpolicy.fitting.encoders.static import StaticEncoder
 from hagpolicy.policy.inputs import HEAD_CHARS, TAIL_CHARS, TokenInputs, cut, make_inputs, split_by_length
 from tests.support import making
 
@@ -23,7 +24,7 @@ def tokenizer():
 
 
 def test_the_asset_fits_in_8_mib():
-    sizes = [path.stat().st_size for path in _asset().iterdir()]
+    sizes = [path.stat().st_size for path in (files("hagpolicy") / "assets" / "static").iterdir()]
     assert sum(sizes) <= 8 * 1024 * 1024
     assert STATIC.table.dtype == np.int8
     assert STATIC.table.shape[1] == 256

@@ -143,11 +143,18 @@ def main() -> int:
         table = restored_table(FOLDER, make_study_prompts(args.data, EACH))
     policy = hag.fit(table)
     figures = measure_choice(table, policy, at_least=0.08, low_above=-0.02)
+    evaluation = policy.evaluation
+    assert evaluation is not None
+    assert evaluation.candidate is not None
+    shown = {"what ships over the engine's default": evaluation.row("policy").over_default}
+    shown["best per-prompt policy over SBS"] = evaluation.candidate.gain
+    for words, gain in shown.items():
+        assert gain is not None
+        figures.append(figure(f"reward: {words}", gain.value, gain.low, gain.high, unit="reward gain"))
     with SweepStore(FOLDER) as store:
         spent = len(store.cells.rows) / (len(SPACE) * len(table.prompts))
     figures.append(figure("generations over those of the full sweep", spent, unit="share"))
-    comparisons = [policy.evaluation] if policy.evaluation else []
-    return record(CLAIM, figures, args, describe_tasks(table), comparisons=comparisons)
+    return record(CLAIM, figures, args, describe_tasks(table), comparisons=[evaluation])
 
 
 def describe_tasks(table: hag.SweepTable) -> str:
@@ -156,7 +163,8 @@ def describe_tasks(table: hag.SweepTable) -> str:
         f"{task}: {', '.join(f'{mean:.3f}' for mean in table.means[table.tasks == task].mean(axis=0))}"
         for task in REWARDS
     )
-    return f"Mean reward by task, what racing keeps in the order above: {'; '.join(told)}."
+    means = f"Mean reward by task, what racing keeps in the order above: {'; '.join(told)}."
+    return f"{len(table.prompts)} prompts of four tasks, {MAX_TOKENS} new tokens at most. {means}"
 
 
 if __name__ == "__main__":

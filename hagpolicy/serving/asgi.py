@@ -29,7 +29,7 @@ from hagpolicy.serving.live import LiveSettings, make_live
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refuse
 from hagpolicy.serving.own_paths import OwnPaths
 from hagpolicy.serving.reload import SECONDS, BundleWatcher, stamp_folders
-from hagpolicy.serving.routing import choose_headers, make_path
+from hagpolicy.serving.routing import choose_headers, choose_query, make_path
 from hagpolicy.serving.settings import RULES, make_rules
 from hagpolicy.serving.tracing import RequestTracer
 
@@ -171,8 +171,8 @@ class PolicyMiddleware:
         near = getattr(self.app, "base", THIS_MACHINE)
         given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in choose_headers(given, endpoint, near)]
-        path = make_path(scope["path"])
-        return {**scope, "headers": headers, "path": path, "raw_path": path.encode()}
+        path, query = make_path(scope["path"]), choose_query(scope.get("query_string", b""), endpoint, near)
+        return {**scope, "headers": headers, "path": path, "raw_path": path.encode(), "query_string": query}
 
     def _find_app(self, endpoint: EndpointAddress | None) -> App:
         """What answers a request: the application behind, or what hands it to the server that a config names."""

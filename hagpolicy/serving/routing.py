@@ -1,4 +1,4 @@
-"""Requests to the server that a config names as its endpoint: their address, and which headers go along."""
+"""Requests to the server that a config names as its endpoint: their address, and what of their head goes along."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hagpolicy.config.endpoints import EndpointAddress, is_same_host, parse_endp
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.endpoints import find_endpoint
 
-__all__ = ["check_upstreams", "choose_headers", "make_path"]
+__all__ = ["check_upstreams", "choose_headers", "choose_query", "make_path"]
 
 # All that another host than the client's is sent: any other header may hold a key, whatever it is called.
 _OF_ANY_HOST = frozenset(
@@ -44,6 +44,17 @@ def make_path(path: str) -> str:
     """The path of a request that is rewritten, at a server of its own, without what gateways put before it."""
     kind = find_endpoint(path)
     return path if kind is None else f"/v1{kind.path}"
+
+
+def choose_query(query: bytes, endpoint: EndpointAddress, near: str) -> bytes:
+    """The query of a request that goes to an endpoint: none on another host, since gateways take keys in it.
+
+    Args:
+        query: of the client's request, without its "?".
+        endpoint: where it goes.
+        near: address of the server that it was for.
+    """
+    return query if is_same_host(endpoint.url, near) else b""
 
 
 def choose_headers(headers: Iterable[tuple[str, str]], endpoint: EndpointAddress, near: str) -> list[tuple[str, str]]:

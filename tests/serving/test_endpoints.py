@@ -88,19 +88,21 @@ def test_another_host_gets_no_key_but_its_own(servers, monkeypatch):
         rules = RewriteRules("vllm", endpoints={"drafted": said})
         proxy = Serving(make_proxy(RequestHandler(POLICY, rules), servers[0].url, upstream_key="sk-upstream"))
         try:
-            ask(proxy.url, "long", extra_headers={**KEYS, "x-own-gateway": "gw"})
+            ask(proxy.url, "long", extra_headers={**KEYS, "x-own-gateway": "gw"}, extra_query={"key": "sk-mine"})
         finally:
             proxy.close()
         sent = servers[1].headers[-1]
+        assert servers[1].targets[-1] == PATH
         assert (sent.get("authorization"), sent["content-type"]) == (key, "application/json")
         assert not any(value in " ".join(sent.values()) for value in ("sk-mine", "sk-x", "sk-upstream", "gw", "c=1"))
     # On the host of the server its own key takes the place of the client's, and other headers stay.
     rules = RewriteRules("vllm", endpoints={"drafted": {"url": servers[1].url, "key_env": "HAG_DRAFT_KEY"}})
     proxy = Serving(make_proxy(RequestHandler(POLICY, rules), servers[0].url, key="sk-mine"))
     try:
-        ask(proxy.url, "long", extra_headers=KEYS)
+        ask(proxy.url, "long", extra_headers=KEYS, extra_query={"a": "1"})
     finally:
         proxy.close()
+    assert servers[1].targets[-1] == f"{PATH}?a=1"
     sent = servers[1].headers[-1]
     assert (sent["authorization"], sent["x-own-gateway"], "x-api-key" in sent) == ("Bearer sk-draft", "gw", False)
 
@@ -143,11 +145,12 @@ def test_a_client_s_transport_sends_it_there(servers):
     say(client, "long", extra_query={"a": "1"})
     say(client, "nothing")
     assert count(servers) == [1, 1]
-    assert servers[1].asked[0]["model"] == "there"
+    assert (servers[1].asked[0]["model"], servers[1].targets) == ("there", [PATH])
     assert "authorization" not in servers[1].headers[0]
     assert servers[0].headers[0]["authorization"] == "Bearer sk-mine"
-    say(hag.wrap(plain, POLICY, rules=rules_for(servers[1])), "long")
+    say(hag.wrap(plain, POLICY, rules=rules_for(servers[1])), "long", extra_query={"a": "1"})
     assert servers[1].headers[-1]["authorization"] == "Bearer sk-mine"
+    assert servers[1].targets[-1] == f"{PATH}?a=1"
 
 
 def test_what_the_rules_do_not_name_is_never_chosen_and_never_sent(servers):

@@ -16,12 +16,13 @@ class EchoServer:
     Attributes:
         asked: bodies of all requests.
         headers: of all requests, by names in lower case.
+        targets: of all POST requests: path and query.
         fail: so many requests from now on are answered with 503.
         cut: streams whose client went away before their end.
     """
 
     def __init__(self):
-        self.asked, self.headers, outer = [], [], self
+        self.asked, self.headers, self.targets, outer = [], [], [], self
         self.fail = self.cut = 0
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,6 +32,7 @@ class EchoServer:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
                 body = json.loads(raw)
                 outer.asked.append(body)
+                outer.targets.append(self.path)
                 outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                 if outer.fail:
                     outer.fail -= 1

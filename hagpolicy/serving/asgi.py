@@ -64,6 +64,9 @@ class PolicyMiddleware:
         registry: of prometheus-client, for its metrics; None: the default one, which a server shows with its own.
         explain: whoever can send requests may ask why a prompt gets its config, and is told ids and mean values of like
             training prompts; never their texts. Of policies that were saved with `explain=True`.
+
+    Raises:
+        MissingExtra: the handler's rules name endpoints, and aiohttp is not installed.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class PolicyMiddleware:
         except MissingExtra:
             self._tracer = None
         if handler is not None:
+            self._open_beside(handler)
             self.own.observe(handler)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,6 +128,7 @@ class PolicyMiddleware:
             folders, seconds = read_folders(environment), _read_number(environment, "RELOAD", SECONDS)
             seen = stamp_folders(folders)
             handler = await asyncio.to_thread(read_environment, environment)
+            self._open_beside(handler)
             self.own.explains |= environment.get("HAGPOLICY_EXPLAIN", "0").strip() != "0"
             self.own.observe(handler)
             if seconds:
@@ -173,6 +178,12 @@ class PolicyMiddleware:
         headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in choose_headers(given, endpoint, near)]
         path, query = make_path(scope["path"]), choose_query(scope.get("query_string", b""), endpoint, near)
         return {**scope, "headers": headers, "path": path, "raw_path": path.encode(), "query_string": query}
+
+    def _open_beside(self, handler: RequestHandler) -> None:
+        """Make what hands requests to the servers that configs may name, so that what is amiss is said at once."""
+        for rules in handler.rules.values():
+            for endpoint in rules.endpoints.values():
+                self._find_app(endpoint)
 
     def _find_app(self, endpoint: EndpointAddress | None) -> App:
         """What answers a request: the application behind, or what hands it to the server that a config names."""

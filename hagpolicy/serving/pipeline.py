@@ -113,10 +113,15 @@ class WrappedPipeline(Wrapper):
     def _read_answer(self, prompts: list[Any], kwargs: Mapping[str, Any], number: int, records: Any) -> str | None:
         """The one text of an answer, without its prompt; None where there is none."""
         text = records[0].get("generated_text") if len(records) == 1 else None
+        prompt = prompts[number]
         if isinstance(text, list):
+            given = (
+                prompt[-1].get("content") if len(text) == len(prompt) else ""
+            )  # of a message that the answer continues
             text = text[-1].get("content") if text else None
-        elif isinstance(text, str) and isinstance(prompts[number], str) and self._returns_prompt(kwargs):
-            text = text.removeprefix(prompts[number])
+            text = text.removeprefix(given) if isinstance(text, str) and isinstance(given, str) else text
+        elif isinstance(text, str) and isinstance(prompt, str) and self._returns_prompt(kwargs):
+            text = text.removeprefix(prompt)
         return text if isinstance(text, str) else None
 
     def _find_place(

@@ -389,7 +389,7 @@ class Rewriter:
             applied={**added, **named},
             fields={
                 **{".".join(at): name for at, name in self._fields.items() if _find(added, at) is not _ABSENT},
-                **dict.fromkeys(named, "adapter" if decision.config.adapter else "endpoint"),
+                **{key: self._name_field(key, decision.config) for key in named},
             },
             endpoint=there,
             dropped={**receipt.dropped, **unmet},
@@ -408,6 +408,11 @@ class Rewriter:
             return {}
         renamed = {"model": there.model} if there is not None and there.model else {}
         return renamed | self._adapters.write(config.adapter, {**body, **renamed})
+
+    def _name_field(self, key: str, config: DecodingConfig) -> str:
+        """The field that sets a key of `_name_model`."""
+        by_adapter = key == self._adapters.key and (key != "model" or bool(config.adapter))
+        return "adapter" if by_adapter else "endpoint"
 
     def _meet(
         self, body: dict[str, Any], config: DecodingConfig, constraint: Constraint | None, *, words: bool

@@ -18,6 +18,7 @@ jsonschema = pytest.importorskip("jsonschema")
 from hagpolicy import Constraint  # noqa: E402
 from hagpolicy.engines.constraints.automaton import NEVER, build_automaton  # noqa: E402
 from hagpolicy.engines.constraints.check import meets  # noqa: E402
+from hagpolicy.engines.constraints.expressions import Nfa  # noqa: E402
 from hagpolicy.engines.constraints.guide import (  # noqa: E402
     AutomatonGuide,
     GrammarGuide,
@@ -214,3 +215,18 @@ def test_a_tokenizer_whose_texts_are_not_its_tokens_bytes_is_refused() -> None:
 
     with pytest.raises(EngineError, match="constrain='mask'"):
         load_vocabulary(tiny_tokenizer(), [2], 40)
+
+
+def test_a_long_text_is_checked_by_steps_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    close = Nfa.close
+
+    def note(nfa: Nfa, states: Any) -> frozenset[int]:
+        closed.append(1)
+        return close(nfa, states)
+
+    monkeypatch.setattr(Nfa, "close", note)
+    constraint = Constraint(regex=r"(.*a){30}b")
+    assert not meets(constraint, "a" * 20_000)
+    assert meets(constraint, "a" * 20_000 + "b")
+    assert len(closed) < 200

@@ -49,6 +49,7 @@ def test_llama_cpp_is_told_the_scale_of_each_adapter():
         body, receipt = rewrite(PATHS[0], ask(text), POLICY, rules)
         assert body["lora"] == [{"id": 0, "scale": scales[0]}, {"id": 2, "scale": scales[1]}]
         assert (body["model"], receipt.applied["lora"]) == ("base", body["lora"])
+        assert receipt.fields["lora"] == "adapter"
 
 
 @pytest.mark.parametrize("server", ["vllm", "sglang", "llama_cpp", "llama_cpp_python", "ollama", "compatible"])

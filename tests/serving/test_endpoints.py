@@ -1,6 +1,7 @@
 """Requests to the server that a config names: by the proxy, the middleware and clients, on real sockets."""
 
 import json
+import sys
 
 import pytest
 
@@ -11,7 +12,7 @@ import hagpolicy as hag  # noqa: E402
 from hagpolicy.cli.options import parse_endpoint_options  # noqa: E402
 from hagpolicy.config.config import DecodingConfig  # noqa: E402
 from hagpolicy.config.space import DecodingSpace  # noqa: E402
-from hagpolicy.errors import InvalidInput  # noqa: E402
+from hagpolicy.errors import InvalidInput, MissingExtra  # noqa: E402
 from hagpolicy.serving.asgi import PolicyMiddleware  # noqa: E402
 from hagpolicy.serving.handler import RequestHandler  # noqa: E402
 from hagpolicy.serving.proxy import make_proxy  # noqa: E402
@@ -164,6 +165,14 @@ def test_what_the_rules_do_not_name_is_never_chosen_and_never_sent(servers):
         PATH, {"messages": [{"role": "user", "content": "q"}]}, POLICY, other, fixed={"endpoint": f"drafted{PIN}"}
     )
     assert receipt.endpoint is None
+
+
+def test_a_middleware_without_the_client_it_needs_says_so_before_any_request(servers, monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    handler = RequestHandler(POLICY, rules_for(servers[1]))
+    with pytest.raises(MissingExtra, match="aiohttp"):
+        PolicyMiddleware(None, handler)
+    PolicyMiddleware(None, RequestHandler(POLICY, RewriteRules("vllm")))
 
 
 def test_what_only_rewrites_a_body_chooses_no_endpoint(servers):

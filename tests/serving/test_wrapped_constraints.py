@@ -1,5 +1,6 @@
 """Constraints of the calls of wrapped pipelines and models, on a tiny model whose tokens are bytes."""
 
+import copy
 import pickle
 import re
 
@@ -104,6 +105,16 @@ def test_what_cannot_be_met_within_the_limit_is_refused(answer):
 def test_a_constraint_that_is_none_is_named(answer, said, named):
     with pytest.raises(InvalidInput, match=named):
         answer[0](["masked", "masked"], constraint=said)
+
+
+def test_what_the_caller_began_an_answer_with_is_no_part_of_it(model, policy):
+    tokenizer = copy.deepcopy(byte_tokenizer())
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn['content'] }} {% endfor %}"
+    wrapped = hag.wrap(transformers.pipeline("text-generation", model=model, tokenizer=tokenizer), policy)
+    chat = [{"role": "user", "content": "tried"}, {"role": "assistant", "content": "Sure:"}]
+    [record] = wrapped(chat, constraint={"avoid": ["Sure"]}, max_new_tokens=8)
+    assert record["generated_text"][-1]["content"].startswith("Sure:")
+    assert wrapped.constraint_outcomes == ["retry; met"]
 
 
 def test_an_answer_is_generated_again_until_it_meets(answer):

@@ -25,7 +25,8 @@ def meets(constraint: Constraint, text: str) -> bool:
     Raises:
         MissingExtra: jsonschema is not installed, for a schema.
     """
-    return _make_check(constraint)(text) or _make_check(constraint)(text.strip(_SPACES))
+    check, bare = _make_check(constraint), text.strip(_SPACES)
+    return check(text) or (bare != text and check(bare))
 
 
 @lru_cache(256)

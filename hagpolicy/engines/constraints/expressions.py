@@ -25,6 +25,8 @@ __all__ = [
 Characters: TypeAlias = Sequence[tuple[int, int]]
 """Ranges of code points, both ends included."""
 MOST_STATES = 50_000
+# In the steps of one text that are kept: some 30 MB.
+MOST_HELD = 500_000
 LAST, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
@@ -70,11 +72,19 @@ class Nfa:
 
     def accepts(self, data: bytes, start: int, end: int) -> bool:
         """Whether bytes lead from a state to another, in time linear in their number."""
-        now = self.close([start])
+        now, held = self.close([start]), 0
+        # What followed before, as in automata that are made deterministic while they run: most answers repeat a few.
+        known: dict[tuple[frozenset[int], int], frozenset[int]] = {}
         for byte in data:
-            now = self.close(to for state in now for low, high, to in self.moves[state] if low <= byte <= high)
-            if not now:
+            then = known.get((now, byte))
+            if then is None:
+                then = self.close(to for state in now for low, high, to in self.moves[state] if low <= byte <= high)
+                held += len(then) + 1
+                if held <= MOST_HELD:
+                    known[now, byte] = then
+            if not then:
                 return False
+            now = then
         return end in now
 
 

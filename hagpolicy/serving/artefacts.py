@@ -88,7 +88,7 @@ class GivenArtefacts:
                 for module in ("references", "drafts", "prefixes")
             )
             self._stores = references.load_stores(self._bare, artefacts.get("reference", {}))
-            self._memories = drafts.load_memories(self._sources)
+            self._memories = drafts.load_memories(self._bare, self._sources)
             if learn_drafts:
                 self._memories = {name: drafts.GrowingMemory(one) for name, one in self._memories.items()}
             self._prefixes = prefixes.SoftPrefixes(self._bare, artefacts.get("soft_prefix", {}))

@@ -10,6 +10,7 @@ import pytest
 import hagpolicy as hag
 from hagpolicy import DecodingConfig, DecodingSpace, InvalidInput
 from hagpolicy.artefacts import open_artefact
+from hagpolicy.errors import EngineError
 from tests.serving.wrapping import WordPolicy
 from tests.support.tiny_artefacts import save_memory
 from tests.support.tiny_llama import WORDS as VOCABULARY
@@ -54,6 +55,12 @@ def count_passes(wrapped, prompts, limit=LIMIT):
     texts = wrapped.generate_text(prompts, max_new_tokens=limit)
     handle.remove()
     return texts, len(passes)
+
+
+def test_a_memory_of_another_model_is_refused(tmp_path):
+    for name, answer in (("large", [7, 8, 33]), ("negative", [7, -1, 8])):
+        with pytest.raises(EngineError, match="of another model"):
+            wrap(save_memory(tmp_path / name, [answer]), WordPolicy(DecodingSpace([DRAFTED]), {}))
 
 
 def test_repeated_traffic_takes_fewer_passes_and_the_texts_stay(folder):

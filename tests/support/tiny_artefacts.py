@@ -36,7 +36,7 @@ def save_memory(folder: Path, answers: Any = None) -> Path:
     from hagpolicy.engines.transformers.drafts import DraftMemory
 
     folder.mkdir()
-    known = [[token] * 4 for token in range(3, 36)] if answers is None else answers
+    known = [[token] * 4 for token in range(3, 33)] if answers is None else answers
     DraftMemory.of(known).save(folder)
     assert len(np.unique(DraftMemory.load(folder).trigrams, axis=0))
     return folder

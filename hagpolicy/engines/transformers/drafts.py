@@ -191,18 +191,27 @@ def _order(counted: Mapping[tuple[int, int, int], int]) -> DraftMemory:
     return DraftMemory(trigrams, np.array([counted[one] for one in ordered], dtype=np.int64))
 
 
-def load_memories(artefacts: Mapping[str, Artefact]) -> dict[str, DraftMemory]:
+def load_memories(model: Any, artefacts: Mapping[str, Artefact]) -> dict[str, DraftMemory]:
     """The memories of some artefacts, by name.
 
+    Args:
+        model: a decoder of transformers.
+        artefacts: by name.
+
     Raises:
-        EngineError: one that cannot be read.
+        EngineError: one that cannot be read, or that has tokens which the model has not.
     """
-    memories = {}
+    memories: dict[str, DraftMemory] = {}
+    size = model.get_input_embeddings().weight.shape[0] if artefacts else 0
     for name, artefact in artefacts.items():
         try:
             memories[name] = DraftMemory.load(artefact.folder)
         except Exception as error:  # safetensors has error types of its own
             raise EngineError(f"the memory of drafts {name!r} of {artefact.folder} cannot be read: {error}") from error
+        tokens = memories[name].trigrams
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < size:
+            got = f"tokens {tokens.min()} to {tokens.max()}, where it has {size:,}"
+            raise EngineError(f"the memory of drafts {name!r} of {artefact.folder} is of another model: {got}")
     return memories
 
 

@@ -35,7 +35,7 @@ class Given:
         self._adapters = Adapters(model, named) if named else None
         self._prefixes = SoftPrefixes(model, artefacts.get("soft_prefix", {}))
         self._stores = load_stores(model, artefacts.get("reference", {}))
-        self._memories = load_memories(artefacts.get("draft_source", {}))
+        self._memories = load_memories(model, artefacts.get("draft_source", {}))
 
     def has_rows(self, config: DecodingConfig) -> bool:
         """Whether there are as many rows of a soft prefix as a config asks for."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hagpolicy._checks import is_whole
+from hagpolicy._digest import digest
 from hagpolicy._text import TextTable, format_count
 from hagpolicy.analysis.objectives.families import Reward
 from hagpolicy.analysis.prepare import prepare
@@ -41,7 +42,7 @@ LARGE_PRESET = "large"
 MOST_CONFIGS = 16
 # Fields beside which an artefact does something, and artefacts that change the time of an answer alone.
 _BESIDE: dict[str, dict[str, Any]] = {"reference": {"reference_weight": 0.3}}
-_SAME = ("draft_source", "endpoint")
+_SAME = ("draft_source",)
 SHOWN_NEXT = 5
 """Of the configs that could be added as many are printed; all are in `SpaceSuggestion.configs`."""
 
@@ -251,7 +252,9 @@ def make_large_space(engine: Engine, prompts: Sequence[Prompt] = ()) -> Decoding
     was given and that may change an answer, and, where a prompt has a constraint, with each way to meet it."""
     preset = DecodingSpace.preset(LARGE_PRESET)
     greedy = DecodingConfig(temperature=0.0)
-    named = [(field, name) for field, known in engine.artefacts.items() for name in known]
+    # An endpoint at which the engine's own model answers gives the same answers.
+    own = digest(dict(engine.fingerprint))
+    named = [(field, name) for field, known in engine.artefacts.items() for name in known if known[name].digest != own]
     given = [greedy.replace(**{field: name, **_BESIDE.get(field, {})}) for field, name in named if field not in _SAME]
     ways = SPECS["constrain"].choices if any(prompt.constraint is not None for prompt in prompts) else ()
     met = [greedy.replace(constrain=way) for way in ways if way]

@@ -217,7 +217,11 @@ class OpenAIEngine(Engine):
         made = {}
         for name, there in given.items():
             near = {"key_env": key_env, "headers_env": headers_env} if is_same_host(there.url, address) else {}
-            made[name] = connect(check_url(there.url), there.model, **{**near, **there.options})
+            try:
+                made[name] = connect(check_url(there.url), there.model, **{**near, **there.options})
+            except InvalidInput as error:
+                where = f"endpoints[{name!r}], {error.field}"
+                raise InvalidInput(where, error.expected, error.got, error.do) from error
         return connect(address, model, server=server, key_env=key_env, headers_env=headers_env, endpoints=made)
 
     @classmethod

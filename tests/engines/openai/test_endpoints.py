@@ -12,6 +12,7 @@ from hagpolicy.config.constraints import Constraint
 from hagpolicy.config.fields import pin_name
 from hagpolicy.engines.openai.client import Client, Key
 from hagpolicy.engines.openai.engine import OpenAIEngine
+from hagpolicy.tuning.space import make_large_space
 from tests.engines.openai.cells import SHORT, own_threads
 from tests.support.stub_server import StubProcess
 
@@ -184,6 +185,25 @@ def test_a_key_goes_to_the_host_that_it_is_for(host, stubs, monkeypatch):
         wanted = key if same or key == "sk-other" else "none-needed"
         assert (headers["authorization"], headers.get("x-gateway")) == (f"Bearer {wanted}", "gw-own" if same else None)
         assert stubs[0].record()[-1]["headers"]["authorization"] == "Bearer sk-own"
+
+
+def test_only_one_of_another_model_is_suggested_for_its_answers(stubs):
+    stubs[1].set(models=["stub", "large"], owner="vllm")
+    said = {"drafted": f"{stubs[1].url}#stub", "large": f"{stubs[1].url}#large"}
+    engine = load(stubs, said)
+    assert {config.endpoint for config in make_large_space(engine)} == {"", "large"}
+    engine.close()
+
+
+def test_what_does_not_fit_an_endpoint_names_it(stubs):
+    stubs[1].set(models=["stub", "other"], owner="vllm")
+    for said, words in (
+        (stubs[1].url, r"endpoints\['drafted'\], model: .*stub, other"),
+        ({"url": f"{stubs[1].url}#stub", "server": "vlm"}, r"endpoints\['drafted'\], server: .*vlm"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            load(stubs, {"drafted": said})
+    assert own_threads() == []
 
 
 @pytest.mark.parametrize(

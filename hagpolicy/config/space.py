@@ -191,6 +191,17 @@ class DecodingSpace(Sequence[DecodingConfig]):
         """bool (n_configs,): True where a config always generates the same text."""
         return np.array([config.deterministic for config in self._configs])
 
+    def pin(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """`fixed` with what names an artefact without its digest, such as "sql", as the configs name it, where they
+        know one version of that name; one of several stays, and no config agrees with it."""
+        pinned = dict(fixed)
+        for field in ARTEFACT_FIELDS:
+            if name := fixed.get(field):
+                versions = {getattr(config, field) for config in self._configs}
+                known = [version for version in versions if split_pin(version)[0] == name]
+                pinned[field] = known[0] if len(known) == 1 else name
+        return pinned
+
     def agreeing(self, fixed: Mapping[str, Any]) -> np.ndarray:
         """bool (n_configs,): configs that agree with `fixed` in every field the space varies.
 

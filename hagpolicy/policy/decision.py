@@ -191,7 +191,8 @@ def decide(
         rule: weights, means, margin and gate at the dial's position.
         heads: n_heads of float32 (n_configs,), from the graph.
         ood_score: out-of-distribution score, from the graph: above 1 for a prompt unlike the training prompts.
-        fixed: fields the caller has set; agreement is asked for fields that differ within the space,
+        fixed: fields the caller has set, artefacts by name alone too (`DecodingSpace.pin`); agreement is asked for
+            fields that differ within the space,
             a field equal in all configs is replaced.
         prompt: the prompt's content.
         costs: (n_configs,), expected cost of each config in its own unit.
@@ -202,6 +203,7 @@ def decide(
     Raises:
         InvalidInput: a fixed field that does not exist or is out of range.
     """
+    fixed = space.pin(fixed) if fixed else fixed
     allowed = find_allowed(space, fixed, among)
     if allowed is not None:
         stands = space[rule.reference]

@@ -193,7 +193,8 @@ class Rewriter:
             dial["n"] = _read_count(body)
         hints = self._takes_words(content)
         # What stands in the body is what the server gets, whatever the header says of the same field.
-        held, among = {**(fixed or {}), **stated}, self._can if hints else self._can & self._unhinted
+        held = self.policy.space.pin({**(fixed or {}), **stated})
+        among = self._can if hints else self._can & self._unhinted
         among = among if routed else among & self._unrouted
         if constraint is not None:
             among = among & self._constraints.find_able(constraint, words=hints)

@@ -127,6 +127,19 @@ def test_agreement_is_asked_only_where_the_space_varies():
         space.agreeing({"heat": 3})
 
 
+def test_an_artefact_that_is_fixed_by_its_name_alone_is_the_one_that_the_space_knows():
+    first, second = ("sql@0123456789abcdef", "sql@fedcba9876543210")
+    known = DecodingSpace([DecodingConfig(), DecodingConfig(adapter=first)])
+    assert known.pin({"adapter": "sql", "top_k": 4}) == {"adapter": first, "top_k": 4}
+    assert known.agreeing(known.pin({"adapter": "sql"})).tolist() == [False, True]
+    for fixed in ({"adapter": ""}, {"adapter": second}, {"adapter": "chat"}, {"top_k": 4}, {"adapter": None}):
+        assert known.pin(fixed) == fixed
+    both = DecodingSpace([DecodingConfig(adapter=first), DecodingConfig(adapter=second)])
+    assert both.pin({"adapter": "sql"}) == {"adapter": "sql"}
+    bare = DecodingSpace([DecodingConfig(adapter="sql"), DecodingConfig()])
+    assert bare.pin({"adapter": "sql"}) == {"adapter": "sql"}
+
+
 def test_agreement_is_not_asked_for_a_field_that_what_is_fixed_makes_idle():
     space = DecodingSpace.grid(temperature=[0, 0.7], top_p=[0.5, 1])
     assert space.agreeing({"temperature": 0, "top_p": 0.9}).tolist() == [True, False, False]

@@ -175,6 +175,13 @@ def test_a_middleware_without_the_client_it_needs_says_so_before_any_request(ser
     PolicyMiddleware(None, RequestHandler(POLICY, RewriteRules("vllm")))
 
 
+def test_a_client_names_an_endpoint_without_its_digest(servers):
+    body = {"messages": [{"role": "user", "content": "nothing"}]}
+    _, receipt = rewrite(PATH, body, POLICY, rules_for(servers[1]), fixed={"endpoint": "drafted"})
+    assert (receipt.endpoint.url, receipt.decision.config.endpoint) == (servers[1].url, f"drafted{PIN}")
+    assert receipt.decision.reason != "no_config_agrees"
+
+
 def test_what_only_rewrites_a_body_chooses_no_endpoint(servers):
     handler = RequestHandler(POLICY, rules_for(servers[1]))
     _, handled = handler.handle_body(PATH, {"model": "m", "messages": [{"role": "user", "content": "long"}]})

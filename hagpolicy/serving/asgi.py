@@ -150,10 +150,10 @@ class PolicyMiddleware:
             return
         begun = time.perf_counter()
         sent = _strip(scope)
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         if content is None:
-            handled = self.handler.handle_unread(scope["path"])
+            handled = self.handler.handle_unread(scope["path"], headers)
         else:
-            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
             handled = await self.handler.handle_async(scope["path"], headers, content)
             kept = [pair for pair in sent["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
             sent = {**sent, "headers": [*kept, (b"content-length", str(len(handled.content)).encode())]}

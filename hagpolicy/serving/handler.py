@@ -310,11 +310,20 @@ class RequestHandler:
         told = describe_receipt(made.label, made.receipt, made.ignored, seconds)
         return self._finish(replace(made, headers=told, seconds=seconds))
 
-    def handle_unread(self, path: str) -> HandledRequest:
-        """What became of a request to a path whose body is too large to be read; it goes on as it comes."""
-        endpoint, receipt = find_endpoint(path), RequestReceipt("too_large")
-        told = describe_receipt("", receipt, (), 0.0)
-        return self._finish(HandledRequest(b"", receipt, told, "" if endpoint is None else endpoint.name))
+    def handle_unread(self, path: str, headers: Iterable[tuple[str, str]] = ()) -> HandledRequest:
+        """What became of a request to a path whose body is too large to be read; it goes on as it comes.
+
+        Args:
+            path: of the request.
+            headers: its own, as for `handle`.
+        """
+        endpoint, options = find_endpoint(path), read_options(headers)
+        unmet = "" if endpoint is None or self._find_constraint(options) is None else UNMET
+        made = HandledRequest(b"", RequestReceipt("too_large", constraint=unmet))
+        if endpoint is not None:
+            refused = _refuse_request(endpoint, options, b"", options.refusal)
+            made = refused if options.refusal else replace(made, endpoint=endpoint.name)
+        return self._finish(replace(made, headers=describe_receipt("", made.receipt, (), 0.0)))
 
     def _finish(self, handled: HandledRequest) -> HandledRequest:
         """The handled request, counted and told to the observers."""

@@ -421,3 +421,21 @@ def test_compressed_answers_are_read_and_come_plain_where_they_are_joined():
         got = client.post("http://server.invalid/v1/chat/completions", json=body, headers=header(YES))
         assert (got.json(), got.headers["content-encoding"]) == (json.loads(said[0]), "gzip"), "as it came"
     assert handler.constraints == {"retry_met": 2}
+
+
+def test_a_body_too_large_to_be_read_says_that_nothing_is_done_about_its_constraint(upstream):
+    handler = RequestHandler(make_policy(), RewriteRules("vllm"))
+    app = ForwardingApp(upstream.url.removesuffix("/v1"))
+    made = Serving(PolicyMiddleware(app, handler, most_bytes=2_000))
+    client = openai.OpenAI(api_key="sk-x", base_url=f"{made.url}/v1", max_retries=0)
+    given = {"model": "m", "messages": [{"role": "user", "content": "tried " * 1_000}]}
+    try:
+        raw = client.chat.completions.with_raw_response.create(**given, extra_headers=header(YES))
+        assert (raw.headers["x-hag-reason"], raw.headers["x-hag-constraint"]) == ("too_large", "none")
+        with pytest.raises(openai.BadRequestError, match="look-around"):
+            client.chat.completions.create(**given, extra_headers=header({"regex": "(?=a)"}))
+        assert "x-hag-constraint" not in client.chat.completions.with_raw_response.create(**given).headers
+    finally:
+        made.close()
+    assert len(upstream.asked) == 2
+    assert handler.constraints == {"none": 1}

@@ -77,7 +77,8 @@ def _is_address(url: str) -> bool:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return usable and parts.username is None and not parts.query
+    plain = url.isprintable() and not {" ", "?"} & set(url)
+    return usable and plain and parts.username is None
 
 
 def is_same_host(url: str, other: str) -> bool:

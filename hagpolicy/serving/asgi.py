@@ -29,7 +29,7 @@ from hagpolicy.serving.live import LiveSettings, make_live
 from hagpolicy.serving.messages import App, Message, Receive, Scope, Send, refuse
 from hagpolicy.serving.own_paths import OwnPaths
 from hagpolicy.serving.reload import SECONDS, BundleWatcher, stamp_folders
-from hagpolicy.serving.routing import choose_headers, choose_query, make_path
+from hagpolicy.serving.routing import choose_headers, choose_query, list_withheld, make_path
 from hagpolicy.serving.settings import RULES, make_rules
 from hagpolicy.serving.tracing import RequestTracer
 
@@ -163,7 +163,8 @@ class PolicyMiddleware:
             return
         if handled.receipt.endpoint is not None:
             sent = self._route(sent, handled.receipt.endpoint)
-        answer = _Answer(AnswerWatch(self.handler, handled), send, begun)
+        withheld = list_withheld(handled.receipt.endpoint, self._near)
+        answer = _Answer(AnswerWatch(self.handler, handled), send, begun, withheld)
         ended = False
         try:
             await self._pass(answer, sent, _replay(messages, receive))
@@ -171,9 +172,15 @@ class PolicyMiddleware:
         finally:
             self._count(answer, ended=ended)
 
+    @property
+    def _near(self) -> str:
+        """The address of the application behind."""
+        base: str = getattr(self.app, "base", THIS_MACHINE)
+        return base
+
     def _route(self, scope: Scope, endpoint: EndpointAddress) -> Scope:
         """A request as it goes to the server that a config names."""
-        near = getattr(self.app, "base", THIS_MACHINE)
+        near = self._near
         given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in choose_headers(given, endpoint, near)]
         path, query = make_path(scope["path"]), choose_query(scope.get("query_string", b""), endpoint, near)
@@ -265,8 +272,9 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
 class _Answer:
     """The answer to a rewritten request on its way to the client: its receipt is added and its times are taken."""
 
-    def __init__(self, watch: AnswerWatch, send: Send, begun: float) -> None:
+    def __init__(self, watch: AnswerWatch, send: Send, begun: float, withheld: Collection[str] = ()) -> None:
         self.watch, self.begun = watch, begun
+        self._withheld = (_PREFIX, *(name.encode() for name in withheld))
         self.first: float | None = None
         self._send, self._streams = send, False
 
@@ -284,7 +292,7 @@ class _Answer:
     def _start(self, message: Message) -> Message:
         own = [(name.encode(), value.encode("latin-1")) for name, value in self.watch.handled.headers.items()]
         # Those of another policy behind this one would be taken for ours.
-        theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(_PREFIX)]
+        theirs = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(self._withheld)]
         encodings = [value.decode("latin-1") for name, value in theirs if name.lower() == b"content-encoding"]
         self.watch.start(message["status"], ", ".join(encodings))
         self._streams = any(

@@ -10,7 +10,7 @@ from hagpolicy.config.endpoints import EndpointAddress, is_same_host, parse_endp
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.endpoints import find_endpoint
 
-__all__ = ["check_upstreams", "choose_headers", "choose_query", "make_path"]
+__all__ = ["check_upstreams", "choose_headers", "choose_query", "list_withheld", "make_path"]
 
 # All that another host than the client's is sent: any other header may hold a key, whatever it is called.
 _OF_ANY_HOST = frozenset(
@@ -44,6 +44,21 @@ def make_path(path: str) -> str:
     """The path of a request that is rewritten, at a server of its own, without what gateways put before it."""
     kind = find_endpoint(path)
     return path if kind is None else f"/v1{kind.path}"
+
+
+def list_withheld(endpoint: EndpointAddress | None, near: str) -> tuple[str, ...]:
+    """Names of the headers of an endpoint's answer that are not handed on.
+
+    A client takes the answer for one of the server that it asked. It would follow a redirect with the headers that were
+    for that server, and send it the cookies of another host.
+
+    Args:
+        endpoint: that answers; None: the server that was asked.
+        near: address of the server that was asked.
+    """
+    if endpoint is None:
+        return ()
+    return ("location",) if is_same_host(endpoint.url, near) else ("location", "set-cookie")
 
 
 def choose_query(query: bytes, endpoint: EndpointAddress, near: str) -> bytes:

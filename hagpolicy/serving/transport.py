@@ -17,7 +17,7 @@ from hagpolicy.serving.answer_watch import AnswerWatch
 from hagpolicy.serving.attempts import adapt_headers
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
-from hagpolicy.serving.routing import choose_headers, choose_query, make_path
+from hagpolicy.serving.routing import choose_headers, choose_query, list_withheld, make_path
 
 __all__ = ["AsyncPolicyTransport", "PolicyTransport", "wrap_http_client"]
 
@@ -46,7 +46,7 @@ class PolicyTransport:
         """The response, that of a later attempt where it is to meet a constraint and does not."""
         if handled.refusal:
             return _refuse(request, handled)
-        response = self.inner.handle_request(_remake(request, handled))
+        response = _withhold(self.inner.handle_request(_remake(request, handled)), request, handled)
         if handled.attempts is None:
             return response
         kept = _KeptResponses(self.handler, handled, watch)
@@ -55,7 +55,8 @@ class PolicyTransport:
         again = handled.attempts.read(*kept.add(response, _read_whole(response)))
         while again is not None:
             try:
-                response = self.inner.handle_request(_remake(request, handled, again, kept.count))
+                sent = _remake(request, handled, again, kept.count)
+                response = _withhold(self.inner.handle_request(sent), request, handled)
                 whole = handled.attempts.takes(response.status_code, response.headers.get("content-type", ""))
                 content = _read_whole(response)
             except Exception:  # the first answer stands, whatever becomes of others
@@ -108,7 +109,7 @@ class AsyncPolicyTransport:
         """The response, that of a later attempt where it is to meet a constraint and does not."""
         if handled.refusal:
             return _refuse(request, handled)
-        response = await self.inner.handle_async_request(_remake(request, handled))
+        response = _withhold(await self.inner.handle_async_request(_remake(request, handled)), request, handled)
         if handled.attempts is None:
             return response
         kept = _KeptResponses(self.handler, handled, watch)
@@ -117,7 +118,8 @@ class AsyncPolicyTransport:
         again = await self.handler.read_async(handled, *kept.add(response, await _read_whole_async(response)))
         while again is not None:
             try:
-                response = await self.inner.handle_async_request(_remake(request, handled, again, kept.count))
+                sent = _remake(request, handled, again, kept.count)
+                response = _withhold(await self.inner.handle_async_request(sent), request, handled)
                 whole = handled.attempts.takes(response.status_code, response.headers.get("content-type", ""))
                 content = await _read_whole_async(response)
             except Exception:  # the first answer stands, whatever becomes of others
@@ -194,6 +196,14 @@ def _remake(request: Any, handled: HandledRequest, again: bytes | None = None, n
         query = choose_query(url.query, endpoint, str(url)).decode()
         url = endpoint.base + make_path(url.path) + (f"?{query}" if query else "")
     return type(request)(request.method, url, headers=headers, content=content, extensions=extensions)
+
+
+def _withhold(response: Any, request: Any, handled: HandledRequest) -> Any:
+    """The response to a request, without the headers that are not handed on."""
+    for name in list_withheld(handled.receipt.endpoint, str(request.url)):
+        if name in response.headers:
+            del response.headers[name]
+    return response
 
 
 def _find_library(message: Any) -> Any:

@@ -154,6 +154,26 @@ def test_a_client_s_transport_sends_it_there(servers):
     assert servers[1].targets[-1] == f"{PATH}?a=1"
 
 
+@pytest.mark.parametrize("through", ["client", "proxy"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_an_endpoint_sends_no_client_elsewhere_and_sets_no_cookie_for_others(servers, through, host):
+    asked, there = servers
+    there.redirect = there.url.replace("127.0.0.1", "localhost") + "/chat/completions"
+    rules = RewriteRules("vllm", endpoints={"drafted": there.url.replace("127.0.0.1", host)})
+    proxy = Serving(make_proxy(RequestHandler(POLICY, rules), asked.url)) if through == "proxy" else None
+    client = openai.OpenAI(api_key="sk-mine", base_url=f"{proxy.url}/v1" if proxy else asked.url, max_retries=0)
+    client = client if proxy else hag.wrap(client, POLICY, rules=rules)
+    try:
+        with pytest.raises(openai.APIStatusError) as caught:
+            say(client, "long", extra_headers={"api-key": "sk-x"})
+    finally:
+        if proxy:
+            proxy.close()
+    headers = caught.value.response.headers
+    assert (caught.value.status_code, "location" in headers, count(servers)) == (307, False, [0, 1])
+    assert ("set-cookie" in headers) == (host == "127.0.0.1")
+
+
 def test_what_the_rules_do_not_name_is_never_chosen_and_never_sent(servers):
     other = RewriteRules("vllm", endpoints={"fast": servers[1].url})
     for rules in (RewriteRules("vllm"), other):

@@ -18,12 +18,14 @@ class EchoServer:
         headers: of all requests, by names in lower case.
         targets: of all POST requests: path and query.
         fail: so many requests from now on are answered with 503.
+        redirect: where requests are sent on to from now on, with a cookie; "": nowhere.
         cut: streams whose client went away before their end.
     """
 
     def __init__(self):
         self.asked, self.headers, self.targets, outer = [], [], [], self
         self.fail = self.cut = 0
+        self.redirect = ""
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -37,6 +39,8 @@ class EchoServer:
                 if outer.fail:
                     outer.fail -= 1
                     self.send(503, b"{}", "application/json")
+                elif outer.redirect:
+                    self.send(307, b"{}", "application/json", {"Location": outer.redirect, "Set-Cookie": "c=1"})
                 elif body.get("stream"):
                     self.stream(body)
                 else:
@@ -45,8 +49,10 @@ class EchoServer:
                     said = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
                     self.send(200, json.dumps(said).encode(), "application/json")
 
-            def send(self, status, data, kind):
+            def send(self, status, data, kind, further=()):
                 self.send_response(status)
+                for name, value in dict(further).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

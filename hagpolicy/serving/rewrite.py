@@ -18,7 +18,7 @@ import numpy as np
 
 from hagpolicy.config.adapters import ServedAdapters, check_adapters
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.constraints import ASK, MASK, Constraint
+from hagpolicy.config.constraints import ASK, MASK, RETRY, Constraint
 from hagpolicy.config.endpoints import EndpointAddress
 from hagpolicy.config.fields import FIELDS, NEUTRAL, split_pin
 from hagpolicy.config.render import Receipt, fill_hint, merge_objects, render_as, takes_hint
@@ -28,6 +28,7 @@ from hagpolicy.engines.constraints.attempts import make_attempt_config
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.decision import find_allowed
 from hagpolicy.policy.dial import MAX_COUNT
+from hagpolicy.serving.attempts import find_obstacle
 from hagpolicy.serving.constraints import UNMET, ConstraintWriter, check_form
 from hagpolicy.serving.endpoints import Endpoint, find_endpoint
 from hagpolicy.serving.exploration import Draw, Exploration
@@ -197,7 +198,10 @@ class Rewriter:
         among = self._can if hints else self._can & self._unhinted
         among = among if routed else among & self._unrouted
         if constraint is not None:
-            among = among & self._constraints.find_able(constraint, words=hints)
+            able = self._constraints.find_able(constraint, words=hints)
+            once = able & self._once if find_obstacle(body) else able
+            # Nobody reads a stream to send it again: another way is chosen where there is one.
+            among = among & (once if (among & once).any() else able)
         decision = self.policy.decide("" if content is None else content, held, among=among, **dial)
         if decision.reason == "no_config_agrees":
             return body, RequestReceipt(decision.reason, decision, kept=tuple(asked), fixed=held, constraint=unmet)
@@ -244,6 +248,11 @@ class Rewriter:
     @cached_property
     def _unhinted(self) -> np.ndarray:
         return np.array([not config.hint for config in self.policy.space])
+
+    @cached_property
+    def _once(self) -> np.ndarray:
+        """bool (n_configs,): configs whose answer is not tried again."""
+        return np.array([config.constrain != RETRY for config in self.policy.space])
 
     @cached_property
     def _unrouted(self) -> np.ndarray:

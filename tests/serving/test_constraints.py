@@ -15,7 +15,7 @@ pytest.importorskip("uvicorn")
 import httpx2  # noqa: E402
 
 import hagpolicy as hag  # noqa: E402
-from hagpolicy import DecodingConfig, DecodingSpace  # noqa: E402
+from hagpolicy import Constraint, DecodingConfig, DecodingSpace  # noqa: E402
 from hagpolicy.errors import InvalidInput  # noqa: E402
 from hagpolicy.serving.asgi import PolicyMiddleware  # noqa: E402
 from hagpolicy.serving.constraints import find_uncheckable  # noqa: E402
@@ -142,8 +142,8 @@ def test_what_is_not_tried_again_says_so(ask):
     assert headers["x-hag-constraint"] == "retry; not met; not tried again: the request fixes temperature 0"
     sent, _, headers, receipt = ask("tried", YES, n=2)
     assert len(sent) == 1
-    assert headers["x-hag-constraint"] == "retry; not checked: several answers are asked for"
-    assert receipt.constraint == "retry"
+    assert not headers["x-hag-constraint"].startswith("retry")
+    assert receipt.decision.config.constrain != "retry"
 
 
 def test_a_mask_is_sent_to_no_server_that_has_none_for_it(ask):
@@ -181,7 +181,8 @@ def test_a_request_with_a_form_of_its_own_beside_it_is_refused(ask, upstream, fo
 
 def test_a_stream_is_passed_on_and_says_that_it_was_not_checked():
     server = EchoServer()
-    handler, app = serve(server)
+    only = DecodingSpace([DecodingConfig(temperature=0.5, constrain="retry")])
+    handler, app = serve(server, WordPolicy(only, {}))
     client = openai.OpenAI(api_key="sk-x", base_url=f"{app.url}/v1", max_retries=0)
     messages = [{"role": "user", "content": "tried"}]
     create = client.chat.completions.with_raw_response.create
@@ -193,6 +194,20 @@ def test_a_stream_is_passed_on_and_says_that_it_was_not_checked():
     assert handler.constraints == {"retry_not_checked": 1}
     server.close()
     app.close()
+
+
+@pytest.mark.parametrize("further", [{"stream": True}, {"n": 2}])
+def test_no_config_that_tries_again_is_chosen_for_what_nobody_reads(further):
+    body = {"model": "m", "messages": [{"role": "user", "content": "tried"}]}
+
+    def find_way(body, constraint):
+        _, receipt = rewrite("/v1/chat/completions", body, make_policy(), RewriteRules("vllm"), constraint=constraint)
+        return receipt.decision.config.constrain
+
+    constraint = Constraint.parse(YES)
+    assert find_way(body, constraint) == "retry"
+    assert find_way(body | further, constraint) != "retry"
+    assert find_way(body | further, None) == "retry", "without a constraint nothing is tried again"
 
 
 def test_what_became_of_constraints_is_counted_and_never_told(upstream):

@@ -102,7 +102,8 @@ class LlmReader:
     """The LLM's hidden state and entropy of prompts, in one vector; loaded when it is first needed."""
 
     def __init__(self, prompts: Sequence[hag.Prompt]) -> None:
-        self.prompts, self.engine = prompts, hag.load_engine("smollm2")
+        self.prompts = prompts
+        self.engine: Any = hag.load_engine("smollm2")
 
     def read(self, number: int) -> np.ndarray:
         """float32 (n_hidden + 1,): of one prompt, the entropy last."""

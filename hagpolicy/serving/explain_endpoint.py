@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from hagpolicy._checks import is_whole
 from hagpolicy.errors import HagError, InvalidInput
 from hagpolicy.serving.handler import RequestHandler, parse_body
-from hagpolicy.serving.messages import Receive, Scope, Send, answer_json, read_whole
+from hagpolicy.serving.messages import Receive, Said, Scope, Send, answer_post
 
 __all__ = ["EXPLAIN_PATH", "answer_explain"]
 
@@ -39,22 +39,13 @@ async def answer_explain(scope: Scope, receive: Receive, send: Send, handler: Re
         send: takes the answer.
         handler: whose policies explain.
     """
-    if scope["method"] != "POST":
-        status, said = 405, {"error": "expected POST"}
-    elif handler is None:
-        status, said = 503, {"error": "loading"}
-    else:
-        content = await read_whole(receive, MOST_BYTES)
-        if content is None:
-            status, said = 413, {"error": f"expected at most {MOST_BYTES} bytes"}
-        else:
-            loop = asyncio.get_running_loop()
-            status, said = await loop.run_in_executor(_THREAD, _explain, handler, content)
-    await answer_json(send, status, said)
+    await answer_post(scope, receive, send, MOST_BYTES, partial(_explain, handler), _THREAD)
 
 
-def _explain(handler: RequestHandler, content: bytes) -> tuple[int, dict[str, Any]]:
+def _explain(handler: RequestHandler | None, content: bytes) -> Said:
     """Status and answer."""
+    if handler is None:
+        return 503, {"error": "loading"}
     given = parse_body(content)
     if given is None or not set(given) <= _KEYS or ("prompt" in given) == ("messages" in given):
         return 400, {"error": _EXPECTED}

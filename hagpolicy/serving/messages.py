@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Executor
 from typing import Any
 
-__all__ = ["App", "Message", "Receive", "Scope", "Send", "answer_json", "answer_whole", "read_whole", "refuse"]
+__all__ = [
+    "App",
+    "Message",
+    "Receive",
+    "Said",
+    "Scope",
+    "Send",
+    "answer_json",
+    "answer_post",
+    "answer_whole",
+    "read_whole",
+    "refuse",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Said = tuple[int, dict[str, Any]]
+"""The status of an answer, and what it says."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -39,6 +55,20 @@ async def read_whole(receive: Receive, most_bytes: int) -> bytes | None:
             return None
         if message["type"] != "http.request" or not message.get("more_body", False):
             return content
+
+
+async def answer_post(
+    scope: Scope, receive: Receive, send: Send, most_bytes: int, answer: Callable[[bytes], Said], threads: Executor
+) -> None:
+    """Answer a POST as `answer` says of its body, in a thread of `threads`: 405 for another method, 413 for a body of
+    more than `most_bytes`."""
+    if scope["method"] != "POST":
+        status, said = 405, {"error": "expected POST"}
+    elif (content := await read_whole(receive, most_bytes)) is None:
+        status, said = 413, {"error": f"expected at most {most_bytes} bytes"}
+    else:
+        status, said = await asyncio.get_running_loop().run_in_executor(threads, answer, content)
+    await answer_json(send, status, said)
 
 
 async def refuse(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 from hagpolicy.data.decision_log import add_reward
 from hagpolicy.errors import InvalidInput, StoreError
 from hagpolicy.serving.live import TrafficRecorder
-from hagpolicy.serving.messages import Receive, Scope, Send, answer_json, read_whole
+from hagpolicy.serving.messages import Receive, Said, Scope, Send, answer_post
 
 __all__ = ["REWARD_PATH", "answer_reward"]
 
@@ -37,22 +36,13 @@ async def answer_reward(scope: Scope, receive: Receive, send: Send, traffic: Tra
         send: takes the answer.
         traffic: whose log it is for.
     """
-    if scope["method"] != "POST":
-        status, said = 405, {"error": "expected POST"}
-    elif traffic is None:
-        status, said = 404, {"error": "no decisions are logged here"}
-    else:
-        content = await read_whole(receive, MOST_BYTES)
-        if content is None:
-            status, said = 413, {"error": f"expected at most {MOST_BYTES} bytes"}
-        else:
-            loop = asyncio.get_running_loop()
-            status, said = await loop.run_in_executor(_THREADS, _add, traffic, content)
-    await answer_json(send, status, said)
+    await answer_post(scope, receive, send, MOST_BYTES, partial(_add, traffic), _THREADS)
 
 
-def _add(traffic: TrafficRecorder, content: bytes) -> tuple[int, dict[str, Any]]:
+def _add(traffic: TrafficRecorder | None, content: bytes) -> Said:
     """Status and answer."""
+    if traffic is None:
+        return 404, {"error": "no decisions are logged here"}
     try:
         given = json.loads(content)
     except (ValueError, RecursionError):

@@ -361,10 +361,17 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="the first N prompts only")
 
 
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    """One prompt, and what a decision on it may be told."""
+    parser.add_argument("prompt", nargs="?", help="text, or chat messages as JSON; - or left out: from stdin")
+    add_dial(parser)
+    parser.add_argument("--task", metavar="NAME", help="the kind of the prompt, where it is known")
+
+
 def add_predict(parser: argparse.ArgumentParser) -> None:
     """Of `predict`."""
     parser.add_argument("policy", help="folder of a policy")
-    parser.add_argument("prompt", nargs="?", help="text, or chat messages as JSON; - or left out: from stdin")
+    _add_prompt(parser)
     parser.add_argument(
         "--prompts",
         nargs="+",
@@ -380,8 +387,6 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="a setting that is decided already; repeatable",
     )
-    add_dial(parser)
-    parser.add_argument("--task", metavar="NAME", help="the kind of the prompt, where it is known")
     parser.add_argument(
         "--engine",
         metavar="NAME",
@@ -406,9 +411,7 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
 def add_explain(parser: argparse.ArgumentParser) -> None:
     """Of `explain`."""
     parser.add_argument("policy", help="folder of a policy that was fitted with --explain")
-    parser.add_argument("prompt", nargs="?", help="text, or chat messages as JSON; - or left out: from stdin")
-    add_dial(parser)
-    parser.add_argument("--task", metavar="NAME", help="the kind of the prompt, where it is known")
+    _add_prompt(parser)
     parser.add_argument(
         "--neighbours", type=int, default=5, metavar="N", help="training prompts that are told (default %(default)s)"
     )

@@ -11,6 +11,7 @@ import numpy as np
 from hagpolicy._extras import require
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.analysis.estimates import assign_folds
+from hagpolicy.analysis.rule import MIN_GROUPS, N_FOLDS
 from hagpolicy.config.config import DecodingConfig
 from hagpolicy.data.groups import number_groups
 from hagpolicy.data.prompts import as_prompts
@@ -23,8 +24,6 @@ from hagpolicy.policy.reading import read_for_training
 from hagpolicy.results import Estimate
 
 __all__ = ["DistilledRules", "RuleLine", "distill_rules"]
-
-FOLDS, LEAST_GROUPS = 5, 20
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def distill_rules(policy: Policy, prompts: Iterable[Any], *, lines: int = LINES,
         raise InvalidInput("policy", "one that reads texts", "one of vectors", do)
     learner, given = Rules(lines), as_prompts(prompts)
     groups = number_groups(given)
-    if (n_groups := len(np.unique(groups))) < LEAST_GROUPS:
-        raise InvalidInput("prompts", f"at least {LEAST_GROUPS} groups", n_groups)
+    if (n_groups := len(np.unique(groups))) < MIN_GROUPS:
+        raise InvalidInput("prompts", f"at least {MIN_GROUPS} groups", n_groups)
     decided = [decision.index for decision in policy.decide_batch(given)]
     chosen = np.array([policy.space.index(policy.reference) if one is None else one for one in decided])
     read, _ = read_for_training(given, policy.manifest.reads)
@@ -104,7 +103,7 @@ def distill_rules(policy: Policy, prompts: Iterable[Any], *, lines: int = LINES,
     targets = np.eye(len(policy.space))[chosen]
     with require("threadpoolctl", "fit", "distilling rules").threadpool_limits(1):
         same = np.zeros(len(given))
-        folds = assign_folds(groups, FOLDS, seed)
+        folds = assign_folds(groups, N_FOLDS, seed)
         for fold in np.unique(folds):
             train, test = folds != fold, folds == fold
             fitted = learner.fit(features[train], targets[train], groups[train], seed)

@@ -19,7 +19,7 @@ from hagpolicy.policy.inputs import TokenInputs
 from hagpolicy.policy.tokenizer import TOKENIZER_FILE
 
 # Token counts below this have their logarithm in a table. Cut prompts stay far below (`inputs.cut`).
-LOGS = 32768
+_LOGS = 32768
 # Ridge on 3,000 grade-school problems predicts their number of steps with R² 0.23 at factor 1, 0.27
 # here: the length spreads over prompts of one kind about as far as a column of meaning does.
 _LENGTH_FACTOR = 16.0
@@ -58,14 +58,9 @@ class StaticEncoder(Encoder):
         ids = graph.input("ids", INT64, ["batch", "tokens"])
         mask = graph.input("mask", UINT8, ["batch", "tokens"])
         rows = graph.node("Gather", [graph.constant(self.table, "table"), ids])
-        one = graph.constant(np.array([1]), "axis")
-        sums = graph.node("Squeeze", [graph.node("MatMulInteger", [graph.node("Unsqueeze", [mask, one]), rows]), one])
-        bounds = [graph.constant(np.array(bound, np.int32)) for bound in (1, LOGS - 1)]
-        count = graph.node("Clip", [graph.node("ReduceSum", [graph.cast(mask, INT32), one], keepdims=1), *bounds])
+        sums, count = sum_rows(graph, rows, mask)
         means = graph.node("Div", [graph.cast(sums, FLOAT), graph.cast(count, FLOAT)])
-        # A logarithm computed by the runtime may differ between machines; a table cannot.
-        logs = _LENGTH_FACTOR * np.log(np.maximum(np.arange(LOGS), 1))
-        length = graph.node("Gather", [graph.constant(logs.astype(np.float32), "logs"), count])
+        length = take_log(graph, count, _LENGTH_FACTOR)
         column = graph.constant(np.array(self.origin["columns"]["unknown"]), "unknown_column")
         return graph.node("Concat", [means, length], axis=1), graph.node("Gather", [means, column], axis=1)
 
@@ -84,6 +79,28 @@ class StaticEncoder(Encoder):
     @cached_property
     def _inputs(self) -> TokenInputs:
         return TokenInputs(self.files()[TOKENIZER_FILE])
+
+
+def sum_rows(graph: GraphBuilder, rows: str, mask: str) -> tuple[str, str]:
+    """Append the sum of the rows of each prompt's tokens, int32 (batch, width), and their number, int32 (batch, 1), at
+    least 1; both exact.
+
+    Args:
+        graph: that of an encoder.
+        rows: int8 (batch, tokens, width).
+        mask: uint8 (batch, tokens).
+    """
+    one = graph.constant(np.array([1]), "axis")
+    sums = graph.node("Squeeze", [graph.node("MatMulInteger", [graph.node("Unsqueeze", [mask, one]), rows]), one])
+    bounds = [graph.constant(np.array(bound, np.int32)) for bound in (1, _LOGS - 1)]
+    return sums, graph.node("Clip", [graph.node("ReduceSum", [graph.cast(mask, INT32), one], keepdims=1), *bounds])
+
+
+def take_log(graph: GraphBuilder, count: str, factor: float) -> str:
+    """Append factor × ln(count), float32, of an int32 tensor of `sum_rows`."""
+    # A logarithm computed by the runtime may differ between machines; a table cannot.
+    logs = factor * np.log(np.maximum(np.arange(_LOGS), 1))
+    return graph.node("Gather", [graph.constant(logs.astype(np.float32), "logs"), count])
 
 
 def read_asset(name: str) -> bytes:

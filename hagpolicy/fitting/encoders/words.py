@@ -11,8 +11,8 @@ import numpy as np
 
 from hagpolicy.data.prompts import Prompt
 from hagpolicy.fitting.encoders.base import Encoder
-from hagpolicy.fitting.encoders.static import LOGS, read_asset
-from hagpolicy.fitting.graphs.builder import FLOAT, INT32, INT64, UINT8, GraphBuilder
+from hagpolicy.fitting.encoders.static import read_asset, sum_rows, take_log
+from hagpolicy.fitting.graphs.builder import FLOAT, INT64, UINT8, GraphBuilder
 from hagpolicy.policy.inputs import TokenInputs
 from hagpolicy.policy.schema import parse_bounded
 from hagpolicy.policy.tokenizer import TOKENIZER_FILE
@@ -72,16 +72,12 @@ class WordsEncoder(Encoder):
         columns = [*self.columns[:-1], _UNKNOWN]
         # A token's row is its column's: one further row, of zeros, is for all tokens that are not counted.
         rows = np.vstack([np.eye(len(columns), dtype=np.int8), np.zeros((1, len(columns)), np.int8)])
-        one = graph.constant(np.array([1]), "axis")
         which = graph.node("Gather", [graph.constant(self._find_columns(columns), "columns"), ids])
         marks = graph.node("Gather", [graph.constant(rows, "marks"), which])
-        sums = graph.node("Squeeze", [graph.node("MatMulInteger", [graph.node("Unsqueeze", [mask, one]), marks]), one])
-        bounds = [graph.constant(np.array(bound, np.int32)) for bound in (1, LOGS - 1)]
-        tokens = graph.node("Clip", [graph.node("ReduceSum", [graph.cast(mask, INT32), one], keepdims=1), *bounds])
-        logs = graph.constant(np.log(np.maximum(np.arange(LOGS), 1)).astype(np.float32), "logs")
+        sums, tokens = sum_rows(graph, marks, mask)
         counts = graph.cast(sums, FLOAT)
         known = graph.constant(np.arange(len(columns) - 1), "known")
-        features = [graph.node("Gather", [counts, known], axis=1), graph.node("Gather", [logs, tokens])]
+        features = [graph.node("Gather", [counts, known], axis=1), take_log(graph, tokens, 1.0)]
         shares = graph.node("Div", [counts, graph.cast(tokens, FLOAT)])
         unknown = graph.node("Gather", [shares, graph.constant(np.array(len(columns) - 1))], axis=1)
         return graph.node("Concat", features, axis=1), unknown

@@ -39,12 +39,6 @@ class Affine(FittedLearner):
         return graph.node("Add", [product, graph.constant(self.intercept, "intercept")])
 
 
-def take_one(graph: GraphBuilder, features: str) -> str:
-    """Append what takes the first of the features, (batch, 1): of the batch's length, where no feature counts."""
-    zero = graph.constant(np.array([0], dtype=np.int64), "first")
-    return graph.node("Gather", [features, zero], axis=1)
-
-
 class Constant(Learner):
     """The configs' mean rewards for every prompt: its policy is the single best config."""
 

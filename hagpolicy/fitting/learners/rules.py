@@ -11,7 +11,7 @@ from hagpolicy._checks import is_whole
 from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.graphs.builder import FLOAT, GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
-from hagpolicy.fitting.learners.linear import Affine, take_one
+from hagpolicy.fitting.learners.linear import Affine
 
 __all__ = ["Condition", "FittedRules", "Rules"]
 
@@ -68,21 +68,19 @@ class FittedRules(FittedLearner):
 
     def export(self, graph: GraphBuilder, features: str) -> str:
         """Append one product with the conditions' columns, and the choice of the first that holds."""
-        first = take_one(graph, features)
         if not self.conditions:
-            return Affine(np.zeros((1, self.values.shape[1])), self.values[0]).export(graph, first)
-        picks = np.zeros((self.width, len(self.conditions)), dtype=np.float32)
+            return Affine(np.zeros((self.width, self.values.shape[1])), self.values[0]).export(graph, features)
+        picks = np.zeros((self.width, len(self.values)), dtype=np.float32)
         for number, one in enumerate(self.conditions):
             picks[list(one.columns), number] = 1.0
-        bounds = np.array([one.above for one in self.conditions], dtype=np.float32)
-        below = np.array([one.holds_below for one in self.conditions], dtype=np.float32)
+        bounds = np.array([*(one.above for one in self.conditions), -1.0], dtype=np.float32)
+        below = np.array([*(one.holds_below for one in self.conditions), False], dtype=np.float32)
         sums = graph.node("MatMul", [features, graph.constant(picks, "columns")])
         above = graph.cast(graph.node("Greater", [sums, graph.constant(bounds, "bounds")]), FLOAT)
         turned = graph.node("Mul", [above, graph.constant(1.0 - 2.0 * below, "turn", np.float32)])
         holds = graph.node("Add", [turned, graph.constant(below, "below")])
-        none = graph.node("Mul", [first, graph.constant(0.0, "none", np.float32)])
-        last = graph.node("Add", [none, graph.constant(1.0, "last", np.float32)])
-        lines = graph.node("ArgMax", [graph.node("Concat", [holds, last], axis=1)], axis=1, keepdims=0)
+        # The last line holds always: a sum of no column is above no negative bound.
+        lines = graph.node("ArgMax", [holds], axis=1, keepdims=0)
         return graph.node("Gather", [graph.constant(self.values, "values"), lines])
 
 

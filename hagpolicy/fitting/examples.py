@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hagpolicy.fitting.crossfit import CrossFittedLearner
+from hagpolicy.fitting.encoders.scaling import find_medians
 from hagpolicy.fitting.prepare import FitData
 from hagpolicy.fitting.training import Training
 from hagpolicy.policy.training_prompts import FeatureScale, TrainingPrompts
@@ -32,7 +33,7 @@ def collect_training(
         heads=data.prepared.targets.common.astype(np.float32),
         features=scale.apply(features),
         scale=scale,
-        medians=np.median(training.features, axis=0).astype(np.float32) if reads_vectors else None,
+        medians=find_medians(training.features) if reads_vectors else None,
         achieved=() if winner is None else winner.achieved,
         texts=tuple(prompt.text for prompt in prompts),
     )

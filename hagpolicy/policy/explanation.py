@@ -305,7 +305,7 @@ def _list_neighbours(
 
 def _leave_out(item: Any, training: TrainingPrompts) -> list[_Variant]:
     """The prompt without each of its parts: words, or lines of a long text; of a vector the columns that are furthest
-    from their medians, set to them."""
+    from their medians, set to them; a missing value is further than any."""
     if isinstance(item, str):
         text = cut(item)
         spans = split_parts(text)
@@ -315,6 +315,7 @@ def _leave_out(item: Any, training: TrainingPrompts) -> list[_Variant]:
         return []
     vector = np.asarray(item, dtype=np.float32)
     apart = np.abs(vector.astype(np.float64) - training.medians)
+    # Sorting puts NaN, a missing value, last.
     columns = np.sort(apart.argsort(kind="stable")[::-1][:MOST_COLUMNS])
     rows = np.tile(vector, (len(columns), 1))
     rows[np.arange(len(columns)), columns] = training.medians[columns]

@@ -434,7 +434,8 @@ class Policy:
         point = self._find_point(price, n)
         return explain_decision(
             decision,
-            item=read.item if isinstance(read.item, str) else read_vector(read.item),
+            # Whether values may be missing, `decide` has judged.
+            item=read.item if isinstance(read.item, str) else read_vector(read.item, missing=True),
             features=None if read.refusal is not None else self._compute_features(read.item),
             compute=compute,
             rule=rule,

@@ -277,6 +277,21 @@ def test_of_vectors_the_column_that_decides_is_told(tmp_path: Path) -> None:
     assert found.moved[0].fall == pytest.approx(found.advantage - left, abs=1e-6)
 
 
+def test_vectors_with_missing_values_are_explained(tmp_path: Path) -> None:
+    chance = np.random.default_rng(2)
+    vectors = chance.normal(0.0, 1.0, (120, 3)).astype(np.float32)
+    vectors[::2, 1] = np.nan  # whether it is there says which config is best
+    means = 0.5 + 0.3 * np.outer(np.where(np.isnan(vectors[:, 1]), 1.0, -1.0), [0.5, 0.0, -0.5])
+    prompts = [hag.Prompt(f"prompt {number}", id=f"v{number}") for number in range(120)]
+    fitted = hag.fit(hag.SweepTable.from_arrays(prompts, SPACE, means), vectors, learner="ridge")
+    policy = hag.load(fitted.save(tmp_path / "policy", explain=True))
+    assert policy.training is not None
+    np.testing.assert_array_equal(policy.training.medians, np.nanmedian(vectors, axis=0))
+    assert policy.explain(vectors[0]).moved[0].part == "column 1"
+    for number in range(2):
+        assert policy.explain(vectors[number]).neighbours[0].id == f"v{number}"
+
+
 def test_a_prompt_that_is_not_read_has_no_neighbours(policy: Policy) -> None:
     found = policy.explain([{"role": "user", "content": ""}])
     assert found.decision.reason == "unreadable"

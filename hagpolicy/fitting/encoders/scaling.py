@@ -12,7 +12,7 @@ from hagpolicy.data.prompts import Prompt
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.graphs.builder import DOUBLE, FLOAT, GraphBuilder
 
-__all__ = ["FeatureScaling", "Imputation", "ScaledEncoder"]
+__all__ = ["FeatureScaling", "Imputation", "ScaledEncoder", "find_medians"]
 
 # Columns whose spreads are within this factor of the usual one, and whose values are within so many of their spreads,
 # are left alone: an embedding's relative sizes say what matters, and standardising them would lose it.
@@ -74,6 +74,15 @@ class FeatureScaling:
         return graph.cast(graph.node("Clip", [standard, *limits]), FLOAT)
 
 
+def find_medians(features: np.ndarray) -> np.ndarray:
+    """float32 (n_features,): each column's median of what is there in float32 (n, n_features), NaN where a value is
+    missing; 0 where nothing is there."""
+    medians = np.zeros(features.shape[1], dtype=np.float32)
+    some = ~np.isnan(features).all(axis=0)
+    medians[some] = np.nanmedian(features[:, some], axis=0)
+    return medians
+
+
 @dataclass(frozen=True, eq=False)
 class Imputation:
     """Missing values filled with their column's median, and a column that marks them for each where any are missing.
@@ -94,9 +103,7 @@ class Imputation:
     def of(cls, features: np.ndarray) -> Imputation:
         """From training features, float32 (n, n_features), NaN where a value is missing."""
         missing = np.isnan(features)
-        medians = np.zeros(features.shape[1], dtype=np.float32)
-        some = ~missing.all(axis=0)
-        medians[some] = np.nanmedian(features[:, some], axis=0)
+        medians = find_medians(features)
         filled = np.where(missing, medians, features)
         scaling = FeatureScaling.of(filled)
         deviation = (filled if scaling is None else scaling.apply(filled)).astype(np.float64).std(axis=0)

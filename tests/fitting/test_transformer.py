@@ -177,6 +177,12 @@ def test_what_cannot_be_an_encoder_is_refused(tmp_path: Path, make: Any, message
         compute_features(make(tmp_path / "tiny"), PROMPTS)
 
 
+@pytest.mark.parametrize("name", ["transformer", "transformer-int8:"])
+def test_a_transformer_without_a_folder_is_no_encoder(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"encoder: expected one of .*transformer:FOLDER.*got '?{name}"):
+        get_encoder(name)
+
+
 def test_other_architectures_and_pickled_weights_are_refused_by_name(tmp_path: Path) -> None:
     import torch
     from transformers import BertModel, RobertaConfig

@@ -53,9 +53,10 @@ def get_encoder(spec: str | Encoder | np.ndarray) -> Encoder:
     """
     if hasattr(spec, "shape"):  # an array, tensor or data frame
         return PrecomputedEncoder(vectors=spec)
-    if isinstance(spec, str) and spec.partition(":")[0] in TRANSFORMERS:
+    if isinstance(spec, str):
         kind, _, source = spec.partition(":")
-        return TransformerEncoder(source, **TRANSFORMERS[kind])
+        if kind in TRANSFORMERS and source:
+            return TransformerEncoder(source, **TRANSFORMERS[kind])
     if isinstance(spec, str) and spec.endswith(".onnx"):
         return OnnxEncoder(spec)
     return get_plugin(ENCODERS, Encoder, spec)  # type: ignore[type-abstract]

@@ -30,7 +30,8 @@ def _parse_share(text: str) -> float:
     return value
 
 
-def _parse_names(text: str) -> list[str]:
+def parse_names(text: str) -> list[str]:
+    """Names by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -305,12 +306,12 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     compared = parser.add_mutually_exclusive_group()
     compared.add_argument(
         "--baselines",
-        type=_parse_names,
+        type=parse_names,
         metavar="NAMES",
         help=f"other ways to choose, compared: {_list_names(BASELINES)}, several with commas (default nearest), "
         "or FILE.py:CLASS",
     )
-    compared.add_argument("--rivals", type=_parse_names, help=argparse.SUPPRESS)  # the earlier word, for one version
+    compared.add_argument("--rivals", type=parse_names, help=argparse.SUPPRESS)  # the earlier word, for one version
     parser.add_argument(
         "--near-duplicates",
         type=_parse_share,
@@ -402,9 +403,11 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
     """Of `rules`."""
+    from hagpolicy.fitting.learners.rules import LINES
+
     parser.add_argument("policy", help="folder of a policy that reads texts")
     add_table(parser, "whose prompts the policy decides, such as those that it was fitted on")
-    parser.add_argument("--lines", type=int, default=10, help="rules at most, beside the last (default %(default)s)")
+    parser.add_argument("--lines", type=int, default=LINES, help="rules at most, beside the last (default %(default)s)")
     parser.add_argument("--seed", type=_parse_seed, default=0, help="of the folds (default 0)")
 
 

@@ -92,12 +92,21 @@ def parse_plugins(what: str, names: str | Sequence[str]) -> list[Any]:
     return [one() if isinstance(one, type) else one for one in found]
 
 
-def read_inputs(arguments: Namespace) -> tuple[tuple[hag.Prompt, ...], EngineSpec, Any]:
-    """The prompts, what makes the engine, and the scorer, of verbs that generate."""
+def read_prompts(arguments: Namespace) -> tuple[hag.Prompt, ...]:
+    """The prompts of the files that are named."""
+    return hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
+
+
+def read_engine(arguments: Namespace) -> EngineSpec:
+    """What makes the engine that is named."""
     from hagpolicy.engines.spec import EngineSpec
 
-    prompts = hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
-    spec = EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
+    return EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option))
+
+
+def read_inputs(arguments: Namespace) -> tuple[tuple[hag.Prompt, ...], EngineSpec, Any]:
+    """The prompts, what makes the engine, and the scorer, of verbs that generate."""
+    prompts, spec = read_prompts(arguments), read_engine(arguments)
     scorer = parse_scorer(arguments.scorer)
     if scorer is None and spec.kind.name == "simulated":  # its world has a scorer of its own
         from hagpolicy.simulated import SimulatedScorer

@@ -11,7 +11,7 @@ from typing import Any
 import hagpolicy as hag
 from hagpolicy._text import TextTable, format_count, shorten
 from hagpolicy.cli.exit_codes import DONE, PARTLY
-from hagpolicy.cli.options import parse_fixed, parse_map
+from hagpolicy.cli.options import parse_fixed, parse_map, read_prompts
 from hagpolicy.cli.streams import read_stdin_rows, write, write_error
 from hagpolicy.data.prompts import collect_prompts
 from hagpolicy.errors import InvalidInput
@@ -58,12 +58,11 @@ def decision_to_json(decision: hag.Decision, rendering: hag.Rendering | None) ->
 
 
 def _read(arguments: Namespace) -> tuple[hag.Prompt, ...]:
-    keys, limit = parse_map(arguments.map), arguments.limit
     if "-" not in arguments.prompts:
-        return hag.read_prompts(*arguments.prompts, keys=keys, limit=limit)
+        return read_prompts(arguments)
     if len(arguments.prompts) > 1:
         raise InvalidInput("--prompts", "files, or - alone", " ".join(arguments.prompts))
-    return collect_prompts(read_stdin_rows(), keys=keys, limit=limit)
+    return collect_prompts(read_stdin_rows(), keys=parse_map(arguments.map), limit=arguments.limit)
 
 
 def _decide(

@@ -18,9 +18,17 @@ import hagpolicy as hag
 from hagpolicy._code_files import is_object_path, load_object
 from hagpolicy._files import format_json
 from hagpolicy.artefacts.folder import check_new, open_artefact
-from hagpolicy.cli.arguments import add_budget, add_engine, add_prompts, add_reading, add_scorer, add_workers
+from hagpolicy.cli.arguments import (
+    add_budget,
+    add_engine,
+    add_prompts,
+    add_reading,
+    add_scorer,
+    add_workers,
+    parse_names,
+)
 from hagpolicy.cli.exit_codes import DONE
-from hagpolicy.cli.options import parse_default, parse_engine_options, parse_map, read_inputs
+from hagpolicy.cli.options import parse_default, read_engine, read_inputs, read_prompts
 from hagpolicy.cli.streams import write
 
 __all__ = [
@@ -123,7 +131,7 @@ def build_artefact(arguments: Namespace, build: Callable[..., Path], kind: str) 
         kind: the field of the configs that name what it makes.
     """
     check_new(arguments.out)  # before the model is loaded
-    prompts, answers = _read_prompts(arguments), _load_answers(arguments.answers)
+    prompts, answers = read_prompts(arguments), _load_answers(arguments.answers)
     names = [name for name in inspect.signature(build).parameters if name in {*_NUMBERS, "layers"}]
     options = {name: getattr(arguments, name) for name in names}
     with _open(arguments) as engine:
@@ -138,7 +146,7 @@ def build_drafts(arguments: Namespace) -> int:
     check_new(arguments.out)
     known: hag.SweepTable | list[str]
     if arguments.table is None:
-        prompts, answer = _read_prompts(arguments), _load_answers(arguments.answers) or take_reference
+        prompts, answer = read_prompts(arguments), _load_answers(arguments.answers) or take_reference
         known = [answer(one) for one in prompts]
     else:
         prompts, known = None, hag.load_table(arguments.table, all_prompts=arguments.all)
@@ -197,10 +205,6 @@ def _load_answers(given: str | None) -> Any:
     return found
 
 
-def _read_prompts(arguments: Namespace) -> tuple[hag.Prompt, ...]:
-    return hag.read_prompts(*arguments.prompts, keys=parse_map(arguments.map), limit=arguments.limit)
-
-
 def _add_numbers(parser: argparse.ArgumentParser, build: Callable[..., Any]) -> None:
     """The numbers that a builder takes, with its own defaults."""
     for name, parameter in inspect.signature(build).parameters.items():
@@ -211,16 +215,14 @@ def _add_numbers(parser: argparse.ArgumentParser, build: Callable[..., Any]) -> 
 
 
 def _parse_layers(text: str) -> str | list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return names if len(names) > 1 or text != "all-linear" else text
+    return text if text == "all-linear" else parse_names(text)
 
 
 def _open(arguments: Namespace) -> Any:
     """A context with the engine that is named."""
     from hagpolicy.engines.loading import open_engine
-    from hagpolicy.engines.spec import EngineSpec
 
-    return open_engine(EngineSpec.parse(arguments.engine, **parse_engine_options(arguments.engine_option)))
+    return open_engine(read_engine(arguments))
 
 
 def _print_artefact(arguments: Namespace, kind: str, folder: Path) -> int:

@@ -96,7 +96,7 @@ def distill_rules(policy: Policy, prompts: Iterable[Any], *, lines: int = LINES,
     if (n_groups := len(np.unique(groups))) < MIN_GROUPS:
         raise InvalidInput("prompts", f"at least {MIN_GROUPS} groups", n_groups)
     decided = [decision.index for decision in policy.decide_batch(given)]
-    chosen = np.array([policy.space.index(policy.reference) if one is None else one for one in decided])
+    chosen = np.array([policy.reference_index if one is None else one for one in decided])
     read, _ = read_for_training(given, policy.manifest.reads)
     encoder = WordsEncoder().learn(read)
     features, _ = compute_features(encoder, read)

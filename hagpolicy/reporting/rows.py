@@ -137,22 +137,26 @@ def describe_trained(policy: Policy, table: SweepTable) -> str:
 def list_departures(policy: Policy, table: SweepTable, choices: np.ndarray, reference: int) -> list[dict[str, Any]]:
     """The prompts whose config promises most over the reference, with that promise; at most `N_EXAMPLES`, one a
     text."""
+    found, advantage = _rank_departures(policy, table, choices, reference)
+    return [
+        {
+            "text": table.prompts[i].text,
+            "task": table.prompts[i].task,
+            "config": describe_config(table.space[int(choices[i])]),
+            "advantage": format_signed(advantage[i], 2),
+        }
+        for i in found[:N_EXAMPLES]
+    ]
+
+
+def _rank_departures(
+    policy: Policy, table: SweepTable, choices: np.ndarray, reference: int
+) -> tuple[list[int], np.ndarray]:
+    """Numbers of the prompts that do not get the reference, those that promise most over it first, and what every
+    prompt's config promises over it, float64 (n_prompts,)."""
     values = np.asarray(policy.values(list(table.prompts)), dtype=np.float64)
     advantage = values[np.arange(len(values)), choices] - values[:, reference]
-    rows: list[dict[str, Any]] = []
-    for i in np.argsort(-advantage, kind="stable").tolist():
-        if choices[i] != reference and len(rows) < N_EXAMPLES:
-            prompt = table.prompts[i]
-            config = describe_config(table.space[int(choices[i])])
-            rows.append(
-                {
-                    "text": prompt.text,
-                    "task": prompt.task,
-                    "config": config,
-                    "advantage": format_signed(advantage[i], 2),
-                }
-            )
-    return rows
+    return [i for i in np.argsort(-advantage, kind="stable").tolist() if choices[i] != reference], advantage
 
 
 def explain_departures(policy: Policy, table: SweepTable, choices: np.ndarray) -> list[dict[str, Any]]:
@@ -163,10 +167,8 @@ def explain_departures(policy: Policy, table: SweepTable, choices: np.ndarray) -
         table: of the prompts.
         choices: int64 (n_prompts,), its own.
     """
-    values = np.asarray(policy.values(list(table.prompts)), dtype=np.float64)
     reference = policy.reference_index
-    advantage = values[np.arange(len(values)), choices] - values[:, reference]
-    order = [i for i in np.argsort(-advantage, kind="stable").tolist() if choices[i] != reference]
+    order, advantage = _rank_departures(policy, table, choices, reference)
     found = []
     for number in order[:N_EXPLAINED]:
         prompt = table.prompts[number]

@@ -161,8 +161,6 @@ class PolicyMiddleware:
         if handled.refusal:
             await self._refuse(handled, send)
             return
-        if handled.receipt.endpoint is not None:
-            sent = self._route(sent, handled.receipt.endpoint)
         withheld = list_withheld(handled.receipt.endpoint, self._near)
         answer = _Answer(AnswerWatch(self.handler, handled), send, begun, withheld)
         ended = False
@@ -214,6 +212,8 @@ class PolicyMiddleware:
         """Have the application answer, again where the answer is to meet a constraint and does not."""
         handled, handler = answer.watch.handled, self.handler
         app = self._find_app(handled.receipt.endpoint)
+        if handled.receipt.endpoint is not None:  # last: tracing adds headers too, such as baggage, which may hold keys
+            scope = self._route(scope, handled.receipt.endpoint)
         if handled.attempts is None or handler is None:
             await app(scope, receive, answer.send)
             return

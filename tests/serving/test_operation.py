@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn")
 
 import httpx2
 import prometheus_client
-from opentelemetry import trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -194,6 +194,25 @@ def test_spans_continue_the_callers_trace_and_say_what_was_sent(spans, upstream,
         "hag.reason": "best_by_margin",
         "http.response.status_code": 200,
     }
+
+
+def test_another_host_gets_the_trace_and_no_baggage(spans, upstream, serve):
+    there = EchoServer()
+    space = DecodingSpace([DecodingConfig(temperature=0.7), DecodingConfig(endpoint="drafted@0123456789abcdef")])
+    rules = RewriteRules("vllm", endpoints={"drafted": there.url.replace("127.0.0.1", "localhost")})
+    proxy = make_proxy(RequestHandler(WordPolicy(space, {"greedy": 1}), rules), upstream.url)
+
+    async def instrumented(scope, receive, send):  # as instrumentations of servers do with the baggage of a request
+        token = context.attach(baggage.set_baggage("key", "sk-mine"))
+        await proxy(scope, receive, send)
+        context.detach(token)
+
+    client = serve(instrumented)
+    for content in ("greedy", "other"):
+        client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]})
+    there.close()
+    assert upstream.headers[0]["baggage"] == "key=sk-mine"
+    assert ("traceparent" in there.headers[0], "baggage" in there.headers[0]) == (True, False)
 
 
 def test_a_span_names_what_failed_without_its_words(spans, handler):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hagpolicy.config.endpoints import EndpointAddress, is_same_host, parse_endpoints
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.endpoints import find_endpoint
 
-__all__ = ["check_upstreams", "choose_headers", "choose_query", "list_withheld", "make_path"]
+__all__ = ["check_upstreams", "choose_extensions", "choose_headers", "choose_query", "list_withheld", "make_path"]
 
 # All that another host than the client's is sent: any other header may hold a key, whatever it is called.
 _OF_ANY_HOST = frozenset(
     {"accept", "accept-encoding", "content-type", "content-length", "user-agent", "traceparent", "tracestate"}
 )
+# Of what a client of httpx says beside a request: the others are of the server that it was for, such as a raw target,
+# which stands in place of any address, with its query.
+_OF_ANY_SERVER = frozenset({"timeout", "trace"})
 _KEYS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
 
 
@@ -70,6 +73,11 @@ def choose_query(query: bytes, endpoint: EndpointAddress, near: str) -> bytes:
         near: address of the server that it was for.
     """
     return query if is_same_host(endpoint.url, near) else b""
+
+
+def choose_extensions(extensions: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said beside a request to an endpoint, of what its client said to the transport of httpx."""
+    return {name: value for name, value in extensions.items() if name in _OF_ANY_SERVER}
 
 
 def choose_headers(headers: Iterable[tuple[str, str]], endpoint: EndpointAddress, near: str) -> list[tuple[str, str]]:

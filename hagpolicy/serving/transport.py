@@ -17,7 +17,7 @@ from hagpolicy.serving.answer_watch import AnswerWatch
 from hagpolicy.serving.attempts import adapt_headers
 from hagpolicy.serving.handler import HandledRequest, RequestHandler
 from hagpolicy.serving.headers import PREFIX
-from hagpolicy.serving.routing import choose_headers, choose_query, list_withheld, make_path
+from hagpolicy.serving.routing import choose_extensions, choose_headers, choose_query, list_withheld, make_path
 
 __all__ = ["AsyncPolicyTransport", "PolicyTransport", "wrap_http_client"]
 
@@ -193,6 +193,7 @@ def _remake(request: Any, handled: HandledRequest, again: bytes | None = None, n
     url = request.url
     if (endpoint := handled.receipt.endpoint) is not None:
         headers = choose_headers(headers, endpoint, str(url))
+        extensions = choose_extensions(extensions)
         query = choose_query(url.query, endpoint, str(url)).decode()
         url = endpoint.base + make_path(url.path) + (f"?{query}" if query else "")
     return type(request)(request.method, url, headers=headers, content=content, extensions=extensions)

@@ -8,6 +8,8 @@ import pytest
 openai = pytest.importorskip("openai")
 pytest.importorskip("uvicorn")
 
+import httpx2  # noqa: E402
+
 import hagpolicy as hag  # noqa: E402
 from hagpolicy.cli.options import parse_endpoint_options  # noqa: E402
 from hagpolicy.config.config import DecodingConfig  # noqa: E402
@@ -18,6 +20,7 @@ from hagpolicy.serving.handler import RequestHandler  # noqa: E402
 from hagpolicy.serving.proxy import make_proxy  # noqa: E402
 from hagpolicy.serving.rewrite import RewriteRules, rewrite  # noqa: E402
 from hagpolicy.serving.settings import make_rules  # noqa: E402
+from hagpolicy.serving.transport import PolicyTransport  # noqa: E402
 from tests.serving.wrapping import WordPolicy  # noqa: E402
 from tests.support.asgi_server import Serving  # noqa: E402
 from tests.support.echo_server import EchoServer  # noqa: E402
@@ -152,6 +155,16 @@ def test_a_client_s_transport_sends_it_there(servers):
     say(hag.wrap(plain, POLICY, rules=rules_for(servers[1])), "long", extra_query={"a": "1"})
     assert servers[1].headers[-1]["authorization"] == "Bearer sk-mine"
     assert servers[1].targets[-1] == f"{PATH}?a=1"
+
+
+def test_what_a_client_says_of_its_connection_is_of_its_own_server(servers):
+    far = servers[1].url.replace("127.0.0.1", "localhost")
+    handler = RequestHandler(POLICY, RewriteRules("vllm", endpoints={"drafted": far}))
+    body = {"model": "m", "messages": [{"role": "user", "content": "long"}]}
+    told = {"target": b"/gateway/sk-mine?key=sk-mine", "timeout": {"read": 5.0}}
+    with httpx2.Client(transport=PolicyTransport(handler, httpx2.HTTPTransport())) as client:
+        client.post(f"{servers[0].url}/chat/completions", json=body, extensions=told)
+    assert (servers[1].targets, count(servers)) == ([PATH], [0, 1])
 
 
 @pytest.mark.parametrize("through", ["client", "proxy"])

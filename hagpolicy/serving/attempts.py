@@ -53,9 +53,14 @@ class AnswerAttempts:
             kind: its `content-type`.
         """
         taken = 200 <= status < 300 and not kind.lower().startswith("text/event-stream")
-        if not taken and not self._answers:
-            self.told = f"not checked: {'the answer is an error' if status >= 300 else 'the answer is a stream'}"
+        if not taken:
+            self.skip("the answer is an error" if status >= 300 else "the answer is a stream")
         return taken
+
+    def skip(self, why: str) -> None:
+        """An answer is not checked; of the first one, what is told says why."""
+        if not self._answers:
+            self.told = f"not checked: {why}"
 
     def read(self, content: bytes, encoding: str = "") -> bytes | None:
         """The body of the request to send next, after an answer was taken; None where none is to be sent.
@@ -67,7 +72,7 @@ class AnswerAttempts:
         answer = _parse(AnswerReader(encoding), content)
         text = read_text(self._endpoint, answer)
         if text is None and not self._answers:
-            self.told = "not checked: the answer is no single text that can be read"
+            self.skip("the answer is no single text that can be read")
             return None
         self._answers.append(answer)
         count = len(self._answers)

@@ -96,6 +96,8 @@ class _KeptAnswer:
         else:
             self._size += len(message.get("body", b""))
             checked = self._size <= MOST_BYTES
+            if not checked:
+                self._attempts.skip("the answer is too large")
             self.whole = checked and not message.get("more_body", False)
         if not checked:
             self.passes = True

@@ -391,6 +391,16 @@ def test_what_could_hold_up_others_is_not_checked(constraint, why):
     assert (receipt.constraint == "retry") == (not why)
 
 
+def test_an_answer_too_large_to_be_kept_is_handed_on_and_says_so(upstream, monkeypatch):
+    monkeypatch.setattr("hagpolicy.serving.checked_app.MOST_BYTES", 10)
+    handler, app = serve(upstream)
+    got = post(app, "tried", YES)
+    app.close()
+    assert got.json()["choices"][0]["message"]["content"] == "well, perhaps"
+    assert got.headers["x-hag-constraint"] == "retry; not checked: the answer is too large"
+    assert (len(upstream.asked), handler.constraints) == (1, {"retry_not_checked": 1})
+
+
 def test_an_answer_that_is_cut_is_handed_on_as_far_as_it_came():
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -11,7 +11,7 @@ from hagpolicy._names import suggest
 from hagpolicy.config.fields import SPECS
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["EndpointAddress", "is_same_host", "parse_endpoints"]
+__all__ = ["EndpointAddress", "is_address", "is_same_host", "parse_endpoints"]
 
 _FORM = "a mapping of names to addresses, such as {'drafted': 'http://127.0.0.1:8001/v1#MODEL'}"
 
@@ -64,13 +64,13 @@ def parse_endpoints(given: Any, takes: Collection[str]) -> dict[str, EndpointAdd
             raise InvalidInput(where, f"url, {', '.join(takes)}", unknown[0], suggest(str(unknown[0]), tuple(takes)))
         source = options.pop("url", None)
         url, mark, model = source.partition("#") if isinstance(source, str) else ("", "", "")
-        if not _is_address(url) or (mark and not model):
+        if not is_address(url) or (mark and not model):
             raise InvalidInput(where, "an address such as http://127.0.0.1:8001/v1#MODEL", "another form")
         found[name] = EndpointAddress(url, model, options)
     return found
 
 
-def _is_address(url: str) -> bool:
+def is_address(url: str) -> bool:
     """Whether a text is an address of a server, with nothing in it that may be a key."""
     try:
         parts = urlsplit(url)

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from hagpolicy._extras import require
+from hagpolicy.config.endpoints import is_address
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.messages import Message, Receive, Scope, Send, refuse
 
@@ -223,12 +223,7 @@ def parse_upstream(upstream: str) -> str:
     Raises:
         InvalidInput: it is no address, or one with a name, a password or a query.
     """
-    wrong = InvalidInput("upstream", "an address such as http://127.0.0.1:8000", upstream)
-    try:
-        url = urlsplit(upstream)
-        known = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError as error:
-        raise wrong from error
-    if not known or url.username is not None or url.query or url.fragment:
-        raise wrong
+    if not is_address(upstream) or "#" in upstream:
+        # It is not repeated: it may hold a key.
+        raise InvalidInput("upstream", "an address such as http://127.0.0.1:8000", "another form")
     return upstream.rstrip("/").removesuffix("/v1")

@@ -93,6 +93,9 @@ def wrap(
     """
     said = Constraint.parse(constraint)
     live = make_live(log, text=log_text, explore=explore, experiment=experiment)
+    if artifacts is not None and (is_client(target) or is_llm(target)):
+        do = "Leave it out: what a server is given is its own affair."
+        raise InvalidInput("artifacts", "None beside what is no model of transformers", type(target).__name__, do)
     if is_client(target):
         by_model = rules if isinstance(rules, Mapping) else {} if rules is None else {ANY_MODEL: rules}
         given = {ANY_MODEL: RewriteRules(find_server(policy)), **by_model}
@@ -100,9 +103,6 @@ def wrap(
         told: dict[str, Any] = {"price": price, "task": task, "constraint": said}
         handler = RequestHandler(policy, given, on_receipt=on_receipt, live=live, **told)
         return target.copy(http_client=wrap_http_client(target._client, handler))
-    if artifacts is not None and (is_client(target) or is_llm(target)):
-        do = "Leave it out: what a server is given is its own affair."
-        raise InvalidInput("artifacts", "None beside what is no model of transformers", type(target).__name__, do)
     given_of_clients = {"rules": rules, "on_receipt": None if is_llm(target) else on_receipt, "log": live}
     if name := next((name for name, value in given_of_clients.items() if value is not None), ""):
         raise InvalidInput(name, "None beside what is no client", name, "Leave it out, or wrap a client of `openai`.")

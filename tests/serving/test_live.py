@@ -479,6 +479,8 @@ def test_a_client_is_wrapped_with_a_log_and_nothing_else_takes_one(policy, tmp_p
     assert traffic.settings == LiveSettings(tmp_path / "log.db", True, 0.1, 0.5)
     with pytest.raises(InvalidInput, match="explore: expected a log beside it"):
         hag.wrap(client, policy, explore=0.1)
+    with pytest.raises(InvalidInput, match="artifacts: expected None beside what is no model of transformers"):
+        hag.wrap(client, policy, artifacts={"reference": {"faq": str(tmp_path)}})
     with pytest.raises(InvalidInput, match="log: expected None beside what is no client"):
         hag.wrap(object(), policy, log=tmp_path / "log.db")
 

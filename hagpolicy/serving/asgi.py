@@ -129,7 +129,7 @@ class PolicyMiddleware:
             seen = stamp_folders(folders)
             handler = await asyncio.to_thread(read_environment, environment)
             self._open_beside(handler)
-            self.own.explains |= environment.get("HAGPOLICY_EXPLAIN", "0").strip() != "0"
+            self.own.explains |= _read_switch(environment, "EXPLAIN")
             self.own.observe(handler)
             if seconds:
                 providers = read_providers(environment)
@@ -334,7 +334,7 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
     providers = read_providers(environment)
     policies = {model: load(folder, providers=providers) for model, folder in read_folders(environment).items()}
     said = {name: _read_by_model(environment, name.upper()) for name in RULES}
-    server, hints = environment.get("HAGPOLICY_SERVER"), environment.get("HAGPOLICY_HINTS", "1").strip() != "0"
+    server, hints = environment.get("HAGPOLICY_SERVER"), _read_switch(environment, "HINTS", default=True)
     endpoints = _read_endpoints(environment)
     rules = make_rules(policies, said, server=server or None, hints=hints, endpoints=endpoints)
     price = _read_number(environment, "PRICE")
@@ -344,7 +344,7 @@ def read_environment(environment: Mapping[str, str]) -> RequestHandler:
 
 def _read_live(environment: Mapping[str, str]) -> LiveSettings | None:
     shares = {name: _read_number(environment, name.upper()) for name in ("explore", "experiment")}
-    text = environment.get("HAGPOLICY_LOG_TEXT", "0").strip() != "0"
+    text = _read_switch(environment, "LOG_TEXT")
     return make_live(environment.get("HAGPOLICY_LOG") or None, text=text, **shares)
 
 
@@ -386,6 +386,14 @@ def _read_endpoints(environment: Mapping[str, str]) -> Any:
     except ValueError:
         form = 'a JSON object such as {"drafted": "http://127.0.0.1:8001"}'
         raise InvalidInput("HAGPOLICY_ENDPOINTS", form, "another form") from None
+
+
+def _read_switch(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """Whether a variable says 1. Any other word is refused: some of these switches let texts out."""
+    given = environment.get(f"HAGPOLICY_{name}", "").strip()
+    if given not in ("", "0", "1"):
+        raise InvalidInput(f"HAGPOLICY_{name}", "0 or 1", given)
+    return given == "1" if given else default
 
 
 def _read_number(environment: Mapping[str, str], name: str, default: float | None = None) -> float | None:

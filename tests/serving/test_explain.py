@@ -142,7 +142,7 @@ def test_the_environment_turns_it_on(
     monkeypatch.setenv("HAGPOLICY_POLICY", str(bundle))
     monkeypatch.setenv("HAGPOLICY_SERVER", "vllm")
     chat = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
-    for said, status in (("0", 404), ("1", 200)):
+    for said, status in (("0", 404), ("", 404), ("1", 200)):
         monkeypatch.setenv("HAGPOLICY_EXPLAIN", said)
         client = serve(PolicyMiddleware(ForwardingApp(upstream.url)))
         assert client.post("/v1/chat/completions", json=chat).status_code == 200

@@ -493,9 +493,9 @@ def test_a_middleware_is_told_by_the_environment(tmp_path):
     assert handler.traffic.settings == LiveSettings(str(tmp_path / "log.db"), True, 0.05, 0.5)
     assert find_key(tmp_path / "log.db").exists()
     assert hag.load(folder).digest == policy.digest
-    for name, value in (("HAGPOLICY_EXPLORE", "much"), ("HAGPOLICY_EXPLORE", "2")):
-        with pytest.raises(InvalidInput, match=r"(?i)explore"):
-            read_environment({**given, name: value})
+    for name, value in (("EXPLORE", "much"), ("EXPLORE", "2"), ("LOG_TEXT", "no")):
+        with pytest.raises(InvalidInput, match=rf"(?i){name}"):
+            read_environment({**given, f"HAGPOLICY_{name}": value})
     with pytest.raises(InvalidInput, match="a log beside it"):
         read_environment({"HAGPOLICY_POLICY": folder, "HAGPOLICY_EXPERIMENT": "0.5"})
     assert read_environment({"HAGPOLICY_POLICY": folder}).traffic is None

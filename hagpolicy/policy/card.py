@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from hagpolicy._text import TextTable, replace_controls
 from hagpolicy.errors import InvalidInput
 from hagpolicy.policy.dial import DecisionRule, Dial
@@ -103,7 +101,7 @@ def _describe_training(manifest: PolicyManifest, training: TrainingPrompts) -> l
         head = ("predicted over the reference", "achieved by departing, out of fold [95 %]", "prompts")
         lines += [TextTable(head, rows).to_markdown(), ""]
     values = rule.values(training.heads)
-    gains = np.nan_to_num(values.max(axis=1) - values[:, rule.reference])
+    gains = values.max(axis=1) - values[:, rule.reference]
     examples = []
     for number in gains.argsort(kind="stable")[::-1][:EXAMPLES].tolist():
         best = int(values[number].argmax())

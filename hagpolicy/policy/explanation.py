@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ class Neighbour:
         task: its kind; "" where it has none.
         distance: 0: the policy reads the same; 1: about as far as two training prompts at random.
         values: of every config, in the space's order: its mean reward there, unless the policy was fitted for something
-            else; NaN where that was not measured.
+            else.
         text: None where the bundle holds no texts.
     """
 
@@ -76,8 +75,7 @@ class Neighbour:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping; `text` is in it where it is held."""
-        values = [None if isnan(value) else value for value in self.values]
-        plain = {"id": self.id, "task": self.task, "distance": self.distance, "values": values}
+        plain = {"id": self.id, "task": self.task, "distance": self.distance, "values": list(self.values)}
         return plain if self.text is None else {**plain, "text": self.text}
 
 

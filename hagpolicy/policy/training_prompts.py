@@ -125,8 +125,8 @@ class TrainingPrompts:
     Attributes:
         ids: of the prompts, n of them: their own, or their number in the table, from 0.
         tasks: of the prompts.
-        heads: float32 (n_heads, n, n_configs), mean rewards, or what else the dial weighs; NaN where it was not
-            measured.
+        heads: float32 (n_heads, n, n_configs), mean rewards, or what else the dial weighs. Prompts that lack a
+            config are not among those that a policy is fitted on.
         features: float16 (n, n_features), from the graph, scaled.
         scale: by which they are.
         medians: float32 (dim,), of the vectors that it was fitted on; None where it reads tokens.
@@ -178,7 +178,7 @@ class TrainingPrompts:
             "format_version": FORMAT,
             "ids": list(self.ids),
             "tasks": list(self.tasks),
-            "heads": [[[_round(one) for one in row] for row in head] for head in self.heads.tolist()],
+            "heads": [[[round(one, _DECIMALS) for one in row] for row in head] for head in self.heads.tolist()],
             "centre": self.scale.centre.tolist(),
             "factor": self.scale.factor,
             "medians": None if self.medians is None else self.medians.tolist(),
@@ -265,10 +265,6 @@ def _read_rows(data: bytes) -> np.ndarray:
     return features
 
 
-def _round(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, _DECIMALS)
-
-
 _DO = "Save the policy again with explain=True where it was fitted"
 _ESTIMATE = record({"value": number(), "low": number(), "high": number()}, {"reliable": flag})
 _BAND = record(
@@ -286,7 +282,7 @@ _CONTENT = record(
         "format_version": one_of(FORMAT),
         "ids": items(text(any_characters=True), _MOST_PROMPTS),
         "tasks": items(text(any_characters=True), _MOST_PROMPTS),
-        "heads": items(items(items(optional(number()), 100_000, least=1), _MOST_PROMPTS), 64, least=1),
+        "heads": items(items(items(number(), 100_000, least=1), _MOST_PROMPTS), 64, least=1),
         "centre": items(number(), 1_000_000),
         "factor": number(0.0),
         "medians": optional(items(number(), 1_000_000)),

@@ -415,6 +415,14 @@ def test_damaged_heads_are_refused(name: str, value: object, bundle: Path, tmp_p
         hag.load(_change(copy, training_json=json.dumps({**values, name: value}).encode()))
 
 
+def test_a_value_that_is_not_there_is_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    values = json.loads((copy / TRAINING_HEAD).read_bytes())
+    values["heads"][0][3][0] = None
+    with pytest.raises(BundleError, match="expected a finite number"):
+        hag.load(_change(copy, training_json=json.dumps(values).encode()))
+
+
 def test_mutated_files_are_refused_or_explain(bundle: Path) -> None:
     loaded = hag.load(bundle)
     shape = len(loaded.dial.heads), len(loaded.space), len(loaded.dial.points)

@@ -15,7 +15,7 @@ import numpy as np
 
 from hagpolicy._digest import digest
 from hagpolicy.config.config import DecodingConfig
-from hagpolicy.config.constraints import Constraint
+from hagpolicy.config.constraints import RETRY, Constraint
 from hagpolicy.config.fields import NEUTRAL
 from hagpolicy.errors import InvalidInput
 from hagpolicy.serving.artefacts import GivenArtefacts
@@ -207,7 +207,7 @@ class Wrapper:
         texts = [read(row, answer) for row, answer in enumerate(answers)] if constraints.tries else []
         constraints.try_again([one.decision for one in prepared], texts, generate)
         for row, outcome in enumerate(constraints.outcomes):
-            if "; not met" in outcome:
+            if not outcome.startswith(f"{RETRY}; met"):
                 answers[row] = first[row]
 
     def _set_outcomes(self, call: GenerateCall) -> None:

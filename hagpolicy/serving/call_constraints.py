@@ -215,9 +215,13 @@ class CallConstraints:
             waiting = {number: one for number, one in waiting.items() if not self._settle(number, again[number], count)}
 
     def _settle(self, number: int, text: str | None, count: int) -> bool:
-        """Whether an answer meets its constraint, which is told."""
+        """Whether there is to be no other answer: one meets its constraint or cannot be checked, which is told."""
         constraint = self._constraints[number]
-        met = constraint is not None and text is not None and meets(constraint, split_reasoning(text)[1])
+        try:
+            met = constraint is not None and text is not None and meets(constraint, split_reasoning(text)[1])
+        except Exception as error:  # of the library that checks schemas: what it raises is its own
+            self.outcomes[number] = f"{RETRY}; not checked: the check failed ({type(error).__name__})"
+            return True
         after = "" if met and count == 1 else f" after {count} attempts"
         self.outcomes[number] = f"{RETRY}; {'met' if met else 'not met'}{after}"
         return met
@@ -256,9 +260,8 @@ class _CallMask:
             self._masks = masks.GuideProcessor(self._guide, width, limit)
         masked = self._masks(input_ids, scores)
         lost = masked.amax(dim=1) == -math.inf
-        if bool(
-            lost.any()
-        ):  # other settings, such as a ban of repeated n-grams, leave no way to meet it: they give way
+        if bool(lost.any()):
+            # Other settings, such as a ban of repeated n-grams, leave no way to meet it: they give way.
             masked[lost] = self._masks(input_ids[lost], masked.new_zeros(masked[lost].shape))
         return masked
 

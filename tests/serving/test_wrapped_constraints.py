@@ -14,6 +14,7 @@ import hagpolicy as hag  # noqa: E402
 from hagpolicy import Constraint, DecodingConfig, DecodingSpace  # noqa: E402
 from hagpolicy.engines.constraints.check import meets  # noqa: E402
 from hagpolicy.errors import InvalidInput  # noqa: E402
+from hagpolicy.serving.call_constraints import CallConstraints, name_outcome  # noqa: E402
 from tests.serving.wrapping import WordPolicy  # noqa: E402
 from tests.support.tiny_bytes import byte_model, byte_tokenizer  # noqa: E402
 
@@ -180,6 +181,18 @@ def test_streams_and_several_answers_are_not_checked(model, policy):
     wrapped.generate(ids, constraint=YES, max_new_tokens=4, num_return_sequences=2)
     assert wrapped.constraint_outcomes == ["retry; not checked: several answers are asked for"]
     assert wrapped.constraint_counts == {"retry_not_checked": 2}
+
+
+def test_a_check_that_fails_leaves_the_answer_and_says_so(model, policy):
+    nowhere = Constraint.parse({"schema": {"$ref": "#/$defs/a"}})
+    constraints = CallConstraints([nowhere], model, byte_tokenizer(), {}, limit=8)
+    decision = policy.decide("tried")
+    constraints.enter(0, decision)
+    again = []
+    constraints.try_again([decision], ['{"a": 1}'], again.append)
+    (outcome,) = constraints.outcomes
+    assert outcome.startswith("retry; not checked: the check failed (")
+    assert (name_outcome(outcome), again) == ("retry_not_checked", [])
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_length": 40}, {"generation_config": {"max_new_tokens": 30}}])

@@ -17,6 +17,7 @@ from hagpolicy.config.constraints import ASK, MASK, RETRY, Constraint
 from hagpolicy.config.masks import FORMS
 from hagpolicy.engines.constraints.expressions import Nfa, TooLarge
 from hagpolicy.engines.constraints.regex import compile_regex
+from hagpolicy.engines.constraints.schema import follow_pointer
 from hagpolicy.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -139,25 +140,9 @@ def _measure_schema(schema: Mapping[str, Any]) -> str:
         if "patternProperties" in part:
             return "a schema with patternProperties"
         if isinstance(where := part.get("$ref"), str):
-            target = _follow(schema, where)
+            target = follow_pointer(schema, where)
             if target is None or where in within:
                 return f"a schema with {where}, which leads {'nowhere' if target is None else 'to itself'}"
             todo.append((target, (*within, where)))
         todo += [(one, within) for one in part.values()]
     return ""
-
-
-def _follow(schema: Mapping[str, Any], pointer: str) -> Any:
-    """What a reference by a JSON pointer leads to; None: nothing, or it is none."""
-    part: Any = schema
-    if pointer != "#" and not pointer.startswith("#/"):
-        return None
-    for key in pointer.removeprefix("#").removeprefix("/").split("/") if pointer != "#" else ():
-        key = key.replace("~1", "/").replace("~0", "~")
-        if isinstance(part, list) and key.isdecimal() and int(key) < len(part):
-            part = part[int(key)]
-        elif isinstance(part, Mapping) and key in part:
-            part = part[key]
-        else:
-            return None
-    return part

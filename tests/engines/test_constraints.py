@@ -27,7 +27,7 @@ from hagpolicy.engines.constraints.guide import (  # noqa: E402
     find_infeasible,
 )
 from hagpolicy.engines.constraints.regex import compile_regex  # noqa: E402
-from hagpolicy.engines.constraints.schema import Beyond, compile_schema  # noqa: E402
+from hagpolicy.engines.constraints.schema import Beyond, compile_schema, follow_pointer  # noqa: E402
 from hagpolicy.engines.constraints.vocabulary import Vocabulary, load_vocabulary  # noqa: E402
 from hagpolicy.errors import EngineError  # noqa: E402
 from tests.support.tiny_bytes import PADDED, byte_tokenizer  # noqa: E402
@@ -131,6 +131,17 @@ def test_what_is_not_counted_is_named_and_masked_without_the_promise(what: str) 
     assert not guide.exact
     assert what in guide.why
     assert find_infeasible(guide, 1) == ""
+
+
+def test_references_are_followed_as_pointers_alone() -> None:
+    root = {"type": "boolean", "$defs": {"a/b": {"type": "null"}, "c": [{"type": "integer"}]}}
+    assert follow_pointer(root, "#") is root
+    assert follow_pointer(root, "#/$defs/a~1b") == {"type": "null"}
+    assert follow_pointer(root, "#/$defs/c/0") == {"type": "integer"}
+    for nowhere in ("#/$defs/d", "#/$defs/c/1", "#/$defs/c/-1", "#$defs"):
+        assert follow_pointer(root, nowhere) is None
+        with pytest.raises(Beyond, match="leads nowhere"):
+            compile_schema({"$ref": nowhere, **root})
 
 
 def test_words_are_whole_and_counted_by_spaces() -> None:

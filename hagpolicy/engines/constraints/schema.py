@@ -21,7 +21,7 @@ from hagpolicy.engines.constraints.expressions import (
 )
 from hagpolicy.errors import InvalidInput
 
-__all__ = ["Beyond", "compile_schema"]
+__all__ = ["Beyond", "compile_schema", "follow_pointer"]
 
 MOST_LENGTH, MOST_VALUES, INDENT = 1000, 1000, 8
 # Keys that say nothing of the value.
@@ -122,14 +122,10 @@ class _Schemas:
     def _compile_reference(self, where: str, within: tuple[str, ...]) -> Expression:
         if where in within:
             raise _beyond(f"{where}, which refers to itself")
-        part: Any = self._root
-        for key in where.removeprefix("#").removeprefix("/").split("/") if where != "#" else ():
-            key = key.replace("~1", "/").replace("~0", "~")
-            if not isinstance(part, Mapping) or key not in part:
-                raise _beyond(f"{where}, which leads nowhere")
-            part = part[key]
         if where == "#":
             raise _beyond("#, which refers to itself")
+        if (part := follow_pointer(self._root, where)) is None:
+            raise _beyond(f"{where}, which leads nowhere")
         return self.compile(part, (*within, where))
 
     def _compile_object(self, schema: Mapping[str, Any], within: tuple[str, ...]) -> Expression:
@@ -193,3 +189,19 @@ def _compile_integer(schema: Mapping[str, Any]) -> Expression:
     if not is_whole(low) or not is_whole(high) or not 0 <= high - low <= MOST_VALUES:
         raise _beyond(f"minimum and maximum of an integer that are not whole, or more than {MOST_VALUES} apart")
     return either(*(literal(str(value).encode()) for value in range(low, high + 1)))
+
+
+def follow_pointer(schema: Mapping[str, Any], pointer: str) -> Any:
+    """What a reference by a JSON pointer leads to; None: nothing, or it is none."""
+    part: Any = schema
+    if pointer != "#" and not pointer.startswith("#/"):
+        return None
+    for key in pointer.removeprefix("#").removeprefix("/").split("/") if pointer != "#" else ():
+        key = key.replace("~1", "/").replace("~0", "~")
+        if isinstance(part, list) and key.isdecimal() and int(key) < len(part):
+            part = part[int(key)]
+        elif isinstance(part, Mapping) and key in part:
+            part = part[key]
+        else:
+            return None
+    return part

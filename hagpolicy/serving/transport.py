@@ -7,7 +7,7 @@ but what its requests go through. Neither library is imported here: their reques
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
@@ -21,6 +21,8 @@ from hagpolicy.serving.routing import choose_extensions, choose_headers, choose_
 
 __all__ = ["AsyncPolicyTransport", "PolicyTransport", "wrap_http_client"]
 
+FindInner = Callable[[Any], Any]
+
 
 class PolicyTransport:
     """A transport that rewrites the requests of a synchronous client and hands them to another transport.
@@ -28,10 +30,11 @@ class PolicyTransport:
     Args:
         handler: rewrites.
         inner: takes the requests, such as `httpx.HTTPTransport()`.
+        find_inner: takes those for an address that a config names, by that address; None: `inner` takes them too.
     """
 
-    def __init__(self, handler: RequestHandler, inner: Any) -> None:
-        self.handler, self.inner = handler, inner
+    def __init__(self, handler: RequestHandler, inner: Any, find_inner: FindInner | None = None) -> None:
+        self.handler, self.inner, self._find_inner = handler, inner, find_inner
 
     def handle_request(self, request: Any) -> Any:
         """The response of the inner transport to the rewritten request, with the receipt in its headers."""
@@ -46,7 +49,9 @@ class PolicyTransport:
         """The response, that of a later attempt where it is to meet a constraint and does not."""
         if handled.refusal:
             return _refuse(request, handled)
-        response = _withhold(self.inner.handle_request(_remake(request, handled)), request, handled)
+        sent = _remake(request, handled)
+        inner = _choose_inner(self.inner, self._find_inner, sent, handled)
+        response = _withhold(inner.handle_request(sent), request, handled)
         if handled.attempts is None:
             return response
         kept = _KeptResponses(self.handler, handled, watch)
@@ -56,7 +61,7 @@ class PolicyTransport:
         while again is not None:
             try:
                 sent = _remake(request, handled, again, kept.count)
-                response = _withhold(self.inner.handle_request(sent), request, handled)
+                response = _withhold(inner.handle_request(sent), request, handled)
                 whole = handled.attempts.takes(response.status_code, response.headers.get("content-type", ""))
                 content = _read_whole(response)
             except Exception:  # the first answer stands, whatever becomes of others
@@ -90,10 +95,11 @@ class AsyncPolicyTransport:
     Args:
         handler: rewrites.
         inner: takes the requests, such as `httpx.AsyncHTTPTransport()`.
+        find_inner: see `PolicyTransport`.
     """
 
-    def __init__(self, handler: RequestHandler, inner: Any) -> None:
-        self.handler, self.inner = handler, inner
+    def __init__(self, handler: RequestHandler, inner: Any, find_inner: FindInner | None = None) -> None:
+        self.handler, self.inner, self._find_inner = handler, inner, find_inner
 
     async def handle_async_request(self, request: Any) -> Any:
         """The response of the inner transport to the rewritten request, with the receipt in its headers."""
@@ -109,7 +115,9 @@ class AsyncPolicyTransport:
         """The response, that of a later attempt where it is to meet a constraint and does not."""
         if handled.refusal:
             return _refuse(request, handled)
-        response = _withhold(await self.inner.handle_async_request(_remake(request, handled)), request, handled)
+        sent = _remake(request, handled)
+        inner = _choose_inner(self.inner, self._find_inner, sent, handled)
+        response = _withhold(await inner.handle_async_request(sent), request, handled)
         if handled.attempts is None:
             return response
         kept = _KeptResponses(self.handler, handled, watch)
@@ -119,7 +127,7 @@ class AsyncPolicyTransport:
         while again is not None:
             try:
                 sent = _remake(request, handled, again, kept.count)
-                response = _withhold(await self.inner.handle_async_request(sent), request, handled)
+                response = _withhold(await inner.handle_async_request(sent), request, handled)
                 whole = handled.attempts.takes(response.status_code, response.headers.get("content-type", ""))
                 content = await _read_whole_async(response)
             except Exception:  # the first answer stands, whatever becomes of others
@@ -161,9 +169,10 @@ def wrap_http_client(http_client: Any, handler: RequestHandler) -> Any:
     name = "AsyncClient" if asynchronous else "Client"
     plain = next(one for one in type(http_client).__mro__ if one.__name__ == name and one.__module__ != __name__)
     # Neither library tells a client's transports publicly; their names are the same in all versions of both.
-    mounts = {at.pattern: inner and kind(handler, inner) for at, inner in http_client._mounts.items()}
+    find = http_client._transport_for_url
+    mounts = {at.pattern: inner and kind(handler, inner, find) for at, inner in http_client._mounts.items()}
     made = plain(
-        transport=kind(handler, http_client._transport),
+        transport=kind(handler, http_client._transport, find),
         mounts=mounts,
         auth=http_client.auth,
         params=http_client.params,
@@ -197,6 +206,11 @@ def _remake(request: Any, handled: HandledRequest, again: bytes | None = None, n
         query = choose_query(url.query, endpoint, str(url)).decode()
         url = endpoint.base + make_path(url.path) + (f"?{query}" if query else "")
     return type(request)(request.method, url, headers=headers, content=content, extensions=extensions)
+
+
+def _choose_inner(inner: Any, find_inner: FindInner | None, sent: Any, handled: HandledRequest) -> Any:
+    """What takes a request: of one that goes elsewhere what the client has for that address, with its own proxy."""
+    return inner if find_inner is None or handled.receipt.endpoint is None else find_inner(sent.url)
 
 
 def _withhold(response: Any, request: Any, handled: HandledRequest) -> Any:

@@ -1,7 +1,9 @@
 """Requests to the server that a config names: by the proxy, the middleware and clients, on real sockets."""
 
+import asyncio
 import json
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -165,6 +167,21 @@ def test_what_a_client_says_of_its_connection_is_of_its_own_server(servers):
     with httpx2.Client(transport=PolicyTransport(handler, httpx2.HTTPTransport())) as client:
         client.post(f"{servers[0].url}/chat/completions", json=body, extensions=told)
     assert (servers[1].targets, count(servers)) == ([PATH], [0, 1])
+
+
+@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI])
+def test_a_client_s_proxy_is_asked_for_no_server_that_it_is_not_for(servers, monkeypatch, kind):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    plain = kind(api_key="sk-mine", base_url="http://server.invalid/v1", max_retries=0)
+    client = hag.wrap(plain, POLICY, rules=rules_for(servers[1]))
+    for text, lost in (("long", False), ("nothing", True)):
+        with pytest.raises(openai.APIConnectionError) if lost else nullcontext():
+            answer = say(client, text)
+            if asyncio.iscoroutine(answer):
+                asyncio.run(answer)
+    assert count(servers) == [0, 1]
+    assert "authorization" not in servers[1].headers[0]
 
 
 @pytest.mark.parametrize("through", ["client", "proxy"])

@@ -48,9 +48,15 @@ def gate(learners: Sequence[CrossFittedLearner], comparisons: Sequence[Compariso
         mine = [number for number, one in enumerate(learners) if one.learner.name == name]
         best, selections = _select(learners, comparisons, out_of_bag, mine)
         shown = best or learners[mine[0]]
+        note = "before the gate" if shown.learner.exports else "without an export: it never ships"
         for point, selected in enumerate(selections):
-            note = "before the gate" if shown.learner.exports else "without an export: it never ships"
             rows[point][name] = _build_row(shown, selected, comparisons[point], point, note)
+        # Each encoder by itself where several compete, so that what is chosen among them is seen to differ.
+        alone = mine if len({learners[number].name for number in mine}) == len(mine) > 1 else []
+        for number in alone:
+            own = learners[number]
+            for point, selected in enumerate(_select(learners, comparisons, out_of_bag, [number])[1]):
+                rows[point][own.name] = _build_row(own, selected, comparisons[point], point, note)
     able = [number for number, one in enumerate(learners) if one.learner.exports]
     if not able:
         return _keep_reference(comparisons, standing, rows)

@@ -127,6 +127,22 @@ def test_the_share_that_fell_back_is_that_of_the_winning_encoder() -> None:
     assert policy.evaluation.fallbacks == pytest.approx(6 / 126)
 
 
+def test_each_of_several_encoders_has_a_row_beside_the_best_of_them() -> None:
+    rng = np.random.default_rng(1)
+    side = np.where(np.arange(120) % 2, 1.0, -1.0)
+    rewards = np.stack([0.5 + 0.2 * side, 0.5 - 0.2 * side], axis=1)[:, :, None].repeat(2, axis=2)
+    texts = ["".join(rng.choice(list("abcdefgh "), 40)) for _ in range(120)]
+    prompts = with_vectors(as_prompts(texts), side[:, None] + rng.normal(0, 0.1, (120, 2)))
+    table = hag.SweepTable.from_arrays(prompts, hag.DecodingSpace.grid(temperature=[0.5, 0.7]), rewards)
+    evaluation = hag.fit(table, encoder=["static", "precomputed"], learner=["ridge", "constant"]).evaluation
+    assert evaluation.row("ridge on precomputed").gain > 0.15
+    assert evaluation.row("ridge").gain == pytest.approx(evaluation.row("ridge on precomputed").gain, abs=0.01)
+    assert evaluation.row("ridge on static").gain < 0.1
+    assert evaluation.row("constant on static").gain == pytest.approx(0.0, abs=0.01)
+    alone = hag.fit(table, encoder="precomputed", learner="ridge").evaluation
+    assert not [row.name for row in alone.rows if " on " in row.name]
+
+
 def test_a_baseline_that_learns_nothing_is_judged_as_the_config_it_names() -> None:
     world = hag.SimulatedEngine(4, gap=0.0, config_effect=0.02, space=SPACE)
     evaluation = hag.fit(draw(world, 120, 2), learner="constant", baselines=["generation_config", "nearest"]).evaluation

@@ -13,6 +13,7 @@ __all__ = [
     "format_count",
     "format_duration",
     "format_size",
+    "parse_duration",
     "replace_controls",
     "replace_surrogates",
     "shorten",
@@ -77,6 +78,23 @@ def format_duration(seconds: float) -> str:
             rest = whole % size // small
             return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
     return f"{seconds:.0f} s"
+
+
+_SIZES = {r"d": 86400.0, r"h": 3600.0, r"m(?:in)?": 60.0, r"s": 1.0}
+_DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _SIZES), re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a length of time: "90" and "90s", "10m", "1h30m", and what `format_duration` writes.
+
+    Raises:
+        ValueError: another form.
+    """
+    given = text.strip()
+    found = _DURATION.fullmatch(f"{given}s" if given.replace(".", "", 1).isdecimal() else given)
+    if found is None or not any(found.groups()):
+        raise ValueError("expected a length of time such as 90s, 10m or 1h30m")
+    return sum(float(number) * size for number, size in zip(found.groups(), _SIZES.values(), strict=True) if number)
 
 
 def format_number(count: float) -> str:

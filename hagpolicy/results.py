@@ -259,6 +259,8 @@ class Evaluation:
         warnings: in plain words.
         objective: what is maximised, such as "pass@4".
         cost_unit: of the lines' costs, "tokens" or "seconds"; "" where costs are unknown.
+        not_fitted: learners on encoders that a time limit left out, and of which nothing is known, each with the
+            reason.
         per_prompt: what each row was worth on each prompt; None where the evaluation was read from a file, which holds
             nothing of single prompts.
     """
@@ -273,6 +275,7 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     objective: str = "reward"
     cost_unit: str = ""
+    not_fitted: tuple[str, ...] = ()
     per_prompt: PromptValues | None = field(default=None, compare=False, repr=False)
 
     def row(self, name: str) -> EvaluationRow:
@@ -286,7 +289,8 @@ class Evaluation:
         """A JSON-able mapping that `from_json` reads back, but for `per_prompt`."""
         plain = asdict(replace(self, per_prompt=None))
         del plain["per_prompt"]
-        return {**plain, "rows": [row.to_json() for row in self.rows], "warnings": list(self.warnings)}
+        lists = {"warnings": list(self.warnings), "not_fitted": list(self.not_fitted)}
+        return {**plain, "rows": [row.to_json() for row in self.rows], **lists}
 
     def to_frame(self) -> Any:
         """A pandas frame with a row for each row of the comparison, and its attributes as columns.
@@ -313,7 +317,7 @@ class Evaluation:
         parts["rows"] = tuple(EvaluationRow.from_json(row) for row in values["rows"])
         parts["candidate"] = values["candidate"] and Candidate.from_json(values["candidate"])
         parts["sbs_over_default"] = values["sbs_over_default"] and Estimate.from_json(values["sbs_over_default"])
-        parts["warnings"] = tuple(values["warnings"])
+        parts["warnings"], parts["not_fitted"] = tuple(values["warnings"]), tuple(values.get("not_fitted", ()))
         return cls(**parts)
 
     def format_rows(self) -> list[FormattedRow]:
@@ -342,6 +346,7 @@ class Evaluation:
             lines.append(f"{self.fallbacks:.0%} of the prompts are unlike the training prompts and got the reference")
         if any(row.gain is not None and not row.gain.reliable for row in self.format_rows()):
             lines.append("(unreliable): too few groups differ for the interval to hold as often as it says")
+        lines += [f"not fitted, so nothing is known of it: {one}" for one in self.not_fitted]
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 

@@ -93,6 +93,7 @@ INSIDE = {
         "encoders",
         "learners",
         "baselines",
+        "timing",
         "training",
         "prepare",
         "departures",

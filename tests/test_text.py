@@ -11,6 +11,7 @@ from hagpolicy._text import (
     format_count,
     format_duration,
     format_size,
+    parse_duration,
     replace_controls,
     replace_surrogates,
     shorten,
@@ -31,6 +32,32 @@ from hagpolicy._text import (
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("90", 90.0),
+        ("0.5", 0.5),
+        ("90s", 90.0),
+        (" 10m ", 600.0),
+        ("10 min", 600.0),
+        ("1h30m", 5400.0),
+        ("1 d 1 h", 90000.0),
+        ("1 min 1 s", 61.0),
+        ("1.5h", 5400.0),
+    ],
+)
+def test_durations_are_read(words: str, seconds: float) -> None:
+    assert parse_duration(words) == seconds
+
+
+@pytest.mark.parametrize(
+    "words", ["", " ", "m", "soon", "-5", "nan", "inf", "1h30", "30m1h", "10 m 5 m", "5 weeks", "1_0s", "٣", "٣s"]
+)
+def test_what_is_no_duration_is_refused(words: str) -> None:
+    with pytest.raises(ValueError, match="length of time"):
+        parse_duration(words)
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 groups"), (1, "1 group"), (2, "2 groups")])

@@ -7,9 +7,11 @@ registries, which are imported for the verb that is asked for and for no other.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable
 from typing import get_args
 
+from hagpolicy._text import parse_duration
 from hagpolicy.cli.options import DEFAULT_SPACE, SPACES
 from hagpolicy.config.dialects import DIALECTS
 from hagpolicy.config.render import Unsupported
@@ -28,6 +30,16 @@ def _parse_share(text: str) -> float:
     if not 0.0 < value <= 1.0:
         raise argparse.ArgumentTypeError(f"expected a share in (0, 1], got {text}")
     return value
+
+
+def _parse_time(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a time above 0, such as 90s, 10m or 1h30m, got {text:.40}")
+    return seconds
 
 
 def parse_names(text: str) -> list[str]:
@@ -325,6 +337,13 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="what the policy reads of a chat (default %(default)s)",
     )
     parser.add_argument("--seed", type=_parse_seed, default=0, help="of folds, bootstrap and learners (default 0)")
+    parser.add_argument(
+        "--time-limit",
+        type=_parse_time,
+        metavar="TIME",
+        help="such as 90s, 10m or 1h30m: learners whose forecast does not fit in are left out, and told of; the first "
+        "that is named is always fitted (default no limit)",
+    )
     parser.add_argument(
         "--explain",
         action="store_true",

@@ -193,6 +193,7 @@ def fit(arguments: Namespace) -> int:
             near_duplicates=arguments.near_duplicates,
             reads=arguments.reads,
             seed=arguments.seed,
+            time_limit=arguments.time_limit,
         )
     policy.save(arguments.out, explain=arguments.explain, include_prompts=arguments.include_prompts)
     if arguments.rivals is not None:

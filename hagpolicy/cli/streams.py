@@ -75,12 +75,15 @@ def prepare_streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def show_progress(name: str, after: float = 5.0) -> Iterator[None]:
-    """Within the block what a logger tells of its progress is shown on stderr, a line in so many seconds at most."""
+    """Within the block what a logger tells of its progress is shown on stderr, a line in so many seconds at most, and
+    every warning."""
     logger, handler, shown = logging.getLogger(name), logging.StreamHandler(sys.stderr), time.monotonic()
 
     def is_due(record: logging.LogRecord) -> bool:
         nonlocal shown
-        if record.levelno != logging.INFO or time.monotonic() - shown <= after:
+        if record.levelno > logging.INFO:
+            return True
+        if record.levelno < logging.INFO or time.monotonic() - shown <= after:
             return False
         shown = time.monotonic()
         return True

@@ -49,6 +49,7 @@ def _build_evaluation(
         warnings=(*prepared.warnings, *check_default(first, comparison.default_ahead)),
         objective=prepared.targets.objectives[point].name,
         cost_unit=comparison.cost_unit,
+        not_fitted=fits.not_fitted,
         per_prompt=PromptValues(tuple(prompt.digest for prompt in kept.prompts), values),
     )
 

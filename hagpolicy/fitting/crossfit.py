@@ -17,7 +17,8 @@ from hagpolicy.fitting.departures import Departures, summarise_departures
 from hagpolicy.fitting.encoders.base import Encoder
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.prepare import FitData
-from hagpolicy.fitting.training import Training
+from hagpolicy.fitting.timing import FitTimer, OutOfTime, TimeLimit
+from hagpolicy.fitting.training import Training, time_fits
 from hagpolicy.policy.dial import compute_weighted_sum
 from hagpolicy.policy.training_prompts import AchievedAdvantage
 
@@ -86,10 +87,12 @@ class CrossFits:
     Attributes:
         learners: each learner on each encoder; none with fewer groups than can prove anything.
         baselines: in their order.
+        not_fitted: what a time limit left out, see `TimeLimit.left_out`.
     """
 
     learners: tuple[CrossFittedLearner, ...]
     baselines: tuple[CrossFittedBaseline, ...]
+    not_fitted: tuple[str, ...] = ()
 
 
 def cross_fit(
@@ -97,6 +100,7 @@ def cross_fit(
     learners: Sequence[Learner],
     baselines: Sequence[Baseline],
     margins: Sequence[float] | None,
+    limit: TimeLimit | None = None,
 ) -> CrossFits:
     """Baselines, then learners, fitted on all folds but one and scored on that one, in turn.
 
@@ -105,6 +109,8 @@ def cross_fit(
         learners: each is fitted on each encoder.
         baselines: other ways to choose.
         margins: see `cross_fit_learner`; None: `MARGINS`, under a price `SPREADS`.
+        limit: learners whose fits take longer than is left of it are left out, but never the first one; what follows
+            the cross-fits is to be reserved there before.
 
     Raises:
         InvalidInput: a baseline or learner gave what is no choice or prediction for each prompt.
@@ -119,14 +125,27 @@ def cross_fit(
     )
     if prepared.boot.n_groups < MIN_GROUPS:  # the reference ships without a search
         return CrossFits((), chosen)
-    margins = get_margins(data, margins)
-    folded = [[one.refold(folds) for folds in prepared.foldings] for one in data.trainings]
-    fitted = (
-        cross_fit_learner(several, one, margins, data.comparisons)
-        for several in folded
-        for one in choose_learners(learners, several[0].encoder)
-    )
-    return CrossFits(tuple(fitted), chosen)
+    fitted = _cross_fit_learners(data, learners, get_margins(data, margins), limit)
+    return CrossFits(fitted, chosen, () if limit is None else tuple(limit.left_out))
+
+
+def _cross_fit_learners(
+    data: FitData, learners: Sequence[Learner], margins: Sequence[float], limit: TimeLimit | None
+) -> tuple[CrossFittedLearner, ...]:
+    """Each learner on each encoder, in the order in which they are named, but for those that a limit leaves out."""
+    fitted: list[CrossFittedLearner] = []
+    folded = [[one.refold(folds) for folds in data.prepared.foldings] for one in data.trainings]
+    for several in folded:
+        encoder, least = several[0].encoder, 0.0
+        for one in choose_learners(learners, encoder):
+            timer = time_fits(several, one, limit, always=not fitted, least=least)
+            try:
+                fitted.append(cross_fit_learner(several, one, margins, data.comparisons, timer))
+                least = 0.0
+            except OutOfTime:
+                # In the folds that were begun the next learner finds the features of a tuned encoder, in others not.
+                least = timer.each if encoder.tuned else 0.0
+    return tuple(fitted)
 
 
 def choose_learners(learners: Sequence[Learner], encoder: Encoder) -> list[Learner]:
@@ -142,7 +161,11 @@ def get_margins(data: FitData, given: Sequence[float] | None) -> Sequence[float]
 
 
 def cross_fit_learner(
-    foldings: Sequence[Training], learner: Learner, margins: Sequence[float], comparisons: Sequence[Comparison]
+    foldings: Sequence[Training],
+    learner: Learner,
+    margins: Sequence[float],
+    comparisons: Sequence[Comparison],
+    timer: FitTimer | None = None,
 ) -> CrossFittedLearner:
     """A learner fitted on all folds but one and scored on that one, in turn, in each folding of the prompts.
 
@@ -152,10 +175,16 @@ def cross_fit_learner(
         margins: in units of the objective; under a price, multiples of the standard deviation of the
             predicted advantages over the reference.
         comparisons: one a point, with the reference.
+        timer: of its fits; None: one without a limit.
+
+    Raises:
+        InvalidInput: the learner gave what is no prediction for each prompt.
+        OutOfTime: see `FitTimer.begin`.
     """
-    targets = foldings[0].targets
+    targets, timer = foldings[0].targets, time_fits(foldings, learner) if timer is None else timer
     # In float32, as the graph decides: what is evaluated is what is deployed, ties included.
-    predicted = [one.predict_out_of_fold(learner, at, len(foldings)) for at, one in enumerate(foldings)]
+    predicted = [one.predict_out_of_fold(learner, timer) for one in foldings]
+    timer.end()
     used, chosen, gains, departs = [], [], [], []
     over: list[dict[int, np.ndarray]] = []
     departures = []

@@ -23,9 +23,10 @@ from hagpolicy.fitting.export import export_fit
 from hagpolicy.fitting.gate import gate
 from hagpolicy.fitting.learners.base import Learner
 from hagpolicy.fitting.learners.registry import get_learners
-from hagpolicy.fitting.precision import compare_precision
+from hagpolicy.fitting.precision import compare_precision, count_precision_fits
 from hagpolicy.fitting.prepare import prepare_fit
-from hagpolicy.fitting.told import gate_told
+from hagpolicy.fitting.timing import TimeLimit
+from hagpolicy.fitting.told import count_told_fits, gate_told
 from hagpolicy.policy.policy import Policy
 from hagpolicy.policy.reading import Reads, check_reads
 from hagpolicy.results import describe_candidate
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Compared where no baselines are named.
 DEFAULT_BASELINE = "nearest"
+# What the last fit comes to, on all prompts and with its export, in fits on all folds but one.
+_REFIT = 2
 
 
 def fit(
@@ -47,6 +50,7 @@ def fit(
     near_duplicates: float | None = None,
     reads: Reads = "last_user",
     seed: int = 0,
+    time_limit: float | None = None,
     rivals: Sequence[str | Baseline] | None = None,
 ) -> Policy:
     """Fit a policy; it ships what is proven: what runs today, else the single best config, else a choice per prompt.
@@ -82,11 +86,18 @@ def fit(
         reads: what the policy reads of a chat: "last_user", the last user message; "system+last_user", that after
             the system messages; "all", every turn. A string reads as itself.
         seed: of folds, bootstrap and learners.
+        time_limit: seconds that the call may take; None: no limit. Learners are cross-fitted in the order in which
+            they are named, on one encoder after the other. After the first or second fit of each its whole cost is
+            forecast, with what follows should it win, and one that takes longer than is left is left out, by its
+            time alone and by nothing of how well it does (`Evaluation.not_fitted`). The first is always fitted, and
+            what was begun is finished: a limit always yields a policy, and may be exceeded. Which ones are fitted
+            depends on the machine; what becomes of them does not: they, the comparison and the policy are as if they
+            alone had been named, with the same seed and without a limit.
         rivals: deprecated: the earlier word for `baselines`.
 
     Raises:
         InvalidInput: fewer than two comparable prompts, no or an unknown encoder, learner, objective or
-            baseline, a bad margin or share, or a table that lacks what the objective is made of.
+            baseline, a bad margin, share or time limit, or a table that lacks what the objective is made of.
         MissingExtra: a package of the extra [fit] is not installed.
     """
     if rivals is not None:
@@ -98,6 +109,7 @@ def fit(
     steps = None if margins is None else _check_margins(margins)
     if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
         raise InvalidInput("near_duplicates", "a share in (0, 1], or None", near_duplicates)
+    limit = None if time_limit is None else TimeLimit(time_limit)
     encoders, learners = get_encoders(encoder), get_learners(learner)
     if not learners:
         raise InvalidInput("learner", "at least one", "none")
@@ -106,7 +118,9 @@ def fit(
     # Many small matrices: more threads are slower, and would make the result depend on the machine.
     with require("threadpoolctl", "fit", "fitting").threadpool_limits(1):
         data = prepare_fit(table, encoders, objectives, seed, near_duplicates, check_reads(reads))
-        fits = cross_fit(data, learners, compared, steps)
+        if limit is not None:
+            limit.reserve(_REFIT + count_precision_fits(data) + count_told_fits(data))
+        fits = cross_fit(data, learners, compared, steps, limit)
         gated = compare_precision(data, gate(fits.learners, data.comparisons), steps)
         told = gate_told(data, gated, steps)
         evaluations = build_evaluations(data, fits, gated, told)

@@ -19,6 +19,12 @@ LEAST_AGREEMENT = 0.98
 ROW = "float32"
 
 
+def count_precision_fits(data: FitData) -> int:
+    """Fits of the winner that `compare_precision` takes at most."""
+    rounded = any(one.encoder.exact() is not None for one in data.trainings)
+    return len(np.unique(data.prepared.folds)) if rounded else 0
+
+
 def compare_precision(data: FitData, gated: Gated, margins: Sequence[float] | None) -> Gated:
     """What was gated, with a row of the winner in full precision where its encoder was rounded, at each point.
 

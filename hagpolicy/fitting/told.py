@@ -45,7 +45,7 @@ class ToldTraining(Training):
     @classmethod
     def of(cls, base: Training, tasks: np.ndarray) -> ToldTraining:
         """Of some prompts, and str (n_prompts,) the task of each."""
-        names = tuple(sorted(set(tasks.tolist()) - {""}))
+        names = _list_tasks(tasks)
         numbers = {name: number for number, name in enumerate(names, 1)}
         column = np.array([numbers.get(task, 0) for task in tasks.tolist()], dtype=np.float32)
         features = np.column_stack([base.features, column])
@@ -149,6 +149,26 @@ class GatedTold:
         return learner.base if isinstance(learner, Told) else learner
 
 
+def count_told_fits(data: FitData) -> int:
+    """Fits of the winner that `gate_told` and what ships of it take: with each go those of its inner folds."""
+    if not _has_tasks(data):
+        return 0
+    fits = sum(len(np.unique(folds)) for folds in data.prepared.foldings) + 1
+    # Inner folds leave out one of their number in turn, so that together they are one fit less than that number.
+    return fits * _INNER_FOLDS
+
+
+def _has_tasks(data: FitData) -> bool:
+    """Whether there are as many tasks as can be told, and enough prompts to prove anything by them."""
+    n_tasks = len(_list_tasks(data.prepared.table.tasks))
+    return 2 <= n_tasks <= MAX_TASKS and data.prepared.boot.n_groups >= MIN_GROUPS
+
+
+def _list_tasks(tasks: np.ndarray) -> tuple[str, ...]:
+    """Names of the tasks, in the order of their numbers; a prompt without a task has none."""
+    return tuple(sorted(set(tasks.tolist()) - {""}))
+
+
 def gate_told(data: FitData, gated: Gated, margins: Sequence[float] | None) -> GatedTold | None:
     """The tasks alone, and beside the learner that won without them, by the same gate; None with fewer than two tasks.
 
@@ -157,11 +177,11 @@ def gate_told(data: FitData, gated: Gated, margins: Sequence[float] | None) -> G
         gated: what the gate made of the learners.
         margins: see `crossfit.cross_fit`.
     """
+    if not _has_tasks(data):
+        return None
     prepared = data.prepared
     training = data.trainings[0] if gated.winner is None else gated.winner.training
     told = ToldTraining.of(training, prepared.table.tasks)
-    if not 2 <= len(told.names) <= MAX_TASKS or prepared.boot.n_groups < MIN_GROUPS:
-        return None
     steps = get_margins(data, margins)
     bases: list[Learner] = [Constant()]
     if gated.winner is not None and not isinstance(gated.winner.learner, Constant):

@@ -17,6 +17,7 @@ from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.scaling import FeatureScaling, Imputation, ScaledEncoder
 from hagpolicy.fitting.graphs.ood import OutOfDistribution, fit_ood
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, split_advantages
+from hagpolicy.fitting.timing import FitTimer, TimeLimit
 
 logger = logging.getLogger(__name__)
 
@@ -99,22 +100,21 @@ class Training:
             heads[name] = learner.fit(features, shifted, self.groups[rows], self.seed)
         return heads
 
-    def predict_out_of_fold(self, learner: Learner, folding: int = 0, foldings: int = 1) -> np.ndarray:
+    def predict_out_of_fold(self, learner: Learner, timer: FitTimer | None = None) -> np.ndarray:
         """float32 (n_heads, n_prompts, n_configs): every prompt by a learner that has not seen its fold.
 
         Args:
             learner: to be fitted.
-            folding: which of the prompts' foldings this is, from 0, and
-            foldings: how many there are, for what is told of the progress.
+            timer: of the fits in all foldings of the prompts; None: this folding is the only one.
 
         Raises:
             InvalidInput: the learner predicts what is no finite number for each prompt and config.
+            OutOfTime: see `FitTimer.begin`.
         """
         found = np.empty(self.targets.common.shape, dtype=np.float32)
-        count = len(np.unique(self.folds))
-        for done, (train, test) in enumerate(self.split_folds()):
-            at, of = folding * count + done + 1, foldings * count
-            logger.info("fit: %s on %s, %d of %d fits", learner.name, self.encoder.name, at, of)
+        timer = time_fits([self], learner) if timer is None else timer
+        for train, test in self.split_folds():
+            timer.begin()
             features = self.scale_features(train)[test]
             for number, head in enumerate(self.fit_heads(learner, train).values()):
                 _check_export(learner, head)
@@ -174,6 +174,18 @@ class TunedTraining(Training):
         if key not in self.known:
             self.known[key], _ = compute_features(self.fit_encoder(rows), self.items or ())
         return self.known[key]
+
+
+def time_fits(
+    foldings: Sequence[Training],
+    learner: Learner,
+    limit: TimeLimit | None = None,
+    always: bool = False,
+    least: float = 0.0,
+) -> FitTimer:
+    """The timer of a learner's fits in some foldings of the same prompts; see `FitTimer`."""
+    total = sum(len(np.unique(one.folds)) for one in foldings)
+    return FitTimer(f"{learner.name} on {foldings[0].encoder.name}", total, limit, always, least)
 
 
 def _check_export(learner: Learner, head: FittedLearner) -> None:

@@ -388,7 +388,13 @@ _EVALUATION = record(
         "n_groups": whole(),
         "warnings": items(text(), 1000),
     },
-    {"n_left_out": whole(), "fallbacks": number(0.0, 1.0), "objective": text(), "cost_unit": text()},
+    {
+        "n_left_out": whole(),
+        "fallbacks": number(0.0, 1.0),
+        "objective": text(),
+        "cost_unit": text(),
+        "not_fitted": items(text(), 1000),
+    },
 )
 _POINT = record(
     {

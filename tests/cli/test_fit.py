@@ -81,6 +81,42 @@ def test_a_folder_that_cannot_take_the_policy_is_refused_before_the_work(
     assert main(["fit", str(folder / "sweep"), "--out", str(folder / "sweep")]) == 2
 
 
+SLOW = """
+import time
+from hagpolicy.fitting.learners.linear import Ridge
+
+class Slow(Ridge):
+    name = "slow"
+
+    def fit(self, *given):
+        time.sleep(0.5)
+        return super().fit(*given)
+"""
+
+
+def test_a_time_limit_leaves_out_what_is_slow_and_tells_so(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(SLOW)
+    learners = f"constant,{tmp_path / 'mine.py'}:Slow"
+    made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), "--learner", learners]
+    assert main([*made, "--time-limit", "12s"]) == 0
+    printed = capsys.readouterr()
+    left_out = "slow on static, for which too little was left of the time limit of 12 s"
+    assert f"not fitted, so nothing is known of it: {left_out}\n" in printed.out
+    assert "fit: slow on static is left out: to the end it takes " in printed.err
+    assert hag.load(tmp_path / "p").evaluation.not_fitted == (left_out,)
+
+
+@pytest.mark.parametrize("limit", ["0", "0s", "-5", "nan", "soon", ""])
+def test_a_time_limit_that_is_no_time_is_one_clear_error(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    made = ["fit", str(folder / "sweep"), "--out", str(tmp_path / "p"), f"--time-limit={limit}"]
+    assert main(made) == 2
+    assert "expected a time above 0, such as 90s, 10m or 1h30m, got" in capsys.readouterr().err
+
+
 def test_evaluate_leaves_out_the_prompts_trained_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(folder, "more.jsonl", "more") == 0
     capsys.readouterr()

@@ -155,15 +155,19 @@ class TunedTraining(Training):
         """See `Training.fit_encoder`; nothing of the other prompts is looked at."""
         if rows.all() and self.whole:
             return self.whole[0]
-        if self.items is None:
-            raise InvalidInput("items", "what the encoder makes its inputs of", None)
         logger.info("fit: tuning %s on %d prompts", self.encoder.name, int(rows.sum()))
-        targets = np.concatenate([split_advantages(full[rows])[0] for full in self.targets.full], axis=1)
-        chosen = [item for item, inside in zip(self.items, rows, strict=True) if inside]
-        found = self.encoder.tune(chosen, targets, self.groups[rows], self.seed)
+        found = self.encoder.tune(*self.take_examples(rows), self.seed)
         if rows.all():
             self.whole.append(found)
         return found
+
+    def take_examples(self, rows: np.ndarray) -> tuple[list[Any], np.ndarray, np.ndarray]:
+        """What an encoder learns from: items, targets and groups of the prompts in `rows`, see `Encoder.tune`."""
+        if self.items is None:
+            raise InvalidInput("items", "what the encoder makes its inputs of", None)
+        targets = np.concatenate([split_advantages(full[rows])[0] for full in self.targets.full], axis=1)
+        chosen = [item for item, inside in zip(self.items, rows, strict=True) if inside]
+        return chosen, targets, self.groups[rows]
 
     def fit_scaling(self, rows: np.ndarray) -> None:
         """None: learned features are of one scale."""

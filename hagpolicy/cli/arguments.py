@@ -297,7 +297,7 @@ def add_effects(parser: argparse.ArgumentParser) -> None:
 def add_fit(parser: argparse.ArgumentParser) -> None:
     """Of `fit`."""
     from hagpolicy.fitting.baselines.registry import BASELINES
-    from hagpolicy.fitting.encoders.registry import ENCODERS
+    from hagpolicy.fitting.encoders.registry import ENCODERS, TRANSFORMER_FORMS
     from hagpolicy.fitting.learners.registry import LEARNERS
 
     add_table(parser)
@@ -305,7 +305,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder",
         default="static",
-        help=f"{_list_names([*ENCODERS, 'transformer:FOLDER', 'an .onnx file with its tokenizer.json beside it'])} "
+        help=f"{_list_names([*ENCODERS, *TRANSFORMER_FORMS, 'an .onnx file with its tokenizer.json beside it'])} "
         "(default %(default)s)",
     )
     parser.add_argument(

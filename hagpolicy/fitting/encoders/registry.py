@@ -15,6 +15,13 @@ from hagpolicy.fitting.encoders.precomputed import PrecomputedEncoder
 from hagpolicy.fitting.encoders.transformer import TransformerEncoder
 from hagpolicy.fitting.plugins import get_plugin
 
+# Before the folder or hub name of a transformer, and a colon.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "transformer": {},
+    "transformer-int8": {"precision": "int8"},
+    "transformer-tuned": {"tuned": True},
+}
+TRANSFORMER_FORMS = tuple(f"{kind}:FOLDER" for kind in TRANSFORMERS)
 ENCODERS: Registry[type[Encoder]] = Registry(
     "encoder",
     {
@@ -22,14 +29,10 @@ ENCODERS: Registry[type[Encoder]] = Registry(
         "static": "hagpolicy.fitting.encoders.static:StaticEncoder",
         "words": "hagpolicy.fitting.encoders.words:WordsEncoder",
     },
-    expected="one of {names}, transformer:FOLDER, the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
+    expected="one of {names}, "
+    + ", ".join(TRANSFORMER_FORMS)
+    + ", the path of an .onnx file, an Encoder, or an array (n_prompts, dim)",
 )
-# Before the folder or hub name of a transformer, and a colon.
-TRANSFORMERS: dict[str, dict[str, Any]] = {
-    "transformer": {},
-    "transformer-int8": {"precision": "int8"},
-    "transformer-tuned": {"tuned": True},
-}
 
 
 def get_encoders(spec: str | Encoder | np.ndarray | Sequence[str | Encoder | np.ndarray]) -> list[Encoder]:

@@ -35,7 +35,7 @@ Precision = Literal["float32", "int8"]
 ARCHITECTURES = ("bert",)
 _ACTIVATIONS = ("gelu", "relu")
 # Largest difference from torch of a feature, as a share of the largest one; of int8 the least cosine.
-TOLERANCE, LEAST_COSINE = 1e-4, 0.95
+TOLERANCE, LEAST_COSINE = 1e-4, 0.99
 _TOKENIZER_BYTES = 32 << 20
 # Read by both, when the encoder is first used; the last one is longer than any window.
 _CHECKED = (".", "7", "What is 17 * 23?", "List ten birds\nthat cannot fly.", "Ünïcödé 日本語", "word and " * 1500)
@@ -75,7 +75,8 @@ class TransformerEncoder(Encoder):
         tuned: the transformer learns too, on the training prompts alone: in every fold of the comparison one is tuned
             anew, so that what is measured has seen nothing of the fold, and one on all prompts for what ships. With a
             few hundred prompts that takes minutes on a GPU, and hours on a CPU. See `tuning.tune_model`.
-        precision: "float32"; "int8": a quarter of the size, and faster where processors multiply bytes.
+        precision: "float32"; "int8": less than a third of the size, and faster where processors multiply
+            bytes.
         window: tokens that are read of a prompt at most, [CLS] and [SEP] not counted.
         revision: of a hub name; None: the newest.
         name: shown in tables; None: that of the folder or on the hub, and what was chosen above.
@@ -213,7 +214,7 @@ def check_agreement(name: str, precision: Precision, found: np.ndarray, expected
 
     Raises:
         HagError: of float32, they differ by more than 1e-4 of the largest; of int8, the cosine of a prompt's features
-            is below 0.95.
+            is below 0.99.
     """
     if precision == "float32":
         difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))

@@ -9,11 +9,17 @@ import numpy as np
 
 from hagpolicy.fitting.graphs.builder import FLOAT, INT64, UINT8, GraphBuilder
 
-# Weights have 7 bits: the sum of two products of theirs and 8 bits fits into 16, which older processors add in.
-_WEIGHT_CODES, _CODES = 63.0, 127.0
+_CODES = 127.0
 # The operator takes values without a sign: 128 is zero.
-_ZERO = 128
+_ZERO, _MOST_CODE = 128, 255.0
 _LEAST_SCALE = 1e-12
+# One of so many inputs of a product remains a float: of MiniLM a few reach 15 times as far as the others, and a scale
+# that holds them leaves little of the rest.
+_INPUTS_PER_FLOAT = 48
+# Standard deviations of a normalised value that its reach is measured by.
+_DEVIATIONS = 3.0
+# Below the least value of the activation.
+_LEAST = {"gelu": -0.17, "relu": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +53,31 @@ def append_bert(graph: GraphBuilder, weights: BertWeights, ids: str, mask: str, 
         weights: of the encoder.
         ids: tensor of int64 (batch, tokens).
         mask: tensor of uint8 (batch, tokens), 1 for a token and 0 for padding.
-        int8: weights in 7 bits with a scale for each column, and the values that they are multiplied with in 8, with a
-            scale for each token, found as the graph runs.
+        int8: weights in 8 bits with a scale for each column, and the values that they are multiplied with in 8, with a
+            scale for each token, found as the graph runs. The values of attention, and of each product the inputs that
+            reach farthest, remain floats.
     """
     return _Writer(graph, weights, int8).append(ids, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class _Coded:
+    """Values in bytes: (codes - zero) × size + shift, but for columns that remain floats.
+
+    Attributes:
+        values: tensor of uint8 codes, (batch, tokens, width).
+        size: tensor of the scale of each token, float32 (batch, tokens, 1).
+        zero, shift: numbers for all of them.
+        floats: the columns that remain floats; their codes mean nothing.
+        taken: tensor of these columns, float32 (batch, tokens, len(floats)).
+    """
+
+    values: str
+    size: str
+    zero: int
+    shift: float
+    floats: np.ndarray
+    taken: str
 
 
 @dataclass(eq=False)
@@ -60,7 +87,10 @@ class _Writer:
     graph: GraphBuilder
     weights: BertWeights
     int8: bool
-    _coded: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _coded: dict[str, _Coded] = field(default_factory=dict)
+    # By tensor: how far each of its columns reaches, and what none of its values is below, where that is known.
+    _reach: dict[str, np.ndarray] = field(default_factory=dict)
+    _least: dict[str, float] = field(default_factory=dict)
 
     def append(self, ids: str, mask: str) -> str:
         states = self._embed(ids, mask)
@@ -86,7 +116,7 @@ class _Writer:
         table = self.weights.state[name]
         if not self.int8:
             return self.graph.node("Gather", [self.graph.constant(table, "table"), index])
-        codes, scales = _encode(table, 1, _CODES)
+        codes, scales = _encode_rows(table)
         rows = self.graph.cast(self.graph.node("Gather", [self.graph.constant(codes, "table"), index]), FLOAT)
         return self._multiply(rows, self.graph.node("Gather", [self.graph.constant(scales, "scales"), index]))
 
@@ -120,34 +150,75 @@ class _Writer:
         """factor × (states @ weight + bias)."""
         weight = (self.weights.state[f"{name}.weight"].T.astype(np.float64) * factor).astype(np.float32)
         bias = (self.weights.state[f"{name}.bias"].astype(np.float64) * factor).astype(np.float32)
-        if not self.int8:
+        # Attention reads mostly [CLS] and [SEP], whose values are small differences of large products: of them 8 bits
+        # leave little.
+        if not self.int8 or name.endswith("self.value"):
             return self._add(self.graph.node("MatMul", [states, self.graph.constant(weight, "weight")]), bias)
-        codes, scales = _encode(weight, 0, _WEIGHT_CODES)
-        values, size = self._encode_values(states)
-        zero = self.graph.constant(np.array(_ZERO, np.uint8), "zero")
-        product = self.graph.node("MatMulInteger", [values, self.graph.constant(codes, "weight"), zero])
-        scaled = self._multiply(self._multiply(self.graph.cast(product, FLOAT), size), self.graph.constant(scales[0]))
-        return self._add(scaled, bias)
+        return self._apply_coded(states, weight, bias)
 
-    def _encode_values(self, states: str) -> tuple[str, str]:
-        """uint8 codes (batch, tokens, width) of values, and their scale a token, float32 (batch, tokens, 1)."""
-        if states not in self._coded:
-            highest = self.graph.node("ReduceMax", [self.graph.node("Abs", [states])], axes=[-1], keepdims=1)
-            least = self.graph.constant(np.array(_LEAST_SCALE, np.float32))
-            size = self.graph.node("Max", [self._scale(highest, 1.0 / _CODES), least])
-            codes = self._add(self.graph.node("Round", [self.graph.node("Div", [states, size])]), np.float32(_ZERO))
-            self._coded[states] = self.graph.cast(codes, UINT8), size
+    def _apply_coded(self, states: str, weight: np.ndarray, bias: np.ndarray) -> str:
+        """states @ weight + bias, most of it in bytes."""
+        coded = self._encode_values(states, weight)
+        exact, rest = weight[coded.floats], weight.copy()
+        rest[coded.floats] = 0.0
+        codes, scales = _encode_weight(rest)
+        zero = self.graph.constant(np.array(coded.zero, np.uint8), "zero")
+        product = self.graph.node("MatMulInteger", [coded.values, self.graph.constant(codes, "weight"), zero])
+        scaled = self._multiply(
+            self._multiply(self.graph.cast(product, FLOAT), coded.size), self.graph.constant(scales)
+        )
+        floats = self.graph.node("MatMul", [coded.taken, self.graph.constant(exact, "weight")])
+        shift = (coded.shift * codes.sum(axis=0, dtype=np.float64) * scales).astype(np.float32)
+        return self._add(self._sum(scaled, floats), bias + shift)
+
+    def _encode_values(self, states: str, weight: np.ndarray) -> _Coded:
+        """Values (batch, tokens, width) in bytes, for a weight that they are multiplied with.
+
+        Those of a normalisation have several weights, and a reach of their own; for others the one weight tells which
+        columns matter.
+        """
+        if states in self._coded:
+            return self._coded[states]
+        reach = self._reach.get(states, np.sqrt((weight.astype(np.float64) ** 2).mean(axis=1)))
+        floats = np.sort(np.argsort(-reach, kind="stable")[: max(1, len(reach) // _INPUTS_PER_FLOAT)])
+        mask = np.ones(len(reach), np.float32)
+        mask[floats] = 0.0
+        taken = self.graph.node("Gather", [states, self.graph.constant(floats, "floats")], axis=-1)
+        shift = self._least.get(states)
+        if shift is None:
+            others = self._multiply(states, self.graph.constant(mask, "mask"))
+            codes, size = self._round(others, self.graph.node("Abs", [others]), _CODES)
+            codes, zero = self._add(codes, np.float32(_ZERO)), _ZERO
+        else:
+            others = self._multiply(self._add(states, np.float32(-shift)), self.graph.constant(mask, "mask"))
+            (codes, size), zero = self._round(others, others, _MOST_CODE), 0
+        self._coded[states] = _Coded(self.graph.cast(codes, UINT8), size, zero, shift or 0.0, floats, taken)
         return self._coded[states]
 
+    def _round(self, values: str, sizes: str, most: float) -> tuple[str, str]:
+        """Whole numbers for values, at most so large, and the scale of each token, from the sizes of its values."""
+        highest = self.graph.node("ReduceMax", [sizes], axes=[-1], keepdims=1)
+        least = self.graph.constant(np.array(_LEAST_SCALE, np.float32))
+        size = self.graph.node("Max", [self._scale(highest, 1.0 / most), least])
+        return self.graph.node("Round", [self.graph.node("Div", [values, size])]), size
+
     def _activate(self, states: str) -> str:
+        found = self._append_activation(states)
+        self._least[found] = _LEAST[self.weights.activation]
+        return found
+
+    def _append_activation(self, states: str) -> str:
         if self.weights.activation == "relu":
             return self.graph.node("Relu", [states])
         share = self.graph.node("Erf", [self._scale(states, 1.0 / np.sqrt(2.0))])
         return self._scale(self._multiply(states, self._add(share, np.float32(1.0))), 0.5)
 
     def _normalise(self, name: str, states: str) -> str:
-        scale, shift = (self.graph.constant(self.weights.state[f"{name}.{part}"], part) for part in ("weight", "bias"))
-        return self.graph.node("LayerNormalization", [states, scale, shift], axis=-1, epsilon=self.weights.epsilon)
+        scale, shift = (self.weights.state[f"{name}.{part}"] for part in ("weight", "bias"))
+        inputs = [states, self.graph.constant(scale, "weight"), self.graph.constant(shift, "bias")]
+        found = self.graph.node("LayerNormalization", inputs, axis=-1, epsilon=self.weights.epsilon)
+        self._reach[found] = np.abs(shift) + _DEVIATIONS * np.abs(scale)
+        return found
 
     def _scale(self, tensor: str, factor: float) -> str:
         return self._multiply(tensor, self.graph.constant(np.array(factor, np.float32)))
@@ -162,7 +233,19 @@ class _Writer:
         return self.graph.node("Mul", [left, right])
 
 
-def _encode(matrix: np.ndarray, axis: int, most: float) -> tuple[np.ndarray, np.ndarray]:
-    """int8 codes of a matrix, at most so large, and float32 scales, for each line along an axis, which keeps size 1."""
-    scales = np.maximum(np.abs(matrix).max(axis=axis, keepdims=True) / most, _LEAST_SCALE).astype(np.float32)
-    return np.rint(matrix / scales).astype(np.int8), scales
+def _encode_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes (n, width) of a table, and float32 scales (n, 1)."""
+    scales = np.maximum(np.abs(table).max(axis=1, keepdims=True) / _CODES, _LEAST_SCALE).astype(np.float32)
+    return np.rint(table / scales).astype(np.int8), scales
+
+
+def _encode_weight(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes (n_inputs, n_outputs) of a weight, and float32 scales (n_outputs,).
+
+    Older processors add the products of two neighbouring inputs in 16 bits and cut off what does not fit. So codes of
+    one sign are at most 128 for both together: with values of at most 255 that fits.
+    """
+    pairs = np.pad(weight, ((0, len(weight) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
+    sums = np.maximum(np.maximum(pairs, 0.0).sum(axis=1), np.maximum(-pairs, 0.0).sum(axis=1))
+    scales = np.maximum(sums.max(axis=0) / _CODES, _LEAST_SCALE).astype(np.float32)
+    return np.rint(weight / scales).astype(np.int8), scales

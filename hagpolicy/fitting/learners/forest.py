@@ -53,7 +53,8 @@ class Forest(Learner):
     """Extremely randomised trees (Geurts, Ernst and Wehenkel, *Machine Learning* 63, 2006), one forest for all configs.
 
     Trees part the prompts by how the configs differ there, each config weighed by the inverse of its spread; a leaf's
-    value is the mean of its prompts' rewards. They take features of any scale, and what interacts.
+    value is the mean of its prompts' rewards. They take features of any scale, and what interacts. A forest for each
+    pair of configs, as in SATzilla, is slower and gains no more (benchmarks/claims/fitting/pairwise_voting.py).
 
     Args:
         trees: how many. More of them predict more slowly.

@@ -16,7 +16,8 @@ is better and weighs each instance by how much (Xu, Hutter, Hoos and Leyton-Brow
 - forest and …: the mean of what `forest` and one of these predict.
 
 Pairs are those of the configs that compete: the best one on average, then whichever adds most to the best of those
-chosen for each prompt, eight at most. The best prediction is always taken, without a margin.
+chosen for each prompt, eight at most; no other one is chosen there. The best prediction is always taken, without a
+margin.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def predict_ways(training: Training, train: np.ndarray, test: np.ndarray) -> dic
     values = {"forest": forest}
     level = forest[:, competing].mean(axis=1, keepdims=True)
     for way, total in sums.items():
-        values[way] = np.full_like(forest, -np.inf) if way == VOTES else forest.copy()
+        values[way] = np.full_like(forest, -np.inf)  # of what does not compete, so that it is never chosen
         values[way][:, competing] = total if way == VOTES else level + total / len(competing)
     return values | {f"forest and {way}": (forest + values[way]) / 2 for way in WAYS if way != VOTES}
 

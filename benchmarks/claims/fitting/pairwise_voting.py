@@ -45,7 +45,7 @@ CLAIM = Claim(
     name="pairwise_voting",
     states="Voting by pairs of configs, as SATzilla does, gains nothing over one forest for all configs.",
     groups=("explore",),
-    headline="mean of scenarios: forest and regressions, over forest",
+    headline="mean of scenarios: forest and calibrated votes, over forest",
     needs=("data",),
 )
 VOTES = "votes"

@@ -1,0 +1,404 @@
+"""What could stand in place of the default learner of texts, on every stored sweep and objective, out of fold.
+
+    python -m benchmarks run text_learners --data DIR
+
+Resumable: one line a study in benchmarks/results/text_learners/studies.jsonl.
+
+Every learner is fitted on the static embedding over the five foldings of `fit`; its gain is that of its best margin,
+averaged over the points of the dial, before the gate. The difference to the default, the mean of ridge, LightGBM and
+MLP, is paired by prompt, its interval drawn over groups as for learned choices; nothing is corrected for the number of
+learners, so that one of them alone above 0 by a hair is no find. What was tried:
+
+- the parts, a forest, and the mean of the default and the forest;
+- "full rank": ridge with all directions across configs, where the package's keeps few;
+- "binomial" (mean rewards alone): the same, linear in the logits, by the likelihood of rewards in [0, 1] (Papke and
+  Wooldridge, *Journal of Applied Econometrics* 11, 1996). What it adds is its difference to "full rank";
+- "shrunk" (mean rewards alone): the default, learning from each prompt's posterior mean under a normal prior whose
+  covariance across configs is estimated from the training prompts (empirical Bayes), so that configs share evidence;
+- "by fields": the same with a prior under which configs are alike as their fields are;
+- "calibrated": the default's advantages times the slope of achieved on predicted ones, which the other folds tell,
+  shrunk towards 1 by its error.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
+
+import hagpolicy as hag
+from benchmarks.studies.catalog import STUDIES, Study
+from benchmarks.tools.claim import Claim
+from benchmarks.tools.record import RESULTS, Figure, arguments, figure, not_run, record
+from benchmarks.tools.resumable import Row, resumed
+from hagpolicy.analysis.estimates import assign_folds, choose_configs, take_chosen
+from hagpolicy.analysis.objectives import get_objectives
+from hagpolicy.fitting.crossfit import get_margins
+from hagpolicy.fitting.encoders.registry import get_encoders
+from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
+from hagpolicy.fitting.learners.linear import PENALTIES
+from hagpolicy.fitting.learners.registry import get_learner
+from hagpolicy.fitting.prepare import FitData, prepare_fit
+from hagpolicy.fitting.training import Training
+from hagpolicy.policy.dial import compute_weighted_sum
+
+CLAIM = Claim(
+    name="text_learners",
+    states="What other learners of texts gain over the default one, on every stored sweep (exploration).",
+    groups=("explore",),
+    headline="workload: full rank minus default",
+    needs=("data",),
+    after=("workload_sweep", "stronger_sweep", "drafting"),
+)
+SEED, INNER_FOLDS = 0, 3
+DEFAULT = ("ridge", "lightgbm", "mlp")
+# Of the slope before anything is seen, around 1.
+SLOPE_SPREAD = 0.5
+
+
+class FittedLogits(FittedLearner):
+    """values = 1 / (1 + exp(−(features @ weights + intercept))) + shift.
+
+    Args:
+        scaling: of the features.
+        weights: float64 (n_features + 1, n_configs), the intercept last.
+        shift: float64 (n_configs,), which gives the configs their means.
+    """
+
+    def __init__(self, scaling: Scaling, weights: np.ndarray, shift: np.ndarray | float = 0.0) -> None:
+        self.scaling, self.weights, self.shift = scaling, weights, shift
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """float64 (n, n_configs)."""
+        logits = self.scaling.apply(features) @ self.weights[:-1] + self.weights[-1]
+        return np.asarray(1.0 / (1.0 + np.exp(-logits)) + self.shift)
+
+
+class Binomial(Learner):
+    """Logits linear in the features; what all configs share and what they differ by have penalties of their own."""
+
+    name, exports = "binomial", False
+
+    def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLogits:
+        """See `Learner.fit`; targets in [0, 1]."""
+        scaling = Scaling.of(features)
+        X, folds = scaling.apply(features), assign_folds(groups, INNER_FOLDS, seed)
+        steps = np.logspace(0.0, -2.5, 6)
+        level = min(steps, key=lambda one: _score_logits(X, targets, folds, 30.0, one))
+        apart = min([30.0, *steps], key=lambda one: _score_logits(X, targets, folds, one, level))
+        fitted = FittedLogits(scaling, _fit_logits(X, targets, apart, level))
+        return FittedLogits(scaling, fitted.weights, (targets - fitted.predict(features)).mean(axis=0))
+
+
+def _score_logits(X: np.ndarray, Y: np.ndarray, folds: np.ndarray, apart: float, level: float) -> float:
+    """Negative log-likelihood on the folds left out, summed."""
+    total = 0.0
+    for fold in np.unique(folds):
+        weights = _fit_logits(X[folds != fold], Y[folds != fold], apart, level)
+        logits = X[folds == fold] @ weights[:-1] + weights[-1]
+        total += float((np.logaddexp(0.0, logits) - Y[folds == fold] * logits).sum())
+    return total
+
+
+def _fit_logits(X: np.ndarray, Y: np.ndarray, apart: float, level: float) -> np.ndarray:
+    """float64 (n_features + 1, n_configs): weights of the least penalised loss, the intercept last."""
+    n_features, n_configs = X.shape[1], Y.shape[1]
+
+    def lose(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(n_features + 1, n_configs)
+        logits = X @ weights[:-1] + weights[-1]
+        shared = weights[:-1].mean(axis=1, keepdims=True)
+        own = weights[:-1] - shared
+        loss = (np.logaddexp(0.0, logits) - Y * logits).sum() / Y.size
+        loss += 0.5 * (apart * (own**2).sum() / n_configs + level * (shared**2).sum())
+        residuals = (1.0 / (1.0 + np.exp(-logits)) - Y) / Y.size
+        gradient = X.T @ residuals + (apart * own + level * shared) / n_configs
+        return float(loss), np.vstack([gradient, residuals.sum(axis=0)]).ravel()
+
+    start = np.zeros((n_features + 1, n_configs))
+    chance = np.clip(Y.mean(axis=0), 0.01, 0.99)
+    start[-1] = np.log(chance / (1.0 - chance))
+    found = minimize(lose, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 60})
+    return np.asarray(found.x.reshape(n_features + 1, n_configs))
+
+
+class FittedLinear(FittedLearner):
+    """values = features @ weights + intercept, of scaled features."""
+
+    def __init__(self, scaling: Scaling, weights: np.ndarray, intercept: np.ndarray) -> None:
+        self.scaling, self.weights, self.intercept = scaling, weights, intercept
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """float64 (n, n_configs)."""
+        return np.asarray(self.scaling.apply(features) @ self.weights + self.intercept)
+
+
+class FullRank(Learner):
+    """Ridge on advantages and on the level, each with its own penalty, in all directions across configs."""
+
+    name, exports = "full rank", False
+
+    def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLinear:
+        """See `Learner.fit`."""
+        scaling = Scaling.of(features)
+        X, folds = scaling.apply(features), assign_folds(groups, INNER_FOLDS, seed)
+        relative, level = split_advantages(targets)
+        weights = _fit_ridge(X, relative, folds) + _fit_ridge(X, level[:, None], folds)
+        return FittedLinear(scaling, weights, targets.mean(axis=0))
+
+
+def _fit_ridge(X: np.ndarray, Y: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """float64 (n_features, n_targets): weights on centred features at the penalty that is best on inner folds."""
+    lost = np.zeros(len(PENALTIES))
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        x_mean, y_mean = X[train].mean(axis=0), Y[train].mean(axis=0)
+        found = _solve_ridge(X[train] - x_mean, Y[train] - y_mean)
+        lost += [float(((Y[test] - y_mean - (X[test] - x_mean) @ one) ** 2).sum()) for one in found]
+    return _solve_ridge(X - X.mean(axis=0), Y - Y.mean(axis=0))[int(lost.argmin())]
+
+
+def _solve_ridge(X: np.ndarray, Y: np.ndarray) -> list[np.ndarray]:
+    """Weights of centred data, one for each of `PENALTIES`."""
+    u, s, rotation = np.linalg.svd(X, full_matrices=False)
+    projected = u.T @ Y
+    return [rotation.T @ ((s / (s**2 + penalty * len(X)))[:, None] * projected) for penalty in PENALTIES]
+
+
+class Shrunk(Learner):
+    """A learner that learns from posterior means of the prompts' advantages.
+
+    Args:
+        base: the learner.
+        noise: float64 (n_configs,), variance of a cell's mean.
+        alike: float64 (n_configs, n_configs), the prior's correlations; None: its covariance is estimated.
+    """
+
+    exports = False
+
+    def __init__(self, base: Learner, noise: np.ndarray, alike: np.ndarray | None = None) -> None:
+        self.base, self.noise, self.alike, self.name = base, noise, alike, f"shrunk {base.name}"
+
+    def fit(self, features: np.ndarray, targets: np.ndarray, groups: np.ndarray, seed: int) -> FittedLearner:
+        """See `Learner.fit`."""
+        relative, level = split_advantages(targets)
+        centre = np.eye(relative.shape[1]) - 1.0 / relative.shape[1]
+        noise, mean = centre @ np.diag(self.noise) @ centre, relative.mean(axis=0)
+        signal = _make_positive(np.cov(relative.T, bias=True) - noise)
+        if self.alike is not None:
+            alike = centre @ self.alike @ centre
+            signal = alike * np.trace(signal) / np.trace(alike)
+        keep = signal @ np.linalg.pinv(signal + noise, rcond=1e-10, hermitian=True)
+        return self.base.fit(features, mean + (relative - mean) @ keep.T + level[:, None], groups, seed)
+
+
+def _make_positive(matrix: np.ndarray) -> np.ndarray:
+    """The nearest positive semidefinite matrix to a symmetric one."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray(vectors * np.maximum(values, 0.0) @ vectors.T)
+
+
+def measure_noise(table: hag.SweepTable) -> np.ndarray:
+    """float64 (n_configs,): mean variance of a cell's mean over its samples, 0 for a deterministic config."""
+    counts = table.counts
+    several = np.nanvar(table.rewards, axis=2) * counts / np.maximum(counts - 1, 1) / np.maximum(counts, 1)
+    return np.where(table.space.deterministic, 0.0, several.mean(axis=0))
+
+
+def compare_fields(space: hag.DecodingSpace) -> np.ndarray:
+    """float64 (n_configs, n_configs): how alike configs are by the numbers in their fields, 1 for equal ones."""
+    rows = [[one.to_dict().get(field) for field in space.varying] for one in space]
+    columns = np.array([[float(one) if isinstance(one, int | float) else 0.0 for one in row] for row in rows])
+    spread = columns.std(axis=0)
+    columns = columns / np.where(spread > 0.0, spread, 1.0)
+    distances = ((columns[:, None] - columns[None]) ** 2).sum(axis=2)
+    return np.asarray(np.exp(-distances / max(float(np.median(distances)), 1e-9)))
+
+
+def calibrate(data: FitData, predicted: np.ndarray) -> np.ndarray:
+    """Predictions whose advantages are stretched by the slope that the other folds tell.
+
+    Args:
+        data: prompts, targets and foldings.
+        predicted: float32 (n_foldings, n_heads, n_prompts, n_configs), out of fold.
+    """
+    groups, found = data.prepared.groups, predicted.copy()
+    for folding, folds in enumerate(data.prepared.foldings):
+        for head, targets in enumerate(data.prepared.targets.full):
+            relative, level = split_advantages(predicted[folding, head].astype(np.float64))
+            achieved, _ = split_advantages(targets)
+            centres = {fold: achieved[folds != fold].mean(axis=0) for fold in np.unique(folds)}
+            centre = np.array([centres[fold] for fold in folds])
+            for fold in centres:
+                inside, rest = folds == fold, folds != fold
+                slope = find_slope((relative - centre)[rest], (achieved - centre)[rest], groups[rest])
+                stretched = centre[inside] + slope * (relative - centre)[inside]
+                found[folding, head, inside] = level[inside, None] + stretched
+    return found
+
+
+def find_slope(predicted: np.ndarray, achieved: np.ndarray, groups: np.ndarray) -> float:
+    """Slope of achieved on predicted advantages, at least 0, shrunk towards 1 by its error over groups."""
+    total = float((predicted**2).sum())
+    if total <= 0.0:
+        return 1.0
+    slope = float((predicted * achieved).sum()) / total
+    scores = np.bincount(groups, (predicted * (achieved - slope * predicted)).sum(axis=1))
+    error = max(float((scores**2).sum()) / total**2, 1e-12)
+    sure, prior = 1.0 / error, 1.0 / SLOPE_SPREAD**2
+    return max(0.0, (slope * sure + prior) / (sure + prior))
+
+
+def predict(data: FitData, learner: Learner) -> np.ndarray:
+    """float32 (n_foldings, n_heads, n_prompts, n_configs), out of fold."""
+    foldings = [data.trainings[0].refold(folds) for folds in data.prepared.foldings]
+    return np.stack([one.predict_out_of_fold(learner) for one in foldings])
+
+
+def measure_gain(data: FitData, predicted: np.ndarray) -> np.ndarray:
+    """float64 (n_prompts,): over the reference, at each point's best margin, averaged over foldings and points."""
+    foldings = [data.trainings[0].refold(folds) for folds in data.prepared.foldings]
+    margins, found = get_margins(data, None), []
+    for point, comparison in enumerate(data.comparisons):
+        reference, Y = comparison.reference, comparison.Y
+        values = [compute_weighted_sum(data.prepared.targets.weights[point], heads) for heads in predicted]
+        spread = np.mean([(one - one[:, [reference]]).std(axis=0).mean() for one in values])
+        scale = float(spread) if data.prepared.targets.spread_margins else 1.0
+        gains = [
+            np.mean(
+                [_choose(one, mine, reference, margin * scale, Y) for one, mine in zip(foldings, values, strict=True)],
+                axis=0,
+            )
+            for margin in margins
+        ]
+        found.append(max(gains, key=np.mean))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _choose(training: Training, values: np.ndarray, reference: int, margin: float, Y: np.ndarray) -> np.ndarray:
+    """float64 (n_prompts,): what the choices of one folding gain over the reference."""
+    chosen = choose_configs(values, reference, float(np.float32(margin)))
+    return np.asarray(take_chosen(Y, np.where(training.out_of_distribution, reference, chosen)) - Y[:, reference])
+
+
+def measure_slope(data: FitData, predicted: np.ndarray) -> float:
+    """Slope of achieved on predicted advantages at the first point, without what all prompts share."""
+    own, came = [], []
+    for heads in predicted:
+        for values, into in ((heads, own), (data.prepared.targets.common, came)):
+            relative, _ = split_advantages(compute_weighted_sum(data.prepared.targets.weights[0], values))
+            into.append(relative - relative.mean(axis=0))
+    return float((np.array(own) * np.array(came)).sum() / max(float((np.array(own) ** 2).sum()), 1e-12))
+
+
+def list_learners(table: hag.SweepTable, heads: Sequence[str]) -> dict[str, Learner]:
+    """Learners by name, the parts of the default first."""
+    found: dict[str, Learner] = {name: get_learner(name) for name in (*DEFAULT, "forest")}
+    found["full rank"] = FullRank()
+    if tuple(heads) == ("values",):
+        found["binomial"] = Binomial()
+        noise, alike = measure_noise(table), compare_fields(table.space)
+        found |= {f"shrunk {name}": Shrunk(get_learner(name), noise) for name in DEFAULT}
+        found |= {f"by fields {name}": Shrunk(get_learner(name), noise, alike) for name in DEFAULT}
+    return found
+
+
+def average(parts: dict[str, np.ndarray], prefix: str = "") -> np.ndarray:
+    """Means of what the default's parts predict, or their namesakes with a prefix."""
+    return np.asarray(np.mean([parts[f"{prefix}{name}"] for name in DEFAULT], axis=0, dtype=np.float64), np.float32)
+
+
+def measure(data_folder: str, study: str, quick: bool) -> Row:
+    """Gain, difference to the default, slope and fit time of every learner on one study, each with its interval."""
+    chosen = find_study(study)
+    table = chosen.table(Path(data_folder))
+    if study == FEW or quick:
+        table = table.take(np.arange(len(table.prompts)) % 5 == 0)
+    with threadpool_limits(1):
+        data = prepare_fit(table, get_encoders("static"), get_objectives(chosen.objective), SEED, None)
+        parts, seconds = {}, {}
+        for name, learner in list_learners(data.prepared.table, data.prepared.targets.names).items():
+            begun = time.perf_counter()
+            parts[name] = predict(data, learner)
+            seconds[name] = time.perf_counter() - begun
+    default = average(parts)
+    found = {"default": default, "calibrated": calibrate(data, default)}
+    for prefix in ("shrunk", "by fields"):
+        if f"{prefix} {DEFAULT[0]}" in parts:
+            found[prefix] = average(parts, f"{prefix} ")
+    found["default and forest"] = (3.0 * default + parts["forest"]) / np.float32(4.0)
+    found |= {name: one for name, one in parts.items() if not name.startswith(("shrunk", "by fields"))}
+    own = measure_gain(data, default)
+    base = sum(seconds[name] for name in DEFAULT)
+    return {
+        "prompts": len(data.prepared.table.prompts),
+        "learners": {name: tell(data, one, own) for name, one in found.items()},
+        "fit time": {name: round(seconds[name] / base, 2) for name in found if name in seconds},
+    }
+
+
+def tell(data: FitData, predicted: np.ndarray, default: np.ndarray) -> Row:
+    """Gain, difference to the default's, and slope."""
+    gain = measure_gain(data, predicted)
+    over, more = (data.prepared.boot.mean(one, learned=True) for one in (gain, gain - default))
+    return {
+        "gain": [over.value, over.low, over.high],
+        "minus default": [more.value, more.low, more.high],
+        "slope": round(measure_slope(data, predicted), 3),
+    }
+
+
+FEW = "workload, every fifth prompt"
+
+
+def find_study(name: str) -> Study:
+    """The study of a name; `FEW` is the workload."""
+    return next(one for one in STUDIES if one.name == ("workload" if name == FEW else name))
+
+
+def list_figures(row: Row) -> list[Figure]:
+    """The figures of one study."""
+    found, of = [], row["study"]
+    for name, one in row["learners"].items():
+        if name == "default":
+            found.append(figure(f"{of}: default over the reference", *one["gain"], unit="reward gain"))
+        else:
+            found.append(figure(f"{of}: {name} minus default", *one["minus default"], unit="reward gain"))
+        if name in ("default", "calibrated"):
+            found.append(figure(f"{of}: {name}, slope of achieved on predicted advantages", one["slope"], unit="×"))
+    found += [
+        figure(f"{of}: {name}, fit time over the default's", value, unit="×")
+        for name, value in row["fit time"].items()
+        if name not in DEFAULT
+    ]
+    return found
+
+
+def main() -> int:
+    args = arguments(CLAIM.states)
+    if args.data is None:
+        return not_run(CLAIM, "it needs --data", args)
+    names = ["majority"] if args.quick else [*(one.name for one in STUDIES), FEW]
+    run = partial(measure, str(args.data), quick=args.quick)
+    path = RESULTS / CLAIM.name / "studies.jsonl"
+    rows = resumed(path, [{"study": name} for name in names], run, store=not args.quick)
+    notes = (
+        "Before the gate, out of fold, over five foldings; a dial's points are averaged. The default is the mean of "
+        "ridge, LightGBM and MLP. Mean rewards alone: binomial, shrunk, by fields. Prompts: "
+        + ", ".join(f"{row['study']} {row['prompts']}" for row in rows)
+        + "."
+    )
+    return record(CLAIM, [one for row in rows for one in list_figures(row)], args, notes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

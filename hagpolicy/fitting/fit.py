@@ -73,8 +73,8 @@ def fit(
             (n_prompts, dim) of the vectors of the table's prompts, or several that compete: the comparison then has a
             row of each beside that of the best.
             `PrecomputedEncoder(embed=function)` makes vectors of texts, in training and in the policy.
-        learner: "auto": on texts the mean of ridge, LightGBM and MLP ("blend"), on vectors that are given ridge
-            and forest, which compete; a name, a Learner, or several that compete.
+        learner: "auto": on texts the mean of ridge and MLP ("blend"), on vectors that are given ridge and forest,
+            which compete; a name, a Learner, or several that compete.
         objective: what is maximised: "reward", "price/token@0,0.001", "pass@4", an `Objective`, or several of
             one family (see `hagpolicy.analysis.objectives`); several are a dial that `Policy.predict` turns.
         margins: a candidate departs from the reference only for a larger predicted advantage; in

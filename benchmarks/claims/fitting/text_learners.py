@@ -2,14 +2,14 @@
 
     python -m benchmarks run text_learners --data DIR
 
-Resumable: one line a study in benchmarks/results/text_learners/studies.jsonl.
+Resumable: one line a study or world in benchmarks/results/text_learners/.
 
-Every learner is fitted on the static embedding over the five foldings of `fit`; its gain is that of its best margin,
-averaged over the points of the dial, before the gate. The difference to the default, the mean of ridge, LightGBM and
-MLP, is paired by prompt, its interval drawn over groups as for learned choices; nothing is corrected for the number of
+On real sweeps every learner is fitted on the static embedding over the five foldings of `fit`; its gain is that of its best margin,
+averaged over the points of the dial, before the gate. The difference to the default, the mean of ridge and MLP, is
+paired by prompt, its interval drawn over groups as for learned choices; nothing is corrected for the number of
 learners, so that one of them alone above 0 by a hair is no find. What was tried:
 
-- the parts, a forest, and the mean of the default and the forest;
+- the default as it was before, with LightGBM as a third part; the parts; a forest, and the mean with it;
 - "full rank": ridge with all directions across configs, where the package's keeps few;
 - "binomial" (mean rewards alone): the same, linear in the logits, by the likelihood of rewards in [0, 1] (Papke and
   Wooldridge, *Journal of Applied Econometrics* 11, 1996). What it adds is its difference to "full rank";
@@ -18,6 +18,9 @@ learners, so that one of them alone above 0 by a hair is no find. What was tried
 - "by fields": the same with a prior under which configs are alike as their fields are;
 - "calibrated": the default's advantages times the slope of achieved on predicted ones, which the other folds tell,
   shrunk towards 1 by its error.
+
+In simulated worlds, other ones than those of any reported figure, the learners are fitted on everything, and what their
+choices gain over the single best config is read off the world on 1,000 new prompts.
 """
 
 from __future__ import annotations
@@ -36,13 +39,15 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 import hagpolicy as hag
+from benchmarks.claims.fitting import worlds
 from benchmarks.studies.catalog import STUDIES, Study
 from benchmarks.tools.claim import Claim
-from benchmarks.tools.record import RESULTS, Figure, arguments, figure, not_run, record
+from benchmarks.tools.record import RESULTS, Figure, arguments, bootstrap, figure, not_run, record
 from benchmarks.tools.resumable import Row, resumed
 from hagpolicy.analysis.estimates import assign_folds, choose_configs, take_chosen
 from hagpolicy.analysis.objectives import get_objectives
-from hagpolicy.fitting.crossfit import get_margins
+from hagpolicy.fitting.crossfit import MARGINS, get_margins
+from hagpolicy.fitting.encoders.features import compute_features
 from hagpolicy.fitting.encoders.registry import get_encoders
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling, split_advantages
 from hagpolicy.fitting.learners.linear import PENALTIES
@@ -55,14 +60,18 @@ CLAIM = Claim(
     name="text_learners",
     states="What other learners of texts gain over the default one, on every stored sweep (exploration).",
     groups=("explore",),
-    headline="workload: full rank minus default",
+    headline="workload: before minus default",
     needs=("data",),
     after=("workload_sweep", "stronger_sweep", "drafting"),
 )
 SEED, INNER_FOLDS = 0, 3
-DEFAULT = ("ridge", "lightgbm", "mlp")
+DEFAULT = ("ridge", "mlp")
+# As it was when LightGBM was a part of it.
+BEFORE = (*DEFAULT, "lightgbm")
 # Of the slope before anything is seen, around 1.
 SLOPE_SPREAD = 0.5
+KINDS = ("weak", "strong", "gap-200x8", "gap-600x2")
+FIRST = 2000  # seeds from here on: worlds that no reported figure is made of
 
 
 class FittedLogits(FittedLearner):
@@ -302,7 +311,7 @@ def measure_slope(data: FitData, predicted: np.ndarray) -> float:
 
 def list_learners(table: hag.SweepTable, heads: Sequence[str]) -> dict[str, Learner]:
     """Learners by name, the parts of the default first."""
-    found: dict[str, Learner] = {name: get_learner(name) for name in (*DEFAULT, "forest")}
+    found: dict[str, Learner] = {name: get_learner(name) for name in (*BEFORE, "forest")}
     found["full rank"] = FullRank()
     if tuple(heads) == ("values",):
         found["binomial"] = Binomial()
@@ -312,9 +321,9 @@ def list_learners(table: hag.SweepTable, heads: Sequence[str]) -> dict[str, Lear
     return found
 
 
-def average(parts: dict[str, np.ndarray], prefix: str = "") -> np.ndarray:
-    """Means of what the default's parts predict, or their namesakes with a prefix."""
-    return np.asarray(np.mean([parts[f"{prefix}{name}"] for name in DEFAULT], axis=0, dtype=np.float64), np.float32)
+def average(parts: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """Means of what some learners predict."""
+    return np.asarray(np.mean([parts[name] for name in names], axis=0, dtype=np.float64), np.float32)
 
 
 def measure(data_folder: str, study: str, quick: bool) -> Row:
@@ -330,15 +339,16 @@ def measure(data_folder: str, study: str, quick: bool) -> Row:
             begun = time.perf_counter()
             parts[name] = predict(data, learner)
             seconds[name] = time.perf_counter() - begun
-    default = average(parts)
-    found = {"default": default, "calibrated": calibrate(data, default)}
+    default = average(parts, DEFAULT)
+    found = {"default": default, "before": average(parts, BEFORE), "calibrated": calibrate(data, default)}
     for prefix in ("shrunk", "by fields"):
         if f"{prefix} {DEFAULT[0]}" in parts:
-            found[prefix] = average(parts, f"{prefix} ")
-    found["default and forest"] = (3.0 * default + parts["forest"]) / np.float32(4.0)
+            found[prefix] = average(parts, [f"{prefix} {name}" for name in DEFAULT])
+    found["default and forest"] = average(parts, [*DEFAULT, "forest"])
     found |= {name: one for name, one in parts.items() if not name.startswith(("shrunk", "by fields"))}
     own = measure_gain(data, default)
     base = sum(seconds[name] for name in DEFAULT)
+    seconds["before"] = sum(seconds[name] for name in BEFORE)
     return {
         "prompts": len(data.prepared.table.prompts),
         "learners": {name: tell(data, one, own) for name, one in found.items()},
@@ -365,6 +375,42 @@ def find_study(name: str) -> Study:
     return next(one for one in STUDIES if one.name == ("workload" if name == FEW else name))
 
 
+def measure_world(kind: str, seed: int) -> Row:
+    """True gain over the single best config, by learner and margin, in one world."""
+    engine, table = worlds.draw(worlds.KINDS[kind], seed)
+    encoder, means = get_encoders("static")[0], table.means
+    new = list(engine.prompts(worlds.N_NEW, seed=2))
+    features, unseen = (compute_features(encoder, prompts)[0] for prompts in (table.prompts, new))
+    truth, reference = engine.truth(new, table.space), int(means.mean(axis=0).argmax())
+    learners = {name: get_learner(name) for name in BEFORE} | {"full rank": FullRank()}
+    with threadpool_limits(1):
+        fitted = {name: one.fit(features, means, table.groups, SEED) for name, one in learners.items()}
+    found = {name: one.predict(unseen) for name, one in fitted.items()}
+    found |= {"default": average(found, DEFAULT), "before": average(found, BEFORE)}
+    row: Row = {}
+    for name, values in found.items():
+        for margin in MARGINS[:2]:
+            chosen = choose_configs(values, reference, margin)
+            row[f"{name}, margin {margin:g}"] = float((take_chosen(truth, chosen) - truth[:, reference]).mean())
+    return row
+
+
+def list_world_figures(kind: str, rows: Sequence[Row]) -> list[Figure]:
+    """Mean true gain of the default in worlds of a kind, and what the others gain over it, paired by world."""
+    figures = []
+    for margin in MARGINS[:2]:
+        gains = {
+            name.rpartition(", margin")[0]: np.array([row[name] for row in rows])
+            for name in rows[0]
+            if name.endswith(f", margin {margin:g}")
+        }
+        of, own = f"worlds {kind}, margin {margin:g}", gains.pop("default")
+        figures.append(figure(f"{of}: default", *bootstrap(own, np.mean), unit="true gain"))
+        for name, gain in gains.items():
+            figures.append(figure(f"{of}: {name} minus default", *bootstrap(gain - own, np.mean), unit="true gain"))
+    return figures
+
+
 def list_figures(row: Row) -> list[Figure]:
     """The figures of one study."""
     found, of = [], row["study"]
@@ -373,7 +419,7 @@ def list_figures(row: Row) -> list[Figure]:
             found.append(figure(f"{of}: default over the reference", *one["gain"], unit="reward gain"))
         else:
             found.append(figure(f"{of}: {name} minus default", *one["minus default"], unit="reward gain"))
-        if name in ("default", "calibrated"):
+        if name in ("default", "before", "calibrated"):
             found.append(figure(f"{of}: {name}, slope of achieved on predicted advantages", one["slope"], unit="×"))
     found += [
         figure(f"{of}: {name}, fit time over the default's", value, unit="×")
@@ -384,20 +430,24 @@ def list_figures(row: Row) -> list[Figure]:
 
 
 def main() -> int:
-    args = arguments(CLAIM.states)
+    args = arguments(CLAIM.states, more=lambda parser: parser.add_argument("--worlds", type=int, default=32))
     if args.data is None:
         return not_run(CLAIM, "it needs --data", args)
     names = ["majority"] if args.quick else [*(one.name for one in STUDIES), FEW]
     run = partial(measure, str(args.data), quick=args.quick)
     path = RESULTS / CLAIM.name / "studies.jsonl"
     rows = resumed(path, [{"study": name} for name in names], run, store=not args.quick)
+    figures = [one for row in rows for one in list_figures(row)]
+    for kind in KINDS:
+        cases = [{"seed": FIRST + number} for number in range(2 if args.quick else args.worlds)]
+        found = resumed(path.with_name(f"{kind}.jsonl"), cases, partial(measure_world, kind), store=not args.quick)
+        figures += list_world_figures(kind, found)
     notes = (
         "Before the gate, out of fold, over five foldings; a dial's points are averaged. The default is the mean of "
-        "ridge, LightGBM and MLP. Mean rewards alone: binomial, shrunk, by fields. Prompts: "
-        + ", ".join(f"{row['study']} {row['prompts']}" for row in rows)
-        + "."
+        "ridge and MLP; before, LightGBM was a third part. Mean rewards alone: binomial, shrunk, by fields. Worlds: "
+        f"{args.worlds} a kind. Prompts: " + ", ".join(f"{row['study']} {row['prompts']}" for row in rows) + "."
     )
-    return record(CLAIM, [one for row in rows for one in list_figures(row)], args, notes)
+    return record(CLAIM, figures, args, notes)
 
 
 if __name__ == "__main__":

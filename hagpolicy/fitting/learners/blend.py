@@ -10,7 +10,7 @@ from hagpolicy.errors import InvalidInput
 from hagpolicy.fitting.graphs.builder import GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner
 
-STANDARD = ("ridge", "lightgbm", "mlp")
+STANDARD = ("ridge", "mlp")
 
 
 class FittedBlend(FittedLearner):
@@ -42,8 +42,9 @@ class Blend(Learner):
     Vedelsby, *Neural network ensembles, cross validation, and active learning*, NeurIPS 1994).
 
     Args:
-        parts: at least one, by name or as a `Learner`; None: ridge, LightGBM and MLP. Nearest neighbours are not among
-            these: they would carry the training prompts' vectors into every bundle.
+        parts: at least one, by name or as a `Learner`; None: ridge and MLP. with LightGBM beside them less was
+            gained (benchmarks/claims/fitting/text_learners.py); nearest neighbours would carry the training prompts'
+            vectors into every bundle.
 
     Raises:
         InvalidInput: no part, or an unknown name.

@@ -4,9 +4,9 @@
 
 Resumable: one line a study or world in benchmarks/results/text_learners/.
 
-On real sweeps every learner is fitted on the static embedding over the five foldings of `fit`; its gain is that of its best margin,
-averaged over the points of the dial, before the gate. The difference to the default, the mean of ridge and MLP, is
-paired by prompt, its interval drawn over groups as for learned choices; nothing is corrected for the number of
+On real sweeps every learner is fitted on the static embedding over the five foldings of `fit`; its gain is that of its
+best margin, averaged over the points of the dial, before the gate. The difference to the default, the mean of ridge and
+MLP, is paired by prompt, its interval drawn over groups as for learned choices; nothing is corrected for the number of
 learners, so that one of them alone above 0 by a hair is no find. What was tried:
 
 - the default as it was before, with LightGBM as a third part; the parts; a forest, and the mean with it;

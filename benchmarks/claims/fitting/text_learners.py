@@ -19,7 +19,7 @@ learners, so that one of them alone above 0 by a hair is no find. What was tried
 - "calibrated": the default's advantages times the slope of achieved on predicted ones, which the other folds tell,
   shrunk towards 1 by its error.
 
-In simulated worlds, other ones than those of any reported figure, the learners are fitted on everything, and what their
+In simulated worlds, none of which any choice was made on, the learners are fitted on everything, and what their
 choices gain over the single best config is read off the world on 1,000 new prompts.
 """
 
@@ -71,7 +71,7 @@ BEFORE = (*DEFAULT, "lightgbm")
 # Of the slope before anything is seen, around 1.
 SLOPE_SPREAD = 0.5
 KINDS = ("weak", "strong", "gap-200x8", "gap-600x2")
-FIRST = 2000  # seeds from here on: worlds that no reported figure is made of
+FIRST = 8000  # seeds from here on: worlds on which no choice was made
 
 
 class FittedLogits(FittedLearner):

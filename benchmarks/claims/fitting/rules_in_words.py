@@ -1,13 +1,13 @@
 """Claim: ten rules in words tell most of what a policy decides, and rules or forests prove nothing where nothing is.
 
-    python -m benchmarks run rules_in_words [--quick] [-- --worlds 20 --nulls 20]
+    python -m benchmarks run rules_in_words [--quick] [-- --worlds 20 --nulls 20 --quick-nulls 60]
 
 On simulated worlds of known truth other than those of `worlds.py` (and than those that the learner was written on,
 seeds 2000 to 2005). Strong worlds: the policy that `fit` finds with its defaults is distilled on its own table's
 prompts and 1,200 others that nobody answered, as it decides for any prompt, and on its table's alone; on 600 new
 prompts, which share of its decisions do the rules reproduce, which share its most frequent decision alone, and which
 share of its true gain over the single best config do the rules keep. Beside it what rules that are
-fitted themselves gain. Null worlds: how often `rules` on words, `forest` and `ridge` on the static encoder's features,
+fitted themselves gain. Null worlds: how often `rules` on words, and `forest`, `ridge` and `mlp` on the static encoder's features,
 let a policy ship, and how often one that is truly no better than what it replaces.
 
 Resumable: one line a world in benchmarks/results/rules_in_words/<kind>.jsonl.
@@ -44,7 +44,8 @@ CLAIM = Claim(
 FIRST, FIRST_NULL = 4000, 5000
 N_NEW, N_MORE = 600, 1200
 NULLS = tuple(name for name, kind in worlds.KINDS.items() if kind.null)
-LEARNERS = {"rules": "words", "forest": "static", "ridge": "static"}
+LEARNERS = {"rules": "words", "forest": "static", "ridge": "static", "mlp": "static"}
+QUICK = ("ridge", "mlp")
 
 
 def run_strong(seed: int) -> Row:
@@ -84,17 +85,14 @@ def find_choices(policy: hag.Policy, prompts: list[hag.Prompt]) -> np.ndarray:
     return np.array([policy.space.index(decision.config) for decision in policy.decide_batch(prompts)])
 
 
-def run_null(kind: str, seed: int) -> Row:
-    """By learner, the true gain over the reference of a choice per prompt that ships; None: none does.
+def run_null(kind: str, learner: str, seed: int) -> Row:
+    """The true gain over the reference of a choice per prompt that ships, by one learner; None: none does.
 
     A choice that settles on a config which is truly better than the default is no false alarm, small as its gain is.
     """
     engine, table = worlds.draw(worlds.KINDS[kind], seed)
-    policies = {name: hag.fit(table, encoder=encoder, learner=name) for name, encoder in LEARNERS.items()}
-    return {
-        name: worlds.judged(engine, policy, seed).shipped_gain if policy.ships == "per_prompt" else None
-        for name, policy in policies.items()
-    }
+    policy = hag.fit(table, encoder=LEARNERS[learner], learner=learner)
+    return {"gain": worlds.judged(engine, policy, seed).shipped_gain if policy.ships == "per_prompt" else None}
 
 
 def describe_strong(rows: list[Row]) -> list[Figure]:
@@ -122,24 +120,30 @@ def describe_strong(rows: list[Row]) -> list[Figure]:
 def main() -> int:
     def more(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--worlds", type=int, default=20)
-        parser.add_argument("--nulls", type=int, default=20, help="worlds of each null kind")
+        parser.add_argument("--nulls", type=int, default=20, help="worlds of each null kind for rules and forest")
+        parser.add_argument("--quick-nulls", type=int, default=60, help="for ridge and mlp, which are fitted quickly")
 
     args = arguments(CLAIM.states, more=more)
-    n, nulls = (2, 1) if args.quick else (args.worlds, args.nulls)
+    n, nulls, more_nulls = (2, 1, 1) if args.quick else (args.worlds, args.nulls, args.quick_nulls)
     folder, store = RESULTS / CLAIM.name, not args.quick
     cases = [{"seed": FIRST + number} for number in range(n)]
     found = describe_strong(resumed(folder / "strong.jsonl", cases, run_strong, store=store))
-    rows = []
-    for kind in NULLS:
-        cases = [{"seed": FIRST_NULL + number} for number in range(nulls)]
-        rows += resumed(folder / f"{kind}.jsonl", cases, partial(run_null, kind), store=store)
     for name, encoder in LEARNERS.items():
-        shipped = [row[name] for row in rows if row[name] is not None]
+        cases = [{"seed": FIRST_NULL + number} for number in range(more_nulls if name in QUICK else nulls)]
+        rows = [
+            row
+            for kind in NULLS
+            for row in resumed(folder / f"{kind}-{name}.jsonl", cases, partial(run_null, kind, name), store=store)
+        ]
+        shipped = [row["gain"] for row in rows if row["gain"] is not None]
         label = f"null worlds: {name} on {encoder}"
         found.append(share(f"{label}: a policy ships", len(shipped), len(rows)))
         worse = sum(gain <= 0.0 for gain in shipped)
         found.append(share(f"{label}: one ships and is truly no better", worse, len(rows), at_most=0.025))
-    notes = f"{n} strong worlds, {nulls} of each of {len(NULLS)} null kinds, prompts and samples as in `worlds`."
+    notes = (
+        f"{n} strong worlds; of each of {len(NULLS)} null kinds {nulls} for rules and forest, {more_nulls} for ridge and "
+        "mlp. Prompts and samples as in `worlds`."
+    )
     return record(CLAIM, found, args, notes)
 
 

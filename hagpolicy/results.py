@@ -290,6 +290,8 @@ class Evaluation:
         plain = asdict(replace(self, per_prompt=None))
         del plain["per_prompt"]
         lists = {"warnings": list(self.warnings), "not_fitted": list(self.not_fitted)}
+        if not self.not_fitted:  # absent as in what was written before there were time limits
+            del plain["not_fitted"], lists["not_fitted"]
         return {**plain, "rows": [row.to_json() for row in self.rows], **lists}
 
     def to_frame(self) -> Any:

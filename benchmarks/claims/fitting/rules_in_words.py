@@ -6,9 +6,9 @@ On simulated worlds of known truth other than those of `worlds.py` (and than tho
 seeds 2000 to 2005). Strong worlds: the policy that `fit` finds with its defaults is distilled on its own table's
 prompts and 1,200 others that nobody answered, as it decides for any prompt, and on its table's alone; on 600 new
 prompts, which share of its decisions do the rules reproduce, which share its most frequent decision alone, and which
-share of its true gain over the single best config do the rules keep. Beside it what rules that are
-fitted themselves gain. Null worlds: how often `rules` on words, and `forest`, `ridge` and `mlp` on the static encoder's features,
-let a policy ship, and how often one that is truly no better than what it replaces.
+share of its true gain over the single best config do the rules keep. Beside it what rules that are fitted themselves
+gain. Null worlds: how often `rules` on words, and `forest`, `ridge` and `mlp` on the static encoder's features, let a
+policy ship, and how often one that is truly no better than what it replaces.
 
 Resumable: one line a world in benchmarks/results/rules_in_words/<kind>.jsonl.
 """
@@ -141,8 +141,8 @@ def main() -> int:
         worse = sum(gain <= 0.0 for gain in shipped)
         found.append(share(f"{label}: one ships and is truly no better", worse, len(rows), at_most=0.025))
     notes = (
-        f"{n} strong worlds; of each of {len(NULLS)} null kinds {nulls} for rules and forest, {more_nulls} for ridge and "
-        "mlp. Prompts and samples as in `worlds`."
+        f"{n} strong worlds; of each of {len(NULLS)} null kinds {nulls} for rules and forest, {more_nulls} for ridge "
+        "and mlp. Prompts and samples as in `worlds`."
     )
     return record(CLAIM, found, args, notes)
 

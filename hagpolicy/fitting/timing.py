@@ -118,9 +118,11 @@ class FitTimer:
         if self._decided or self._limit is None:
             return
         fits, left = self._total - done, self._limit.left
-        needed = self._limit.forecast(fits, self.each)
-        if needed <= left:
+        # By one fit alone, as little as it may be: what is loaded once is in it.
+        least = self.each if done > 1 else max(self.each - _LOADING, self._least)
+        needed = self._limit.forecast(fits, least)
+        if self._limit.forecast(fits, self.each) <= left:
             self._decided = done > 0
-        elif done > 1 or self._limit.forecast(fits, max(self.each - _LOADING, self._least)) > left:
+        elif needed > left:
             self._limit.leave_out(self.name, needed)
             raise OutOfTime

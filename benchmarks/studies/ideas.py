@@ -142,7 +142,9 @@ def ideas(table: hag.SweepTable) -> dict[str, Callable[[], hag.Policy]]:
     plain = [config for config in table.space if not set(config.to_dict()) - SAMPLING]
     deterministic = [config for config in table.space if config.deterministic]
     found: dict[str, Callable[[], hag.Policy]] = {
-        "default: static embedding, ridge, mlp and lightgbm blended": lambda: fitted(table),
+        "default as it was: static embedding, ridge, mlp and lightgbm blended": lambda: fitted(
+            table, learner=blend("ridge", "lightgbm", "mlp")
+        ),
         "best of the four learners, competing": lambda: fitted(table, learner=list(FOUR)),
         **{f"{name} alone": lambda name=name: fitted(table, learner=name) for name in FOUR},
         "ridge and mlp blended": lambda: fitted(table, learner=blend("ridge", "mlp")),

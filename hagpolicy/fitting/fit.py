@@ -71,7 +71,7 @@ def fit(
         encoder: "static", "precomputed" (vectors that the prompts carry, see `with_vectors`), "transformer:" and a
             folder or hub name (see `TransformerEncoder`), the path of an .onnx file, an Encoder, an array
             (n_prompts, dim) of the vectors of the table's prompts, or several that compete: the comparison then has a
-            row of each beside that of the best.
+            row of each, where their names differ, beside that of the best.
             `PrecomputedEncoder(embed=function)` makes vectors of texts, in training and in the policy.
         learner: "auto": on texts the mean of ridge and MLP ("blend"), on vectors that are given ridge and forest,
             which compete; a name, a Learner, or several that compete.

@@ -42,9 +42,9 @@ class Blend(Learner):
     Vedelsby, *Neural network ensembles, cross validation, and active learning*, NeurIPS 1994).
 
     Args:
-        parts: at least one, by name or as a `Learner`; None: ridge and MLP. with LightGBM beside them less was
-            gained (benchmarks/claims/fitting/text_learners.py); nearest neighbours would carry the training prompts'
-            vectors into every bundle.
+        parts: at least one, by name or as a `Learner`; None: ridge and MLP. LightGBM beside them gained
+            nothing more (benchmarks/claims/fitting/text_learners.py); nearest neighbours would carry the training
+            prompts' vectors into every bundle.
 
     Raises:
         InvalidInput: no part, or an unknown name.

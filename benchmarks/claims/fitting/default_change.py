@@ -153,7 +153,8 @@ def main() -> int:
     notes = (
         "Sweeps by text first, then scenarios by their standardised features. Gains are before the gate, of the "
         "margin, and on vectors of the learner, that gained most, for which nothing is taken off; over what the single "
-        "best config is worth on average, as draws choose it. Ratios of time are of a machine that did other work beside."
+        "best config is worth on average, as draws choose it. Ratios of time are of a machine that also did "
+        "other work."
     )
     return record(CLAIM, [one for row in rows for one in list_figures(row)], args, notes)
 

@@ -54,7 +54,7 @@ class Forest(Learner):
 
     Trees part the prompts by how the configs differ there, each config weighed by the inverse of its spread; a leaf's
     value is the mean of its prompts' rewards. They take features of any scale, and what interacts. A forest for each
-    pair of configs, as in SATzilla, is slower and gains no more (benchmarks/claims/fitting/pairwise_voting.py).
+    pair of configs, as in SATzilla, gains no more (benchmarks/claims/fitting/pairwise_voting.py).
 
     Args:
         trees: how many. More of them predict more slowly.

@@ -9,7 +9,8 @@ on vectors ridge and a forest, which compete. On every stored sweep and objectiv
 scenarios (see `algorithm_selection`), both are fitted by `fit` on the same foldings. The difference is that of the
 winners before the gate, paired by prompt, a dial's points averaged, its interval drawn over groups as for learned
 choices. The other figures are ratios of one run: seconds of `fit`; the median of what `predict` takes for one prompt or
-vector, both policies in turn on each; bytes of the folder. A policy that does not ship is measured as if it did.
+vector, both policies in turn on each; bytes of the folder. A policy that does not ship is measured as if it did;
+where there is none, the reference is. The first study loads the libraries, at the cost of "before".
 """
 
 from __future__ import annotations

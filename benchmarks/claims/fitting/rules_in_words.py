@@ -8,7 +8,8 @@ prompts and 1,200 others that nobody answered, as it decides for any prompt, and
 prompts, which share of its decisions do the rules reproduce, which share its most frequent decision alone, and which
 share of its true gain over the single best config do the rules keep. Beside it what rules that are fitted themselves
 gain. Null worlds: how often `rules` on words, and `forest`, `ridge` and `mlp` on the static encoder's features, let a
-policy ship, and how often one that is truly no better than what it replaces.
+policy ship, and how often one that is truly no better than what it replaces. For ridge more worlds were drawn after 8
+of each kind had shown 3 such policies in 40.
 
 Resumable: one line a world in benchmarks/results/rules_in_words/<kind>.jsonl.
 """

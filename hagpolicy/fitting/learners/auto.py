@@ -16,7 +16,8 @@ class Auto(Learner):
     """The blend on what an encoder makes of texts; on vectors that are given, ridge and a forest that compete.
 
     On texts one learner: a mean gains as much as the best of those that compete, and the estimate need not pay for a
-    choice among them (benchmarks/claims/fitting/learner_choice.py; of which parts: text_learners.py). In vectors of any
+    choice among them (benchmarks/claims/fitting/learner_choice.py; of which parts: text_learners.py, where
+    MLP adds to ridge on real sweeps and takes a little from it in worlds made for few directions). In vectors of any
     scale either single columns matter and what they do together, which a forest finds (algorithm_selection.py there),
     or all of them together, as in an embedding, which ridge does.
     """

@@ -80,8 +80,8 @@ def format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-_SIZES = {r"d": 86400.0, r"h": 3600.0, r"m(?:in)?": 60.0, r"s": 1.0}
-_DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _SIZES), re.ASCII)
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m(?:in)?": 60.0, "s": 1.0}
+_DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _SECONDS), re.ASCII)
 
 
 def parse_duration(text: str) -> float:
@@ -94,7 +94,7 @@ def parse_duration(text: str) -> float:
     found = _DURATION.fullmatch(f"{given}s" if given.replace(".", "", 1).isdecimal() else given)
     if found is None or not any(found.groups()):
         raise ValueError("expected a length of time such as 90s, 10m or 1h30m")
-    return sum(float(number) * size for number, size in zip(found.groups(), _SIZES.values(), strict=True) if number)
+    return sum(float(number) * size for number, size in zip(found.groups(), _SECONDS.values(), strict=True) if number)
 
 
 def format_number(count: float) -> str:

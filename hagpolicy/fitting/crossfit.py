@@ -144,7 +144,7 @@ def _cross_fit_learners(
                 least = 0.0
             except OutOfTime:
                 # In the folds that were begun the next learner finds the features of a tuned encoder, in others not.
-                least = timer.each if encoder.tuned else 0.0
+                least = timer.at_least if encoder.tuned else 0.0
     return tuple(fitted)
 
 

@@ -94,6 +94,11 @@ class FitTimer:
         measured = (rest[-1] - rest[0]) / (len(rest) - 1) if len(rest) > 1 else rest[0] - first
         return max(measured, self._least)
 
+    @property
+    def at_least(self) -> float:
+        """Seconds that a fit takes at least: one alone, less what may be the loading of libraries."""
+        return self.each if len(self._times) > 2 else max(self.each - _LOADING, self._least)
+
     def begin(self) -> None:
         """The next fit begins, and the one before it has ended.
 
@@ -118,9 +123,7 @@ class FitTimer:
         if self._decided or self._limit is None:
             return
         fits, left = self._total - done, self._limit.left
-        # By one fit alone, as little as it may be: what is loaded once is in it.
-        least = self.each if done > 1 else max(self.each - _LOADING, self._least)
-        needed = self._limit.forecast(fits, least)
+        needed = self._limit.forecast(fits, self.at_least)
         if self._limit.forecast(fits, self.each) <= left:
             self._decided = done > 0
         elif needed > left:

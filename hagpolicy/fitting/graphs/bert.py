@@ -13,8 +13,8 @@ _CODES = 127.0
 # The operator takes values without a sign: 128 is zero.
 _ZERO, _MOST_CODE = 128, 255.0
 _LEAST_SCALE = 1e-12
-# One of so many inputs of a product remains a float: of MiniLM a few reach 15 times as far as the others, and a scale
-# that holds them leaves little of the rest.
+# One of so many inputs of a product remains a float: a few reach much further than the others, and a scale that holds
+# them leaves little of the rest.
 _INPUTS_PER_FLOAT = 48
 # Standard deviations of a normalised value that its reach is measured by.
 _DEVIATIONS = 3.0
@@ -150,8 +150,8 @@ class _Writer:
         """factor × (states @ weight + bias)."""
         weight = (self.weights.state[f"{name}.weight"].T.astype(np.float64) * factor).astype(np.float32)
         bias = (self.weights.state[f"{name}.bias"].astype(np.float64) * factor).astype(np.float32)
-        # In MiniLM up to half of the attention goes to [CLS] and [SEP], whose values are small: what rounding adds to
-        # them reaches every token alike, and the mean over tokens keeps it. No other product loses as much.
+        # Much of the attention goes to [CLS] and [SEP], whose values are small: what rounding adds to them reaches
+        # every token alike, and the mean over tokens keeps it.
         if not self.int8 or name.endswith("self.value"):
             return self._add(self.graph.node("MatMul", [states, self.graph.constant(weight, "weight")]), bias)
         return self._apply_coded(states, weight, bias)

@@ -23,7 +23,7 @@ import hagpolicy as hag
 from benchmarks.sweeps.workload.tables import workload_table
 from benchmarks.tools.claim import Claim
 from benchmarks.tools.distill_static import teacher
-from benchmarks.tools.record import Figure, arguments, figure, record, stored
+from benchmarks.tools.record import Figure, arguments, figure, record, stored, take_complete
 from hagpolicy.fitting.encoders.precomputed import with_vectors
 from hagpolicy.fitting.graphs.builder import GraphBuilder
 from hagpolicy.fitting.learners.base import FittedLearner, Learner, Scaling
@@ -171,9 +171,7 @@ def main() -> int:
     table = stored(workload_table, CLAIM, args)
     if table is None:
         return 0
-    table = table.take(table.complete)
-    if args.quick:
-        table = table.take(np.arange(len(table.prompts)) % 8 == 0)
+    table = take_complete(table, args.quick, 8)
     figures: list[Figure] = []
     for name, make in ideas(table).items():
         for evaluation in make().evaluations:

@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.tools.claim import ROOT, Claim
 from hagpolicy._text import TextTable
+from hagpolicy.data.table import SweepTable
 from hagpolicy.errors import HagError
 from hagpolicy.results import Evaluation
 
@@ -162,6 +163,12 @@ def stored(read: Callable[[Path], T], claim: Claim, args: argparse.Namespace) ->
     except (HagError, FileNotFoundError) as error:
         not_run(claim, f"what it reads is not stored: {error}", args)
         return None
+
+
+def take_complete(found: SweepTable, quick: bool, every: int) -> SweepTable:
+    """The prompts of a table that lack no config; with `--quick` one of every so many of them."""
+    whole = found.take(found.complete)
+    return whole.take(np.arange(len(whole.prompts)) % every == 0) if quick else whole
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -32,7 +32,7 @@ import hagpolicy as hag
 from benchmarks.claims.fitting.algorithm_selection import SCENARIOS, SEED, find_row, make_table
 from benchmarks.studies.catalog import STUDIES
 from benchmarks.tools.claim import Claim
-from benchmarks.tools.record import RESULTS, Figure, arguments, figure, not_run, record
+from benchmarks.tools.record import RESULTS, Figure, arguments, figure, not_run, record, take_complete
 from benchmarks.tools.resumable import Row, resumed
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.fitting.learners.base import Learner
@@ -118,10 +118,7 @@ def measure(data: str, study: str, quick: bool) -> Row:
         rows = slice(None, None, 4 if quick else 1)
         return compare(make_table(rewards[rows]), list(vectors[rows]), "reward", vectors[rows])
     chosen = next(one for one in STUDIES if one.name == study)
-    table = chosen.table(Path(data))
-    table = table.take(table.complete)
-    if quick:
-        table = table.take(np.arange(len(table.prompts)) % 2 == 0)
+    table = take_complete(chosen.table(Path(data)), quick, 2)
     return compare(table, [prompt.content for prompt in table.prompts], chosen.objective, "static")
 
 

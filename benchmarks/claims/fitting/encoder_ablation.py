@@ -45,7 +45,7 @@ import numpy as np
 import hagpolicy as hag
 from benchmarks.sweeps.workload.tables import workload_table
 from benchmarks.tools.claim import Claim
-from benchmarks.tools.record import Figure, arguments, bootstrap, figure, record, stored
+from benchmarks.tools.record import Figure, arguments, bootstrap, figure, record, stored, take_complete
 from hagpolicy._digest import digest
 from hagpolicy.analysis.bootstrap import GroupBootstrap
 from hagpolicy.fitting.encoders.base import Encoder
@@ -273,9 +273,7 @@ def main() -> int:
     table = stored(workload_table, CLAIM, args)
     if table is None:
         return 0
-    table = table.take(table.complete)
-    if args.quick:
-        table = table.take(np.arange(len(table.prompts)) % 8 == 0)
+    table = take_complete(table, args.quick, 8)
     readings = list(list_readings(table.prompts, args.minilm, args.cache))
     figures = measure_times(readings, len(table.prompts))
     figures += compare(table, readings, quick=args.quick)

@@ -41,7 +41,7 @@ import numpy as np
 from benchmarks.baselines.proposed import LINES, ProposedPredicates
 from benchmarks.sweeps.workload.tables import workload_table
 from benchmarks.tools.claim import Claim
-from benchmarks.tools.record import Figure, arguments, figure, record, stored
+from benchmarks.tools.record import Figure, arguments, figure, record, stored, take_complete
 from hagpolicy import Completion, Engine, Request, SweepTable, load_engine
 from hagpolicy.analysis.objectives import get_objectives
 from hagpolicy.fitting.crossfit import CrossFittedLearner, cross_fit
@@ -222,9 +222,7 @@ def main() -> int:
     table = stored(workload_table, CLAIM, args)
     if table is None:
         return 0
-    table = table.take(table.complete)
-    if args.quick:
-        table = table.take(np.arange(len(table.prompts)) % 4 == 0)
+    table = take_complete(table, args.quick, 4)
     if args.answers is not None:
         args.answers.mkdir(parents=True, exist_ok=True)
     figures = []

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.sweeps.workload.tables import workload_table
 from benchmarks.tools.claim import Claim
-from benchmarks.tools.record import Figure, arguments, figure, record, stored
+from benchmarks.tools.record import Figure, arguments, figure, record, stored, take_complete
 from hagpolicy import SweepTable
 from hagpolicy.analysis.comparison import Comparison, compare
 from hagpolicy.analysis.estimates import crossfit_sbs
@@ -75,9 +75,7 @@ def main() -> int:
     table = stored(workload_table, CLAIM, args)
     if table is None:
         return 0
-    table = table.take(table.complete)
-    if args.quick:
-        table = table.take(np.arange(len(table.prompts)) % 4 == 0)
+    table = take_complete(table, args.quick, 4)
     with threadpool_limits(1):
         figures = figures_of(table)
     return record(CLAIM, figures, args, f"{len(table.prompts)} prompts, learner blend, seed {SEED}.")

@@ -27,9 +27,8 @@ wherever there are two to compare. [All comparisons at a glance](pages/compariso
   arkilpatel/SVAMP @ 689d7cc, AQuA: google-deepmind/AQuA @ 26b64ed, CommonGen: allenai/CommonGen-Eval @ 448741b, E2E:
   tuetschek/e2e-dataset @ ab0d967, IFEval: josejg/instruction_following_eval @ 0c495b2, HumanEval: openai/human-eval @
   6d43fb9), `jhu-gpt35/` (matthewrenze/jhu-llm-temperature @ b00cfb6) and `aslib/` (coseal/aslib_data @ 551b22b, one
-  `NAME.npz` a scenario: `raw` and `std`, float32 (instances, features), and `reward`, float32 (instances, algorithms), as
-  the claim `algorithm_selection` says). What else a claim needs, such as a small LLM,
-  `list` says.
+  `NAME.npz` a scenario: `raw` and `std`, float32 (instances, features), and `reward`, float32 (instances,
+  algorithms), as the claim `algorithm_selection` says). What else a claim needs, such as a small LLM, `list` says.
 - This file, the pages and the results in the top README are written by `python -m benchmarks render` from `results/`;
   `python -m benchmarks check`, which is also a test, fails where one is stale.
 """

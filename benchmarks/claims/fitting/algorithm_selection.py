@@ -5,10 +5,11 @@
 Resumable: one line a scenario in benchmarks/results/algorithm_selection/scenarios.jsonl.
 
 Seven scenarios of ASlib (coseal/aslib_data @ 551b22b; Bischl et al., *Artificial Intelligence* 237, 2016): instances
-are prompts, algorithms are configs, the reward is 1 − PAR10 / (10 · cutoff); `raw` features have medians for missing
-values, `std` is sign · log(1 + |raw|), standardised, clipped at 5, with up to 20 columns that mark missing values. Closed gap: what choosing per instance
-gains over the single best algorithm, as a share of what always choosing the best one gains, out of fold. Beside it
-scikit-learn's multi-output random forest with its defaults, on the foldings by which `auto` is judged.
+are prompts, algorithms are configs, the reward is 1 − PAR10 / (10 · cutoff). `raw` features have medians for missing
+values; `std` is sign · log(1 + |raw|), standardised, clipped at 5, with up to 20 columns that mark missing values.
+Closed gap: what choosing per instance gains over the single best algorithm, as a share of what always choosing the best
+one gains, out of fold. Beside it scikit-learn's multi-output random forest with its defaults, on the foldings by which
+`auto` is judged.
 The control: no more than one of the seven policies ships whose instances have each other's features.
 The scenarios told how learners and scaling were chosen, so they are no proof that others are learned as well.
 """

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 import hagpolicy as hag
+from benchmarks.baselines.learners import Binomial, FullRank, Shrunk
 from benchmarks.claims.fitting.text_learners import (
-    Binomial,
-    FullRank,
-    Shrunk,
     calibrate,
     compare_fields,
     find_slope,

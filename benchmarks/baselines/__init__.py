@@ -1,1 +1,1 @@
-"""Baselines that ask or measure an LLM: compared in benchmarks only."""
+"""Baselines that ask or measure an LLM, and learners that were tried: compared in benchmarks only."""

@@ -33,7 +33,7 @@ def check_path(path: object, name: str) -> Path:
     """
     expected = "a path: text, or os.PathLike"
     try:
-        found = Path(path)  # type: ignore[arg-type]
+        found = Path(path)  # type: ignore[arg-type]  # what is none raises TypeError
         held = b"\0" not in os.fsencode(found)
     except TypeError as error:
         raise InvalidInput(name, expected, type(path).__name__) from error

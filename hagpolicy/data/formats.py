@@ -127,7 +127,7 @@ def _name_damage(path: Path) -> Iterator[None]:
         yield
     except (HagError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # of whichever library reads the format
         got = str(error) or type(error).__name__
         raise InvalidInput(f"prompts file {path}", f"a readable {path.suffix} file", got) from error
 

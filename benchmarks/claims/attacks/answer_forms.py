@@ -71,7 +71,7 @@ for line in sys.stdin:
             gold = math_verify.parse(f"${wanted}$", parsing_timeout=None)
             got = math_verify.parse(text, parsing_timeout=None)
             verdict["math-verify"] = float(math_verify.verify(gold, got, timeout_seconds=None)) if got else 0.0
-        except Exception:
+        except Exception:  # whatever another library raises over an answer is no verdict of it
             verdict["math-verify"] = None
         number = plain(flexible.apply([[text]], [{}])[0][0])
         stated = plain(strict.apply([[text]], [{}])[0][0])
@@ -81,7 +81,7 @@ for line in sys.stdin:
         try:
             got = letters.apply([[text]], [doc])[0][0]
             verdict["lm-eval flexible"] = float(re.sub(r"[()]", "", str(got)).upper() == wanted)
-        except Exception:
+        except Exception:  # as above
             verdict["lm-eval flexible"] = None
     print(json.dumps(verdict), flush=True)
 """

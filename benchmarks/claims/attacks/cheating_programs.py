@@ -118,7 +118,7 @@ def try_one(scorer: Scorer, code: str, harm: str) -> list[tuple[str, list[str]]]
     try:
         items = [(Prompt("Write a function add.", reference), Completion(code)) for reference in (TESTS, CHECK)]
         scores = scorer.score(items)
-    except Exception:
+    except Exception:  # a scorer that raises is what is looked for: it is counted
         return [("raised", ["raw exception"])] * 2
     slow = ["hang"] if time.monotonic() - begun > 4 * SECONDS + 2 + 10 else []
     return [judge(score, slow, harm) for score in scores]

@@ -62,7 +62,10 @@ class TimeLimit:
         """A learner on an encoder is left out, which needs at least so many seconds more, with what follows."""
         limit = format_duration(self._seconds)
         self.left_out.append(f"{name}, for which too little was left of the time limit of {limit}")
-        words = format_duration(needed), format_duration(max(self.left, 0.0)), limit
+        if self.left <= 0.0:
+            logger.warning("fit: %s is left out: nothing is left of %s", name, limit)
+            return
+        words = format_duration(needed), format_duration(self.left), limit
         logger.warning("fit: %s is left out: to the end it takes %s or more, and %s are left of %s", name, *words)
 
 

@@ -104,9 +104,12 @@ def test_an_evaluation_of_before_there_were_limits_left_nothing_out(strong: tupl
     assert hag.Evaluation.from_json(stored).not_fitted == ()
 
 
-def test_the_first_is_fitted_whatever_the_limit(table: hag.SweepTable, clock: Clock) -> None:
+def test_the_first_is_fitted_whatever_the_limit(
+    table: hag.SweepTable, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     slow, quick = Paced(clock, "slow", 100.0), Paced(clock, "quick", 1.0)
-    policy = hag.fit(table, learner=[slow, quick], baselines=(), time_limit=1e-3)
+    policy = hag.fit(table, learner=[slow, quick], baselines=(), time_limit=2.0)
+    assert "fit: quick on static is left out: nothing is left of 2.0 s" in caplog.messages
     assert slow.fits >= FITS
     assert quick.fits == 0  # nothing is left, which needs no measuring
     assert len(policy.evaluation.not_fitted) == 1
